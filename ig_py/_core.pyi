@@ -1,0 +1,147 @@
+"""The contract of the native core (crate ``core/``). Python decides, Rust does.
+
+Every method that waits or works long releases the GIL. Every method raises
+:class:`CoreError` and nothing else, except where said.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, final
+
+class CoreError(Exception):
+    """A failure inside the core.
+
+    ``args`` is ``(kind, message, log)``. *kind* is one of ``open``, ``load``,
+    ``verifier``, ``attach``, ``map``, ``btf``, ``plan``, ``unsupported``,
+    ``closed``. *log* is libbpf's and the verifier's text (may be empty).
+    """
+
+class ProgramInfo(TypedDict):
+    name: str
+    section: str
+    type: str
+    """libbpf's name of the program type, e.g. ``tracepoint``, ``kprobe``."""
+    insn_count: int
+
+class MapInfo(TypedDict):
+    name: str
+    type: int
+    """BPF_MAP_TYPE_* number."""
+    key_size: int
+    value_size: int
+    max_entries: int
+
+class Counters(TypedDict):
+    """Cumulative since :meth:`Object.stream`; never reset."""
+
+    received: int
+    """Samples taken from the kernel."""
+    emitted: int
+    """Events handed out in batches."""
+    discarded: int
+    """Events a filter dropped: they are neither emitted nor lost."""
+    lost: int | None
+    """Events lost (kernel counter, perf lost records, malformed samples);
+    None when the object counts nothing ("not measurable")."""
+
+def libbpf_version() -> str:
+    """Version of the libbpf inside the core, e.g. ``v1.7``."""
+
+def headers() -> dict[str, bytes]:
+    """C headers compiled into the core: ``bpf/*.h`` of its libbpf and the
+    eBPF API ``gadget/*.h``; path below an include directory -> content."""
+
+def btf_to_c(btf: bytes) -> str:
+    """C declarations of every type of a raw BTF blob, in dependency order
+    (the body of a vmlinux.h, without guard and pragmas)."""
+
+def probe(feature: str) -> bool:
+    """Ask the running kernel: ``ringbuf``, ``kprobe``, ``tracepoint``,
+    ``raw_tracepoint``, ``fentry``, ``lsm``, ``iter``, ``uprobe``, ``btf``,
+    ``boot_ns``. Probes by doing, never by version. ``unsupported`` for an
+    unknown name."""
+
+@final
+class Map:
+    """A BPF map of its own (not part of an object)."""
+
+    @staticmethod
+    def create(name: str, type: int, key_size: int, value_size: int, max_entries: int) -> Map: ...
+    def update(self, key: bytes, value: bytes) -> None: ...
+    def delete(self, key: bytes) -> bool:
+        """False when the key was absent."""
+    def lookup(self, key: bytes) -> bytes | None: ...
+    def keys(self) -> list[bytes]: ...
+    @property
+    def id(self) -> int:
+        """Kernel id (for leak tests)."""
+    def close(self) -> None: ...
+
+@final
+class Object:
+    """One BPF object: open -> configure -> load -> attach -> stream -> close.
+
+    Nothing touches the kernel before :meth:`load`.
+    """
+
+    def __init__(self, elf: bytes, name: str) -> None: ...
+    def programs(self) -> list[ProgramInfo]: ...
+    def maps(self) -> list[MapInfo]: ...
+    def set_autoload(self, program: str, load: bool) -> None: ...
+    def set_attach_target(self, program: str, target: str) -> None:
+        """Overrides the part of the section name after the first ``/``."""
+    def set_data(self, section: str, offset: int, data: bytes) -> None:
+        """Write initial bytes of ``.rodata``/``.data``/``.bss`` (bounds checked)."""
+    def set_map_type(self, map: str, type: int, key_size: int, value_size: int) -> None: ...
+    def set_max_entries(self, map: str, max_entries: int) -> None: ...
+    def reuse_map(self, map: str, other: Map) -> None: ...
+    def load(self) -> None:
+        """``verifier`` with the whole log and the program's name in the
+        message when a program is rejected."""
+    def attach(self, program: str) -> None:
+        """Attach one program by its type and target; ``attach`` on failure,
+        the object stays usable (the caller decides about optional ones)."""
+    def map_ids(self) -> list[int]: ...
+    def program_ids(self) -> list[int]: ...
+    def stream(self, plan: str) -> Stream:
+        """Open the readers of every tracer map named in *plan* (see
+        docs/plan.md). Call after load and before attach."""
+    def close(self) -> None:
+        """Detach and unload everything; idempotent."""
+
+@final
+class Batch:
+    """What one drain rendered."""
+
+    datasource: str
+    data: bytes
+    """Rendered bytes, ready to write (empty in mode ``none``)."""
+    events: int
+    def rows(self) -> list[dict[str, Any]]:
+        """The events as JSON-like objects, materialised on call. Available
+        only when the plan's data source has ``"keep": true``."""
+
+@final
+class Stream:
+    """The data plane of one run: drain, decode, enrich, filter, format, render."""
+
+    def next_batches(self, timeout_ms: int) -> list[Batch]:
+        """Wait at most *timeout_ms* (0: only what is there) and drain; the
+        GIL is released. At most a bounded amount a call."""
+    def push(self, datasource: str, samples: Sequence[bytes]) -> Batch:
+        """Run samples through the pipeline without a kernel (tests, replay)."""
+    def set_container(
+        self, mntns: int, netns: int, values: Mapping[str, str | int | bool]
+    ) -> None:
+        """Events of *mntns* get *values*: full field name (``runtime.containerName``)
+        -> value. Replaces an earlier entry of the same mntns."""
+    def drop_container(self, mntns: int) -> None: ...
+    def set_names(self, users: Mapping[int, str], groups: Mapping[int, str]) -> None:
+        """The host's user and group names (passwd, group)."""
+    def counters(self) -> dict[str, Counters]:
+        """Data source name -> counters; reads the kernel-side loss counters now."""
+    def wake(self) -> None:
+        """Make a waiting :meth:`next_batches` return soon (any thread)."""
+    def close(self) -> None: ...
+
+def pipeline(plan: str) -> Stream:
+    """A stream without readers: only :meth:`Stream.push` feeds it."""

@@ -1,0 +1,176 @@
+"""GadgetSpec: what a gadget is, as pure, comparable data.
+
+No kernel, no Linux-only import. Numbers of kinds and flags are those of the
+compatible system (spec oci-metadata §5.4), since ``image inspect
+--show-datasources`` prints them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from typing import Any
+
+ARRAY_KIND = 0x10000000
+
+
+class Kind(IntEnum):
+    """Value kind of a field; an array has ``array`` set beside its element kind."""
+
+    INVALID = 0
+    BOOL = 1
+    INT8 = 2
+    INT16 = 3
+    INT32 = 4
+    INT64 = 5
+    UINT8 = 6
+    UINT16 = 7
+    UINT32 = 8
+    UINT64 = 9
+    FLOAT32 = 10
+    FLOAT64 = 11
+    STRING = 12
+    CSTRING = 13
+    BYTES = 14
+
+
+class Flag(IntFlag):
+    EMPTY = 1
+    CONTAINER = 2
+    HIDDEN = 4
+    HAS_PARENT = 8
+    STATIC_MEMBER = 16
+    UNREFERENCED = 32
+
+
+class DataSourceType(IntEnum):
+    SINGLE = 1
+    ARRAY = 2
+
+
+@dataclass
+class FieldSpec:
+    """One field of a data source.
+
+    ``index`` is its place in ``DataSourceSpec.fields`` and ``parent`` another
+    field's index. ``offset`` and ``size`` (bytes) place it in the sample when
+    STATIC_MEMBER is set; other fields are filled by operators.
+    """
+
+    name: str
+    full_name: str
+    index: int
+    kind: Kind
+    array: bool = False
+    offset: int = 0
+    size: int = 0
+    payload_index: int = 0
+    parent: int | None = None
+    flags: Flag = Flag(0)
+    order: int = 0
+    tags: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
+    bit_offset: int = 0
+    bit_size: int = 0
+    enum_name: str = ""
+    enum_values: list[tuple[int, str]] = field(default_factory=list)
+
+    def has_type(self, name: str) -> bool:
+        """True when the C type chain of the field contains *name*."""
+        return f"type:{name}" in self.tags
+
+    @property
+    def hidden(self) -> bool:
+        return bool(self.flags & Flag.HIDDEN)
+
+
+@dataclass
+class DataSourceSpec:
+    """One stream of events: its fields and where its samples come from.
+
+    ``source`` is ``tracer``, ``iter``, ``mapiter`` or ``operator``; ``map`` the
+    kernel map of a tracer or map iterator; ``sample_size`` the struct's size.
+    """
+
+    name: str
+    type: DataSourceType
+    source: str = "tracer"
+    map: str = ""
+    struct: str = ""
+    sample_size: int = 0
+    programs: list[str] = field(default_factory=list)
+    fields: list[FieldSpec] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+    def field(self, full_name: str) -> FieldSpec | None:
+        """Exact full name, then case-insensitive."""
+        for f in self.fields:
+            if f.full_name == full_name:
+                return f
+        lower = full_name.lower()
+        return next((f for f in self.fields if f.full_name.lower() == lower), None)
+
+
+@dataclass
+class ParamSpec:
+    """A parameter: ``prefix + key`` is its full name, ``key`` its flag."""
+
+    key: str
+    prefix: str = ""
+    default: str = ""
+    description: str = ""
+    type_hint: str = ""
+    title: str = ""
+    alias: str = ""
+    alternative_key: str = ""
+    mandatory: bool = False
+    possible_values: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    value_hint: str = ""
+    variable: str = ""
+
+
+@dataclass(frozen=True)
+class ProgramSpec:
+    """One eBPF program; ``optional`` comes from our gadget.yaml key."""
+
+    name: str
+    section: str
+    optional: bool = False
+    fields_if_absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+
+
+@dataclass(frozen=True)
+class VariableSpec:
+    """A global of a data section; ``type_id`` is its BTF type."""
+
+    name: str
+    section: str
+    offset: int
+    size: int
+    type_id: int = 0
+
+
+@dataclass
+class GadgetSpec:
+    """A gadget image's meaning: metadata and what its eBPF object declares."""
+
+    name: str
+    metadata: dict[str, Any]
+    datasources: list[DataSourceSpec] = field(default_factory=list)
+    params: list[ParamSpec] = field(default_factory=list)
+    programs: list[ProgramSpec] = field(default_factory=list)
+    maps: list[MapSpec] = field(default_factory=list)
+    variables: list[VariableSpec] = field(default_factory=list)
+    tracer_maps: list[str] = field(default_factory=list)
+    has_object: bool = False
