@@ -1,0 +1,81 @@
+"""What an operator is: a stage that declares fields and native steps, and may act at run time.
+
+Instantiation is pure (any OS, also for ``image inspect``); only ``pre_start``
+and later touch the machine. Order of life: instantiate (ascending priority,
+then name) → pre_start → start → … → pre_stop, stop (descending). Steps are
+sorted by their own priority, stable (spec cli-output §2.1).
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ig_py.gadget.spec import GadgetSpec, ParamSpec
+
+if TYPE_CHECKING:
+    from ig_py._core import Map, Object, Stream
+
+
+@dataclass(frozen=True)
+class Step:
+    """One native pipeline step: *body* is an entry of the plan's ``steps`` (docs/plan.md)."""
+
+    priority: int
+    body: dict[str, Any]
+
+
+@dataclass
+class Context:
+    """One run (or inspection) of one gadget, as its operators see it.
+
+    ``params`` maps full parameter names (``operator.LocalManager.host``) to
+    values as text. ``steps`` is filled while instantiating, by data source
+    name. ``object`` and ``stream`` are live between pre_start and stop.
+    ``constants`` (variable name → value) and ``maps`` (map name → replacement)
+    are what operators hand to the loader in pre_start.
+    """
+
+    spec: GadgetSpec
+    params: Mapping[str, str] = field(default_factory=dict)
+    steps: dict[str, list[Step]] = field(default_factory=dict)
+    constants: dict[str, bool | int | bytes] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)
+    object: Object | None = None
+    stream: Stream | None = None
+
+    def add_step(self, datasource: str, priority: int, **body: Any) -> None:
+        self.steps.setdefault(datasource, []).append(Step(priority, body))
+
+    def param(self, full_name: str, default: str = "") -> str:
+        return self.params.get(full_name, default)
+
+
+class Operator(ABC):
+    """Base of every operator; a fresh instance serves one run."""
+
+    name: ClassVar[str]
+    priority: ClassVar[int]
+
+    @classmethod
+    def global_params(cls) -> list[ParamSpec]:
+        """Parameters known before any gadget is (prefix ``operator.<name>.``)."""
+        return []
+
+    def instantiate(self, ctx: Context) -> bool:
+        """Declare fields, steps and ``ctx.spec.params``; False: not active for this gadget."""
+        return False
+
+    def pre_start(self, ctx: Context) -> None:
+        """Before the object is loaded: set ``ctx.constants`` and ``ctx.maps``."""
+
+    def start(self, ctx: Context) -> None:
+        """After load, with ``ctx.stream`` open, before programs are attached."""
+
+    def pre_stop(self, ctx: Context) -> None:
+        """While events still flow."""
+
+    def stop(self, ctx: Context) -> None:
+        """Release everything; called even when a later start failed."""
