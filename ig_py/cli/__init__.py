@@ -1,0 +1,101 @@
+"""The command line: parse, call, print. Nothing here knows what a gadget is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+EXIT_FAILURE = 1
+EXIT_SIGINT = 130
+EXIT_SIGPIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's) and return its exit code.
+
+    Every failure is one line ``Error: …`` on stderr and exit code 1; ``-v``
+    adds the error's detail, or the traceback of a bug.
+    """
+    from ig_py.cli import _terminal
+
+    args = list(sys.argv[1:] if argv is None else argv)
+    if os.environ.get("INSPEKTOR_GADGET_VERBOSE", "").lower() == "true":
+        _terminal.set_verbose(True)
+    try:
+        code = _dispatch(args)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return EXIT_SIGINT
+    except BrokenPipeError:
+        # What is still buffered would fail again at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_SIGPIPE
+    except Exception as err:
+        return _report(err)
+
+
+def _dispatch(args: list[str]) -> int:
+    import click
+
+    from ig_py.cli._commands import root
+
+    try:
+        result = root().main(args, prog_name="ig-py", standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return result if isinstance(result, int) else 0
+
+
+def _report(err: Exception) -> int:
+    from ig_py.cli import _terminal
+    from ig_py.errors import IgPyError
+
+    detail = ""
+    if isinstance(err, IgPyError):
+        message, detail = _chain(err), err.detail
+    elif (usage := _usage_message(err)) is not None:
+        message = usage
+    else:
+        message = f"internal error: {type(err).__name__}: {err}"
+        if not _terminal.is_verbose():
+            message += " (please report it with the output of -v)"
+    _terminal.info(f"Error: {message}")
+    if _terminal.is_verbose():
+        if detail:
+            _terminal.detail(detail)
+        if not isinstance(err, IgPyError) and _usage_message(err) is None:
+            import traceback
+
+            _terminal.detail("".join(traceback.format_exception(err)))
+    return EXIT_FAILURE
+
+
+def _chain(err: Exception) -> str:
+    """The error and the IgPyErrors it was raised from, outermost first."""
+    from ig_py.errors import IgPyError
+
+    parts = [str(err)]
+    cause = err.__cause__
+    while isinstance(cause, IgPyError):
+        if str(cause) not in parts[-1]:
+            parts.append(str(cause))
+        cause = cause.__cause__
+    return ": ".join(parts)
+
+
+def _usage_message(err: Exception) -> str | None:
+    """One line for what click reports; None when *err* is not click's."""
+    import click
+
+    if isinstance(err, click.NoSuchOption):
+        name = err.option_name
+        if name.startswith("--"):
+            return f"unknown flag: {name}"
+        return f"unknown shorthand flag: '{name.lstrip('-')[:1]}' in {name}"
+    if isinstance(err, click.ClickException):
+        return " ".join(err.format_message().split()).rstrip(".")
+    return None

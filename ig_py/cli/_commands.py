@@ -1,0 +1,119 @@
+"""The tree of commands: loaded by name, so that ``version`` and ``--help`` import nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import click
+
+from ig_py.cli import _terminal
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command lives: ``module`` exports ``command: click.Command``."""
+
+    module: str
+    help: str
+    aliases: tuple[str, ...] = ()
+
+
+TOP = {
+    "image": Entry("ig_py.cli.image", "Build, move and explain gadget images"),
+    "run": Entry("ig_py.cli.run", "Run a gadget"),
+    "version": Entry("ig_py.cli.version", "Print the version"),
+}
+
+IMAGE = {
+    "build": Entry("ig_py.cli.image_build", "Build a gadget image from its sources"),
+    "export": Entry("ig_py.cli.image_export", "Write images of the store to a tar file"),
+    "import": Entry("ig_py.cli.image_import", "Add the images of a tar file to the store"),
+    "inspect": Entry("ig_py.cli.image_inspect", "Show what an image holds and would do"),
+    "list": Entry("ig_py.cli.image_list", "List the images of the store", ("ls",)),
+    "pull": Entry("ig_py.cli.image_pull", "Fetch an image from its registry"),
+    "push": Entry("ig_py.cli.image_push", "Send an image to its registry"),
+    "remove": Entry("ig_py.cli.image_remove", "Delete an image from the store", ("rm",)),
+    "tag": Entry("ig_py.cli.image_tag", "Give an image of the store another name"),
+}
+
+
+def _verbose_option() -> click.Option:
+    def seen(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        _terminal.set_verbose(value)
+
+    return click.Option(
+        ["-v", "--verbose"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=seen,
+        help="Say more: debug messages, and all of an error",
+    )
+
+
+def add_global_options(command: click.Command) -> click.Command:
+    """Give *command* the options that every command takes, before or after its name."""
+    taken = {name for param in command.params for name in param.opts}
+    if not taken & {"-v", "--verbose"}:
+        command.params.append(_verbose_option())
+    return command
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def __init__(self, name: str, table: Mapping[str, Entry], help: str) -> None:
+        super().__init__(
+            name,
+            help=help,
+            params=[_verbose_option()],
+            invoke_without_command=True,
+            callback=_help_if_alone,
+            context_settings={"help_option_names": ["-h", "--help"]},
+            subcommand_metavar="COMMAND [ARGS]...",
+        )
+        self.table = dict(table)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for name, entry in self.table.items():
+            if cmd_name == name or cmd_name in entry.aliases:
+                command = importlib.import_module(entry.module).command
+                assert isinstance(command, click.Command)
+                command.name = name
+                return add_global_options(command)
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            raise click.UsageError(
+                f'unknown command "{args[0]}" for "{ctx.command_path}": '
+                f"run '{ctx.command_path} --help' for usage"
+            )
+        return command.name, command, args[1:]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            (", ".join((name, *entry.aliases)), entry.help)
+            for name, entry in sorted(self.table.items())
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _help_if_alone() -> None:
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def root() -> LazyGroup:
+    """The whole tree, as ``ig-py``."""
+    return LazyGroup("ig-py", TOP, "Build, move, run and explain eBPF gadgets.")
