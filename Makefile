@@ -1,0 +1,47 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+KERNEL ?= 6.12
+T ?= tests/kernel
+IG ?=
+VM ?=
+
+.PHONY: help setup dev run test lint vm parity docs clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+
+setup: ## install what is missing; leaves .venv/bin/ig-py working
+	@scripts/setup
+
+dev: ## like setup, with an editable install: Python edits are live
+	@scripts/dev
+
+run: ## the whole story on this machine: build, push, pull, trace one container
+	@scripts/setup demo
+	@scripts/demo
+
+test: ## every layer of tests that this machine can run, then honest counts
+	@scripts/setup demo test vm
+	@scripts/test
+
+lint: ## ruff, mypy and clippy
+	@scripts/setup
+	@scripts/test lint
+
+vm: ## tests in a VM: make vm KERNEL=6.12 T=tests/kernel
+	@scripts/setup demo vm
+	@scripts/vm $(KERNEL) $(T)
+
+parity: ## compare with a real ig: make parity IG=/path/to/ig [VM=6.12]
+	@scripts/setup demo $(if $(VM),vm)
+	@IG='$(IG)' VM='$(VM)' scripts/parity
+
+docs: ## regenerate the diagrams of DEVELOPER.md from the built object
+	@scripts/setup
+	@scripts/docs
+
+clean: ## remove what set-up and the tests made in this checkout
+	rm -rf .venv .cache dist core/target parity/out .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,160 @@
+"""What a machine must be able to do for a test: each feature is probed by doing, once a run.
+
+A test says ``@pytest.mark.needs("root", "kprobe")``; conftest asks :func:`missing`. The
+environment variable ``IG_PY_REQUIRE`` (``1`` for all, or names separated by commas) turns
+a missing feature into a failure.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+_BPF_MAP_CREATE = 0
+_BPF_MAP_TYPE_ARRAY = 2
+_BPF_MAP_TYPE_RINGBUF = 27
+_PMU = Path("/sys/bus/event_source/devices")
+_DOCKER_SOCKETS = (Path("/run/docker.sock"), Path("/var/run/docker.sock"))
+
+Probe = Callable[[], str | None]
+_PROBES: dict[str, Probe] = {}
+
+
+def _feature(name: str) -> Callable[[Probe], Probe]:
+    def register(probe: Probe) -> Probe:
+        _PROBES[name] = functools.cache(probe)
+        return probe
+
+    return register
+
+
+def names() -> list[str]:
+    """Every feature that a test can ask for."""
+    return sorted(_PROBES)
+
+
+def missing(name: str) -> str | None:
+    """Why this machine lacks *name*; None when it has it. KeyError for an unknown name."""
+    return _PROBES[name]()
+
+
+def required(name: str) -> bool:
+    """Does ``IG_PY_REQUIRE`` forbid to skip for want of *name*?"""
+    value = os.environ.get("IG_PY_REQUIRE", "")
+    return value == "1" or name in value.split(",")
+
+
+def _create_map(map_type: int, key_size: int, value_size: int, entries: int) -> str | None:
+    number = _BPF_SYSCALL.get(platform.machine())
+    if number is None:
+        return f"no bpf system call number known for {platform.machine()}"
+    attributes = struct.pack("<IIIII", map_type, key_size, value_size, entries, 0).ljust(120, b"\0")
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.syscall(number, _BPF_MAP_CREATE, attributes, len(attributes))
+    if fd < 0:
+        return f"creating a map of type {map_type}: {os.strerror(ctypes.get_errno())}"
+    os.close(fd)
+    return None
+
+
+def _program(*candidates: str) -> str | None:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    if any(shutil.which(candidate, path=path) for candidate in candidates):
+        return None
+    return f"not installed: {' or '.join(candidates)}"
+
+
+@_feature("root")
+def _root() -> str | None:
+    return None if os.geteuid() == 0 else "not running as root"
+
+
+@_feature("bpf")
+def _bpf() -> str | None:
+    return _create_map(_BPF_MAP_TYPE_ARRAY, 4, 4, 1)
+
+
+@_feature("ringbuf")
+def _ringbuf() -> str | None:
+    return _create_map(_BPF_MAP_TYPE_RINGBUF, 0, 0, os.sysconf("SC_PAGE_SIZE"))
+
+
+@_feature("btf")
+def _btf() -> str | None:
+    path = Path("/sys/kernel/btf/vmlinux")
+    return None if path.exists() else f"the kernel has no {path}"
+
+
+@_feature("kprobe")
+def _kprobe() -> str | None:
+    return None if (_PMU / "kprobe/type").exists() else "the kernel has no kprobe events"
+
+
+@_feature("uprobe")
+def _uprobe() -> str | None:
+    return None if (_PMU / "uprobe/type").exists() else "the kernel has no uprobe events"
+
+
+@_feature("tracepoint")
+def _tracepoint() -> str | None:
+    return None if (_PMU / "tracepoint/type").exists() else "the kernel has no tracepoint events"
+
+
+@_feature("fentry")
+def _fentry() -> str | None:
+    from ig_py import _core
+
+    return None if _core.probe("fentry") else "the kernel refuses fentry programs"
+
+
+@_feature("lsm")
+def _lsm() -> str | None:
+    from ig_py import _core
+
+    return None if _core.probe("lsm") else "the kernel refuses BPF LSM programs"
+
+
+@_feature("clang")
+def _clang() -> str | None:
+    return _program("clang", *(f"clang-{version}" for version in range(14, 30)))
+
+
+@_feature("docker")
+def _docker() -> str | None:
+    if any(path.is_socket() for path in _DOCKER_SOCKETS):
+        return None
+    return _root() or _program("dockerd")
+
+
+@_feature("registry")
+def _registry() -> str | None:
+    return _program("docker-registry")
+
+
+@_feature("skopeo")
+def _skopeo() -> str | None:
+    return _program("skopeo")
+
+
+@_feature("busybox")
+def _busybox() -> str | None:
+    return _program("busybox")
+
+
+@_feature("cgroup2")
+def _cgroup2() -> str | None:
+    roots = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+    found = any((root / "cgroup.controllers").exists() for root in roots)
+    return None if found else "no cgroup2 hierarchy is mounted"
+
+
+@_feature("qemu")
+def _qemu() -> str | None:
+    return _program("qemu-system-x86_64")
