@@ -1,0 +1,68 @@
+"""``--output``: one mode for all data sources, or one each (spec cli-output §3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ig_py.errors import UsageError
+from ig_py.gadget.spec import DataSourceSpec
+
+STANDARD = ("columns", "json", "jsonpretty", "none", "yaml")
+"""The modes of a data source that names none, and all that can be rendered."""
+
+SUPPORTED_MODES = "cli.supported-output-modes"
+DEFAULT_MODE = "cli.default-output-mode"
+
+
+def split_by_datasource(text: str, what: str) -> tuple[str, dict[str, str]]:
+    """``VALUE`` or ``ds:VALUE[,ds2:VALUE]`` → (value of all, value by data source).
+
+    :class:`UsageError` when both forms are mixed.
+    """
+    common, by_name = "", {}
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts:
+        name, colon, value = part.partition(":")
+        if colon:
+            by_name[name] = value
+        else:
+            common = part
+    if common and (by_name or len(parts) > 1):
+        raise UsageError(f"parsing {what}: mixed values with and without specifying data source")
+    return common, by_name
+
+
+def supported_modes(ds: DataSourceSpec) -> list[str]:
+    """Modes that *ds* allows, sorted."""
+    listed = ds.annotations.get(SUPPORTED_MODES, "")
+    return sorted(m.strip() for m in listed.split(",") if m.strip()) or list(STANDARD)
+
+
+def default_mode(ds: DataSourceSpec, warn: Callable[[str], None]) -> str:
+    """Its annotation, else columns where allowed, else the first allowed."""
+    allowed = supported_modes(ds)
+    wanted = ds.annotations.get(DEFAULT_MODE, "")
+    if wanted in allowed:
+        return wanted
+    if wanted:
+        warn(f'default output mode "{wanted}" for data source "{ds.name}" is not supported')
+    return "columns" if "columns" in allowed else allowed[0]
+
+
+def choose_mode(ds: DataSourceSpec, output: str, warn: Callable[[str], None]) -> str | None:
+    """The mode of *ds* under ``--output`` *output*; None: skip it (a warning said why)."""
+    common, by_name = split_by_datasource(output, "default output modes")
+    mode = by_name.get(ds.name) or common or default_mode(ds, warn)
+    if mode not in supported_modes(ds):
+        warn(
+            f'output mode "{mode}" for data source "{ds.name}" is not supported; '
+            "skipping data source"
+        )
+        return None
+    if mode not in STANDARD:
+        warn(
+            f'output mode "{mode}" of data source "{ds.name}" cannot be rendered yet; '
+            "skipping data source"
+        )
+        return None
+    return mode

@@ -1,0 +1,1 @@
+"""One run's life: resolve, prepare, load, attach, stream, stop."""

@@ -1,0 +1,111 @@
+"""Where a run is, and how it is asked to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from enum import Enum
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class State(Enum):
+    """A run moves along :data:`NEXT` only."""
+
+    NEW = "new"
+    LOADING = "loading"
+    ATTACHING = "attaching"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    CLOSED = "closed"
+
+
+NEXT = {
+    State.NEW: {State.LOADING, State.CLOSED},
+    State.LOADING: {State.ATTACHING, State.STOPPING},
+    State.ATTACHING: {State.RUNNING, State.STOPPING},
+    State.RUNNING: {State.STOPPING},
+    State.STOPPING: {State.CLOSED},
+    State.CLOSED: set(),
+}
+
+
+class Stopped(BaseException):
+    """Raised where a run is asked to stop before it streams. Not a failure."""
+
+
+class StopRequest:
+    """Asked for by a signal, the timeout, or whoever reads the output going away.
+
+    Callbacks of :meth:`on_stop` run once, in the thread that asks.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def set(self) -> None:
+        if self._event.is_set():
+            return
+        self._event.set()
+        for callback in list(self._callbacks):
+            callback()
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def __bool__(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._event.wait(timeout)
+
+    def check(self) -> None:
+        """:class:`Stopped` when the stop was asked for."""
+        if self._event.is_set():
+            raise Stopped
+
+
+EXIT_SECOND_SIGNAL = 1
+
+
+class SignalGuard:
+    """SIGINT and SIGTERM ask *request* to stop; a second one exits at once with code 1.
+
+    While :attr:`interrupting`, the first signal also raises :class:`Stopped` in
+    the main thread, so that a slow registry or compiler does not delay it.
+    A context manager; only the main thread may enter it.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, request: StopRequest) -> None:
+        self._request = request
+        self._seen = False
+        self._before: dict[signal.Signals, Any] = {}
+        self.interrupting = True
+
+    def __enter__(self) -> SignalGuard:
+        for number in self.SIGNALS:
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self._seen:
+            # The kernel frees programs and maps with the process.
+            os._exit(EXIT_SECOND_SIGNAL)
+        self._seen = True
+        self._request.set()
+        if self.interrupting:
+            raise Stopped
