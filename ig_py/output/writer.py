@@ -92,7 +92,7 @@ class Writer:
                     self._changed.wait()
                 if not self._queue:
                     return
-                datasource, data, events = self._queue[0]
+                data = self._queue[0][1]
             try:
                 self._write(data)
             except OSError as err:

@@ -1,0 +1,154 @@
+"""The plan: what the core's pipeline does with each sample (docs/plan.md)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ig_py.errors import ObjectError
+from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind
+from ig_py.operators.base import Step
+
+PLAN_VERSION = 1
+LOST_SUFFIX = "_lost_samples"
+"""``<tracer map>_lost_samples`` is a per-CPU u64 array, or a u64 global, of failed outputs."""
+
+_KINDS = {
+    Kind.BOOL: ("bool", 1),
+    Kind.INT8: ("i8", 1),
+    Kind.INT16: ("i16", 2),
+    Kind.INT32: ("i32", 4),
+    Kind.INT64: ("i64", 8),
+    Kind.UINT8: ("u8", 1),
+    Kind.UINT16: ("u16", 2),
+    Kind.UINT32: ("u32", 4),
+    Kind.UINT64: ("u64", 8),
+    Kind.FLOAT32: ("f32", 4),
+    Kind.FLOAT64: ("f64", 8),
+    Kind.STRING: ("str", 0),
+    Kind.CSTRING: ("char", 0),
+    Kind.BYTES: ("bytes", 0),
+}
+
+
+@dataclass(frozen=True)
+class DataSourceOutput:
+    """What is rendered of one data source; *columns* as in the plan."""
+
+    mode: str = "none"
+    columns: Sequence[Mapping[str, Any]] = ()
+    keep: bool = False
+
+
+@dataclass
+class Clock:
+    """*offset_ns*: realtime minus boottime; *zone_s*: seconds east of UTC."""
+
+    offset_ns: int = 0
+    zone_s: int = 0
+
+    @classmethod
+    def now(cls) -> Clock:
+        """Measured now; the tightest of a few readings, as a reading may be preempted."""
+        best = None
+        for _ in range(5):
+            before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
+            after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            reading = (after - before, wall - (before + after) // 2)
+            best = reading if best is None else min(best, reading)
+        assert best is not None
+        return cls(best[1], time.localtime().tm_gmtoff)
+
+
+@dataclass
+class PlanInput:
+    """Everything a plan is made of.
+
+    *steps* and *filters* are by data source name; *live* names the tracer maps
+    that exist (None: no reader, samples are pushed).
+    """
+
+    spec: GadgetSpec
+    steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
+    filters: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
+    readers: bool = True
+
+
+def compile_plan(given: PlanInput) -> str:
+    """The plan as JSON text. :class:`ObjectError` for a field the core cannot hold."""
+    return json.dumps(
+        {
+            "version": PLAN_VERSION,
+            "clock_offset_ns": given.clock.offset_ns,
+            "timezone_offset_s": given.clock.zone_s,
+            "datasources": [_datasource(given, ds) for ds in given.spec.datasources],
+        }
+    )
+
+
+def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
+    output = given.outputs.get(ds.name, DataSourceOutput())
+    rendered: dict[str, Any] = {"mode": output.mode}
+    if output.mode == "columns":
+        rendered["columns"] = list(output.columns)
+    parents = {f.parent for f in ds.fields if f.parent is not None}
+    steps = sorted(given.steps.get(ds.name, ()), key=lambda step: step.priority)
+    plan: dict[str, Any] = {
+        "name": ds.name,
+        "sample_size": ds.sample_size,
+        "min_size": 0,
+        "keep": output.keep,
+        "fields": [_field(f, f.index in parents) for f in ds.fields],
+        "steps": [step.body for step in steps],
+        "filters": list(given.filters.get(ds.name, ())),
+        "output": rendered,
+    }
+    if given.readers and ds.source == "tracer":
+        plan["map"] = ds.map
+        plan |= _loss(given.spec, ds.map)
+    return plan
+
+
+def _field(field: FieldSpec, is_parent: bool) -> dict[str, Any]:
+    plan: dict[str, Any] = {
+        "id": field.index,
+        "name": field.name,
+        "full_name": field.full_name,
+        "parent": field.parent,
+        "kind": "container",
+        "offset": field.offset,
+        "size": field.size,
+        "count": 1,
+        "json": not field.flags & Flag.UNREFERENCED
+        and field.annotations.get("json.skip") != "true",
+    }
+    if is_parent or field.flags & Flag.EMPTY:
+        return plan
+    if field.kind not in _KINDS:
+        raise ObjectError(f'field "{field.full_name}" has no type that can be shown')
+    plan["kind"], element = _KINDS[field.kind]
+    if field.array:
+        plan["array"] = True
+        plan["count"] = field.size // element if element else 1
+    if not field.flags & Flag.STATIC_MEMBER:
+        plan["slot"] = True
+    if field.bit_size:
+        plan["bits"] = field.bit_size
+        plan["bit_offset"] = field.bit_offset
+    return plan
+
+
+def _loss(spec: GadgetSpec, tracer_map: str) -> dict[str, Any]:
+    name = tracer_map + LOST_SUFFIX
+    if any(m.name == name for m in spec.maps):
+        return {"loss_map": name}
+    for variable in spec.variables:
+        if variable.name == name and variable.size == 8:
+            return {"loss_var": {"section": variable.section, "offset": variable.offset}}
+    return {}
