@@ -5,7 +5,9 @@
  * (--uid in a gadget that includes filter.h). Linked statically: no loader opens a library behind
  * its back. Prints one JSON object with what it produced.
  *
- *   load open|exec COUNT [RATE_PER_SECOND|0 [UID [THREADS]]]
+ *   load open|exec COUNT [RATE_PER_SECOND|0 [UID [THREADS [PATH]]]]
+ *
+ * PATH is the file that "open" opens, /dev/null by default.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,9 +41,11 @@ static unsigned long long now(void)
 	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
 }
 
+static const char *open_path = "/dev/null";
+
 static int open_once(void)
 {
-	int fd = syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC, 0);
+	int fd = syscall(SYS_openat, AT_FDCWD, open_path, O_RDONLY | O_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -1;
@@ -105,7 +109,7 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "nop"))
 		return 0;
 	if (argc < 3 || (strcmp(argv[1], "open") && strcmp(argv[1], "exec"))) {
-		fprintf(stderr, "usage: load open|exec COUNT [RATE|0 [UID [THREADS]]]\n");
+		fprintf(stderr, "usage: load open|exec COUNT [RATE|0 [UID [THREADS [PATH]]]]\n");
 		return 2;
 	}
 	count = strtoull(argv[2], NULL, 10);
@@ -115,6 +119,8 @@ int main(int argc, char **argv)
 		uid = strtol(argv[4], NULL, 10);
 	if (argc > 5)
 		nthreads = atoi(argv[5]);
+	if (argc > 6)
+		open_path = argv[6];
 	if (nthreads < 1 || nthreads > MAX_THREADS) {
 		fprintf(stderr, "load: THREADS must be 1 to %d\n", MAX_THREADS);
 		return 2;
