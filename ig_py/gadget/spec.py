@@ -43,6 +43,9 @@ class Flag(IntFlag):
     UNREFERENCED = 32
 
 
+NO_FLAGS = Flag(0)
+
+
 class DataSourceType(IntEnum):
     SINGLE = 1
     ARRAY = 2
@@ -54,7 +57,10 @@ class FieldSpec:
 
     ``index`` is its place in ``DataSourceSpec.fields`` and ``parent`` another
     field's index. ``offset`` and ``size`` (bytes) place it in the sample when
-    STATIC_MEMBER is set; other fields are filled by operators.
+    STATIC_MEMBER is set; other fields are filled by operators. ``count`` is the
+    number of elements of an array. ``bit_offset`` counts from the least
+    significant bit of the ``size``-byte integer at ``offset``. ``enum_values``
+    (value, name) are those of the object's enum, in declaration order.
     """
 
     name: str
@@ -66,10 +72,11 @@ class FieldSpec:
     size: int = 0
     payload_index: int = 0
     parent: int | None = None
-    flags: Flag = Flag(0)
+    flags: Flag = NO_FLAGS
     order: int = 0
     tags: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
+    count: int = 1
     bit_offset: int = 0
     bit_size: int = 0
     enum_name: str = ""
@@ -90,6 +97,12 @@ class DataSourceSpec:
 
     ``source`` is ``tracer``, ``iter``, ``mapiter`` or ``operator``; ``map`` the
     kernel map of a tracer or map iterator; ``sample_size`` the struct's size.
+    A map iterator's key fields have ``payload_index`` 0 and its value fields 1,
+    with offsets in the key or value; ``key_size`` is then the key's.
+    ``field_config`` is what gadget.yaml and ``--annotate`` say about fields:
+    lower-case full name -> ``{"annotations": {…}, "tags": […]}``; whoever adds
+    a field applies it (:func:`ig_py.gadget.datasource.add_field`). ``notes``
+    are remarks for the user about the data source.
     """
 
     name: str
@@ -98,10 +111,14 @@ class DataSourceSpec:
     map: str = ""
     struct: str = ""
     sample_size: int = 0
+    key_size: int = 0
     programs: list[str] = field(default_factory=list)
     fields: list[FieldSpec] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
+    field_config: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    payloads: int = 0
 
     def field(self, full_name: str) -> FieldSpec | None:
         """Exact full name, then case-insensitive."""
@@ -114,7 +131,12 @@ class DataSourceSpec:
 
 @dataclass
 class ParamSpec:
-    """A parameter: ``prefix + key`` is its full name, ``key`` its flag."""
+    """A parameter: ``prefix + key`` is its full name, ``key`` its flag.
+
+    An eBPF parameter also names its ``variable`` and that variable's ``size``
+    in bytes; ``enum_values`` (value, name) when it is an enum, ``signed`` when
+    its integer is.
+    """
 
     key: str
     prefix: str = ""
@@ -129,16 +151,31 @@ class ParamSpec:
     tags: list[str] = field(default_factory=list)
     value_hint: str = ""
     variable: str = ""
+    size: int = 0
+    signed: bool = False
+    enum_values: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def full_name(self) -> str:
+        return self.prefix + self.key
 
 
 @dataclass(frozen=True)
 class ProgramSpec:
-    """One eBPF program; ``optional`` comes from our gadget.yaml key."""
+    """One eBPF program.
+
+    From gadget.yaml's ``programs.<name>``: ``optional`` and
+    ``fields_if_absent`` (full names of the fields that stay empty without it)
+    are keys of ours; ``attach_to`` overrides the target in the section name;
+    ``disabled`` programs are not attached.
+    """
 
     name: str
     section: str
     optional: bool = False
     fields_if_absent: tuple[str, ...] = ()
+    attach_to: str = ""
+    disabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +200,13 @@ class VariableSpec:
 
 @dataclass
 class GadgetSpec:
-    """A gadget image's meaning: metadata and what its eBPF object declares."""
+    """A gadget image's meaning: metadata and what its eBPF object declares.
+
+    ``metadata`` is gadget.yaml with lower-cased keys (see
+    :class:`ig_py.gadget.metadata.Metadata`), ``--annotate`` merged in.
+    ``targets`` maps a program to the map it is attached to. ``notes`` are
+    remarks for the user (untrusted text: escape before printing).
+    """
 
     name: str
     metadata: dict[str, Any]
@@ -173,4 +216,15 @@ class GadgetSpec:
     maps: list[MapSpec] = field(default_factory=list)
     variables: list[VariableSpec] = field(default_factory=list)
     tracer_maps: list[str] = field(default_factory=list)
+    targets: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     has_object: bool = False
+
+    def datasource(self, name: str) -> DataSourceSpec | None:
+        return next((d for d in self.datasources if d.name == name), None)
+
+    def map(self, name: str) -> MapSpec | None:
+        return next((m for m in self.maps if m.name == name), None)
+
+    def variable(self, name: str) -> VariableSpec | None:
+        return next((v for v in self.variables if v.name == name), None)

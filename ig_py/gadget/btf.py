@@ -1,0 +1,336 @@
+"""BTF type information, read from untrusted bytes.
+
+Encoding: kernel Documentation/bpf/btf.rst. Types are indexed once and decoded
+on demand, so that a large blob costs only what is looked at. Every length is
+checked against its section before use; recursion has a limit.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ig_py.errors import LimitError, ObjectError
+
+MAX_SIZE = 64 << 20
+MAX_TYPES = 1 << 20
+MAX_NAME = 4096
+MAX_CHAIN = 64
+"""Longest chain of typedefs, qualifiers and arrays that is followed."""
+
+MAGIC = 0xEB9F
+_HEADER = struct.Struct("<HBBIIIII")
+_TYPE = struct.Struct("<III")
+
+
+class BtfKind(IntEnum):
+    VOID = 0
+    INT = 1
+    PTR = 2
+    ARRAY = 3
+    STRUCT = 4
+    UNION = 5
+    ENUM = 6
+    FWD = 7
+    TYPEDEF = 8
+    VOLATILE = 9
+    CONST = 10
+    RESTRICT = 11
+    FUNC = 12
+    FUNC_PROTO = 13
+    VAR = 14
+    DATASEC = 15
+    FLOAT = 16
+    DECL_TAG = 17
+    TYPE_TAG = 18
+    ENUM64 = 19
+
+
+INT_SIGNED = 1
+INT_CHAR = 2
+INT_BOOL = 4
+
+QUALIFIERS = frozenset({BtfKind.CONST, BtfKind.VOLATILE, BtfKind.RESTRICT, BtfKind.TYPE_TAG})
+TRANSPARENT = QUALIFIERS | {BtfKind.TYPEDEF}
+COMPOSITES = frozenset({BtfKind.STRUCT, BtfKind.UNION})
+ENUMS = frozenset({BtfKind.ENUM, BtfKind.ENUM64})
+
+# Bytes that follow the common 12-byte header: fixed part, part per vlen item.
+_EXTRA: dict[int, tuple[int, int]] = {
+    BtfKind.INT: (4, 0),
+    BtfKind.ARRAY: (12, 0),
+    BtfKind.STRUCT: (0, 12),
+    BtfKind.UNION: (0, 12),
+    BtfKind.ENUM: (0, 8),
+    BtfKind.FUNC_PROTO: (0, 8),
+    BtfKind.VAR: (4, 0),
+    BtfKind.DATASEC: (0, 12),
+    BtfKind.DECL_TAG: (4, 0),
+    BtfKind.ENUM64: (0, 12),
+}
+_SIZED = frozenset(
+    {
+        BtfKind.INT,
+        BtfKind.STRUCT,
+        BtfKind.UNION,
+        BtfKind.ENUM,
+        BtfKind.ENUM64,
+        BtfKind.FLOAT,
+        BtfKind.DATASEC,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A struct or union member; *bit_size* is 0 unless it is a bit-field."""
+
+    name: str
+    type_id: int
+    bit_offset: int
+    bit_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecVar:
+    """A variable of a DATASEC (offset and size in bytes)."""
+
+    type_id: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """One BTF type. Which attributes mean something depends on *kind*.
+
+    *size* (bytes) for sized kinds, *ref* (type id) for the others; *encoding*,
+    *bits* and *int_offset* for INT; *element*, *count* for ARRAY; *linkage* for
+    VAR and FUNC; *signed* for ENUM and ENUM64.
+    """
+
+    id: int
+    kind: BtfKind
+    name: str
+    size: int = 0
+    ref: int = 0
+    flag: bool = False
+    members: tuple[Member, ...] = ()
+    values: tuple[tuple[int, str], ...] = ()
+    vars: tuple[SecVar, ...] = ()
+    element: int = 0
+    count: int = 0
+    encoding: int = 0
+    bits: int = 0
+    int_offset: int = 0
+    linkage: int = 0
+
+    @property
+    def signed(self) -> bool:
+        return self.flag if self.kind in ENUMS else bool(self.encoding & INT_SIGNED)
+
+
+_VOID = Type(0, BtfKind.VOID, "")
+
+
+class Btf:
+    """A BTF blob (the content of an ELF ``.BTF`` section)."""
+
+    def __init__(self, raw: bytes, source: str = "BTF") -> None:
+        self.source = source
+        if len(raw) > MAX_SIZE:
+            raise LimitError(f"reading {source}: {len(raw)} bytes of BTF, at most {MAX_SIZE}")
+        if len(raw) < _HEADER.size:
+            raise self._bad("no header")
+        magic, version, _, hdr_len, type_off, type_len, str_off, str_len = _HEADER.unpack_from(raw)
+        if magic != MAGIC:
+            raise self._bad("wrong magic (or big-endian)")
+        if version != 1:
+            raise self._bad(f"version {version} is unknown")
+        if hdr_len < _HEADER.size or hdr_len > len(raw):
+            raise self._bad("wrong header length")
+        self._types = self._part(raw, hdr_len + type_off, type_len, "type")
+        self._strings = self._part(raw, hdr_len + str_off, str_len, "string")
+        if self._strings[:1] not in (b"", b"\0") or self._strings[-1:] not in (b"", b"\0"):
+            raise self._bad("the string section does not start and end with NUL")
+        self._offsets = self._index()
+        self._cache: dict[int, Type] = {0: _VOID}
+        self._names: dict[tuple[int, str], int] | None = None
+
+    def _bad(self, why: str) -> ObjectError:
+        return ObjectError(f"reading type information of {self.source}: invalid BTF: {why}")
+
+    def _part(self, raw: bytes, offset: int, size: int, what: str) -> bytes:
+        if offset + size > len(raw):
+            raise self._bad(f"the {what} section lies outside the data")
+        return raw[offset : offset + size]
+
+    def _index(self) -> list[int]:
+        offsets = [0]
+        data, pos, end = self._types, 0, len(self._types)
+        while pos < end:
+            if pos + 12 > end:
+                raise self._bad("a type is cut short")
+            if len(offsets) >= MAX_TYPES:
+                raise LimitError(f"reading {self.source}: more than {MAX_TYPES} BTF types")
+            offsets.append(pos)
+            info = int.from_bytes(data[pos + 4 : pos + 8], "little")
+            kind = (info >> 24) & 0x1F
+            if not 0 < kind <= BtfKind.ENUM64:
+                raise self._bad(f"type {len(offsets) - 1} has unknown kind {kind}")
+            fixed, each = _EXTRA.get(kind, (0, 0))
+            pos += 12 + fixed + each * (info & 0xFFFF)
+        if pos != end:
+            raise self._bad("the last type is cut short")
+        return offsets
+
+    def __len__(self) -> int:
+        """Number of types, VOID (id 0) included."""
+        return len(self._offsets)
+
+    def _name(self, offset: int) -> str:
+        if offset == 0:
+            return ""
+        if offset >= len(self._strings):
+            raise self._bad("a name lies outside the string section")
+        end = self._strings.find(b"\0", offset, offset + MAX_NAME + 1)
+        if end < 0:
+            raise self._bad(f"a name is longer than {MAX_NAME} bytes")
+        try:
+            return self._strings[offset:end].decode()
+        except UnicodeDecodeError:
+            raise self._bad("a name is not UTF-8") from None
+
+    def kind(self, type_id: int) -> BtfKind:
+        if type_id == 0:
+            return BtfKind.VOID
+        if not 0 < type_id < len(self._offsets):
+            raise self._bad(f"type id {type_id} does not exist")
+        return BtfKind(self._types[self._offsets[type_id] + 7] & 0x1F)
+
+    def type(self, type_id: int) -> Type:
+        """Decode one type; ObjectError when there is none of that id."""
+        cached = self._cache.get(type_id)
+        if cached is None:
+            self.kind(type_id)
+            cached = self._cache[type_id] = self._decode(type_id)
+        return cached
+
+    def _decode(self, type_id: int) -> Type:
+        data, pos = self._types, self._offsets[type_id]
+        name_off, info, third = _TYPE.unpack_from(data, pos)
+        kind = BtfKind((info >> 24) & 0x1F)
+        vlen, flag, pos = info & 0xFFFF, bool(info >> 31), pos + 12
+        name = self._name(name_off)
+        size, ref = (third, 0) if kind in _SIZED else (0, third)
+
+        def items(fmt: str) -> Iterator[tuple[int, ...]]:
+            record = struct.Struct(fmt)
+            return record.iter_unpack(data[pos : pos + record.size * vlen])
+
+        match kind:
+            case BtfKind.INT:
+                (word,) = struct.unpack_from("<I", data, pos)
+                return Type(
+                    type_id,
+                    kind,
+                    name,
+                    size,
+                    encoding=(word >> 24) & 0xF,
+                    int_offset=(word >> 16) & 0xFF,
+                    bits=word & 0xFF,
+                )
+            case BtfKind.ARRAY:
+                element, _, count = _TYPE.unpack_from(data, pos)
+                return Type(type_id, kind, name, element=element, count=count)
+            case BtfKind.STRUCT | BtfKind.UNION:
+                members = tuple(
+                    Member(
+                        self._name(n),
+                        t,
+                        off & 0xFFFFFF if flag else off,
+                        off >> 24 if flag else 0,
+                    )
+                    for n, t, off in items("<III")
+                )
+                return Type(type_id, kind, name, size, flag=flag, members=members)
+            case BtfKind.ENUM:
+                values = tuple((v, self._name(n)) for n, v in items("<Ii" if flag else "<II"))
+                return Type(type_id, kind, name, size, flag=flag, values=values)
+            case BtfKind.ENUM64:
+                wide = []
+                for n, low, high in items("<III"):
+                    value = high << 32 | low
+                    wide.append(
+                        (value - (1 << 64) if flag and high >> 31 else value, self._name(n))
+                    )
+                return Type(type_id, kind, name, size, flag=flag, values=tuple(wide))
+            case BtfKind.VAR:
+                (linkage,) = struct.unpack_from("<I", data, pos)
+                return Type(type_id, kind, name, ref=ref, linkage=linkage)
+            case BtfKind.FUNC:
+                return Type(type_id, kind, name, ref=ref, linkage=vlen)
+            case BtfKind.DATASEC:
+                variables = tuple(SecVar(t, off, n) for t, off, n in items("<III"))
+                return Type(type_id, kind, name, size, vars=variables)
+            case _:
+                return Type(type_id, kind, name, size, ref, flag)
+
+    def of_kind(self, *kinds: BtfKind) -> Iterator[Type]:
+        """All types of those kinds, by id."""
+        wanted = frozenset(kinds)
+        data = self._types
+        for type_id in range(1, len(self._offsets)):
+            if data[self._offsets[type_id] + 7] & 0x1F in wanted:
+                yield self.type(type_id)
+
+    def find(self, name: str, *kinds: BtfKind) -> Type | None:
+        """First type of that name and one of those kinds."""
+        if self._names is None:
+            self._names = {}
+            for type_id in range(1, len(self._offsets)):
+                offset = self._offsets[type_id]
+                (name_off,) = struct.unpack_from("<I", self._types, offset)
+                if name_off:
+                    kind = self._types[offset + 7] & 0x1F
+                    self._names.setdefault((kind, self._name(name_off)), type_id)
+        ids = [self._names[key] for k in kinds if (key := (int(k), name)) in self._names]
+        return self.type(min(ids)) if ids else None
+
+    def chain(self, type_id: int) -> Iterator[Type]:
+        """*type_id* and what it stands for, through typedefs and qualifiers.
+
+        The last item is the first type that is neither.
+        """
+        for _ in range(MAX_CHAIN):
+            current = self.type(type_id)
+            yield current
+            if current.kind not in TRANSPARENT:
+                return
+            type_id = current.ref
+        raise self._bad(f"more than {MAX_CHAIN} typedefs and qualifiers in a row, or a cycle")
+
+    def resolve(self, type_id: int) -> Type:
+        """The type behind typedefs and qualifiers."""
+        *_, last = self.chain(type_id)
+        return last
+
+    def size_of(self, type_id: int) -> int:
+        """Size in bytes; 0 for void, functions and forward declarations."""
+        factor = 1
+        for _ in range(MAX_CHAIN):
+            current = self.resolve(type_id)
+            if current.kind == BtfKind.ARRAY:
+                factor *= current.count
+                type_id = current.element
+                continue
+            if current.kind == BtfKind.VAR:
+                type_id = current.ref
+                continue
+            size = 8 if current.kind == BtfKind.PTR else current.size
+            if factor * size > 1 << 32:
+                raise self._bad(f"type {type_id} is larger than 4 GiB")
+            return factor * size
+        raise self._bad("arrays nested too deeply, or a cycle")

@@ -1,0 +1,208 @@
+"""An image's artifact -> :class:`GadgetSpec`. Pure: nothing is loaded anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ig_py.errors import MetadataError, ObjectError
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.datasource import new_datasource
+from ig_py.gadget.elf import Elf
+from ig_py.gadget.fields import add_struct_fields
+from ig_py.gadget.maps import read_maps
+from ig_py.gadget.markers import Markers, read_markers
+from ig_py.gadget.metadata import Metadata, annotate
+from ig_py.gadget.params import custom_params, ebpf_params
+from ig_py.gadget.spec import (
+    DataSourceSpec,
+    DataSourceType,
+    GadgetSpec,
+    ParamSpec,
+    ProgramSpec,
+)
+from ig_py.gadget.variables import read_programs, read_variables
+
+if TYPE_CHECKING:
+    from ig_py.oci.artifact import Artifact
+
+DISABLED_PROGRAM = "gadget_program_disabled"
+"""``attach_to`` of a program that is not to be attached."""
+
+
+def ebpf_object(artifact: Artifact) -> bytes | None:
+    """The image's eBPF layer; None for a gadget without one."""
+    from ig_py.oci.media import EBPF_LAYER
+
+    found = [x.data for x in artifact.layers if x.descriptor.media_type == EBPF_LAYER]
+    if len(found) > 1:
+        raise ObjectError(f"reading {artifact.reference}: more than one eBPF layer")
+    return found[0] if found else None
+
+
+def load_gadget(
+    artifact: Artifact, *, name: str | None = None, annotate: Sequence[str] = ()
+) -> GadgetSpec:
+    """What an artifact's metadata and eBPF object declare.
+
+    *annotate* are ``--annotate`` elements, merged into the metadata first.
+    Raises MetadataError, ObjectError, LimitError or (annotations) UsageError.
+    """
+    metadata = Metadata.parse(artifact.config, f"metadata of {artifact.reference}")
+    return build_spec(
+        metadata,
+        ebpf_object(artifact),
+        name=name or metadata.name or artifact.reference,
+        source=artifact.reference,
+        annotations=annotate,
+    )
+
+
+def build_spec(
+    metadata: Metadata,
+    obj: bytes | None,
+    *,
+    name: str,
+    source: str,
+    annotations: Sequence[str] = (),
+) -> GadgetSpec:
+    """The same from parts: parsed metadata and an object's bytes."""
+    annotate(metadata, annotations)
+    spec = GadgetSpec(name=name, metadata=metadata.config)
+    spec.params += custom_params(metadata)
+    if obj is None:
+        return spec
+    elf = Elf(obj, source)
+    section = elf.section(".BTF")
+    if section is None:
+        raise ObjectError(
+            f"reading {source}: the eBPF object has no BTF",
+            remedy="compile it with -g and keep the .BTF section",
+        )
+    btf = Btf(elf.data(section), source)
+    maps = read_maps(btf)
+    programs = dict(read_programs(elf))
+    markers = read_markers(btf, maps, programs)
+    spec.has_object = True
+    spec.maps = [m.spec for m in maps.values()]
+    spec.variables = read_variables(elf, btf)
+    spec.tracer_maps = markers.tracer_maps
+    spec.targets = markers.targets
+    spec.notes += markers.notes
+    spec.programs = [_program(n, s, metadata) for n, s in programs.items()]
+    spec.datasources = _datasources(btf, markers, metadata)
+    spec.params += ebpf_params(elf, btf, markers.params, spec.variables, metadata)
+    if markers.map_iterators:
+        spec.params += _map_params()
+    _check_params(spec, source)
+    _note_unknown(spec, metadata)
+    return spec
+
+
+def _program(name: str, section: str, metadata: Metadata) -> ProgramSpec:
+    path = ["programs", name]
+    if metadata.get(path) is None:
+        return ProgramSpec(name, section)
+    attach_to = metadata.text([*path, "attach_to"])
+    disabled = attach_to == DISABLED_PROGRAM
+    return ProgramSpec(
+        name,
+        section,
+        optional=metadata.flag([*path, "optional"]),
+        fields_if_absent=tuple(metadata.text_list([*path, "fields"])),
+        attach_to="" if disabled else attach_to,
+        disabled=disabled,
+    )
+
+
+def _datasources(btf: Btf, markers: Markers, metadata: Metadata) -> list[DataSourceSpec]:
+    result = []
+    for tracer in markers.tracers:
+        ds = new_datasource(tracer.name, DataSourceType.SINGLE, metadata)
+        ds.map, ds.struct, ds.sample_size = tracer.map, tracer.struct.name, tracer.struct.size
+        ds.payloads = 1
+        add_struct_fields(ds, btf, tracer.struct)
+        result.append(ds)
+    for item in markers.iterators:
+        ds = new_datasource(
+            item.name,
+            DataSourceType.ARRAY,
+            metadata,
+            source="iter",
+            defaults={"fetch-interval": "0", "fetch-count": "1"},
+        )
+        ds.struct, ds.sample_size = item.struct.name, item.struct.size
+        ds.programs = list(item.programs)
+        ds.payloads = 1
+        add_struct_fields(ds, btf, item.struct)
+        result.append(ds)
+    for topper in markers.map_iterators:
+        ds = new_datasource(
+            topper.name,
+            DataSourceType.ARRAY,
+            metadata,
+            source="mapiter",
+            defaults={"fetch-interval": "1s", "fetch-count": "0"},
+        )
+        ds.map, ds.struct = topper.map, topper.value.name
+        ds.key_size, ds.sample_size = topper.key.size, topper.key.size + topper.value.size
+        ds.payloads = 2
+        add_struct_fields(ds, btf, topper.key, extra_tags=["role:key"])
+        add_struct_fields(ds, btf, topper.value, payload_index=1)
+        result.append(ds)
+    return result
+
+
+def _map_params() -> list[ParamSpec]:
+    tags = ["group:Data collection"]
+    return [
+        ParamSpec(
+            key="map-fetch-interval",
+            prefix="operator.oci.ebpf.",
+            default="1000ms",
+            title="Map fetch interval",
+            description="Time between two reads of a map, for all or as ds1:1s,ds2:2s",
+            tags=tags,
+        ),
+        ParamSpec(
+            key="map-fetch-count",
+            prefix="operator.oci.ebpf.",
+            default="0",
+            title="Map fetch count",
+            description="Number of reads (0: until the end), for all or as ds1:1,ds2:2",
+            tags=tags,
+        ),
+    ]
+
+
+def _check_params(spec: GadgetSpec, source: str) -> None:
+    seen: set[str] = set()
+    for param in spec.params:
+        if param.key in seen:
+            raise MetadataError(f"reading {source}: parameter {param.key!r} is declared twice")
+        seen.add(param.key)
+
+
+def _note_unknown(spec: GadgetSpec, metadata: Metadata) -> None:
+    """Remarks about what gadget.yaml says of things that the object does not have."""
+    names = {p.name.lower() for p in spec.programs}
+    for name, config in metadata.mapping(["programs"]).items():
+        ours: dict[str, Any] = config if isinstance(config, dict) else {}
+        if name not in names and "optional" in ours:
+            spec.notes.append(f"gadget.yaml: program {name!r} is not in the eBPF object")
+
+
+def loss_counter(spec: GadgetSpec, map_name: str) -> dict[str, Any]:
+    """Where an object counts the events that did not fit into *map_name*.
+
+    Entries of the plan (docs/plan.md): ``loss_map`` (per-CPU array
+    ``<map>_lost_samples``) or ``loss_var`` (64-bit global
+    ``gadget_lost_samples_<map>``); empty when it counts nothing.
+    """
+    counter = spec.map(f"{map_name}_lost_samples")
+    if counter is not None and counter.value_size == 8:
+        return {"loss_map": counter.name}
+    variable = spec.variable(f"gadget_lost_samples_{map_name}")
+    if variable is not None and variable.size == 8:
+        return {"loss_var": {"section": variable.section, "offset": variable.offset}}
+    return {}

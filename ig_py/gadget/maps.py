@@ -1,0 +1,126 @@
+"""Map definitions of an eBPF object: the BTF of its ``.maps`` section.
+
+A map is a global struct variable whose members encode its attributes as types:
+``int (*type)[N]`` for numbers, ``K *key`` for types (libbpf's BTF-defined maps).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ig_py.errors import LimitError, ObjectError
+from ig_py.gadget.btf import Btf, BtfKind, Type
+from ig_py.gadget.spec import MapSpec
+
+MAX_MAPS = 4096
+
+HASH = 1
+PERF_EVENT_ARRAY = 4
+PERCPU_ARRAY = 6
+RINGBUF = 27
+SOCKMAP = 15
+SOCKHASH = 18
+
+TYPE_NAMES = (
+    "UnspecifiedMap",
+    "Hash",
+    "Array",
+    "ProgramArray",
+    "PerfEventArray",
+    "PerCPUHash",
+    "PerCPUArray",
+    "StackTrace",
+    "CGroupArray",
+    "LRUHash",
+    "LRUCPUHash",
+    "LPMTrie",
+    "ArrayOfMaps",
+    "HashOfMaps",
+    "DevMap",
+    "SockMap",
+    "CPUMap",
+    "XSKMap",
+    "SockHash",
+    "CGroupStorage",
+    "ReusePortSockArray",
+    "PerCPUCGroupStorage",
+    "Queue",
+    "Stack",
+    "SkStorage",
+    "DevMapHash",
+    "StructOpsMap",
+    "RingBuf",
+    "InodeStorage",
+    "TaskStorage",
+    "BloomFilter",
+    "UserRingbuf",
+    "CgroupStorage",
+    "Arena",
+)
+"""Names of ``BPF_MAP_TYPE_*`` by number, as ``image inspect`` prints them."""
+
+
+def type_name(number: int) -> str:
+    return TYPE_NAMES[number] if number < len(TYPE_NAMES) else f"MapType({number})"
+
+
+@dataclass(frozen=True, slots=True)
+class MapDef:
+    """A map and the BTF types of its key and value (0 when it has none)."""
+
+    spec: MapSpec
+    key_type: int = 0
+    value_type: int = 0
+
+
+def read_maps(btf: Btf) -> dict[str, MapDef]:
+    """Maps by name, in the order of the ``.maps`` section."""
+    section = btf.find(".maps", BtfKind.DATASEC)
+    if section is None:
+        return {}
+    if len(section.vars) > MAX_MAPS:
+        raise LimitError(f"reading {btf.source}: more than {MAX_MAPS} maps")
+    result: dict[str, MapDef] = {}
+    for entry in section.vars:
+        variable = btf.type(entry.type_id)
+        definition = btf.resolve(variable.ref)
+        if variable.kind != BtfKind.VAR or definition.kind != BtfKind.STRUCT:
+            raise ObjectError(
+                f"reading {btf.source}: {variable.name!r} in section .maps is no map definition"
+            )
+        result[variable.name] = _read_map(btf, variable.name, definition)
+    return result
+
+
+def _read_map(btf: Btf, name: str, definition: Type) -> MapDef:
+    numbers: dict[str, int] = {}
+    types: dict[str, int] = {}
+    for member in definition.members:
+        if member.name == "values":
+            continue
+        target = btf.resolve(member.type_id)
+        if target.kind != BtfKind.PTR:
+            raise ObjectError(
+                f"reading {btf.source}: map {name!r}: attribute {member.name!r} is no pointer"
+            )
+        if member.name in ("key", "value"):
+            types[member.name] = target.ref
+            continue
+        array = btf.resolve(target.ref)
+        if array.kind != BtfKind.ARRAY:
+            raise ObjectError(
+                f"reading {btf.source}: map {name!r}: attribute {member.name!r} is no number"
+            )
+        numbers[member.name] = array.count
+    key, value = types.get("key", 0), types.get("value", 0)
+    return MapDef(
+        MapSpec(
+            name=name,
+            type=numbers.get("type", 0),
+            key_size=numbers.get("key_size", btf.size_of(key)),
+            value_size=numbers.get("value_size", btf.size_of(value)),
+            max_entries=numbers.get("max_entries", 0),
+        ),
+        key,
+        value,
+    )
