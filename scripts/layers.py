@@ -1,0 +1,225 @@
+"""Run the layers of tests that this machine can, then say honestly what happened.
+
+``layers.py [lint | LAYER...]``; without names all of them. The last line is
+``N passed, N failed, N skipped``: a check of the lint layer counts as one test, and nothing
+that was skipped counts as passed. Exit code 0 when nothing failed and something passed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv/bin"
+_CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
+_VM_KERNELS = ("6.12", "6.1")
+_VM_TESTS = ("tests/vm/scenario_guest.py", "tests/vm/scenario_docker.py", "tests/kernel")
+_MINUTE = 60
+
+
+@dataclass
+class Outcome:
+    """What one layer did; *failed* and *skipped* map a test to the reason."""
+
+    passed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: Outcome) -> None:
+        self.passed += other.passed
+        self.failed |= other.failed
+        self.skipped |= other.skipped
+
+
+def _call(argv: list[str], seconds: int, environment: dict[str, str] | None = None) -> int:
+    """Run *argv* with its output passed through; its status, 124 when it took too long."""
+    process = subprocess.Popen(
+        argv,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        print(f"{argv[0]} did not end within {seconds} s: ending it", flush=True)
+        return 124
+    finally:
+        _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _check(name: str, argv: list[str], seconds: int) -> Outcome:
+    status = _call(argv, seconds)
+    return Outcome(passed=1) if status == 0 else Outcome(failed={name: f"exit {status}"})
+
+
+def _rust_environment() -> dict[str, str]:
+    directory = subprocess.run(
+        [str(ROOT / "scripts/ensure-rust")], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    return {
+        "PATH": f"{directory}:{os.environ.get('PATH', '')}",
+        "PYO3_PYTHON": str(VENV / "python"),
+    }
+
+
+def _lint() -> Outcome:
+    outcome = Outcome()
+    outcome.add(_check("ruff check", [str(VENV / "ruff"), "check", "."], 2 * _MINUTE))
+    outcome.add(_check("ruff format", [str(VENV / "ruff"), "format", "--check", "."], 2 * _MINUTE))
+    outcome.add(_check("mypy --strict", [str(VENV / "mypy")], 10 * _MINUTE))
+    rust = _rust_environment()
+    if shutil.which("cargo-clippy", path=rust["PATH"]) is None:
+        outcome.skipped["clippy"] = "this Rust has no clippy"
+        return outcome
+    argv = ["cargo", "clippy", "--manifest-path", "core/Cargo.toml", "--locked", "--all-targets"]
+    os.environ.update(rust)
+    outcome.add(_check("clippy", [*argv, "--", "-D", "warnings"], 20 * _MINUTE))
+    return outcome
+
+
+def _core() -> Outcome:
+    argv = ["cargo", "test", "--manifest-path", "core/Cargo.toml", "--locked"]
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=ROOT,
+            env={**os.environ, **_rust_environment()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=20 * _MINUTE,
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(failed={"cargo test": "did not end within 20 minutes"})
+    print(done.stdout, flush=True)
+    results = [[int(n) for n in found] for found in _CARGO_RESULT.findall(done.stdout)]
+    outcome = Outcome(passed=sum(r[0] for r in results))
+    failed = sum(r[1] for r in results)
+    if done.returncode and not failed:
+        outcome.failed["cargo test"] = f"exit {done.returncode}"
+    names = re.findall(r"^test (\S+)(?: - should panic)? \.\.\. FAILED$", done.stdout, re.M)
+    outcome.failed |= {f"core {name}": "failed" for name in names}
+    ignored = re.findall(r"^test (\S+) \.\.\. ignored(?:, (.*))?$", done.stdout, re.M)
+    outcome.skipped |= {f"core {name}": why or "ignored" for name, why in ignored}
+    return outcome
+
+
+def _report(path: Path, what: str, status: int) -> Outcome:
+    if not path.exists():
+        return Outcome(failed={what: f"exit {status} without a report"})
+    counts = json.loads(path.read_text())
+    outcome = Outcome(counts["passed"], counts["failed"], counts["skipped"])
+    if status and not outcome.failed:
+        outcome.failed[what] = f"exit {status}"
+    if not outcome.passed and not outcome.failed and not outcome.skipped:
+        outcome.failed[what] = "no test ran"
+    return outcome
+
+
+def _pytest(folder: str, minutes: int) -> Callable[[], Outcome]:
+    def run() -> Outcome:
+        if not any((ROOT / "tests" / folder).rglob("test_*.py")):
+            return Outcome(failed={f"tests/{folder}": "there are no tests"})
+        with tempfile.TemporaryDirectory(prefix="ig-py-test-") as directory:
+            report = Path(directory) / "report.json"
+            environment = {"IG_PY_TEST_REPORT": str(report)}
+            argv = [str(VENV / "pytest"), "-q", f"tests/{folder}"]
+            status = _call(argv, minutes * _MINUTE, environment)
+            return _report(report, f"tests/{folder}", status)
+
+    return run
+
+
+def _vm() -> Outcome:
+    outcome = Outcome()
+    for kernel in _VM_KERNELS:
+        with tempfile.TemporaryDirectory(prefix="ig-py-test-") as directory:
+            report = Path(directory) / "report.json"
+            argv = [str(VENV / "python"), "tests/vm/run.py", "--kernel", kernel]
+            status = _call([*argv, "--report", str(report), *_VM_TESTS], 20 * _MINUTE)
+            found = _report(report, f"vm {kernel}", status)
+        outcome.passed += found.passed
+        outcome.failed |= {f"vm {kernel} {test}": why for test, why in found.failed.items()}
+        outcome.skipped |= {f"vm {kernel} {test}": why for test, why in found.skipped.items()}
+    return outcome
+
+
+LAYERS: dict[str, Callable[[], Outcome]] = {
+    "lint": _lint,
+    "core": _core,
+    "unit": _pytest("unit", 10),
+    "wire": _pytest("wire", 10),
+    "kernel": _pytest("kernel", 15),
+    "interop": _pytest("interop", 15),
+    "vm": _vm,
+}
+
+
+def _summary(outcomes: dict[str, tuple[Outcome, float]]) -> Outcome:
+    total = Outcome()
+    print("\n== what ran ==")
+    for name, (outcome, seconds) in outcomes.items():
+        total.add(outcome)
+        counts = f"{outcome.passed} passed, {len(outcome.failed)} failed"
+        print(f"{name:8} {counts}, {len(outcome.skipped)} skipped  ({seconds:.0f} s)")
+    if total.failed:
+        print("\n== what failed ==")
+        for test, why in total.failed.items():
+            print(f"{test}: {why}")
+    if total.skipped:
+        print("\n== what could not run here ==")
+        reasons: dict[str, list[str]] = defaultdict(list)
+        for test, why in total.skipped.items():
+            reasons[why].append(test)
+        for why, tests in reasons.items():
+            print(f"{why}:")
+            for test in tests:
+                print(f"  {test}")
+    print()
+    print(f"{total.passed} passed, {len(total.failed)} failed, {len(total.skipped)} skipped")
+    return total
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - LAYERS.keys()
+    if unknown:
+        print(f"no such layer: {', '.join(sorted(unknown))}; there are {', '.join(LAYERS)}")
+        return 2
+    outcomes = {}
+    for name, run in LAYERS.items():
+        if names and name not in names:
+            continue
+        print(f"\n== {name} ==", flush=True)
+        started = time.monotonic()
+        outcomes[name] = (run(), time.monotonic() - started)
+    total = _summary(outcomes)
+    return 0 if total.passed and not total.failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
