@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef __BITS_BPF_H
+#define __BITS_BPF_H
+
+/* Floor of the binary logarithm; 0 for 0. */
+static __always_inline u64 log2(u32 v)
+{
+	u32 result = 0, shift;
+
+	shift = (v > 0xffff) << 4;
+	v >>= shift;
+	result |= shift;
+	shift = (v > 0xff) << 3;
+	v >>= shift;
+	result |= shift;
+	shift = (v > 0xf) << 2;
+	v >>= shift;
+	result |= shift;
+	shift = (v > 0x3) << 1;
+	v >>= shift;
+	result |= shift;
+
+	return result | (v >> 1);
+}
+
+/* Slot of an exponential histogram: slot i holds 2^(i-1) to 2^i - 1, slot 0 holds 0. */
+static __always_inline u64 get_slot_idx(u64 v)
+{
+	u32 high = v >> 32;
+
+	if (!v)
+		return 0;
+	return high ? log2(high) + 33 : log2((u32)v) + 1;
+}
+
+#endif

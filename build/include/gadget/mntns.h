@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef MNTNS_H
+#define MNTNS_H
+
+#include <gadget/types.h>
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+/* Mount namespace of the current task; 0 for a task that is exiting and has none any more. */
+static __always_inline gadget_mntns_id gadget_get_current_mntns_id(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+}
+
+__attribute__((deprecated("use gadget_get_current_mntns_id()")))
+static __always_inline gadget_mntns_id gadget_get_mntns_id(void)
+{
+	return gadget_get_current_mntns_id();
+}
+
+#endif
