@@ -30,6 +30,7 @@ _INTEGERS = {
     "uint32": (0, (1 << 32) - 1),
     "uint64": (0, (1 << 64) - 1),
 }
+_INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})")
 _HELP_TYPES = {"int64": "int", "uint64": "uint", "float64": "float", "": "string"}
 _DURATION = re.compile(r"[+-]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)")
 
@@ -236,29 +237,13 @@ def why_invalid(type_name: str, value: str, choices: Sequence[str] = ()) -> str:
 
 def _why_no_integer(type_name: str, value: str) -> str:
     low, high = _INTEGERS[type_name]
-    # int() takes digits of other scripts, spaces and underscores; the formats here do not.
-    if not re.fullmatch(r"[+-]?[0-9]{1,20}" if low else r"\+?[0-9]{1,20}", value):
-        return "expected a whole number" if low else "expected a whole number, not negative"
-    if not low <= int(value) <= high:
+    # int() takes digits of other scripts, spaces and underscores; flags do not.
+    if not _INTEGER.fullmatch(value):
+        return "expected a whole number"
+    number = int(value, 16 if "x" in value.lower() else 10)
+    if not low <= number <= high:
         return f"not between {low} and {high}"
     return ""
-
-
-def split_list(text: str) -> list[str]:
-    """Comma list with ``\\,`` and ``\\\\`` escapes; an empty last element is dropped."""
-    items = [""]
-    chars = iter(text)
-    for char in chars:
-        if char == "\\":
-            following = next(chars, "")
-            items[-1] += following if following in (",", "\\") else char + following
-        elif char == ",":
-            items.append("")
-        else:
-            items[-1] += char
-    if items[-1] == "":
-        items.pop()
-    return items
 
 
 def help_rows(flags: Iterable[Flag]) -> list[tuple[str, str]]:

@@ -9,28 +9,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ig_py.errors import ObjectError
+from ig_py.gadget.load import loss_counter
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind
 from ig_py.operators.base import Step
 
 PLAN_VERSION = 1
-LOST_SUFFIX = "_lost_samples"
-"""``<tracer map>_lost_samples`` is a per-CPU u64 array, or a u64 global, of failed outputs."""
 
 _KINDS = {
-    Kind.BOOL: ("bool", 1),
-    Kind.INT8: ("i8", 1),
-    Kind.INT16: ("i16", 2),
-    Kind.INT32: ("i32", 4),
-    Kind.INT64: ("i64", 8),
-    Kind.UINT8: ("u8", 1),
-    Kind.UINT16: ("u16", 2),
-    Kind.UINT32: ("u32", 4),
-    Kind.UINT64: ("u64", 8),
-    Kind.FLOAT32: ("f32", 4),
-    Kind.FLOAT64: ("f64", 8),
-    Kind.STRING: ("str", 0),
-    Kind.CSTRING: ("char", 0),
-    Kind.BYTES: ("bytes", 0),
+    Kind.BOOL: "bool",
+    Kind.INT8: "i8",
+    Kind.INT16: "i16",
+    Kind.INT32: "i32",
+    Kind.INT64: "i64",
+    Kind.UINT8: "u8",
+    Kind.UINT16: "u16",
+    Kind.UINT32: "u32",
+    Kind.UINT64: "u64",
+    Kind.FLOAT32: "f32",
+    Kind.FLOAT64: "f64",
+    Kind.STRING: "str",
+    Kind.CSTRING: "char",
+    Kind.BYTES: "bytes",
 }
 
 
@@ -68,8 +67,8 @@ class Clock:
 class PlanInput:
     """Everything a plan is made of.
 
-    *steps* and *filters* are by data source name; *live* names the tracer maps
-    that exist (None: no reader, samples are pushed).
+    *steps* and *filters* are by data source name; without *readers* samples are
+    pushed, and no map is named.
     """
 
     spec: GadgetSpec
@@ -111,7 +110,7 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
     }
     if given.readers and ds.source == "tracer":
         plan["map"] = ds.map
-        plan |= _loss(given.spec, ds.map)
+        plan |= loss_counter(given.spec, ds.map)
     return plan
 
 
@@ -132,23 +131,13 @@ def _field(field: FieldSpec, is_parent: bool) -> dict[str, Any]:
         return plan
     if field.kind not in _KINDS:
         raise ObjectError(f'field "{field.full_name}" has no type that can be shown')
-    plan["kind"], element = _KINDS[field.kind]
+    plan["kind"] = _KINDS[field.kind]
     if field.array:
         plan["array"] = True
-        plan["count"] = field.size // element if element else 1
+        plan["count"] = field.count
     if not field.flags & Flag.STATIC_MEMBER:
         plan["slot"] = True
     if field.bit_size:
         plan["bits"] = field.bit_size
         plan["bit_offset"] = field.bit_offset
     return plan
-
-
-def _loss(spec: GadgetSpec, tracer_map: str) -> dict[str, Any]:
-    name = tracer_map + LOST_SUFFIX
-    if any(m.name == name for m in spec.maps):
-        return {"loss_map": name}
-    for variable in spec.variables:
-        if variable.name == name and variable.size == 8:
-            return {"loss_var": {"section": variable.section, "offset": variable.offset}}
-    return {}

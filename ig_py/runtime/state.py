@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from types import FrameType, TracebackType
 from typing import Any
@@ -36,35 +36,65 @@ class Stopped(BaseException):
     """Raised where a run is asked to stop before it streams. Not a failure."""
 
 
-class StopRequest:
+class Latch:
+    """A flag that is set once and can be waited for.
+
+    Unlike :class:`threading.Event` it may be set in a signal handler whatever
+    the interrupted thread is doing: it takes no lock.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def set(self) -> None:
+        if not self._set:
+            self._set = True
+            os.eventfd_write(self._fd, 1)
+
+    def __bool__(self) -> bool:
+        return self._set
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+def wait_any(latches: Sequence[Latch], timeout: float | None = None) -> bool:
+    """Wait until one is set, at most *timeout* seconds; False when none was."""
+    poll = select.poll()
+    for latch in latches:
+        poll.register(latch, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
+
+
+class StopRequest(Latch):
     """Asked for by a signal, the timeout, or whoever reads the output going away.
 
     Callbacks of :meth:`on_stop` run once, in the thread that asks.
     """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        super().__init__()
         self._callbacks: list[Callable[[], None]] = []
 
     def set(self) -> None:
-        if self._event.is_set():
+        if self:
             return
-        self._event.set()
+        super().set()
         for callback in list(self._callbacks):
             callback()
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
-
-    def __bool__(self) -> bool:
-        return self._event.is_set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._event.wait(timeout)
+        if self:
+            callback()
 
     def check(self) -> None:
         """:class:`Stopped` when the stop was asked for."""
-        if self._event.is_set():
+        if self:
             raise Stopped
 
 

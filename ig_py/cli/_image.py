@@ -1,0 +1,124 @@
+"""What the image commands share: options, argument counts, output modes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ig_py.cli import _terminal
+from ig_py.errors import IgPyError, UsageError
+
+if TYPE_CHECKING:
+    from ig_py.oci.transfer import Progress
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def arguments(minimum: int, *, exact: bool = True) -> Decorator:
+    """Positional arguments as ``args``; a wrong count is told as the compatible system does."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def checked(args: tuple[str, ...], **options: Any) -> Any:
+            if exact and len(args) != minimum:
+                raise UsageError(f"accepts {minimum} arg(s), received {len(args)}")
+            if len(args) < minimum:
+                raise UsageError(
+                    f"requires at least {minimum} arg(s), only received {len(args)}"
+                )
+            return function(args, **options)
+
+        return click.argument("args", nargs=-1)(checked)
+
+    return decorate
+
+
+def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--oci-store``: the store to use, passed on as ``store``."""
+
+    @functools.wraps(function)
+    def opened(*args: Any, oci_store: str | None, **options: Any) -> Any:
+        from ig_py.oci.store import Store
+
+        return function(*args, store=Store.open(oci_store), **options)
+
+    return click.option(
+        "--oci-store", metavar="DIR", help="Use the store in this directory (also IG_PY_STORE)"
+    )(opened)
+
+
+def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--authfile`` and ``--insecure-registries``, the latter a tuple of ``host:port``."""
+
+    @functools.wraps(function)
+    def parsed(*args: Any, insecure_registries: tuple[str, ...], **options: Any) -> Any:
+        hosts = tuple(h.strip() for item in insecure_registries for h in item.split(","))
+        return function(*args, insecure_registries=tuple(filter(None, hosts)), **options)
+
+    function = click.option(
+        "--insecure-registries",
+        multiple=True,
+        metavar="HOST[:PORT],…",
+        help="Registries to talk to over plain HTTP, without credentials",
+    )(parsed)
+    return click.option(
+        "--authfile", metavar="FILE", help="Credentials, in docker's config.json format"
+    )(function)
+
+
+def check_mode(mode: str, modes: Sequence[str]) -> None:
+    """Raise :class:`UsageError` unless *mode* is one of *modes*."""
+    if mode not in modes:
+        raise UsageError(f'invalid output mode "{mode}", valid values are: {", ".join(modes)}')
+
+
+@contextmanager
+def attempt(what: str) -> Iterator[None]:
+    """Say *what* was attempted in front of an error's message."""
+    try:
+        yield
+    except IgPyError as err:
+        raise type(err)(
+            f"{what}: {err.message}", remedy=err.remedy, detail=err.detail
+        ) from err.__cause__
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Progress | None]:
+    """A progress bar on stderr when that is a terminal; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    bar = _Bar(label)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+class _Bar:
+    """Bytes moved of the bytes announced so far."""
+
+    def __init__(self, label: str) -> None:
+        self._bar = click.progressbar(
+            length=1, label=_terminal.safe(label), file=sys.stderr, show_pos=False
+        )
+        self._bar.__enter__()
+        self._total = 0
+
+    def expect(self, size: int) -> None:
+        self._total += size
+        self._bar.length = max(self._total, 1)
+
+    def advance(self, size: int) -> None:
+        self._bar.update(size)
+
+    def close(self) -> None:
+        self._bar.__exit__(None, None, None)
+
+

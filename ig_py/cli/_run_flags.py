@@ -1,0 +1,156 @@
+"""The flags of ``run``: those known before the image is, and those the image brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ig_py.cli._flags import Flag
+from ig_py.gadget.spec import ParamSpec
+
+OCI = "operator.oci."
+FIELDS = "operator.cli.fields"
+OUTPUT = "operator.cli.output"
+
+GENERAL = (
+    Flag("timeout", "int", "0", "Stop after so many seconds (0: never)", short="t"),
+    Flag("verbose", "bool", "false", "Say more: debug messages, and all of an error", short="v"),
+    Flag(
+        "buffer-size",
+        "string",
+        "8M",
+        "Ring buffer of each event map; events that do not fit are lost and counted",
+    ),
+)
+
+IMAGE = (
+    Flag(
+        "verify-image",
+        "bool",
+        "true",
+        "Run only images whose signature can be verified",
+        param=OCI + "verify-image",
+    ),
+    Flag(
+        "pull",
+        "string",
+        "missing",
+        "When to fetch the image",
+        param=OCI + "pull",
+        choices=("always", "missing", "never"),
+    ),
+    Flag(
+        "disallow-pulling",
+        "bool",
+        "false",
+        "Never fetch an image, whatever else is said",
+        param=OCI + "disallow-pulling",
+    ),
+    Flag(
+        "insecure-registries",
+        "[]string",
+        "",
+        "Registries (host:port) to talk to over plain HTTP",
+        param=OCI + "insecure-registries",
+    ),
+    Flag(
+        "authfile",
+        "string",
+        "/var/lib/ig/config.json",
+        "File with registry credentials",
+        param=OCI + "authfile",
+    ),
+    Flag(
+        "allowed-gadgets",
+        "[]string",
+        "",
+        "Images that may run: name@digest, reference, or a prefix with * (all when empty)",
+        param=OCI + "allowed-gadgets",
+    ),
+    Flag(
+        "annotate",
+        "[]string",
+        "",
+        "Annotations to add: datasource:key=value or datasource.field:key=value",
+        param=OCI + "annotate",
+    ),
+)
+
+# Enough to tell in the first phase which of the usual flags takes a value.
+_USUAL = (
+    Flag("output", short="o"),
+    Flag("fields"),
+    Flag("filter", short="F"),
+    Flag("filter-expr", short="E"),
+    Flag("containername", short="c"),
+    Flag("host", "bool"),
+    Flag("pid"),
+    Flag("tid"),
+    Flag("uid"),
+    Flag("gid"),
+    Flag("comm"),
+)
+
+
+def static_flags() -> list[Flag]:
+    """Flags that every gadget has: general, image and the operators' global ones."""
+    from ig_py.operators import instances
+
+    flags = [*GENERAL, *IMAGE]
+    for operator in instances():
+        flags += param_flags(operator.global_params())
+    return flags
+
+
+def first_phase_flags(static: Iterable[Flag]) -> list[Flag]:
+    return [*static, *_USUAL]
+
+
+def output_flags(default_fields: str, modes: Iterable[str]) -> list[Flag]:
+    """``--fields`` and ``--output`` of a gadget with these fields and modes."""
+    known = ", ".join(modes)
+    return [
+        Flag(
+            "fields",
+            "string",
+            default_fields,
+            "Columns to show: a list, or +name and -name to change the default",
+            param=FIELDS,
+        ),
+        Flag(
+            "output",
+            "string",
+            "",
+            f"Output mode, for all or as datasource:mode,… ({known})",
+            short="o",
+            param=OUTPUT,
+        ),
+    ]
+
+
+def param_flags(params: Iterable[ParamSpec]) -> list[Flag]:
+    """One flag a parameter, and a hidden one for an alternative key."""
+    flags = []
+    for param in params:
+        text = param.description or param.title
+        if param.alternative_key:
+            text = f"{text} (alias: {param.alternative_key})".strip()
+        flag = Flag(
+            name=param.key,
+            type=param.type_hint or "string",
+            default=param.default,
+            help=text,
+            short=param.alias if len(param.alias) == 1 else "",
+            param=param.full_name,
+            choices=tuple(param.possible_values),
+        )
+        flags.append(flag)
+        if param.alternative_key:
+            flags.append(
+                Flag(param.alternative_key, flag.type, flag.default, param=flag.param, hidden=True)
+            )
+    return flags
+
+
+def param_values(flags: Iterable[Flag], values: Mapping[str, str]) -> dict[str, str]:
+    """Full parameter name → text, of the flags that were given."""
+    return {f.param: values[f.name] for f in flags if f.param and f.name in values}

@@ -1,0 +1,105 @@
+"""What a run prints: events on stdout, the account at its end on stderr."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ig_py.cli import _terminal
+from ig_py.errors import OutputError, UsageError
+from ig_py.gadget.spec import GadgetSpec
+from ig_py.output.columns import Column, choose_columns, header, scaled
+from ig_py.output.modes import choose_mode
+from ig_py.output.writer import Writer
+from ig_py.runtime.plan import DataSourceOutput
+
+if TYPE_CHECKING:
+    from ig_py._core import Batch, Counters
+    from ig_py.runtime.state import StopRequest
+
+FLUSH_SECONDS = 2.0
+"""Longest time that a slow reader of stdout may delay the end of a run."""
+
+
+class RunOutput:
+    """*plans* is the output part of the plan, by data source name."""
+
+    def __init__(
+        self, spec: GadgetSpec, output: str, fields: str | None, stop: StopRequest
+    ) -> None:
+        self._stop = stop
+        self._stopped_at: float | None = None
+        self._writer: Writer | None = None
+        self._headers: list[tuple[str, bytes]] = []
+        self.plans: dict[str, DataSourceOutput] = {}
+        wrong: list[OutputError] = []
+        for ds in spec.datasources:
+            mode = choose_mode(ds, output, _terminal.warn)
+            if mode != "columns":
+                self.plans[ds.name] = DataSourceOutput(mode or "none")
+                continue
+            try:
+                columns = _fitted(choose_columns(ds, fields))
+            except OutputError as err:
+                wrong.append(err)
+                continue
+            self.plans[ds.name] = DataSourceOutput("columns", [c.plan() for c in columns])
+            self._headers.append((ds.name, header(columns)))
+        if wrong and len(wrong) == len(spec.datasources):
+            raise UsageError(str(wrong[0]))
+        for err in wrong:
+            _terminal.warn(f"{err}; skipping data source")
+
+    def start(self) -> None:
+        """Begin to write; headers come first."""
+        sys.stdout.flush()
+        self._writer = Writer(sys.stdout.fileno(), lambda _err: self._stop.set())
+        for name, line in self._headers:
+            self._writer.put(name, line, 0, lambda: True)
+
+    def sink(self, batch: Batch) -> None:
+        """Queue what the core rendered."""
+        assert self._writer is not None
+        self._writer.put(batch.datasource, batch.data, batch.events, self._give_up)
+
+    def _give_up(self) -> bool:
+        if not self._stop:
+            return False
+        if self._stopped_at is None:
+            self._stopped_at = time.monotonic()
+        return time.monotonic() - self._stopped_at > FLUSH_SECONDS
+
+    def finish(self, counters: Mapping[str, Counters] | None) -> None:
+        """Write what is left and print the account; *counters* is None after a failure."""
+        assert self._writer is not None
+        unwritten = self._writer.close(FLUSH_SECONDS)
+        for name, counted in (counters or {}).items():
+            missing = unwritten.get(name, 0)
+            emitted = counted["emitted"] - missing
+            if counted["lost"] is None:
+                lost = "lost: not measurable" + (f", {missing} not written" if missing else "")
+            else:
+                lost = f"{counted['lost'] + missing} lost"
+            _terminal.info(f"{name}: {emitted} events emitted, {lost}")
+
+    def check(self) -> None:
+        """:class:`OutputError` when stdout failed for another reason than its reader leaving."""
+        assert self._writer is not None
+        err = self._writer.broken
+        if err is not None and err.errno != errno.EPIPE:
+            raise OutputError(f"writing events to standard output: {err.strerror}")
+
+
+def _fitted(columns: list[Column]) -> list[Column]:
+    """Fitted to the terminal: only if stdout is one; its size is that of stdin's."""
+    if not sys.stdout.isatty():
+        return columns
+    try:
+        width = os.get_terminal_size(0).columns
+    except OSError:
+        return columns
+    return scaled(columns, width) if width > 0 else columns

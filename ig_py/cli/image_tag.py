@@ -1,0 +1,28 @@
+"""``ig-py image tag``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ig_py.cli import _image, _terminal
+
+if TYPE_CHECKING:
+    from ig_py.oci.store import Store
+
+
+@click.command("tag", help="Give the image SRC of the store the name DST too.")
+@_image.arguments(2)
+@_image.store_option
+def command(args: tuple[str, ...], store: Store) -> None:
+    from ig_py.oci.reference import normalize
+
+    with _image.attempt("tagging image"):
+        with _image.attempt("normalizing src image"):
+            source = normalize(args[0])
+        with _image.attempt("normalizing dst image"):
+            target = normalize(args[1])
+        with _image.attempt("resolving src"):
+            descriptor = store.tag(str(source), str(target))
+    _terminal.info(f"Successfully tagged with {target.with_digest(descriptor.digest)}")

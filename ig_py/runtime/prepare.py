@@ -1,0 +1,118 @@
+"""From a reference to a gadget that knows its parameters, and on to one with values."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ig_py.errors import ObjectError, UsageError
+from ig_py.gadget.spec import GadgetSpec, ParamSpec
+from ig_py.operators.base import Context, Operator
+
+if TYPE_CHECKING:
+    from ig_py.oci.artifact import Artifact
+    from ig_py.oci.resolve import ResolveOptions
+
+
+@dataclass
+class Gadget:
+    """A gadget before its parameters have values.
+
+    *base* is what the image declares; *info* the same with the fields and
+    parameters of the operators that would act on it.
+    """
+
+    artifact: Artifact
+    base: GadgetSpec
+    info: GadgetSpec
+    global_values: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def params(self) -> list[ParamSpec]:
+        return self.info.params
+
+
+@dataclass
+class Prepared:
+    """A gadget and its operators with values: ready to be loaded."""
+
+    spec: GadgetSpec
+    context: Context
+    operators: list[Operator]
+    elf: bytes
+    values: dict[str, bytes]
+    """Bytes of the eBPF parameters' variables."""
+
+
+def fetch(
+    reference: str,
+    options: ResolveOptions,
+    *,
+    annotate: Sequence[str] = (),
+    values: Mapping[str, str] | None = None,
+) -> Gadget:
+    """Resolve *reference* (see :func:`ig_py.oci.resolve.resolve`) and read what it is.
+
+    *values* are parameters known before any gadget is: full name → text.
+    """
+    from ig_py.gadget.load import load_gadget
+    from ig_py.oci.resolve import resolve
+    from ig_py.operators import instantiate_all
+
+    artifact = resolve(reference, options)
+    base = load_gadget(artifact, annotate=annotate)
+    info = copy.deepcopy(base)
+    known = dict(values or {})
+    instantiate_all(Context(info, params=dict(known)))
+    return Gadget(artifact, base, info, known)
+
+
+def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
+    """Give *gadget* its parameters: full name → text; others have their defaults.
+
+    :class:`UsageError` for a value that does not fit, :class:`ObjectError` for a
+    gadget that this version cannot run.
+    """
+    from ig_py.gadget.load import ebpf_object
+    from ig_py.operators import instantiate_all
+
+    elf = ebpf_object(gadget.artifact)
+    _check_runnable(gadget.base, elf)
+    spec = copy.deepcopy(gadget.base)
+    given = {p.full_name: p.default for p in gadget.params}
+    given.update(gadget.global_values)
+    given.update(values)
+    context = Context(spec, params=given)
+    operators = instantiate_all(context)
+    return Prepared(spec, context, operators, elf or b"", encode_values(spec, given))
+
+
+def _check_runnable(spec: GadgetSpec, elf: bytes | None) -> None:
+    if elf is None:
+        raise ObjectError(f"running gadget {spec.name}: the image has no eBPF object")
+    for ds in spec.datasources:
+        if ds.source != "tracer":
+            raise ObjectError(
+                f'running gadget {spec.name}: data source "{ds.name}" is read by iterating, '
+                "which this version cannot do"
+            )
+
+
+def encode_values(spec: GadgetSpec, given: Mapping[str, str]) -> dict[str, bytes]:
+    """Bytes of every eBPF parameter that has a value, by variable."""
+    from ig_py.gadget.params import encode_param
+
+    encoded = {}
+    for param in spec.params:
+        if not param.variable:
+            continue
+        text = given.get(param.full_name, param.default)
+        if text == param.default and not param.type_hint:
+            # A type that has no text form keeps what the object says.
+            continue
+        if text == "" and param.type_hint != "string":
+            raise UsageError(f'parameter "{param.key}" is empty: expected {param.type_hint}')
+        encoded[param.variable] = encode_param(param, text)
+    return encoded

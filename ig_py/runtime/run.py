@@ -1,0 +1,203 @@
+"""One run: load, open the stream, attach, stream, stop. In that order, whatever happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ig_py.errors import IgPyError, KernelError
+from ig_py.runtime.loader import DEFAULT_BUFFER_SIZE, Loader, LoadSettings
+from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
+from ig_py.runtime.prepare import Prepared
+from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
+from ig_py.runtime.tracefs import with_tracefs
+
+if TYPE_CHECKING:
+    from ig_py._core import Batch, Counters, Object, Stream
+
+POLL_MS = 250
+"""Longest wait for events; a stop wakes the wait."""
+DRAIN_SECONDS = 2.0
+"""Longest time given to what is still in the kernel's buffers when a run ends."""
+
+
+@dataclass
+class RunSettings:
+    """*outputs* by data source name; none means mode ``none``."""
+
+    outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
+    buffer_size: int = DEFAULT_BUFFER_SIZE
+
+
+class Run:
+    """Runs *prepared* once, in the calling thread, until *stop* is set.
+
+    *sink* receives every batch; *notice* what the user should know;
+    *on_running* is called when all programs are attached.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        settings: RunSettings,
+        stop: StopRequest,
+        sink: Callable[[Batch], None],
+        notice: Callable[[str], None],
+        on_running: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._prepared = prepared
+        self._settings = settings
+        self._stop = stop
+        self._sink = sink
+        self._notice = notice
+        self._on_running = on_running
+        self._object: Object | None = None
+        self._stream: Stream | None = None
+        self._entered = 0
+        self._counters: dict[str, Counters] = {}
+        self._failures: list[Exception] = []
+        self.state = State.NEW
+
+    def execute(self) -> dict[str, Counters]:
+        """The whole run; counters by data source name, empty when it never streamed.
+
+        Raises what failed, after everything was released.
+        """
+        failure: BaseException | None = None
+        try:
+            self._bring_up()
+            self._move(State.RUNNING)
+            self._on_running()
+            self._pump()
+        except Stopped:
+            pass
+        except BaseException as err:
+            failure = err
+        self._move(State.STOPPING)
+        self._tear_down()
+        self._move(State.CLOSED)
+        if failure is not None:
+            known = as_error(failure)
+            if known is None or known is failure:
+                raise failure
+            raise known from failure
+        if self._failures:
+            raise self._failures[0]
+        return self._counters
+
+    def _move(self, to: State) -> None:
+        if to not in NEXT[self.state]:
+            raise RuntimeError(f"a run cannot go from {self.state.value} to {to.value}")
+        self.state = to
+
+    def _bring_up(self) -> None:
+        prepared, context = self._prepared, self._prepared.context
+        self._move(State.LOADING)
+        self._stop.check()
+        for operator in prepared.operators:
+            self._entered += 1
+            operator.pre_start(context)
+            self._stop.check()
+        loader = Loader(
+            prepared.elf,
+            prepared.spec,
+            LoadSettings(
+                buffer_size=self._settings.buffer_size,
+                constants=context.constants,
+                maps=context.maps,
+                values=prepared.values,
+            ),
+            self._notice,
+        )
+        self._object = obj = context.object = loader.load()
+        self._stop.check()
+        # Readers before programs: the first event already has somewhere to go.
+        self._stream = stream = context.stream = self._open_stream(obj)
+        self._stop.on_stop(stream.wake)
+        for operator in prepared.operators:
+            operator.start(context)
+            self._stop.check()
+        self._move(State.ATTACHING)
+        with_tracefs(lambda: loader.attach(obj, self._stop.check))
+
+    def _open_stream(self, obj: Object) -> Stream:
+        from ig_py._core import CoreError
+
+        context = self._prepared.context
+        plan = compile_plan(
+            PlanInput(
+                spec=self._prepared.spec,
+                steps=context.steps,
+                filters=context.filters,
+                outputs=self._settings.outputs,
+                clock=Clock.now(),
+            )
+        )
+        try:
+            return obj.stream(plan)
+        except CoreError as err:
+            raise KernelError(
+                f"opening the buffers of gadget {self._prepared.spec.name}: {err.args[1]}"
+            ) from err
+
+    def _pump(self) -> None:
+        stream = self._stream
+        assert stream is not None
+        while not self._stop:
+            for batch in stream.next_batches(POLL_MS):
+                self._sink(batch)
+
+    def _tear_down(self) -> None:
+        context = self._prepared.context
+        entered = list(reversed(self._prepared.operators[: self._entered]))
+        for operator in entered:
+            self._try(operator.pre_stop, context)
+        if self._object is not None:
+            self._try(self._object.detach)
+        if self._stream is not None:
+            self._try(self._drain, self._stream)
+            self._try(self._count, self._stream)
+        for operator in entered:
+            self._try(operator.stop, context)
+        context.object = context.stream = None
+        if self._stream is not None:
+            self._try(self._stream.close)
+        if self._object is not None:
+            self._try(self._object.close)
+
+    def _try(self, work: Callable[..., object], *args: object) -> None:
+        """One failure must not keep the rest from being released."""
+        from ig_py._core import CoreError
+
+        try:
+            work(*args)
+        except CoreError as err:
+            self._failures.append(KernelError(f"stopping the gadget: {err.args[1]}"))
+        except Exception as err:
+            self._failures.append(err)
+
+    def _drain(self, stream: Stream) -> None:
+        """What the programs wrote before they were detached."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while batches := stream.next_batches(0):
+            for batch in batches:
+                self._sink(batch)
+            if time.monotonic() > deadline:
+                self._notice("events still in the kernel's buffer were given up")
+                return
+
+    def _count(self, stream: Stream) -> None:
+        self._counters = stream.counters()
+
+
+def as_error(err: BaseException) -> IgPyError | None:
+    """A failure of the core as one of ours; None when it is neither."""
+    from ig_py._core import CoreError
+
+    if isinstance(err, IgPyError):
+        return err
+    if isinstance(err, CoreError):
+        return KernelError(f"running the gadget: {err.args[1]}", detail=str(err.args[2]))
+    return None

@@ -1,0 +1,43 @@
+"""Waiting for a run in the main thread, where signals arrive."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from ig_py.runtime.state import Latch, StopRequest, wait_any
+
+T = TypeVar("T")
+
+
+def supervise(
+    work: Callable[[], T], running: Latch, stop: StopRequest, timeout: float | None
+) -> T:
+    """Run *work* in a thread of its own and return its result, or raise what it raised.
+
+    Native calls of *work* may take long; the main thread stays in a wait that
+    signals interrupt. *timeout* seconds after *running* is set, *stop* is.
+    """
+    done = Latch()
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            results.append(work())
+        except BaseException as err:
+            failures.append(err)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=target, name="ig-py-run")
+    thread.start()
+    wait_any([done, running, stop])
+    if timeout is not None and not wait_any([done, stop], timeout):
+        stop.set()
+    wait_any([done])
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
