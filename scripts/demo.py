@@ -35,6 +35,7 @@ BYE = "bye"
 DEMO = f"/bin/id; /bin/ls /; /bin/cat /etc/passwd; /bin/echo {BYE}; sleep 1"
 NOISE = "/bin/uname -a; /bin/true; /bin/echo noise"
 COMMAND_SECONDS = 300
+LABEL = "io.ig-py.demo"
 
 
 class DemoError(Exception):
@@ -62,6 +63,16 @@ def build_and_travel(reference: str, registry: str) -> None:
     ig_py("image", "pull", reference, insecure)
 
 
+def clear_names(client: docker.DockerClient) -> None:
+    """Remove what a killed demo left; the user's own containers are not touched."""
+    for container in client.containers.list(all=True, ignore_removed=True):
+        if container.name not in ("demo", "noise"):
+            continue
+        if LABEL not in container.labels:
+            raise DemoError(f"there is a container {container.name!r} that is not the demo's")
+        container.remove(force=True)
+
+
 @contextmanager
 def waiting_container(
     client: docker.DockerClient, image: str, name: str, commands: str, directory: Path
@@ -71,6 +82,7 @@ def waiting_container(
         image,
         gofile.waiting_command(commands),
         name=name,
+        labels=[LABEL],
         network_mode="none",
         volumes=gofile.make(directory),
     )
@@ -138,10 +150,7 @@ def trace(reference: str, registry: str, engine: Engine, work: Path) -> int:
     """Trace demo while noise and the host execute too; the number of events."""
     with ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(engine.client()))
-        for name in ("demo", "noise"):
-            # Left by a run that was killed.
-            with contextlib.suppress(Exception):
-                client.containers.get(name).remove(force=True)
+        clear_names(client)
         image = busybox.import_image(client, "ig-py-demo:local")
         stack.callback(client.images.remove, image, force=True)
         say("starting the containers demo and noise: both wait for a go before their first exec")
