@@ -8,7 +8,6 @@ sorted by their own priority, stable (spec cli-output §2.1).
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,12 +34,14 @@ class Context:
     values as text. ``steps`` is filled while instantiating, by data source
     name. ``object`` and ``stream`` are live between pre_start and stop.
     ``constants`` (variable name → value) and ``maps`` (map name → replacement)
-    are what operators hand to the loader in pre_start.
+    are what operators hand to the loader in pre_start. ``filters`` are the
+    plan's filters by data source name, filled while instantiating.
     """
 
     spec: GadgetSpec
     params: Mapping[str, str] = field(default_factory=dict)
     steps: dict[str, list[Step]] = field(default_factory=dict)
+    filters: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     constants: dict[str, bool | int | bytes] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     object: Object | None = None
@@ -53,7 +54,7 @@ class Context:
         return self.params.get(full_name, default)
 
 
-class Operator(ABC):
+class Operator:
     """Base of every operator; a fresh instance serves one run."""
 
     name: ClassVar[str]

@@ -1,0 +1,40 @@
+"""Operators, in the order in which they act on a gadget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ig_py.operators.base import Context, Operator
+
+
+def instances() -> list[Operator]:
+    """A fresh instance of every operator, by ascending priority, then name."""
+    from ig_py.operators.ebpf_enum import EbpfEnum
+    from ig_py.operators.filter import Filter
+    from ig_py.operators.formatters import Formatters
+    from ig_py.operators.local_manager import LocalManager
+    from ig_py.operators.uid_gid_resolver import UidGidResolver
+
+    found: list[Operator] = [
+        EbpfEnum(),
+        Filter(),
+        Formatters(),
+        LocalManager(),
+        UidGidResolver(),
+    ]
+    return sorted(found, key=lambda op: (op.priority, op.name))
+
+
+def instantiate_all(ctx: Context) -> list[Operator]:
+    """Instantiate every operator on ``ctx.spec``; those that are active, in order.
+
+    Afterwards ``ctx.spec`` has all fields and parameters, with gadget.yaml's
+    ``paramDefaults`` applied.
+    """
+    from ig_py.gadget.metadata import Metadata
+    from ig_py.gadget.params import apply_param_defaults
+
+    active = [op for op in instances() if op.instantiate(ctx)]
+    apply_param_defaults(ctx.spec.params, Metadata(ctx.spec.metadata))
+    return active

@@ -1,0 +1,71 @@
+"""Names beside enum values (spec ebpf-runtime §5.3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ig_py.errors import IgPyError
+from ig_py.gadget.btf import ENUMS, Btf
+from ig_py.gadget.datasource import add_twin
+from ig_py.gadget.spec import Flag
+from ig_py.operators.base import Context, Operator
+from ig_py.operators.formatters import is_taken, twin_name
+
+TARGET = "ebpf.formatter.enum"
+SEPARATOR = "ebpf.formatter.bitfield.separator"
+SET_SUFFIX = "_set"
+"""Enums of such a name are sets of flags."""
+KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
+
+
+class EbpfEnum(Operator):
+    """Part of what the eBPF layer itself declares: before every other operator."""
+
+    name: ClassVar[str] = "ebpf"
+    priority: ClassVar[int] = -1000
+
+    def __init__(self) -> None:
+        self._steps: dict[str, list[dict[str, Any]]] = {}
+
+    def instantiate(self, ctx: Context) -> bool:
+        for ds in ctx.spec.datasources:
+            for source in [f for f in ds.fields if f.enum_values]:
+                name = twin_name(source, TARGET)
+                if not name:
+                    ds.notes.append(
+                        f"enum field {source.full_name!r} of {ds.name!r} is shown as a number: "
+                        f"its name does not end in _raw and it has no annotation {TARGET!r}"
+                    )
+                    continue
+                if is_taken(ds, source, name):
+                    continue
+                source.flags |= Flag.HIDDEN
+                twin = add_twin(ds, source, name)
+                ctx.add_step(
+                    ds.name,
+                    0,
+                    op="enum",
+                    src=source.index,
+                    dst=twin.index,
+                    values=[[v, n] for v, n in source.enum_values],
+                    set=source.enum_name.endswith(SET_SUFFIX),
+                    separator=source.annotations.get(SEPARATOR) or "|",
+                )
+                body = ctx.steps[ds.name][-1].body
+                self._steps.setdefault(source.enum_name, []).append(body)
+        return bool(self._steps)
+
+    def pre_start(self, ctx: Context) -> None:
+        """Prefer the running kernel's values: an enum may differ from kernel to kernel."""
+        wanted = {name for name in self._steps if name}
+        if not wanted:
+            return
+        try:
+            kernel = Btf(KERNEL_BTF.read_bytes(), "the running kernel")
+            found = {t.name: t for t in kernel.of_kind(*ENUMS) if t.name in wanted}
+        except (OSError, IgPyError):
+            return  # No BTF here: the object's own values are the best there is.
+        for name, enum in found.items():
+            for body in self._steps[name]:
+                body["values"] = [[v, n] for v, n in enum.values]

@@ -1,0 +1,155 @@
+"""``--filter``: rules that an event must meet (spec cli-output §4.1)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+from ig_py.errors import UsageError
+from ig_py.gadget.params import parse_int
+from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind, ParamSpec
+from ig_py.operators.base import Context, Operator
+
+MAX_RULES = 256
+PREFIX = "operator.filter."
+_OPERATOR_CHARS = "!~><="
+_OPERATORS = {"=": "==", **{op: op for op in ("==", "!=", ">", ">=", "<", "<=", "~", "!~")}}
+_BITS = {
+    Kind.INT8: 8,
+    Kind.INT16: 16,
+    Kind.INT32: 32,
+    Kind.INT64: 64,
+    Kind.UINT8: 8,
+    Kind.UINT16: 16,
+    Kind.UINT32: 32,
+    Kind.UINT64: 64,
+}
+_SIGNED = frozenset({Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64})
+_TEXT = frozenset({Kind.STRING, Kind.CSTRING})
+_BOOLS = {"true": "true", "1": "true", "false": "false", "0": "false"}
+_DECIMAL = re.compile(r"[+-]?[0-9]+", re.ASCII)
+
+
+def split_rules(text: str) -> list[str]:
+    """Rules of a ``--filter`` value: at commas, ``\\,`` and ``\\\\`` escape, empty ones go.
+
+    A backslash before anything else stays, for regular expressions.
+    """
+    rules, current, chars = [], "", iter(text)
+    for char in chars:
+        if char == "\\":
+            following = next(chars, "")
+            current += following if following in (",", "\\") and following else char + following
+        elif char == ",":
+            rules.append(current)
+            current = ""
+        else:
+            current += char
+    rules.append(current)
+    return [r for r in rules if r]
+
+
+def parse_rule(rule: str) -> tuple[str, str, str]:
+    """(field, operator, value). Raises UsageError."""
+    start = next((i for i, c in enumerate(rule) if c in _OPERATOR_CHARS), len(rule))
+    end = start
+    while end < len(rule) and rule[end] in _OPERATOR_CHARS:
+        end += 1
+    field, op, value = rule[:start], rule[start:end], rule[end:]
+    if not field or not op or not value:
+        raise UsageError(f"filter rule {rule!r} is incomplete", remedy="write FIELD OPERATOR VALUE")
+    if op not in _OPERATORS:
+        raise UsageError(
+            f"filter rule {rule!r}: unknown operator {op!r}",
+            remedy="one of == != > >= < <= ~ !~",
+        )
+    return field, _OPERATORS[op], value
+
+
+def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
+    """A rule as the plan's filter (docs/plan.md). Raises UsageError."""
+    name, op, value = parse_rule(rule)
+    field = ds.field(name)
+    if field is None:
+        raise UsageError(f"filter rule {rule!r}: data source {ds.name!r} has no field {name!r}")
+
+    def bad(why: str) -> UsageError:
+        return UsageError(f"filter rule {rule!r}: field {field.full_name!r} {why}")
+
+    if field.flags & Flag.EMPTY or field.kind in (Kind.INVALID, Kind.BYTES) or field.array:
+        raise bad("has no value that can be compared")
+    if op in ("~", "!~") and field.kind not in _TEXT:
+        raise bad("is no text: regular expressions do not apply")
+    if field.kind in _BITS:
+        value = _integer(field, value, bad)
+    elif field.kind == Kind.BOOL:
+        if op not in ("==", "!="):
+            raise bad("is true or false: only == and != apply")
+        if value.lower() not in _BOOLS:
+            raise bad(f"is true or false, not {value!r}")
+        value = _BOOLS[value.lower()]
+    elif field.kind in (Kind.FLOAT32, Kind.FLOAT64):
+        try:
+            float(value)
+        except ValueError:
+            raise bad(f"is a number, {value!r} is none") from None
+    return {"field": field.index, "op": op, "value": value}
+
+
+def _integer(field: FieldSpec, value: str, bad: Any) -> str:
+    if not _DECIMAL.fullmatch(value) or len(value) > 24:
+        raise bad(f"is an integer, {value!r} is none")
+    number, bits = parse_int(value), _BITS[field.kind]
+    low, high = (
+        (-(1 << bits - 1), (1 << bits - 1) - 1)
+        if field.kind in _SIGNED
+        else (
+            0,
+            (1 << bits) - 1,
+        )
+    )
+    if not low <= number <= high:
+        raise bad(f"holds {low} to {high}: {value} is out of range")
+    return str(number)
+
+
+class Filter(Operator):
+    name: ClassVar[str] = "filter"
+    priority: ClassVar[int] = 9000
+
+    def instantiate(self, ctx: Context) -> bool:
+        sources = ctx.spec.datasources
+        active = False
+        for ds in sources:
+            key = f"filter.{ds.name}"
+            texts = [ctx.param(PREFIX + key)]
+            ctx.spec.params.append(
+                ParamSpec(
+                    key=key,
+                    prefix=PREFIX,
+                    title="Filter",
+                    description=f"Rules that events of {ds.name} must meet: FIELD OP VALUE,…",
+                    type_hint="string",
+                )
+            )
+            if len(sources) == 1:
+                texts.append(ctx.param(PREFIX + "filter"))
+            rules = [rule for text in texts for rule in split_rules(text)]
+            if len(rules) > MAX_RULES:
+                raise UsageError(f"more than {MAX_RULES} filter rules")
+            if rules:
+                ctx.filters[ds.name] = [compile_rule(ds, rule) for rule in rules]
+                active = True
+        if len(sources) == 1:
+            ctx.spec.params.append(
+                ParamSpec(
+                    key="filter",
+                    prefix=PREFIX,
+                    alias="F",
+                    title="Filter",
+                    description="Rules that events must meet, all of them: FIELD OP VALUE,…; "
+                    "OP is one of == != > >= < <= ~ !~",
+                    type_hint="string",
+                )
+            )
+        return active
