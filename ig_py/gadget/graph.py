@@ -1,0 +1,116 @@
+"""Which program does what with which map: flowchart and sequence diagram (Mermaid).
+
+Best effort by reading instructions in order, without control flow: a helper
+call is attributed to the map that was last loaded into its argument register.
+Rules and their quirks: spec oci-metadata §7.3, kept byte for byte, since the
+diagrams of existing gadgets are compared.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from ig_py.errors import LimitError
+from ig_py.gadget.elf import Elf
+from ig_py.gadget.insn import CALL, Code, Function, Instruction
+
+MAX_FLAT_INSTRUCTIONS = 4 << 20
+"""Instructions read in all, called functions counted once a program."""
+
+HIDDEN_MAPS = frozenset({".rodata", ".bss"})
+_MERGED = ("Lookup", "Update", "Delete")
+
+# Helper id (include/uapi/linux/bpf.h) -> verb, register that holds the map.
+_HELPERS = {
+    1: ("Lookup", 1),
+    2: ("Update", 1),
+    3: ("Delete", 1),
+    25: ("EventOutput", 2),
+    87: ("Push", 1),
+    88: ("Pop", 1),
+    89: ("Peek", 1),
+    195: ("LookupPercpu", 1),
+}
+
+Interaction = tuple[str, str]
+"""(map, verb)"""
+
+
+class Graph:
+    """The program-map interactions of one object."""
+
+    def __init__(self, elf: Elf) -> None:
+        code = Code(elf)
+        self.source = elf.source
+        self.maps = [name for name in code.maps() if name not in HIDDEN_MAPS]
+        self._read = 0
+        self.programs: dict[str, list[Interaction]] = {
+            program.name: self._interactions(code, program) for program in code.programs()
+        }
+
+    def _flatten(self, code: Code, program: Function) -> Iterator[Instruction]:
+        """The program's instructions, then those of the functions it reaches, breadth first."""
+        done: set[str] = set()
+        queue: deque[str] = deque(program.references())
+        current: Function | None = program
+        while True:
+            if current is not None:
+                self._read += len(current.instructions)
+                if self._read > MAX_FLAT_INSTRUCTIONS:
+                    raise LimitError(
+                        f"reading {self.source}: more than {MAX_FLAT_INSTRUCTIONS} instructions"
+                    )
+                yield from current.instructions
+            if not queue:
+                return
+            name = queue.popleft()
+            current = None
+            if name not in done and name in code.functions:
+                done.add(name)
+                current = code.functions[name]
+                queue.extend(current.references())
+
+    def _interactions(self, code: Code, program: Function) -> list[Interaction]:
+        last: dict[int, str] = {}
+        # Insertion-ordered set: the order of first appearance matters.
+        found: dict[Interaction, None] = {}
+        for ins in self._flatten(code, program):
+            if ins.opcode == CALL and ins.src == 0 and ins.dst == 0:
+                verb, register = _HELPERS.get(ins.imm, ("", 0))
+                name = last.get(register, "")
+                if verb and name:
+                    found.setdefault((name, verb))
+            if ins.reference:
+                last[ins.dst] = ins.reference
+        return list(found)
+
+    def flowchart(self) -> str:
+        lines = ["flowchart LR"]
+        lines += [f'{name}[("{name}")]' for name in self.maps]
+        for program, interactions in self.programs.items():
+            consumed: set[Interaction] = set()
+            for pair in interactions:
+                if pair in consumed:
+                    continue
+                name, verb = pair
+                merged = [
+                    v for v in _MERGED if (name, v) in interactions and (name, v) not in consumed
+                ]
+                if len(merged) > 1:
+                    consumed.update((name, v) for v in merged)
+                    verb = "+".join(merged)
+                lines.append(f'{program} -- "{verb}" --> {name}')
+            lines.append(f'{program}["{program}"]')
+        return "\n".join(lines) + "\n"
+
+    def sequence(self) -> str:
+        maps = dict.fromkeys(name for pairs in self.programs.values() for name, _ in pairs)
+        lines = ["sequenceDiagram", "box eBPF Programs"]
+        lines += [f"participant {program}" for program in self.programs]
+        lines += ["end", "box eBPF Maps"]
+        lines += [f"participant {name}" for name in maps if name not in HIDDEN_MAPS]
+        lines.append("end")
+        for program, pairs in self.programs.items():
+            lines += [f"{program}->>{name}: {verb}" for name, verb in pairs]
+        return "\n".join(lines) + "\n"
