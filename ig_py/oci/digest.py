@@ -1,0 +1,74 @@
+"""Digests: checked before anything is done with them.
+
+A digest is the only untrusted string that becomes a file name, hence one strict
+pattern, applied before any path is joined (CVE-2024-3727 is what happens otherwise).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from ig_py.errors import IntegrityError
+
+_DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
+
+
+def is_valid(digest: str) -> bool:
+    """True for ``sha256:`` or ``sha512:`` and lower-case hex of the right length."""
+    return _DIGEST.fullmatch(digest) is not None
+
+
+def split(digest: str) -> tuple[str, str]:
+    """(algorithm, hex). Raises :class:`IntegrityError` for anything but a valid digest."""
+    match = _DIGEST.fullmatch(digest)
+    if match is None:
+        raise IntegrityError(f"invalid digest {digest[:160]!r}")
+    return (match[1], match[2]) if match[1] else (match[3], match[4])
+
+
+def of(data: bytes) -> str:
+    """The sha256 digest of *data*."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class Verifier:
+    """Hashes and counts what streams through it, against a digest and size.
+
+    *what* names the content in errors. Raises :class:`IntegrityError` as soon as
+    there is more than *size* bytes, or from :meth:`finish`.
+    """
+
+    def __init__(self, digest: str, size: int, what: str) -> None:
+        algorithm, self._hex = split(digest)
+        self._hash: Any = hashlib.new(algorithm)
+        self._digest = digest
+        self._size = size
+        self._seen = 0
+        self._what = what
+
+    def update(self, chunk: bytes) -> None:
+        self._seen += len(chunk)
+        if self._seen > self._size:
+            raise IntegrityError(f"{self._what}: longer than its declared {self._size} bytes")
+        self._hash.update(chunk)
+
+    def finish(self) -> None:
+        if self._seen != self._size:
+            raise IntegrityError(
+                f"{self._what}: {self._seen} bytes instead of the declared {self._size}"
+            )
+        actual = self._hash.hexdigest()
+        if actual != self._hex:
+            algorithm = self._digest.partition(":")[0]
+            raise IntegrityError(
+                f"{self._what}: content has digest {algorithm}:{actual} instead of {self._digest}"
+            )
+
+
+def verify(data: bytes, digest: str, size: int, what: str) -> None:
+    """Raise :class:`IntegrityError` unless *data* has this digest and size."""
+    verifier = Verifier(digest, size, what)
+    verifier.update(data)
+    verifier.finish()

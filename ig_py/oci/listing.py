@@ -1,0 +1,70 @@
+"""The images of a store as ``image list`` shows them (spec oci-metadata §2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ig_py.errors import IgPyError, ImageNotFound, IntegrityError
+from ig_py.oci import graph, media
+from ig_py.oci.artifact import Descriptor
+from ig_py.oci.document import Index, parse_index, parse_manifest
+from ig_py.oci.reference import DEFAULT_TAG, parse_stored
+from ig_py.oci.store import Store
+
+
+@dataclass(frozen=True)
+class Row:
+    """*digest* is that of the index, *created* the RFC 3339 text or empty."""
+
+    repository: str
+    tag: str
+    digest: str
+    created: str
+
+
+def rows(store: Store, on_warning: Callable[[str], None]) -> list[Row]:
+    """Every image whose documents are there, by full reference.
+
+    Tags that are no references (signatures) and images whose content is missing are
+    left out; a broken one is left out with a warning.
+    """
+    arch = graph.host_architecture()
+    found = []
+    for image in store.images():
+        reference = parse_stored(image.name)
+        if reference is None or image.descriptor.media_type != media.INDEX:
+            continue
+        try:
+            created = _created(store, image.descriptor, arch)
+        except ImageNotFound:
+            continue
+        except IgPyError as err:
+            on_warning(f"getting gadget image descriptor for {image.name}: {err}")
+            continue
+        found.append(
+            Row(
+                reference.short_repository,
+                reference.tag or DEFAULT_TAG,
+                image.descriptor.digest,
+                created,
+            )
+        )
+    return found
+
+
+def _created(store: Store, root: Descriptor, arch: str) -> str:
+    index = parse_index(store.read(root), store.describe(root))
+    descriptor = _any_manifest(index, arch)
+    if descriptor is None:
+        return index.annotations.get(media.CREATED, "")
+    manifest = parse_manifest(store.read(descriptor), store.describe(descriptor))
+    return manifest.annotations.get(media.CREATED, "")
+
+
+def _any_manifest(index: Index, arch: str) -> Descriptor | None:
+    """This architecture's manifest; an image without one is listed all the same."""
+    try:
+        return graph.select(index, arch, "")
+    except IntegrityError:
+        return index.manifests[0] if index.manifests else None

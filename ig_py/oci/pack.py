@@ -1,0 +1,184 @@
+"""Files → image: the same bytes, hence the same digests, as ``ig`` makes (spec §1.1, §1.2)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ig_py.errors import LimitError, MetadataError
+from ig_py.oci import digest as digests
+from ig_py.oci import gojson, limits, media
+from ig_py.oci.artifact import Descriptor, Platform
+
+ARCHITECTURES = ("amd64", "arm64")
+"""Every image has a manifest for each, also when they share all content."""
+
+_FROM_METADATA = (
+    (media.TITLE, "name"),
+    (media.DESCRIPTION, "description"),
+    (media.URL, "homepageURL"),
+    (media.DOCUMENTATION, "documentationURL"),
+    (media.SOURCE, "sourceURL"),
+)
+_STRING_KEYS = frozenset(name for _, name in _FROM_METADATA)
+_NULL_TAG = "tag:yaml.org,2002:null"
+
+
+@dataclass(frozen=True)
+class GadgetFiles:
+    """What one architecture is made of."""
+
+    ebpf: bytes | None = field(default=None, repr=False)
+    wasm: bytes | None = field(default=None, repr=False)
+    btfgen: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class PackedImage:
+    """An image in memory: the index's descriptor and every blob by digest."""
+
+    index: Descriptor
+    blobs: dict[str, bytes] = field(repr=False)
+
+
+def pack(
+    objects: Mapping[str, GadgetFiles],
+    metadata: bytes | None,
+    *,
+    builder_version: str,
+    created: str,
+) -> PackedImage:
+    """Build the image of *objects* (by architecture) and *metadata* (gadget.yaml, raw).
+
+    *builder_version* (``v0.1.0``) and *created* (RFC 3339) become annotations.
+    Raises :class:`MetadataError` when gadget.yaml cannot be read, :class:`LimitError`
+    for content that no reader would accept.
+    """
+    blobs: dict[str, bytes] = {}
+    annotations = image_annotations(metadata, builder_version=builder_version, created=created)
+
+    def add(media_type: str, content: bytes, **more: Any) -> Descriptor:
+        digest = digests.of(content)
+        blobs[digest] = content
+        return Descriptor(media_type, digest, len(content), **more)
+
+    if metadata is None:
+        config = add(
+            media.EMPTY_CONFIG,
+            b"{}",
+            annotations=annotations,
+            data=base64.b64encode(b"{}").decode(),
+        )
+    else:
+        _check_size("gadget.yaml", metadata, limits.MAX_CONFIG)
+        config = add(media.CONFIG_YAML, metadata, annotations=annotations)
+    manifests = []
+    for arch in sorted({*ARCHITECTURES, *objects}):
+        files = objects.get(arch, GadgetFiles())
+        layers = []
+        for media_type, data in (
+            (media.EBPF_LAYER, files.ebpf),
+            (media.WASM_LAYER, files.wasm),
+            (media.BTFGEN_LAYER, files.btfgen),
+        ):
+            if data is not None:
+                _check_size(f"{arch} {media_type}", data, limits.layer_limit(media_type))
+                layers.append(add(media_type, data))
+        raw = manifest_bytes(config, layers, annotations)
+        manifests.append(
+            add(media.MANIFEST, raw, annotations=annotations, platform=Platform(arch))
+        )
+    index = add(media.INDEX, index_bytes(manifests, annotations), annotations=annotations)
+    return PackedImage(index, blobs)
+
+
+def manifest_bytes(
+    config: Descriptor, layers: list[Descriptor], annotations: Mapping[str, str]
+) -> bytes:
+    """The manifest document; it has no ``mediaType`` key."""
+    return gojson.dumps(
+        {
+            "schemaVersion": 2,
+            "artifactType": media.GADGET,
+            "config": config.to_json(),
+            "layers": [layer.to_json() for layer in layers],
+            "annotations": gojson.sorted_map(annotations),
+        }
+    )
+
+
+def index_bytes(manifests: list[Descriptor], annotations: Mapping[str, str]) -> bytes:
+    """The index document."""
+    return gojson.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": media.INDEX,
+            "manifests": [manifest.to_json() for manifest in manifests],
+            "annotations": gojson.sorted_map(annotations),
+        }
+    )
+
+
+def image_annotations(
+    metadata: bytes | None, *, builder_version: str, created: str
+) -> dict[str, str]:
+    """The annotations of an image: those of gadget.yaml win, except over *created*."""
+    annotations: dict[str, str] = {}
+    if metadata is not None:
+        top, own = _scalars(metadata)
+        annotations = {key: top.get(name, "") for key, name in _FROM_METADATA}
+        annotations[media.BUILDER_VERSION] = builder_version
+        annotations |= own
+    annotations[media.CREATED] = created
+    return annotations
+
+
+def _check_size(what: str, data: bytes, limit: int) -> None:
+    if len(data) > limit:
+        raise LimitError(
+            f"{what}: {limits.human(len(data))} is more than the {limits.human(limit)} "
+            "that readers accept"
+        )
+
+
+def _scalars(metadata: bytes) -> tuple[dict[str, str], dict[str, str]]:
+    """Top-level scalars and the ``annotations`` map, as source text (``1.50`` stays so)."""
+    import yaml
+
+    from ig_py.gadget import yamlsafe
+
+    yamlsafe.load(metadata, "gadget.yaml")
+    root = yaml.compose(metadata, Loader=yaml.CSafeLoader)
+    if root is None:
+        return {}, {}
+    if not isinstance(root, yaml.MappingNode):
+        raise MetadataError("gadget.yaml: the document is not a map")
+    top: dict[str, str] = {}
+    own: dict[str, str] = {}
+    for key, value in root.value:
+        name = _scalar_text(key)
+        if isinstance(value, yaml.ScalarNode):
+            top[name] = _scalar_text(value)
+        elif name in _STRING_KEYS:
+            raise _wrong(value, f"{name} is not a string")
+        elif name == "annotations":
+            if not isinstance(value, yaml.MappingNode):
+                raise _wrong(value, "annotations is not a map")
+            own = {_scalar_text(k): _scalar_text(v) for k, v in value.value}
+    if top.get("annotations"):
+        raise MetadataError("gadget.yaml: annotations is not a map")
+    return top, own
+
+
+def _scalar_text(node: Any) -> str:
+    import yaml
+
+    if not isinstance(node, yaml.ScalarNode):
+        raise _wrong(node, "expected a single value")
+    return "" if node.tag == _NULL_TAG else str(node.value)
+
+
+def _wrong(node: Any, why: str) -> MetadataError:
+    return MetadataError(f"gadget.yaml:{node.start_mark.line + 1}: {why}")

@@ -1,0 +1,195 @@
+"""Where the blobs of an image are read from, and reading them verified."""
+
+from __future__ import annotations
+
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ig_py.errors import ImageNotFound, IntegrityError, LimitError, StoreError
+from ig_py.oci import digest as digests
+from ig_py.oci import limits, media
+from ig_py.oci.artifact import Descriptor
+from ig_py.oci.document import Index, inline_data, parse_index
+
+CHUNK = 1 << 20
+
+LAYOUT_FILE = "oci-layout"
+INDEX_FILE = "index.json"
+BLOBS = "blobs"
+
+
+class BlobMissing(ImageNotFound):
+    """A blob that a document names is not there."""
+
+
+class BlobSource(ABC):
+    """Blobs by digest. *name* is for error messages."""
+
+    name: str
+
+    @abstractmethod
+    def open_blob(self, descriptor: Descriptor) -> tuple[BinaryIO, int]:
+        """An open file at the blob's start and the bytes it holds.
+
+        Raises :class:`BlobMissing`, or :class:`StoreError`.
+        """
+
+    def size(self, descriptor: Descriptor) -> int | None:
+        """Bytes that the blob has here; None when it is missing."""
+        try:
+            file, size = self.open_blob(descriptor)
+        except BlobMissing:
+            return None
+        file.close()
+        return size
+
+    def describe(self, descriptor: Descriptor) -> str:
+        return f"{self.name}: {kind_name(descriptor.media_type)} {descriptor.digest}"
+
+    def chunks(self, descriptor: Descriptor, limit: int) -> Iterator[bytes]:
+        """The blob's content. The last step raises :class:`IntegrityError` when digest or
+        size are wrong: nothing before it may be trusted. More than *limit* bytes:
+        :class:`LimitError` before anything is read.
+        """
+        what = self.describe(descriptor)
+        if descriptor.size > limit:
+            raise LimitError(
+                f"{what}: its declared size of {descriptor.size} bytes exceeds "
+                f"the limit of {limits.human(limit)}"
+            )
+        inline = inline_data(descriptor)
+        if inline is not None:
+            yield inline
+            return
+        file, actual = self.open_blob(descriptor)
+        with file:
+            if actual != descriptor.size:
+                raise IntegrityError(
+                    f"{what}: {actual} bytes instead of the declared {descriptor.size}"
+                )
+            verifier = digests.Verifier(descriptor.digest, descriptor.size, what)
+            left = descriptor.size
+            while left > 0:
+                chunk = file.read(min(CHUNK, left))
+                if not chunk:
+                    break
+                verifier.update(chunk)
+                left -= len(chunk)
+                yield chunk
+            verifier.finish()
+
+    def read(self, descriptor: Descriptor, limit: int = limits.MAX_DOCUMENT) -> bytes:
+        """The whole blob, verified; errors as :meth:`chunks`."""
+        return b"".join(self.chunks(descriptor, limit))
+
+
+class MemorySource(BlobSource):
+    """Blobs in memory, e.g. of an image just packed."""
+
+    def __init__(self, name: str, blobs: Mapping[str, bytes]) -> None:
+        self.name = name
+        self._blobs = blobs
+
+    def open_blob(self, descriptor: Descriptor) -> tuple[BinaryIO, int]:
+        import io
+
+        data = self._blobs.get(descriptor.digest)
+        if data is None:
+            raise BlobMissing(f"{self.describe(descriptor)}: missing")
+        return io.BytesIO(data), len(data)
+
+
+class LayoutSource(BlobSource):
+    """An OCI image layout directory, read only."""
+
+    def __init__(self, root: Path, *, name: str = "", max_index: int = 0) -> None:
+        self.root = root
+        self.name = name or str(root)
+        self._max_index = max_index or limits.MAX_DOCUMENT
+
+    def blob_path(self, digest: str) -> Path:
+        """Raises :class:`IntegrityError` for what is not a digest."""
+        algorithm, hexa = digests.split(digest)
+        return self.root / BLOBS / algorithm / hexa
+
+    def open_blob(self, descriptor: Descriptor) -> tuple[BinaryIO, int]:
+        path = self.blob_path(descriptor.digest)
+        try:
+            return open_regular(path)
+        except FileNotFoundError:
+            raise BlobMissing(f"{self.describe(descriptor)}: missing") from None
+        except OSError as err:
+            raise storage_error(f"reading {self.describe(descriptor)}", err) from err
+
+    def index(self) -> Index:
+        """``index.json``. Raises :class:`StoreError` or :class:`IntegrityError`."""
+        return parse_index(self._index_bytes(), f"{self.name}: index.json", limit=self._max_index)
+
+    def _index_bytes(self) -> bytes:
+        path = self.root / INDEX_FILE
+        try:
+            file, size = open_regular(path)
+            with file:
+                if size > self._max_index:
+                    raise LimitError(
+                        f"{path}: {limits.human(size)} exceeds the limit of "
+                        f"{limits.human(self._max_index)}"
+                    )
+                return file.read(self._max_index + 1)
+        except OSError as err:
+            raise storage_error(f"reading {path}", err) from err
+
+
+def open_regular(path: Path) -> tuple[BinaryIO, int]:
+    """Open a regular file, never blocking on a FIFO; (file, size). Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(f"{path} is not a regular file")
+        return os.fdopen(fd, "rb"), info.st_size
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def kind_name(media_type: str) -> str:
+    """What a media type is, in a word."""
+    return {
+        media.INDEX: "index",
+        media.MANIFEST: "manifest",
+        media.CONFIG_YAML: "metadata",
+        media.EMPTY_CONFIG: "config",
+        media.EBPF_LAYER: "eBPF layer",
+        media.WASM_LAYER: "wasm layer",
+        media.BTFGEN_LAYER: "BTF layer",
+    }.get(media_type, "blob")
+
+
+def storage_error(attempt: str, err: OSError) -> StoreError:
+    """*err* as a :class:`StoreError` that says what to do about the usual causes."""
+    import errno
+
+    reason = err.strerror or str(err)
+    remedy = ""
+    if err.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free some space and try again; nothing incomplete was kept"
+    elif err.errno in (errno.EACCES, errno.EPERM):
+        remedy = "run as root, or name a store of your own with IG_PY_STORE"
+    elif err.errno == errno.EROFS:
+        remedy = "name a writable store with IG_PY_STORE"
+    return StoreError(f"{attempt}: {reason}", remedy=remedy)
+
+
+@contextmanager
+def storage(attempt: str) -> Iterator[None]:
+    """OSError → :class:`StoreError` saying that *attempt* failed."""
+    try:
+        yield
+    except OSError as err:
+        raise storage_error(attempt, err) from err

@@ -1,0 +1,316 @@
+"""The local store: an OCI image layout shared with ``ig`` (spec oci-metadata §1.4).
+
+Writers take the lock, read ``index.json`` again, and replace it in one rename, so
+readers need no lock. ``ig`` does not rename: a reader that finds the file half
+written reads again under a shared lock.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ig_py.errors import ImageNotFound, IntegrityError, LimitError
+from ig_py.oci import digest as digests
+from ig_py.oci import document, gojson, graph, limits, lock, media
+from ig_py.oci.artifact import Descriptor
+from ig_py.oci.document import Index
+from ig_py.oci.ingest import INGEST, Ingest, fsync_dir, sweep
+from ig_py.oci.pack import PackedImage
+from ig_py.oci.source import (
+    BLOBS,
+    INDEX_FILE,
+    LAYOUT_FILE,
+    LayoutSource,
+    MemorySource,
+    storage,
+)
+
+ROOT_STORE = Path("/var/lib/ig/oci-store")
+USER_STORE = Path(".ig/oci-store")
+STORE_VARIABLE = "IG_PY_STORE"
+
+LOCK_FILE = "index.json.lock"
+LAYOUT_CONTENT = b'{"imageLayoutVersion":"1.0.0"}'
+_DIR_MODE = 0o700
+_FILE_MODE = 0o644
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """A tag of the store."""
+
+    name: str
+    descriptor: Descriptor
+
+
+@dataclass
+class _Change:
+    entries: list[dict[str, Any]]
+    garbage: set[str] = field(default_factory=set)
+
+
+def default_path() -> Path:
+    """``$IG_PY_STORE``, root's store, or the one below the user's home directory."""
+    chosen = os.environ.get(STORE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    if os.geteuid() == 0:
+        return ROOT_STORE
+    import pwd
+
+    with suppress(KeyError):
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir) / USER_STORE
+    return Path.home() / USER_STORE
+
+
+class Store(LayoutSource):
+    """Images by tag. All methods raise :class:`StoreError` for failing I/O, and
+    :class:`IntegrityError` or :class:`LimitError` for a broken ``index.json``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, name=f"store {root}", max_index=limits.MAX_STORE_INDEX)
+
+    @classmethod
+    def open(cls, path: Path | str | None = None) -> Store:
+        """The store at *path* (default: :func:`default_path`); made when first written to."""
+        return cls(Path(path) if path else default_path())
+
+    # Reading
+
+    def index(self) -> Index:
+        """The current ``index.json``; empty when there is no store yet."""
+        if not self._exists():
+            return self._parse(_index_bytes([]))
+        try:
+            return self._parse(self._index_bytes())
+        except IntegrityError:
+            if not (self.root / LOCK_FILE).exists():
+                raise
+            with storage(f"locking {self.name}"), lock.shared(self.root / LOCK_FILE):
+                return self._parse(self._index_bytes())
+
+    def images(self) -> list[StoredImage]:
+        """Every tag, by full reference."""
+        found = {
+            name: d for d in self.index().manifests if (name := d.annotations.get(media.REF_NAME))
+        }
+        return [StoredImage(name, found[name]) for name in sorted(found, key=str.encode)]
+
+    def resolve(self, name: str) -> Descriptor:
+        """The image stored under exactly this reference, or under this digest.
+
+        Raises :class:`ImageNotFound`.
+        """
+        found = _find(self.index().manifests, name)
+        if found is None:
+            raise self._not_found(name)
+        return found
+
+    # Writing
+
+    def ingest(self) -> Ingest:
+        """A session that stages blobs for :meth:`commit`."""
+        self._create()
+        return Ingest(self)
+
+    def commit(
+        self,
+        session: Ingest,
+        images: Sequence[tuple[Descriptor, str | None]],
+        untagged: Sequence[Descriptor] = (),
+    ) -> None:
+        """Publish staged blobs and list *images* (descriptor, reference or None) and the
+        *untagged* documents below them, in one step.
+        """
+        with self._changing() as change:
+            session.publish()
+            for descriptor, name in images:
+                _put(change.entries, descriptor, name)
+            for descriptor in untagged:
+                _put(change.entries, descriptor, None)
+
+    def add(self, packed: PackedImage, tag: str | None = None) -> None:
+        """Store an image just built; *tag* is a normalised reference."""
+        source = MemorySource("image", packed.blobs)
+        walked = graph.walk(source, packed.index)
+        with self.ingest() as session:
+            for descriptor in [*walked.blobs, *(d for d, _ in walked.documents)]:
+                if not session.adopt(descriptor):
+                    session.write(descriptor, [packed.blobs[descriptor.digest]])
+            self.commit(session, [(packed.index, tag)], walked.manifests)
+
+    def tag(self, source: str, name: str) -> Descriptor:
+        """Give the image *source* the reference *name* too (both normalised).
+
+        Raises :class:`ImageNotFound`.
+        """
+        if not self._exists():
+            raise self._not_found(source)
+        with self._changing() as change:
+            found = _find([_parsed(e) for e in change.entries], source)
+            if found is None:
+                raise self._not_found(source)
+            _put(change.entries, found, name)
+        return found
+
+    def remove(self, name: str) -> None:
+        """Delete a tag and, unless another tag has the same image, every blob that no
+        remaining tag leads to. Raises :class:`ImageNotFound`.
+        """
+        if not self._exists():
+            raise self._not_found(name)
+        with self._changing() as change:
+            tagged = [_parsed(e) for e in change.entries if _ref_name(e) == name]
+            if not tagged:
+                raise self._not_found(name)
+            digest = tagged[0].digest
+            left = [e for e in change.entries if _ref_name(e) != name]
+            if not any(_ref_name(e) and e.get("digest") == digest for e in left):
+                change.garbage = self._unreachable([_parsed(e) for e in left], tagged[0])
+            change.entries = [e for e in left if e.get("digest") not in change.garbage]
+
+    def _unreachable(self, left: Sequence[Descriptor], removed: Descriptor) -> set[str]:
+        """Digests that may go; none when that cannot be told.
+
+        Only what ``index.json`` led to counts: blobs in no image yet may belong to a
+        writer of another tool that has not come to its commit.
+        """
+        tagged = [d for d in left if d.annotations.get(media.REF_NAME)]
+        untagged = [d for d in left if not d.annotations.get(media.REF_NAME)]
+        try:
+            alive = graph.reachable(self, tagged)
+            alive |= graph.reachable(self, self._referrers(untagged, alive))
+        except (IntegrityError, LimitError):
+            return set()
+        known: set[str] = set()
+        for root in (removed, *untagged):
+            try:
+                known |= graph.reachable(self, [root])
+            except (IntegrityError, LimitError):
+                known.add(root.digest)
+        return known - alive
+
+    def _referrers(self, candidates: Sequence[Descriptor], alive: set[str]) -> list[Descriptor]:
+        """Signatures and other documents whose subject stays."""
+        found = []
+        for descriptor in candidates:
+            with suppress(ImageNotFound, IntegrityError, LimitError):
+                raw = self.read(descriptor)
+                subject = document.load_json(raw, self.name).get("subject")
+                if isinstance(subject, dict) and subject.get("digest") in alive:
+                    found.append(descriptor)
+        return found
+
+    def _not_found(self, name: str) -> ImageNotFound:
+        return ImageNotFound("not found", remedy=f"{name} is not in the {self.name}")
+
+    # Files
+
+    def _exists(self) -> bool:
+        with storage(f"opening {self.name}"):
+            try:
+                (self.root / INDEX_FILE).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
+
+    def _create(self) -> None:
+        with storage(f"creating {self.name}"):
+            self.root.mkdir(mode=_DIR_MODE, parents=True, exist_ok=True)
+            if (self.root / LAYOUT_FILE).exists() and self._exists():
+                return
+            with lock.exclusive(self.root / LOCK_FILE):
+                (self.root / BLOBS / "sha256").mkdir(parents=True, exist_ok=True)
+                (self.root / INGEST).mkdir(exist_ok=True)
+                if not (self.root / LAYOUT_FILE).exists():
+                    self._replace(LAYOUT_FILE, LAYOUT_CONTENT)
+                if not self._exists():
+                    self._replace(INDEX_FILE, _index_bytes([]))
+
+    @contextmanager
+    def _changing(self) -> Iterator[_Change]:
+        """The entries, read under the lock and written back when the block succeeds."""
+        with storage(f"writing to the {self.name}"), lock.exclusive(self.root / LOCK_FILE):
+            index = self._parse(self._index_bytes())
+            sweep(self)
+            change = _Change(list(index.doc["manifests"]))
+            yield change
+            content = gojson.dumps({**index.doc, "manifests": change.entries})
+            if len(content) > limits.MAX_STORE_INDEX:
+                raise LimitError(f"{self.name}: index.json would become too large")
+            self._replace(INDEX_FILE, content)
+            # After the index: what it lists is always there.
+            for digest in sorted(change.garbage):
+                with suppress(OSError):
+                    self.blob_path(digest).unlink(missing_ok=True)
+
+    def _replace(self, name: str, content: bytes) -> None:
+        temporary = self.root / f".{name}.{secrets.token_hex(6)}"
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(fd, _FILE_MODE)
+                os.fsync(fd)
+            temporary.replace(self.root / name)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        fsync_dir(self.root)
+
+    def _parse(self, raw: bytes) -> Index:
+        return document.parse_index(raw, f"{self.name}: index.json", limit=limits.MAX_STORE_INDEX)
+
+
+def _index_bytes(entries: list[dict[str, Any]]) -> bytes:
+    return gojson.dumps({"schemaVersion": 2, "mediaType": media.INDEX, "manifests": entries})
+
+
+def _parsed(entry: dict[str, Any]) -> Descriptor:
+    return document.parse_descriptor(entry, "index.json entry")
+
+
+def _ref_name(entry: dict[str, Any]) -> str:
+    return str((entry.get("annotations") or {}).get(media.REF_NAME, ""))
+
+
+def _find(descriptors: Sequence[Descriptor], name: str) -> Descriptor | None:
+    for descriptor in descriptors:
+        if descriptor.annotations.get(media.REF_NAME) == name:
+            return descriptor
+    if digests.is_valid(name):
+        return next((d for d in descriptors if d.digest == name), None)
+    return None
+
+
+def _put(entries: list[dict[str, Any]], descriptor: Descriptor, name: str | None) -> None:
+    """List *descriptor* under *name*, or untagged unless it is listed already.
+
+    The image that had the name before stays listed, untagged, as ``ig`` leaves it.
+    """
+    plain = {k: v for k, v in descriptor.annotations.items() if k != media.REF_NAME}
+    if name is None:
+        if not any(e.get("digest") == descriptor.digest for e in entries):
+            entries.append(replace(descriptor, annotations=plain).to_json())
+        return
+    before = [_parsed(e) for e in entries if _ref_name(e) == name]
+    entries[:] = [
+        e
+        for e in entries
+        if _ref_name(e) != name and (e.get("digest") != descriptor.digest or _ref_name(e))
+    ]
+    tagged = replace(descriptor, annotations={**plain, media.REF_NAME: name})
+    entries.append(tagged.to_json())
+    for old in before:
+        _put(entries, old, None)
+
+
