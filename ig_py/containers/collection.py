@@ -1,0 +1,216 @@
+"""The live set of containers, and a short memory of those that just went (§1.3).
+
+Every change is published to all subscribers, in the order it happened: adding,
+removing and subscribing exclude each other, so nobody misses a container or
+hears of one twice.
+
+A removed container stays known to ``by_mntns``/``by_netns`` for a grace time
+with its namespaces pinned: events that were still in a buffer keep their
+names, and no new container can get its inode numbers meanwhile.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ig_py.containers.model import Container, valid_id
+from ig_py.containers.proc import Pins
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 5.0
+"""How long a removed container stays known."""
+MAX_CONTAINERS = 65536
+
+
+class EventType(enum.Enum):
+    CREATED = "CREATED"
+    """Now in the collection."""
+    UPDATED = "UPDATED"
+    """Same container, new data (a rename)."""
+    DELETED = "DELETED"
+    """No longer live; still found by namespace."""
+    EXPIRED = "EXPIRED"
+    """The grace time is over; its namespace numbers are about to be reusable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    type: EventType
+    container: Container
+
+
+Subscriber = Callable[[Event], None]
+
+
+@dataclass
+class _Entry:
+    container: Container
+    pins: Pins
+    removed_at: float = 0.0
+
+
+class ContainerCollection:
+    """Thread-safe. Subscribers are called with the collection locked: they must
+    return soon and must not wait for another thread that changes it."""
+
+    def __init__(
+        self, grace: float = GRACE_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._grace = grace
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._entries: dict[str, _Entry] = {}
+        self._gone: deque[_Entry] = deque()
+        self._by_mntns: dict[int, _Entry] = {}
+        self._by_netns: dict[int, dict[int, _Entry]] = {}
+        self._subscribers: dict[object, Subscriber] = {}
+        self._closed = False
+
+    def add(self, container: Container, pins: Pins | None = None) -> bool:
+        """Take a container (and the ownership of *pins*); False when its id is
+        already there, is no valid id, or the collection is closed or full."""
+        pins = pins or Pins()
+        with self._lock:
+            refusal = self._refusal(container)
+            if refusal:
+                if refusal != "known":
+                    log.warning("container %a left out: %s", container.id, refusal)
+                pins.close()
+                return False
+            entry = _Entry(container, pins)
+            self._entries[container.id] = entry
+            self._index(entry)
+            self._publish(EventType.CREATED, container)
+            return True
+
+    def update(self, container: Container) -> bool:
+        """Replace the data of a live container, except its namespaces; False when absent."""
+        with self._lock:
+            entry = self._entries.get(container.id)
+            if entry is None:
+                return False
+            old = entry.container
+            container = replace(container, mntns=old.mntns, netns=old.netns)
+            if container != old:
+                entry.container = container
+                self._publish(EventType.UPDATED, container)
+            return True
+
+    def remove(self, container_id: str) -> bool:
+        """Publish the end of a container while it can still be looked up; False when absent."""
+        with self._lock:
+            entry = self._entries.get(container_id)
+            if entry is None:
+                return False
+            self._publish(EventType.DELETED, entry.container)
+            del self._entries[container_id]
+            entry.removed_at = self._clock()
+            self._gone.append(entry)
+            return True
+
+    def expire(self) -> float | None:
+        """Forget those whose grace time is over; seconds until the next one, None when none."""
+        with self._lock:
+            now = self._clock()
+            while self._gone and now - self._gone[0].removed_at >= self._grace:
+                self._forget(self._gone.popleft())
+            return self._gone[0].removed_at + self._grace - now if self._gone else None
+
+    def get(self, container_id: str) -> Container | None:
+        """The live container of that id."""
+        entry = self._entries.get(container_id)
+        return entry.container if entry else None
+
+    def by_mntns(self, mntns: int) -> Container | None:
+        """Live or recently gone; the latest of a shared mount namespace."""
+        entry = self._by_mntns.get(mntns)
+        return entry.container if entry else None
+
+    def by_netns(self, netns: int) -> list[Container]:
+        """Live or recently gone; the live ones only, if there are any."""
+        with self._lock:
+            entries = list(self._by_netns.get(netns, {}).values())
+        live = [e.container for e in entries if not e.removed_at]
+        return live or [e.container for e in entries]
+
+    def containers(self) -> list[Container]:
+        """Every live container, oldest first."""
+        with self._lock:
+            return [e.container for e in self._entries.values()]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def subscribe(self, key: object, subscriber: Subscriber) -> None:
+        """Call *subscriber* with CREATED for every live container now, then with
+        every change. *key* is for :meth:`unsubscribe`."""
+        with self._lock:
+            for entry in list(self._entries.values()):
+                self._deliver(subscriber, Event(EventType.CREATED, entry.container))
+            self._subscribers[key] = subscriber
+
+    def unsubscribe(self, key: object) -> None:
+        """No call is under way or will follow once this returns."""
+        with self._lock:
+            self._subscribers.pop(key, None)
+
+    def close(self) -> None:
+        """Forget everything without telling anyone, and let the namespaces go."""
+        with self._lock:
+            self._closed = True
+            self._subscribers.clear()
+            for entry in [*self._entries.values(), *self._gone]:
+                entry.pins.close()
+            self._entries.clear()
+            self._gone.clear()
+            self._by_mntns.clear()
+            self._by_netns.clear()
+
+    def _refusal(self, container: Container) -> str:
+        if self._closed:
+            return "known"
+        if not valid_id(container.id):
+            return "its id is not usable as a file name"
+        if container.id in self._entries:
+            return "known"
+        if len(self._entries) >= MAX_CONTAINERS:
+            return f"more than {MAX_CONTAINERS} containers"
+        return ""
+
+    def _index(self, entry: _Entry) -> None:
+        mntns, netns = entry.container.mntns, entry.container.netns
+        if mntns:
+            self._by_mntns[mntns] = entry
+        if netns:
+            self._by_netns.setdefault(netns, {})[id(entry)] = entry
+
+    def _forget(self, entry: _Entry) -> None:
+        mntns, netns = entry.container.mntns, entry.container.netns
+        if self._by_mntns.get(mntns) is entry:
+            del self._by_mntns[mntns]
+            self._publish(EventType.EXPIRED, entry.container)
+        if netns:
+            sharing = self._by_netns[netns]
+            del sharing[id(entry)]
+            if not sharing:
+                del self._by_netns[netns]
+        entry.pins.close()
+
+    def _publish(self, kind: EventType, container: Container) -> None:
+        event = Event(kind, container)
+        for subscriber in list(self._subscribers.values()):
+            self._deliver(subscriber, event)
+
+    def _deliver(self, subscriber: Subscriber, event: Event) -> None:
+        # One subscriber's failure must not cost another one its event.
+        try:
+            subscriber(event)
+        except Exception as error:
+            log.warning("container %a, %s: %s", event.container.id, event.type.value, error)

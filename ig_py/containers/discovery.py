@@ -1,0 +1,278 @@
+"""Discovery: the runtimes' clients, the cgroup scout and the exit watch, feeding one collection.
+
+A container enters the collection as soon as two facts meet, whichever comes
+first: what it is (an engine's create event or listing) and which process is
+its init (the cgroup scout, or the engine's start event). It leaves when its
+pidfd says that init ended; only where pids are of another namespace than
+ours, on the engine's word or when its /proc entry changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import threading
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ig_py.containers.cgroups import CgroupScout
+from ig_py.containers.client import RuntimeClient, RuntimeConfig
+from ig_py.containers.collection import MAX_CONTAINERS, ContainerCollection
+from ig_py.containers.docker import DockerClient
+from ig_py.containers.model import Container
+from ig_py.containers.proc import HostView, Process, ProcessGone, alive
+from ig_py.containers.reactor import Reactor
+from ig_py.errors import ContainerError
+
+log = logging.getLogger(__name__)
+
+PROC_POLL_SECONDS = 1.0
+"""How often processes without a pidfd are looked at."""
+MAX_UNCLAIMED = 4096
+"""Inits found for which no engine has spoken yet."""
+
+CLIENTS: dict[str, type[DockerClient]] = {"docker": DockerClient}
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    pid: int
+    pidfd: int
+
+
+class Discovery:
+    """Implements :class:`~ig_py.containers.client.Sink`. Use once: start, then stop."""
+
+    def __init__(
+        self,
+        configs: Iterable[RuntimeConfig],
+        view: HostView | None = None,
+        collection: ContainerCollection | None = None,
+    ) -> None:
+        self.view = view or HostView.from_env()
+        self.collection = collection or ContainerCollection()
+        self.clients: list[RuntimeClient] = [CLIENTS[c.name](c, self) for c in configs]
+        self._reactor = Reactor("ig-containers")
+        self._scout = CgroupScout(self.view, self._reactor, self._init_found)
+        self._lock = threading.RLock()
+        self._records: dict[str, Container] = {}
+        self._inits: dict[str, int] = {}
+        self._live: dict[str, _Live] = {}
+        self._expiry_armed = False
+
+    def start(self) -> None:
+        """Begin; returns at once. Containers appear in ``collection``."""
+        _raise_descriptor_limit()
+        self._scout.start()
+        self._reactor.start()
+        if not self.view.same_pidns:
+            self._reactor.later(PROC_POLL_SECONDS, self._look_at_processes)
+        for client in self.clients:
+            client.start()
+
+    def wait_listed(self, seconds: float) -> bool:
+        """Wait until every engine's running containers are in, or no engine
+        answers; False when *seconds* were not enough for one of them."""
+        return all([client.wait_listed(seconds) for client in self.clients])
+
+    @property
+    def connected(self) -> bool:
+        """True when some engine answers."""
+        return any(client.connected for client in self.clients)
+
+    def stop(self) -> None:
+        """End all threads (about a second at most) and let go of every descriptor."""
+        for client in self.clients:
+            client.stop()
+        self._reactor.stop()
+        self._scout.stop()
+        with self._lock:
+            for live in self._live.values():
+                _close(live.pidfd)
+            self._live.clear()
+            self.collection.close()
+
+    # Sink: what clients report.
+
+    def describe(self, container: Container) -> None:
+        with self._lock:
+            if container.id not in self._records and len(self._records) >= MAX_CONTAINERS:
+                return
+            self._records[container.id] = container
+            pid = self._inits.pop(container.id, 0)
+            known = self.collection.get(container.id)
+            if known:
+                self.collection.update(_merged(known, container))
+        if pid and not known:
+            self._admit(container, pid)
+
+    def started(self, container: Container, pid: int) -> None:
+        self.describe(container)
+        self._admit(container, pid)
+
+    def renamed(self, container_id: str, name: str) -> None:
+        with self._lock:
+            record = self._records.get(container_id)
+        if record and name:
+            runtime = replace(record.runtime, container_name=name)
+            self.describe(replace(record, runtime=runtime))
+
+    def died(self, container_id: str) -> None:
+        with self._lock:
+            live = self._live.get(container_id)
+            # A late word about an earlier life of a container that was restarted.
+            if live and (live.pidfd < 0 or not alive(live.pidfd)):
+                self._end(container_id)
+
+    def forget(self, container_id: str) -> None:
+        self.died(container_id)
+        with self._lock:
+            self._records.pop(container_id, None)
+            self._inits.pop(container_id, None)
+
+    def running(self, runtime: str, container_ids: Collection[str]) -> None:
+        with self._lock:
+            for container in self.collection.containers():
+                if container.runtime.name == runtime and container.id not in container_ids:
+                    self.died(container.id)
+
+    def find_init(self, container_id: str) -> int | None:
+        return self._scout.init_pid(container_id)
+
+    def live(self, container_id: str) -> bool:
+        with self._lock:
+            live = self._live.get(container_id)
+            return live is not None and alive(live.pidfd)
+
+    def owns(self, container_id: str, pid: int) -> bool:
+        return container_id in self.view.cgroups(pid).raw
+
+    # The reactor's thread.
+
+    def _init_found(self, container_id: str, pid: int) -> None:
+        with self._lock:
+            record = self._records.get(container_id)
+            if record is None:
+                while len(self._inits) >= MAX_UNCLAIMED:
+                    del self._inits[next(iter(self._inits))]
+                self._inits[container_id] = pid
+        if record:
+            self._admit(record, pid)
+
+    def _exited(self, container_id: str, pidfd: int) -> None:
+        with self._lock:
+            live = self._live.get(container_id)
+            # The number may already be another descriptor's: ask it again.
+            if live and live.pidfd == pidfd and not alive(pidfd):
+                self._end(container_id)
+
+    def _look_at_processes(self) -> None:
+        with self._lock:
+            for container_id in list(self._live):
+                container = self.collection.get(container_id)
+                if container is None:
+                    continue
+                now = self.view.namespace(container.runtime.pid, "mnt")
+                if now != (container.mntns or None):
+                    self._end(container_id)
+        self._reactor.later(PROC_POLL_SECONDS, self._look_at_processes)
+
+    def _expire(self) -> None:
+        with self._lock:
+            left = self.collection.expire()
+            self._expiry_armed = left is not None
+        if left is not None:
+            self._reactor.later(left, self._expire)
+
+    # Any thread.
+
+    def _admit(self, container: Container, pid: int) -> None:
+        try:
+            process = self.view.open(pid)
+        except ProcessGone as error:
+            log.debug("container %.12s: %s", container.id, error)
+            return
+        except ContainerError as error:
+            log.warning("container %.12s is not traced: %s", container.id, error)
+            return
+        container = self._complete(container, process)
+        if not process.mntns:
+            log.warning(
+                "container %a is not traced: its namespaces may not be read",
+                container.runtime.container_name,
+            )
+        with self._lock:
+            if self.live(container.id):
+                process.close()
+                return
+            if container.id in self._live:
+                self._end(container.id)
+            if not self.collection.add(container, process.pins):
+                process.close()
+                return
+            self._live[container.id] = _Live(pid, process.pidfd)
+            if process.pidfd >= 0:
+                self._reactor.watch(
+                    process.pidfd, lambda: self._exited(container.id, process.pidfd)
+                )
+
+    def _complete(self, container: Container, process: Process) -> Container:
+        host_network = container.host_network
+        if process.netns and self.view.host_netns is not None:
+            host_network = process.netns == self.view.host_netns
+        mount = self.view.cgroup2_mount() if process.cgroups.v2 else ""
+        path = f"{mount}{process.cgroups.v2}" if mount else ""
+        try:
+            # kernfs gives a cgroup's 64-bit id as its inode number.
+            cgroup_id = Path(path).stat().st_ino if path else 0
+        except OSError:
+            path, cgroup_id = "", 0
+        return replace(
+            container,
+            runtime=replace(container.runtime, pid=process.pid, started_at=process.started_at),
+            mntns=process.mntns,
+            netns=process.netns,
+            host_network=host_network,
+            cgroup_path=path,
+            cgroup_id=cgroup_id,
+            cgroup_v1=process.cgroups.v1,
+            cgroup_v2=process.cgroups.v2,
+        )
+
+    def _end(self, container_id: str) -> None:
+        """With the lock held."""
+        live = self._live.pop(container_id)
+        if live.pidfd >= 0:
+            self._reactor.unwatch(live.pidfd)
+            os.close(live.pidfd)
+        self.collection.remove(container_id)
+        if not self._expiry_armed:
+            self._expiry_armed = True
+            self._reactor.soon(self._expire)
+
+
+def _merged(live: Container, news: Container) -> Container:
+    """*news* of an engine about a container whose process is known."""
+    runtime = replace(
+        news.runtime,
+        pid=live.runtime.pid,
+        started_at=live.runtime.started_at,
+        image_name=news.runtime.image_name or live.runtime.image_name,
+        image_id=news.runtime.image_id or live.runtime.image_id,
+        image_digest=news.runtime.image_digest or live.runtime.image_digest,
+    )
+    return replace(live, runtime=runtime, k8s=news.k8s)
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)
+
+
+def _raise_descriptor_limit() -> None:
+    # Three descriptors a container; the usual soft limit of 1024 is for select(2) users.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

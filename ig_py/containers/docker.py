@@ -1,0 +1,226 @@
+"""The Docker client: the containers there are, then every change, for as long as it takes.
+
+The event stream is opened before the listing, so nothing falls between them;
+what both tell is reported twice and the sink keeps one. A stopped engine is
+awaited with growing pauses, and a listing brings everything up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ig_py.containers import docker_parse as parse
+from ig_py.containers.client import RuntimeConfig, Sink
+from ig_py.containers.docker_http import DockerTransport, EngineError, NoSuchObject
+from ig_py.containers.model import Container
+from ig_py.errors import ContainerError
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.1
+MAX_PAUSE = 2.0
+JOIN_SECONDS = 1.0
+INSPECT_ATTEMPTS = 2
+MAX_IMAGES = 4096
+"""Images whose digest is remembered."""
+EVENTS = {"type": ["container"], "event": ["create", "start", "die", "destroy", "rename"]}
+
+
+class DockerClient:
+    """A :class:`~ig_py.containers.client.RuntimeClient`."""
+
+    name = parse.RUNTIME
+
+    def __init__(self, config: RuntimeConfig, sink: Sink) -> None:
+        self.socket_path = config.socket_path
+        self._explicit = config.explicit
+        self._sink = sink
+        self._digests: dict[str, str] = {}
+        self._listed = threading.Event()
+        self._stopping = threading.Event()
+        self._connected = False
+        self._complained = False
+        self._transport: DockerTransport | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="ig-docker", daemon=True)
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait_listed(self, seconds: float) -> bool:
+        return self._listed.wait(seconds)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        with self._lock:
+            transport = self._transport
+        if transport:
+            transport.abort()
+        if self._thread.ident is not None:
+            self._thread.join(JOIN_SECONDS)
+        if self._thread.is_alive():
+            log.warning("the docker client did not stop in %s s", JOIN_SECONDS)
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            was_connected = False
+            try:
+                self._serve()
+            except Exception as error:
+                was_connected = self._connected
+                self._lost(error)
+            self._listed.set()
+            pause = FIRST_PAUSE if was_connected else min(pause * 2, MAX_PAUSE)
+            self._stopping.wait(pause)
+
+    def _lost(self, error: Exception) -> None:
+        if self._stopping.is_set():
+            return
+        reason = str(error) if isinstance(error, ContainerError) else f"{type(error).__name__}"
+        if self._connected:
+            log.warning("%s; waiting for it to come back", reason)
+        elif not self._complained:
+            level = logging.WARNING if self._explicit else logging.DEBUG
+            log.log(level, "%s; waiting for it", reason)
+        else:
+            log.debug("%s", reason)
+        self._complained = True
+        self._connected = False
+
+    def _serve(self) -> None:
+        """One connection to the engine, until it ends. :raises EngineError: always."""
+        if not Path(self.socket_path).exists():
+            raise EngineError(f"docker engine {self.socket_path!a}: no such socket")
+        transport = DockerTransport(self.socket_path)
+        with self._lock:
+            self._transport = transport
+        try:
+            if self._stopping.is_set():
+                raise EngineError("stopped")
+            transport.negotiate()
+            events = transport.events(EVENTS)
+            rest = self._list_running(transport)
+            if self._complained:
+                log.info("docker engine %a answers", self.socket_path)
+            self._connected = True
+            self._listed.set()
+            for container in rest:
+                self._sink.describe(self._with_digest(transport, container))
+            for event in events:
+                self._handle(transport, event)
+        finally:
+            with self._lock:
+                self._transport = None
+            transport.close()
+
+    def _list_running(self, transport: DockerTransport) -> list[Container]:
+        """Report what runs; the containers that do not are returned."""
+        entries = transport.get("/containers/json", all="1")
+        if not isinstance(entries, list):
+            raise EngineError(f"docker engine {self.socket_path!a}: the container list is no list")
+        rest: list[Container] = []
+        running: set[str] = set()
+        for entry in entries:
+            container = parse.from_list(entry)
+            if container is None:
+                continue
+            if not parse.is_running(entry):
+                rest.append(container)
+                continue
+            running.add(container.id)
+            container = self._with_digest(transport, container)
+            self._sink.describe(container)
+            self._start(transport, container.id, container)
+        self._sink.running(self.name, running)
+        return rest
+
+    def _handle(self, transport: DockerTransport, event: dict[str, Any]) -> None:
+        container_id = parse.event_id(event)
+        if not container_id or event.get("Type") != "container":
+            return
+        action = event.get("Action")
+        if action == "create":
+            self._create(transport, container_id, event)
+        elif action == "start":
+            self._start(transport, container_id, None)
+        elif action == "die":
+            self._sink.died(container_id)
+        elif action == "destroy":
+            self._sink.forget(container_id)
+        elif action == "rename":
+            self._sink.renamed(container_id, parse.event_name(event))
+
+    def _create(self, transport: DockerTransport, container_id: str, event: dict[str, Any]) -> None:
+        # The list does not wait for the container's lock, which the engine
+        # holds while starting it; inspect would answer only after the start.
+        container = parse.from_event(event)
+        try:
+            filters = json.dumps({"id": [container_id]})
+            found = transport.get("/containers/json", all="1", filters=filters)
+            listed = parse.from_list(found[0]) if isinstance(found, list) and found else None
+            if listed and listed.id == container_id:
+                container = listed
+        except EngineError as error:
+            log.debug("%s", error)
+        if container:
+            self._sink.describe(self._with_digest(transport, container))
+
+    def _start(
+        self, transport: DockerTransport, container_id: str, listed: Container | None
+    ) -> None:
+        if self._sink.live(container_id):
+            return
+        if listed and (pid := self._sink.find_init(container_id)):
+            self._sink.started(listed, pid)
+            return
+        suspect = 0
+        for _ in range(INSPECT_ATTEMPTS):
+            try:
+                answer = transport.get(f"/containers/{quote(container_id, safe='')}/json")
+            except NoSuchObject:
+                return
+            except EngineError as error:
+                if self._stopping.is_set():
+                    raise
+                log.warning("container %.12s: %s", container_id, error)
+                continue
+            container, pid = parse.from_inspect(answer), parse.pid_of(answer)
+            if container is None or container.id != container_id or not pid:
+                return
+            # A pid outside of the container's cgroup may have been reused since
+            # the answer; an engine that says it twice has its own way with cgroups.
+            if pid == suspect or self._sink.owns(container_id, pid):
+                self._sink.started(self._with_digest(transport, container), pid)
+                return
+            suspect = pid
+
+    def _with_digest(self, transport: DockerTransport, container: Container) -> Container:
+        image = container.runtime.image_id
+        if not image:
+            return container
+        digest = self._digests.get(image)
+        if digest is None:
+            try:
+                digest = parse.image_digest(transport.get(f"/images/{quote(image, safe=':')}/json"))
+            except NoSuchObject:
+                digest = ""
+            except EngineError as error:
+                if self._stopping.is_set():
+                    raise
+                log.debug("%s", error)
+                return container
+            if len(self._digests) >= MAX_IMAGES:
+                self._digests.clear()
+            self._digests[image] = digest
+        return replace(container, runtime=replace(container.runtime, image_digest=digest))

@@ -1,0 +1,65 @@
+"""inotify(7), which Python's standard library lacks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+IN_CREATE = 0x100
+IN_Q_OVERFLOW = 0x4000
+IN_IGNORED = 0x8000
+IN_ONLYDIR = 0x01000000
+IN_ISDIR = 0x40000000
+
+_HEADER = struct.Struct("iIII")
+_READ_SIZE = 64 * 1024
+
+
+class Notice(NamedTuple):
+    watch: int
+    """-1 with IN_Q_OVERFLOW."""
+    mask: int
+    name: str
+
+
+class Inotify:
+    """A non-blocking inotify instance. :raises OSError: none is to be had (limits)."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.fd < 0:
+            raise self._error("inotify")
+
+    def add(self, path: str, mask: int) -> int:
+        """Watch descriptor. :raises OSError: no such path, no right, too many watches."""
+        watch: int = self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask)
+        if watch < 0:
+            raise self._error(path)
+        return watch
+
+    def read(self) -> Iterator[Notice]:
+        """What is there now; never waits."""
+        try:
+            data = os.read(self.fd, _READ_SIZE)
+        except BlockingIOError:
+            return
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            watch, mask, _, length = _HEADER.unpack_from(data, offset)
+            offset += _HEADER.size
+            name = data[offset : offset + length].rstrip(b"\0")
+            offset += length
+            yield Notice(watch, mask, os.fsdecode(name))
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _error(self, path: str) -> OSError:
+        number = ctypes.get_errno()
+        return OSError(number, os.strerror(number), path)

@@ -1,0 +1,241 @@
+"""The host as seen through its /proc: namespaces, cgroups, and pinned processes.
+
+``HOST_ROOT`` (default ``/``) is where the host's file system is mounted when
+ig-py itself runs in a container (spec containers-k8s §1.5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ig_py.errors import ContainerError
+
+MAX_FILE = 64 * 1024
+"""Bytes read of one /proc or cgroup file."""
+MAX_SYMLINKS = 40
+"""As many as the kernel follows in one path (ELOOP)."""
+
+
+class ProcessGone(ContainerError):
+    """The process ended, or its number now belongs to another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroups:
+    """Paths of ``/proc/PID/cgroup``; ``v1`` is that of the name=systemd hierarchy."""
+
+    v1: str = ""
+    v2: str = ""
+    raw: str = ""
+
+
+@dataclass
+class Pins:
+    """Open descriptors that keep namespace inode numbers from being reused."""
+
+    mnt_fd: int = -1
+    net_fd: int = -1
+
+    def close(self) -> None:
+        for fd in (self.mnt_fd, self.net_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.mnt_fd = self.net_fd = -1
+
+
+@dataclass
+class Process:
+    """A process held so that its pid cannot mean another one.
+
+    ``pidfd`` is -1 where /proc belongs to another pid namespace than ours.
+    ``mntns``/``netns`` are 0 when the kernel does not let us read them.
+    """
+
+    pid: int
+    pidfd: int
+    pins: Pins
+    mntns: int
+    netns: int
+    started_at: int
+    cgroups: Cgroups
+
+    def close(self) -> None:
+        self.pins.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class HostView:
+    """Reads of the host; every method tolerates a process that goes away."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = root or "/"
+        self.proc = str(Path(self.root) / "proc")
+
+    @classmethod
+    def from_env(cls) -> HostView:
+        return cls(os.environ.get("HOST_ROOT", "/"))
+
+    @cached_property
+    def same_pidns(self) -> bool:
+        """True when pids of the host's /proc are valid for our own system calls."""
+        # NSpid has one number a level, from that /proc's pid namespace down to ours.
+        for line in read_text(f"{self.proc}/self/status").splitlines():
+            if line.startswith("NSpid:"):
+                return len(line.split()) == 2
+        return False
+
+    @cached_property
+    def host_netns(self) -> int | None:
+        """Network namespace of pid 1; None where we may not read it."""
+        return self.namespace(1, "net")
+
+    def path(self, path: str) -> str:
+        """*path* below HOST_ROOT with every symlink resolved inside that root."""
+        if self.root == "/":
+            return path
+        done: list[str] = []
+        todo = [p for p in path.split("/") if p]
+        links = 0
+        while todo:
+            part = todo.pop(0)
+            if part == ".":
+                continue
+            if part == "..":
+                del done[-1:]
+                continue
+            here = "/".join([self.root.rstrip("/"), *done, part])
+            try:
+                target = str(Path(here).readlink())
+            except OSError:
+                done.append(part)
+                continue
+            links += 1
+            if links > MAX_SYMLINKS:
+                raise ContainerError(f"resolving {path!a} below {self.root}: too many symlinks")
+            if target.startswith("/"):
+                done.clear()
+            todo[:0] = [p for p in target.split("/") if p]
+        return "/".join([self.root.rstrip("/"), *done])
+
+    def namespace(self, pid: int, kind: str) -> int | None:
+        """Inode of ``/proc/PID/ns/KIND``; None when gone or not permitted."""
+        try:
+            return Path(f"{self.proc}/{pid}/ns/{kind}").stat().st_ino
+        except OSError:
+            return None
+
+    def read(self, pid: int, name: str) -> str:
+        """Text of ``/proc/PID/NAME``, "" when gone."""
+        return read_text(f"{self.proc}/{pid}/{name}")
+
+    def status(self, pid: int) -> dict[str, str]:
+        """Keys of ``/proc/PID/status`` (``Name``, ``PPid``, ``NSpid``, …); {} when gone."""
+        pairs = (line.partition(":") for line in self.read(pid, "status").splitlines())
+        return {key: value.strip() for key, _, value in pairs}
+
+    def started_at(self, pid: int) -> int:
+        """mtime of /proc/PID in unix ns, which is what upstream calls the start (§1.1)."""
+        try:
+            return Path(f"{self.proc}/{pid}").stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def cgroups(self, pid: int) -> Cgroups:
+        v1 = v2 = ""
+        raw = self.read(pid, "cgroup")
+        for line in raw.splitlines():
+            if line.startswith("0::"):
+                v2 = line[3:]
+            elif ":name=systemd:" in line:
+                v1 = line.split(":", 2)[2]
+        return Cgroups(v1 if v1 != "/" else "", v2 if v2 != "/" else "", raw)
+
+    def cgroup2_mount(self) -> str:
+        """Where the unified hierarchy is mounted; "" when nowhere usual."""
+        base = str(Path(self.root) / "sys/fs/cgroup")
+        for mount in (base, f"{base}/unified"):
+            if Path(mount, "cgroup.controllers").exists():
+                return mount
+        return ""
+
+    def open(self, pid: int) -> Process:
+        """Hold *pid*: its pidfd, its namespaces pinned and numbered.
+
+        :raises ProcessGone: it ended meanwhile, so nothing read is its own for sure.
+        """
+        if pid <= 0:
+            raise ProcessGone(f"process {pid} is not one of the host's")
+        pidfd = -1
+        pins = Pins()
+        try:
+            if self.same_pidns:
+                pidfd = os.pidfd_open(pid)
+            started_at = self.started_at(pid)
+            cgroups = self.cgroups(pid)
+            pins.mnt_fd, mntns = self._pin(pid, "mnt")
+            pins.net_fd, netns = self._pin(pid, "net")
+            # Only a process that is still alive now was the one read all along.
+            if not started_at or not alive(pidfd):
+                raise ProcessGone(f"process {pid} ended while being read")
+        except OSError as error:
+            pins.close()
+            _close(pidfd)
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise ContainerError(
+                    f"holding process {pid}: {error.strerror}", remedy="raise the limit (ulimit -n)"
+                ) from error
+            raise ProcessGone(f"holding process {pid}: {error.strerror}") from error
+        except ProcessGone:
+            pins.close()
+            _close(pidfd)
+            raise
+        return Process(pid, pidfd, pins, mntns, netns, started_at, cgroups)
+
+    def _pin(self, pid: int, kind: str) -> tuple[int, int]:
+        try:
+            fd = os.open(f"{self.proc}/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError:
+            return -1, 0
+        return fd, os.fstat(fd).st_ino
+
+
+def alive(pidfd: int) -> bool:
+    """False once the process of *pidfd* exited; True when there is no pidfd to ask."""
+    if pidfd < 0:
+        return True
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return not poll.poll(0)
+
+
+def read_text(path: str) -> str:
+    """At most MAX_FILE bytes of a small kernel file as text; "" when it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        chunks = []
+        left = MAX_FILE
+        while left and (chunk := os.read(fd, left)):
+            chunks.append(chunk)
+            left -= len(chunk)
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    return b"".join(chunks).decode("utf-8", "replace")
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        with contextlib.suppress(OSError):
+            os.close(fd)

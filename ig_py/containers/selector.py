@@ -1,0 +1,130 @@
+"""Which containers a user asked for (spec containers-k8s §2.1).
+
+All criteria must hold; an empty one holds for every container. A criterion is
+a comma list: ``a,b`` (one of), ``!a`` (not), ``a,!b``. Case-sensitive, no globs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ig_py.containers.model import Container
+from ig_py.errors import UsageError
+
+IMAGE_PREFIX = 12
+"""Image ids and digests are compared by this many characters after ``sha256:``."""
+
+
+def image_prefix(value: str) -> str:
+    """``sha256:ed5fc267dcd0c529…`` → ``ed5fc267dcd0``."""
+    return value.split(":", 1)[-1][:IMAGE_PREFIX]
+
+
+def _same(value: str) -> str:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """A parsed comma list."""
+
+    include: frozenset[str] = frozenset()
+    exclude: frozenset[str] = frozenset()
+    normalize: Callable[[str], str] = _same
+
+    @classmethod
+    def parse(cls, source: str, normalize: Callable[[str], str] = _same) -> Criterion:
+        items = [item for item in source.split(",") if item]
+        return cls(
+            frozenset(normalize(i) for i in items if not i.startswith("!")),
+            frozenset(normalize(i[1:]) for i in items if i.startswith("!")),
+            normalize,
+        )
+
+    def matches(self, value: str) -> bool:
+        value = self.normalize(value)
+        if value in self.exclude:
+            return False
+        return not self.include or value in self.include
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A conjunction of criteria; ``Selector()`` selects every container."""
+
+    runtime_name: Criterion = field(default_factory=Criterion)
+    container_name: Criterion = field(default_factory=Criterion)
+    image_digest: Criterion = field(default_factory=Criterion)
+    image_id: Criterion = field(default_factory=Criterion)
+    namespace: Criterion = field(default_factory=Criterion)
+    pod_name: Criterion = field(default_factory=Criterion)
+    k8s_container_name: Criterion = field(default_factory=Criterion)
+    labels: Mapping[str, Criterion] = field(default_factory=dict)
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        container_name: str = "",
+        image_digest: str = "",
+        image_id: str = "",
+        namespace: str = "",
+        pod_name: str = "",
+        k8s_container_name: str = "",
+        labels: str = "",
+        runtime_name: str = "",
+    ) -> Selector:
+        """:raises UsageError: *labels* is no ``key=value,…`` list."""
+        return cls(
+            runtime_name=Criterion.parse(runtime_name),
+            container_name=Criterion.parse(container_name),
+            image_digest=Criterion.parse(image_digest, image_prefix),
+            image_id=Criterion.parse(image_id, image_prefix),
+            namespace=Criterion.parse(namespace),
+            pod_name=Criterion.parse(pod_name),
+            k8s_container_name=Criterion.parse(k8s_container_name),
+            labels=parse_labels(labels),
+        )
+
+    def matches(self, container: Container) -> bool:
+        runtime, k8s = container.runtime, container.k8s
+        return (
+            self.runtime_name.matches(runtime.name)
+            and self.container_name.matches(runtime.container_name)
+            and self.image_digest.matches(runtime.image_digest)
+            and self.image_id.matches(runtime.image_id)
+            and self.namespace.matches(k8s.namespace)
+            and self.pod_name.matches(k8s.pod_name)
+            and self.k8s_container_name.matches(k8s.container_name)
+            and self._labels_match(k8s.pod_labels)
+        )
+
+    def _labels_match(self, present: Mapping[str, str]) -> bool:
+        for key, criterion in self.labels.items():
+            if key.startswith("!"):
+                value = present.get(key[1:])
+                if value is not None and criterion.matches(value):
+                    return False
+            else:
+                value = present.get(key)
+                if value is None or not criterion.matches(value):
+                    return False
+        return True
+
+
+def parse_labels(source: str) -> dict[str, Criterion]:
+    """``app=web,tier=!db,!debug=true`` → label key (``!`` kept) → criterion.
+
+    :raises UsageError: an element has not exactly one ``=``.
+    """
+    result: dict[str, Criterion] = {}
+    for item in source.split(",") if source else ():
+        key, sign, value = item.partition("=")
+        if not sign or "=" in value:
+            raise UsageError(
+                f"label selector {source!a}: {item!a} is not one key=value pair",
+                remedy="give key=value[,key=value,...]",
+            )
+        result[key] = Criterion.parse(value)
+    return result
