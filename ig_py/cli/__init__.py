@@ -47,6 +47,9 @@ def _dispatch(args: list[str]) -> int:
         return exc.exit_code
     except click.Abort:
         raise KeyboardInterrupt from None
+    except SystemExit:
+        # How click answers a closed stdout, whatever the mode.
+        raise BrokenPipeError from None
     return result if isinstance(result, int) else 0
 
 

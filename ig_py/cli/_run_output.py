@@ -51,8 +51,8 @@ class RunOutput:
             self._headers.append((ds.name, header(columns)))
         if wrong and len(wrong) == len(spec.datasources):
             raise UsageError(str(wrong[0]))
-        for err in wrong:
-            _terminal.warn(f"{err}; skipping data source")
+        for skipped in wrong:
+            _terminal.warn(f"{skipped}; skipping data source")
 
     def start(self) -> None:
         """Begin to write; headers come first."""

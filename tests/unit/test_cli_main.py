@@ -1,0 +1,167 @@
+"""The entry point: one line an error, exit codes, what reaches a terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+from ig_py import cli
+from ig_py.cli import _terminal
+from ig_py.cli._logging import log_line
+from ig_py.errors import KernelError, UsageError, VerifierRejected
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_terminal, "_verbose", False)
+
+
+def raising(monkeypatch: pytest.MonkeyPatch, err: BaseException) -> None:
+    def dispatch(_args: list[str]) -> int:
+        raise err
+
+    monkeypatch.setattr(cli, "_dispatch", dispatch)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version"]) == 0
+    assert capsys.readouterr() == ("v0.1.0\n", "")
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["-h"], ["image"], ["image", "--help"]])
+def test_help_goes_to_stdout(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(args) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: ig-py")
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["nosuch"], 'Error: unknown command "nosuch" for "ig-py": run \'ig-py --help\' for usage'),
+        (
+            ["image", "nosuch"],
+            'Error: unknown command "nosuch" for "ig-py image": '
+            "run 'ig-py image --help' for usage",
+        ),
+        (["--nosuch"], "Error: unknown flag: --nosuch"),
+        (["version", "--nosuch"], "Error: unknown flag: --nosuch"),
+        (["-Z"], "Error: unknown shorthand flag: 'Z' in -Z"),
+    ],
+)
+def test_usage_errors(args: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(args) == 1
+    assert capsys.readouterr() == ("", line + "\n")
+
+
+def test_an_error_is_one_escaped_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(monkeypatch, UsageError("bad \x1b[31mname\n\u202e", remedy="say it right"))
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err == "Error: bad \\x1b[31mname\\n\\u202e: say it right\n"
+
+
+def test_an_error_names_its_cause(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = UsageError("reading the flag")
+    err.__cause__ = KernelError("no such map")
+    raising(monkeypatch, err)
+    cli.main([])
+    assert capsys.readouterr().err == "Error: reading the flag: no such map\n"
+
+
+def test_detail_only_when_verbose(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(monkeypatch, VerifierRejected("program refused", detail="0: r1 = 0\n1: exit\n"))
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err == "Error: program refused\n"
+    _terminal.set_verbose(True)
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err == "Error: program refused\n0: r1 = 0\n1: exit\n"
+
+
+def test_a_bug_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(monkeypatch, ZeroDivisionError("what"))
+    assert cli.main([]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Error: internal error: ZeroDivisionError: what")
+    assert err.count("\n") == 1
+    _terminal.set_verbose(True)
+    cli.main([])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, KeyboardInterrupt())
+    assert cli.main([]) == cli.EXIT_SIGINT
+
+
+def test_click_errors_have_one_line() -> None:
+    assert cli._usage_message(click.UsageError("First.\nSecond.")) == "First. Second"
+    assert cli._usage_message(ValueError()) is None
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "ig_py", "--help"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(write)
+    assert done.returncode == cli.EXIT_SIGPIPE
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 漢\u00a0x", "plain é 漢\u00a0x"),
+        ("\x1b]0;t\x07", "\\x1b]0;t\\x07"),
+        ("a\tb\r\n", "a\\tb\\r\\n"),
+        ("\x9b1m\x7f", "\\x9b1m\\x7f"),
+        ("\u2066\u200b\ufeff", "\\u2066\\u200b\\ufeff"),
+        ("\udcff", "\\udcff"),
+        ("\U000e0041", "\\U000e0041"),
+    ],
+)
+def test_safe(text: str, shown: str) -> None:
+    assert _terminal.safe(text) == shown
+
+
+def test_safe_keeps_lines_of_logs() -> None:
+    assert _terminal.safe("a\n\tb\x1b", multiline=True) == "a\n\tb\\x1b"
+
+
+def test_log_lines() -> None:
+    line = log_line("warning", 'say "x"\n', tty=False)
+    assert line.startswith('time="20')
+    assert line.endswith('Z" level=warning msg="say \\"x\\"\\n"')
+    assert log_line("info", "bare", tty=False).endswith(" level=info msg=bare")
+    assert log_line("warning", "m", tty=True).startswith("\x1b[33mWARN\x1b[0m[0")
+    assert log_line("warning", "m", tty=True).endswith("] m" + " " * 43 + " ")
+
+
+def test_light_commands_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from ig_py.cli import main; main(['version']); main(['--help']); "
+        "print(sorted({'docker','oras','requests','jsonschema','ruamel','yaml','grpc',"
+        "'ig_py._core','ig_py.oci'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
