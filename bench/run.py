@@ -1,0 +1,179 @@
+"""Side by side: what tracing costs, what is lost, how long starting takes.
+
+``make bench`` runs ig-py alone; with ``IG=/path/to/ig`` the two tools run in
+turn with the same image and the same load, and the table shows ratios of the
+medians. Absolute times of a noisy machine mean little, ratios of one run do.
+The rows are written to ``bench/out.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tracers import Tool, Tracer, run_load
+
+ROOT = Path(__file__).resolve().parent.parent
+GADGET = ROOT / "tests" / "gadgets" / "trace_open"
+IMAGE = "ig-py-bench-trace-open"
+
+
+@dataclass(frozen=True)
+class Load:
+    """*count* opens at *rate* a second; 0: flat out."""
+
+    name: str
+    count: int
+    rate: int
+
+
+LOADS = (Load("open-flat", 300_000, 0), Load("open-20k", 60_000, 20_000))
+MODES = ("json", "columns")
+
+
+@dataclass
+class Row:
+    """One run; times in seconds, ``slowdown`` the load's time over its time untraced."""
+
+    tool: str
+    mode: str
+    load: str
+    produced: int
+    emitted: int
+    lost: int | None
+    unaccounted: int | None
+    cpu_us_per_event: float
+    rss_kib: int
+    attach_s: float
+    slowdown: float
+
+
+def build_load(directory: Path) -> str:
+    cc = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not cc:
+        sys.exit("bench: no C compiler found")
+    binary = str(directory / "load")
+    source = ROOT / "bench" / "load.c"
+    subprocess.run([cc, "-O2", "-static", "-pthread", "-o", binary, str(source)], check=True)
+    return binary
+
+
+def prepare(ig_py: str, ig: str | None, directory: Path) -> list[Tool]:
+    """Build the image once and give the same one to every tool."""
+    archive = str(directory / "trace_open.tar")
+    store = {**os.environ, "IG_PY_STORE": str(directory / "store")}
+    for args in (["build", str(GADGET), "-t", IMAGE], ["export", IMAGE, archive]):
+        subprocess.run([ig_py, "image", *args], check=True, env=store)
+    tools = [Tool("ig-py", (ig_py, "run"), archive)]
+    if ig:
+        subprocess.run([ig, "image", "import", archive], check=True, stdout=subprocess.DEVNULL)
+        tools.append(Tool("ig", (ig, "run"), IMAGE))
+    return tools
+
+
+def measure(tool: Tool, mode: str, load: Load, binary: str, directory: Path) -> Row:
+    untraced = run_load(binary, load.count, load.rate)["seconds"]
+    tracer = Tracer(tool, mode, directory)
+    try:
+        attach = tracer.wait_attached(binary)
+        before = tracer.usage()
+        traced = run_load(binary, load.count, load.rate)
+        tracer.wait_quiet()
+        after = tracer.usage()
+        tracer.stop()
+    finally:
+        if tracer.process.poll() is None:
+            tracer.process.kill()
+            tracer.process.wait()
+    produced, emitted, lost = int(traced["produced"]), tracer.emitted(), tracer.lost()
+    return Row(
+        tool=tool.name,
+        mode=mode,
+        load=load.name,
+        produced=produced,
+        emitted=emitted,
+        lost=lost,
+        unaccounted=None if lost is None else produced - emitted - lost,
+        cpu_us_per_event=(after.cpu - before.cpu) / max(emitted, 1) * 1e6,
+        rss_kib=after.rss_kib,
+        attach_s=attach,
+        slowdown=traced["seconds"] / untraced,
+    )
+
+
+def _median(rows: list[Row], key: str) -> float:
+    values = [getattr(row, key) for row in rows]
+    return statistics.median(values) if None not in values else float("nan")
+
+
+COLUMNS = (
+    ("emitted", "emitted", "{:.0f}"),
+    ("lost", "lost", "{:.0f}"),
+    ("unaccounted", "unacc.", "{:.0f}"),
+    ("cpu_us_per_event", "CPU µs/event", "{:.2f}"),
+    ("rss_kib", "RSS KiB", "{:.0f}"),
+    ("attach_s", "attached s", "{:.2f}"),
+    ("slowdown", "slowdown", "{:.2f}"),
+)
+
+
+def table(rows: list[Row]) -> str:
+    """Medians by mode, load and tool; with both tools a ratio line under each pair."""
+    lines = [f"{'mode':8} {'load':10} {'tool':6}" + "".join(f"{h:>14}" for _, h, _ in COLUMNS)]
+    for mode, load in dict.fromkeys((r.mode, r.load) for r in rows):
+        medians: dict[str, dict[str, float]] = {}
+        for tool in ("ig-py", "ig"):
+            group = [r for r in rows if (r.tool, r.mode, r.load) == (tool, mode, load)]
+            if not group:
+                continue
+            medians[tool] = {key: _median(group, key) for key, _, _ in COLUMNS}
+            cells = "".join(f"{fmt.format(medians[tool][key]):>14}" for key, _, fmt in COLUMNS)
+            lines.append(f"{mode:8} {load:10} {tool:6}{cells}")
+        if len(medians) == 2:
+            cells = ""
+            for key, _, _ in COLUMNS:
+                ours, theirs = medians["ig-py"][key], medians["ig"][key]
+                ratio = f"{ours / theirs:.2f}" if theirs and key[0] not in "elu" else ""
+                cells += f"{ratio:>14}"
+            lines.append(f"{'':8} {'':10} ratio {cells}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--ig-py", default=str(ROOT / ".venv" / "bin" / "ig-py"))
+    parser.add_argument("--ig", default=os.environ.get("IG") or None)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", default=str(ROOT / "bench" / "out.json"))
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("bench: tracing needs root")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="ig-py-bench-") as name:
+        directory = Path(name)
+        binary = build_load(directory)
+        tools = prepare(options.ig_py, options.ig, directory)
+        for _ in range(options.runs):
+            for mode in MODES:
+                for load in LOADS:
+                    for tool in tools:
+                        rows.append(measure(tool, mode, load, binary, directory))
+                        print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    Path(options.out).write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    print(table(rows))
+    if not options.ig:
+        print("No IG=/path/to/ig given: ig-py alone, no ratios.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
