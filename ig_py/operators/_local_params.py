@@ -1,0 +1,124 @@
+"""The parameters of LocalManager (spec cli-output §1.5, §1.6, containers-k8s §2.1)."""
+
+from __future__ import annotations
+
+from ig_py.gadget.spec import ParamSpec
+
+PREFIX = "operator.LocalManager."
+RUNTIMES = "docker,containerd,cri-o,podman"
+
+FILTERING = "group:Data Filtering"
+COLLECTION = "group:Data Collection"
+
+SELECTOR_KEYS = {
+    "container_name": ("containername", "runtime-containername"),
+    "image_digest": ("runtime-containerimage-digest",),
+    "image_id": ("runtime-containerimage-id",),
+    "namespace": ("k8s-namespace",),
+    "pod_name": ("k8s-podname",),
+    "k8s_container_name": ("k8s-containername",),
+    "labels": ("k8s-selector",),
+}
+"""Argument of ``Selector.parse`` → parameter keys that give it, preferred first."""
+
+_LIST = "A comma list; !x leaves x out"
+
+
+def global_params() -> list[ParamSpec]:
+    """Known before any gadget is."""
+    return [
+        _global("runtimes", RUNTIMES, "Container runtimes to ask, a comma list", alias="r"),
+        _global("docker-socketpath", "/run/docker.sock", "Unix socket of the Docker engine"),
+        _global(
+            "containerd-socketpath",
+            "/run/containerd/containerd.sock",
+            "Unix socket of containerd",
+        ),
+        _global("crio-socketpath", "/run/crio/crio.sock", "Unix socket of CRI-O"),
+        _global("podman-socketpath", "/run/podman/podman.sock", "Unix socket of podman"),
+        _global("containerd-namespace", "k8s.io", "Namespace of containerd's containers"),
+        _global(
+            "runtime-protocol",
+            "internal",
+            "How to talk to runtimes: each one's own protocol, or CRI",
+            possible_values=["internal", "cri"],
+        ),
+        _global(
+            "enrich-with-k8s-apiserver",
+            "false",
+            "Ask the Kubernetes API server about pods",
+            type_hint="bool",
+        ),
+        _global("kubeconfig", "", "Kubernetes client configuration file"),
+    ]
+
+
+def instance_params() -> list[ParamSpec]:
+    """Of a gadget that tells containers apart, in the order in which they are shown."""
+    return [
+        _instance("k8s-podname", f"Only these pods. {_LIST}", "k8s:pod"),
+        _instance("k8s-namespace", f"Only pods of these namespaces. {_LIST}", "k8s:namespace"),
+        _instance("k8s-selector", "Only pods with these labels: key=value,…", "k8s:labels"),
+        _instance(
+            "k8s-containername",
+            f"Only containers with these names in the pod's definition. {_LIST}",
+            "k8s:container",
+        ),
+        ParamSpec(
+            key="containername",
+            prefix=PREFIX,
+            alias="c",
+            alternative_key="runtime-containername",
+            description=f"Only containers that the runtime knows by these names. {_LIST}",
+            tags=[FILTERING],
+            value_hint="local:container",
+        ),
+        _instance(
+            "runtime-containerimage-digest",
+            f"Only containers of images with these digests (12 digits are enough). {_LIST}",
+            "local:image-digest",
+        ),
+        _instance(
+            "runtime-containerimage-id",
+            f"Only containers of images with these ids (12 digits are enough). {_LIST}",
+            "local:image-id",
+        ),
+        ParamSpec(
+            key="host",
+            prefix=PREFIX,
+            default="false",
+            type_hint="bool",
+            description="Events of the whole host, not of containers only",
+            tags=[COLLECTION],
+        ),
+    ]
+
+
+def _global(
+    key: str,
+    default: str,
+    description: str,
+    *,
+    alias: str = "",
+    type_hint: str = "",
+    possible_values: list[str] | None = None,
+) -> ParamSpec:
+    return ParamSpec(
+        key=key,
+        prefix=PREFIX,
+        default=default,
+        description=description,
+        alias=alias,
+        type_hint=type_hint,
+        possible_values=possible_values or [],
+    )
+
+
+def _instance(key: str, description: str, value_hint: str) -> ParamSpec:
+    return ParamSpec(
+        key=key,
+        prefix=PREFIX,
+        description=description,
+        tags=[FILTERING],
+        value_hint=value_hint,
+    )

@@ -1,0 +1,249 @@
+"""LocalManager: which containers' events pass, and the containers' names in every event.
+
+Facts: spec containers-k8s §2.1–2.4, cli-output §1.5, §1.6, §2.2.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, ClassVar
+
+from ig_py.errors import ContainerError, KernelError, UsageError
+from ig_py.gadget.datasource import add_field
+from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, ParamSpec
+from ig_py.operators._local_params import PREFIX, SELECTOR_KEYS, global_params, instance_params
+from ig_py.operators.base import Context, Operator
+
+if TYPE_CHECKING:
+    from ig_py.containers.discovery import Discovery
+    from ig_py.containers.filter_map import FilterMap
+    from ig_py.containers.selector import Selector
+
+log = logging.getLogger(__name__)
+
+FILTER_MAP = "gadget_mntns_filter_map"
+FILTER_SWITCH = "gadget_filter_by_mntns"
+MNTNS_TYPE = "gadget_mntns_id"
+NETNS_TYPE = "gadget_netns_id"
+STEP_PRIORITY = 0
+LIST_SECONDS = 1.5
+"""How long attaching waits for the engines to say which containers run already."""
+
+_SCHED_CLS = ("tc", "tcx", "classifier", "action", "sched_cls")
+
+# name, kind, order, annotations (None: the base ones); as §2.4 lists them.
+_K8S: tuple[tuple[str, Kind, int, dict[str, str] | None], ...] = (
+    ("node", Kind.STRING, -31, {"template": "node"}),
+    ("namespace", Kind.STRING, -30, {"template": "namespace"}),
+    ("podName", Kind.STRING, -29, {"template": "pod"}),
+    ("containerName", Kind.STRING, -28, {"template": "container"}),
+    ("hostnetwork", Kind.BOOL, -27, None),
+    ("podLabels", Kind.STRING, -26, None),
+)
+_OWNER = ("kind", "name")
+_RUNTIME: tuple[tuple[str, Kind, int, dict[str, str] | None], ...] = (
+    ("containerName", Kind.STRING, -27, {"template": "container"}),
+    ("runtimeName", Kind.STRING, -26, {"columns.width": "19", "columns.fixed": "true"}),
+    ("containerId", Kind.STRING, -25, {"columns.width": "13", "columns.maxwidth": "64"}),
+    ("containerPid", Kind.UINT32, -24, {"template": "containerPid"}),
+    ("containerImageName", Kind.STRING, -23, None),
+    ("containerImageDigest", Kind.STRING, -22, None),
+    ("containerStartedAt", Kind.INT64, -21, None),
+)
+_K8S_TAG = "kubernetes"
+
+
+class LocalManager(Operator):
+    """Filters and enriches by the containers of this host."""
+
+    name: ClassVar[str] = "LocalManager"
+    priority: ClassVar[int] = -1
+
+    def __init__(self) -> None:
+        self._discovery: Discovery | None = None
+        self._filter: FilterMap | None = None
+
+    @classmethod
+    def global_params(cls) -> list[ParamSpec]:
+        return global_params()
+
+    def instantiate(self, ctx: Context) -> bool:
+        enriched = False
+        for ds in ctx.spec.datasources:
+            enriched |= _enrich(ctx, ds)
+        if not (enriched or _has_filter_map(ctx.spec) or _needs_containers(ctx.spec)):
+            return False
+        ctx.spec.params.extend(instance_params())
+        return True
+
+    def pre_start(self, ctx: Context) -> None:
+        """Create the filter map and begin to look for containers, while the object loads.
+
+        :raises UsageError: a parameter is malformed.
+        :raises ContainerError: a runtime the user named cannot be used.
+        :raises KernelError: no map is to be had.
+        """
+        from ig_py.containers.client import SOCKET_PARAMS, runtime_configs
+        from ig_py.containers.discovery import Discovery
+        from ig_py.containers.proc import HostView
+
+        _refuse_unsupported(ctx)
+        view = HostView.from_env()
+        sockets = {name: ctx.param(PREFIX + key) for name, key in SOCKET_PARAMS.items()}
+        configs = runtime_configs(ctx.param(PREFIX + "runtimes"), sockets, view)
+        _selector(ctx)
+        if not _host(ctx) and _has_filter_map(ctx.spec):
+            self._filter = _create_filter()
+            ctx.maps[FILTER_MAP] = self._filter.map
+            if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
+                ctx.constants[FILTER_SWITCH] = True
+        self._discovery = Discovery(configs, view)
+        self._discovery.start()
+
+    def start(self, ctx: Context) -> None:
+        from ig_py.containers.filter_map import ContainerSync
+
+        discovery = self._discovery
+        if discovery is None or ctx.stream is None:
+            return
+        listed = discovery.wait_listed(LIST_SECONDS)
+        sync = ContainerSync(ctx.stream, self._filter, _selector(ctx))
+        discovery.collection.subscribe(self, sync)
+        if self._filter is not None and not discovery.connected:
+            sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
+            why = "answers" if listed else "has answered yet"
+            log.warning(
+                "no container engine %s (%s): nothing is traced until one does;"
+                " --host traces the whole host",
+                why,
+                sockets,
+            )
+
+    def stop(self, ctx: Context) -> None:
+        if self._discovery is not None:
+            # First, so that nobody speaks to a stream that is about to close.
+            self._discovery.collection.unsubscribe(self)
+            self._discovery.stop()
+            self._discovery = None
+        if self._filter is not None:
+            self._filter.close()
+            self._filter = None
+
+
+def _has_filter_map(spec: GadgetSpec) -> bool:
+    return any(m.name == FILTER_MAP for m in spec.maps)
+
+
+def _needs_containers(spec: GadgetSpec) -> bool:
+    """True for programs that attach to containers' network interfaces."""
+    return any(p.section.lstrip("?").split("/", 1)[0] in _SCHED_CLS for p in spec.programs)
+
+
+def _first(ds: DataSourceSpec, type_name: str) -> FieldSpec | None:
+    found = [f for f in ds.fields if f.has_type(type_name)]
+    if len(found) > 1:
+        ds.notes.append(
+            f"data source {ds.name!r}: several fields are of type {type_name};"
+            f" containers are looked up by {found[0].full_name!r}"
+        )
+    return found[0] if found else None
+
+
+def _enrich(ctx: Context, ds: DataSourceSpec) -> bool:
+    """Add the container fields to a data source that tells a namespace."""
+    mntns, netns = _first(ds, MNTNS_TYPE), _first(ds, NETNS_TYPE)
+    if mntns is None and netns is None:
+        return False
+    filled: list[FieldSpec] = []
+    k8s = _group(ds, "k8s", Flag.HIDDEN)
+    for name, kind, order, given in _K8S:
+        filled.append(_leaf(ds, k8s, name, kind, order, given, Flag.HIDDEN, _K8S_TAG))
+    owner = _group(ds, "owner", Flag.HIDDEN, parent=k8s)
+    for name in _OWNER:
+        filled.append(_leaf(ds, owner, name, Kind.STRING, 0, None, Flag.HIDDEN, _K8S_TAG))
+    runtime = _group(ds, "runtime", Flag(0))
+    for name, kind, order, given in _RUNTIME:
+        flags = Flag(0) if name == "containerName" else Flag.HIDDEN
+        filled.append(_leaf(ds, runtime, name, kind, order, given, flags))
+    ctx.add_step(
+        ds.name,
+        STEP_PRIORITY,
+        op="container",
+        mntns=mntns.index if mntns else None,
+        netns=netns.index if netns else None,
+        fields={f.full_name: f.index for f in filled},
+    )
+    return True
+
+
+def _group(
+    ds: DataSourceSpec, name: str, flags: Flag, parent: FieldSpec | None = None
+) -> FieldSpec:
+    return add_field(ds, name, Kind.INVALID, parent=parent, flags=flags | Flag.EMPTY)
+
+
+def _leaf(
+    ds: DataSourceSpec,
+    parent: FieldSpec,
+    name: str,
+    kind: Kind,
+    order: int,
+    annotations: dict[str, str] | None,
+    flags: Flag,
+    *tags: str,
+) -> FieldSpec:
+    return add_field(
+        ds,
+        name,
+        kind,
+        parent=parent,
+        annotations=annotations,
+        order=order,
+        flags=flags,
+        tags=tags,
+    )
+
+
+def _create_filter() -> FilterMap:
+    from ig_py._core import CoreError
+    from ig_py.containers.filter_map import FilterMap
+
+    try:
+        return FilterMap.create()
+    except CoreError as error:
+        raise KernelError(f"creating the container filter map: {error.args[1]}") from error
+
+
+def _host(ctx: Context) -> bool:
+    return _bool(ctx, "host")
+
+
+def _bool(ctx: Context, key: str) -> bool:
+    value = ctx.param(PREFIX + key, "false").lower()
+    if value not in ("true", "false", ""):
+        raise UsageError(f"--{key}={value!a}: neither true nor false")
+    return value == "true"
+
+
+def _selector(ctx: Context) -> Selector:
+    from ig_py.containers.selector import Selector
+
+    given = {}
+    for argument, keys in SELECTOR_KEYS.items():
+        values = (ctx.param(PREFIX + key) for key in keys)
+        given[argument] = next((value for value in values if value), "")
+    return Selector.parse(**given)
+
+
+def _refuse_unsupported(ctx: Context) -> None:
+    if _bool(ctx, "enrich-with-k8s-apiserver"):
+        raise ContainerError(
+            "--enrich-with-k8s-apiserver: this version does not ask Kubernetes",
+            remedy="leave the flag out",
+        )
+    protocol = ctx.param(PREFIX + "runtime-protocol")
+    if protocol not in ("", "internal"):
+        raise ContainerError(
+            f"--runtime-protocol={protocol!a}: this version speaks the engines' own protocols only",
+            remedy="leave the flag out",
+        )
