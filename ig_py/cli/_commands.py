@@ -53,11 +53,28 @@ def _verbose_option() -> click.Option:
     )
 
 
+def _config_option() -> click.Option:
+    def seen(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            from ig_py.cli import _config
+
+            _config.use_file(value)
+
+    return click.Option(
+        ["--config"],
+        metavar="FILE",
+        expose_value=False,
+        callback=seen,
+        help="Configuration file (default ~/.ig/config.yaml)",
+    )
+
+
 def add_global_options(command: click.Command) -> click.Command:
     """Give *command* the options that every command takes, before or after its name."""
     taken = {name for param in command.params for name in param.opts}
-    if not taken & {"-v", "--verbose"}:
-        command.params.append(_verbose_option())
+    for option in (_config_option(), _verbose_option()):
+        if not taken & set(option.opts):
+            command.params.append(option)
     return command
 
 
@@ -68,7 +85,7 @@ class LazyGroup(click.Group):
         super().__init__(
             name,
             help=help,
-            params=[_verbose_option()],
+            params=[_config_option(), _verbose_option()],
             invoke_without_command=True,
             callback=_help_if_alone,
             context_settings={"help_option_names": ["-h", "--help"]},

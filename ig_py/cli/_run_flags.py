@@ -14,6 +14,7 @@ OUTPUT = "operator.cli.output"
 GENERAL = (
     Flag("timeout", "int", "0", "Stop after so many seconds (0: never)", short="t"),
     Flag("verbose", "bool", "false", "Say more: debug messages, and all of an error", short="v"),
+    Flag("config", "string", "", "Configuration file (default ~/.ig/config.yaml)"),
     Flag(
         "buffer-size",
         "string",

@@ -68,13 +68,17 @@ def run(args: list[str]) -> int:
 
 
 def _early_values(static: list[Flag], first: Parsed) -> dict[str, str]:
-    """Checked values of the static flags given, others their defaults."""
+    """Checked values of the static flags: as given, as configured, or their defaults."""
+    from ig_py.cli import _config
+
+    if path := first.values.get("config"):
+        _config.use_file(path)
     values = {}
     for flag in static:
-        if flag.name in first.values:
-            values[flag.name] = checked(flag, first.values[flag.name])
-        else:
-            values[flag.name] = flag.default
+        value = first.values.get(flag.name)
+        if value is None and flag.param:
+            value = _config.configured(flag.param)
+        values[flag.name] = flag.default if value is None else checked(flag, value)
     return values
 
 

@@ -1,0 +1,83 @@
+"""Settings from the environment and the configuration file (spec cli-output §1.10).
+
+Only parameters known before any gadget is can be set there. Precedence: flag,
+environment, file, default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ig_py.errors import UsageError
+
+ENV_PREFIX = "INSPEKTOR_GADGET_"
+DEFAULT_PATH = "~/.ig/config.yaml"
+MAX_FILE_SIZE = 256 * 1024
+
+_explicit: Path | None = None
+_file: Mapping[str, Any] | None = None
+
+
+def use_file(path: str) -> None:
+    """Read settings from *path*, which must exist. :class:`UsageError` otherwise."""
+    global _explicit, _file
+    _explicit, _file = Path(path), None
+    _settings()
+
+
+def env_name(key: str) -> str:
+    """``operator.oci.verify-image`` → ``INSPEKTOR_GADGET_OPERATOR_OCI_VERIFY_IMAGE``."""
+    return ENV_PREFIX + key.upper().replace("-", "_").replace(".", "_")
+
+
+def configured(key: str) -> str | None:
+    """The text set for *key*; None when nobody set it."""
+    if (value := os.environ.get(env_name(key))) is not None:
+        return value
+    node: Any = _settings()
+    for part in key.lower().split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    if isinstance(node, list):
+        return ",".join(_text(item).replace("\\", "\\\\").replace(",", "\\,") for item in node)
+    if node is None or isinstance(node, Mapping):
+        return None
+    return _text(node)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _settings() -> Mapping[str, Any]:
+    global _file
+    if _file is None:
+        _file = _read()
+    return _file
+
+
+def _read() -> Mapping[str, Any]:
+    path = _explicit or Path(DEFAULT_PATH).expanduser()
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_SIZE + 1)
+    except OSError as err:
+        if _explicit is None and isinstance(err, (FileNotFoundError, NotADirectoryError)):
+            return {}
+        raise UsageError(f"reading configuration {path}: {err.strerror}") from err
+    if len(raw) > MAX_FILE_SIZE:
+        raise UsageError(f"reading configuration {path}: larger than {MAX_FILE_SIZE} bytes")
+    from ig_py.gadget import yamlsafe
+    from ig_py.gadget.metadata import lower_keys
+
+    document, _ = yamlsafe.load(raw, str(path))
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise UsageError(f"reading configuration {path}: not a mapping of settings")
+    settings: dict[str, Any] = lower_keys(document)
+    return settings

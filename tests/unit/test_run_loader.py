@@ -1,0 +1,197 @@
+"""Configuring, loading and attaching, on a core without a kernel."""
+
+from __future__ import annotations
+
+import pytest
+from support.fake_core import CoreError, Fake, install
+
+from ig_py.errors import KernelError, ObjectError, UsageError, VerifierRejected
+from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
+from ig_py.runtime.loader import Loader, LoadSettings, parse_size, ring_size
+
+LOG = "0: (b7) r0 = 0\nR1 !read_ok\nprocessed 1 insns\npeak_states 0\n"
+
+
+def gadget() -> GadgetSpec:
+    return GadgetSpec(
+        "g",
+        {},
+        programs=[
+            ProgramSpec("tp", "tracepoint/sched/x"),
+            ProgramSpec("kp", "kprobe/f", optional=True, fields_if_absent=("file", "inode")),
+            ProgramSpec("off", "tracepoint/a/b", disabled=True),
+            ProgramSpec("moved", "tracepoint/a/b", attach_to="a/c"),
+        ],
+        maps=[MapSpec("events", 27, 0, 0, 4096), MapSpec("stacks", 1, 8, 8, 10)],
+        tracer_maps=["events"],
+        variables=[
+            VariableSpec("on", ".rodata", 0, 1),
+            VariableSpec("pid", ".rodata", 4, 4),
+            VariableSpec("stacks_max_entries", ".rodata", 8, 4),
+        ],
+    )
+
+
+def run(fake: Fake, **settings: object) -> list[str]:
+    said: list[str] = []
+    given = {"values": {"stacks_max_entries": (77).to_bytes(4, "little")}} | settings
+    loader = Loader(b"", gadget(), LoadSettings(**given), said.append)  # type: ignore[arg-type]
+    loader.attach(loader.load(), lambda: None)
+    return said
+
+
+def programs() -> list[str]:
+    return [p.name for p in gadget().programs]
+
+
+def test_order_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install(monkeypatch, Fake(programs()))
+    said = run(
+        fake,
+        constants={"on": True, "pid": -1},
+        values={"stacks_max_entries": b"\x05\0\0\0"},
+        buffer_size=5000,
+    )
+    assert said == []
+    assert fake.log == [
+        "probe kprobe",
+        "open",
+        "set_attach_target moved a/c",
+        "set_data .rodata 8 b'\\x05\\x00\\x00\\x00'",
+        "set_data .rodata 0 b'\\x01'",
+        "set_data .rodata 4 b'\\xff\\xff\\xff\\xff'",
+        "probe ringbuf",
+        "set_max_entries events 8192",
+        "set_max_entries stacks 5",
+        "load",
+        "attach tp",
+        "attach kp",
+        "attach moved",
+    ]
+
+
+def test_perf_buffers_where_there_is_no_ring_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install(monkeypatch, Fake(programs(), {"ringbuf": False}))
+    run(fake)
+    assert "set_map_type events 4 4 4" in fake.log
+    assert "set_max_entries events 0" in fake.log
+
+
+def test_an_optional_program_that_the_kernel_cannot_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install(monkeypatch, Fake(programs(), {"kprobe": False}))
+    assert run(fake) == [
+        'program "kp" (kprobe/f) is skipped: this kernel has no kprobes; '
+        "these fields stay empty: file, inode"
+    ]
+    assert "set_autoload kp False" in fake.log
+    assert "attach kp" not in fake.log
+
+
+def test_an_optional_program_that_does_not_attach(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = CoreError("attach", "no symbol f", "")
+    fake = install(monkeypatch, Fake(programs(), fail={"attach kp": err}))
+    assert run(fake) == [
+        'program "kp" (kprobe/f) is skipped: no symbol f; these fields stay empty: file, inode'
+    ]
+    assert fake.log[-1] == "attach moved"
+
+
+def test_a_program_that_must_attach(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail = {"attach tp": CoreError("attach", "no such event", "")}
+    install(monkeypatch, Fake(programs(), {"tracepoint": False}, fail=fail))
+    with pytest.raises(KernelError) as caught:
+        run(Fake())
+    assert str(caught.value) == (
+        'attaching program "tp" of gadget g: no such event (this kernel has no tracepoints)'
+    )
+
+
+def test_the_verifier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail = {"load": CoreError("verifier", "program tp rejected", LOG)}
+    fake = install(monkeypatch, Fake(programs(), fail=fail))
+    with pytest.raises(VerifierRejected) as caught:
+        run(fake)
+    assert str(caught.value) == (
+        "loading of gadget g: program tp rejected: 0: (b7) r0 = 0 | R1 !read_ok "
+        "(2 line(s) omitted): -v shows the whole log"
+    )
+    assert caught.value.detail == LOG
+    # Tried once more without the optional program; nothing stays open.
+    assert fake.log.count("load") == 2
+    assert fake.open_objects == 0
+
+
+def test_the_verifier_refuses_an_optional_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install(monkeypatch, Fake(programs()))
+    fake.fail["load"] = CoreError("verifier", "program kp rejected", LOG)
+    original = fake.did
+
+    def did(what: str) -> None:
+        if what == "set_autoload kp False":
+            del fake.fail["load"]
+        original(what)
+
+    monkeypatch.setattr(fake, "did", did)
+    said = run(fake)
+    assert len(said) == 1
+    assert said[0].startswith('program "kp" (kprobe/f) is skipped: program kp rejected')
+    assert fake.open_objects == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"constants": {"nosuch": True}}, 'no variable "nosuch"'),
+        ({"constants": {"on": 256}}, "cannot hold 256"),
+        ({"values": {"pid": b"1"}}, "has 4 bytes, its value 1"),
+    ],
+)
+def test_wrong_constants(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], message: str
+) -> None:
+    fake = install(monkeypatch, Fake(programs()))
+    with pytest.raises(ObjectError, match=message):
+        run(fake, **settings)
+    assert fake.open_objects == 0
+
+
+@pytest.mark.parametrize("entries", [0, 1 << 25])
+def test_map_sizes_have_bounds(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
+    install(monkeypatch, Fake(programs()))
+    with pytest.raises(UsageError, match="stacks_max_entries"):
+        run(Fake(), values={"stacks_max_entries": entries.to_bytes(4, "little")})
+
+
+def test_attaching_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install(monkeypatch, Fake(programs()))
+    settings = LoadSettings(values={"stacks_max_entries": b"\x01\0\0\0"})
+    loader = Loader(b"", gadget(), settings, lambda _text: None)
+    obj = loader.load()
+
+    def check() -> None:
+        if "attach tp" in fake.log:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        loader.attach(obj, check)
+    assert "attach moved" not in fake.log
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("8M", 8 << 20), ("64k", 65536), ("1G", 1 << 30), ("4096", 4096),
+                       ("8MiB", 8 << 20), ("8mb", 8 << 20)],
+)  # fmt: skip
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "1", "2G", "-1", "8X", "1e6", "٨M", "99999999999999"])
+def test_wrong_sizes(text: str) -> None:
+    with pytest.raises(UsageError, match="--buffer-size"):
+        parse_size(text)
+
+
+def test_ring_sizes() -> None:
+    assert ring_size(1) == 4096
+    assert ring_size(4097) == 8192
+    assert ring_size(8 << 20) == 8 << 20
