@@ -6,7 +6,7 @@ import re
 import sys
 import time
 
-from ig_py.cli._terminal import safe
+from ig_py.cli._terminal import is_verbose, safe, to_stderr
 
 _STARTED = time.monotonic()
 _BARE = re.compile(r"[A-Za-z0-9\-._/@^+]+")
@@ -39,3 +39,27 @@ def log_line(level: str, msg: str, *, tty: bool | None = None) -> str:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     text = msg if _BARE.fullmatch(msg) else quote(msg)
     return f'time="{now}" level={level} msg={text}'
+
+
+def route_logging() -> None:
+    """Show what ig_py's modules log: warnings and worse always, the rest with ``-v``."""
+    import logging
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            level = next(
+                (
+                    name
+                    for name in ("error", "warning", "info")
+                    if record.levelno >= logging.getLevelNamesMapping()[name.upper()]
+                ),
+                "debug",
+            )
+            if level in ("error", "warning") or is_verbose():
+                to_stderr(log_line(level, record.getMessage()))
+
+    logger = logging.getLogger("ig_py")
+    if not logger.handlers:
+        logger.addHandler(Handler())
+        logger.propagate = False
+    logger.setLevel(logging.DEBUG if is_verbose() else logging.WARNING)

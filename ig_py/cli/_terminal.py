@@ -48,7 +48,8 @@ def safe(text: object, *, multiline: bool = False) -> str:
     return _UNSAFE.sub(lambda m: m.group() if m.group() in "\n\t" else _escape(m), str(text))
 
 
-def _to_stderr(line: str) -> None:
+def to_stderr(line: str) -> None:
+    """One line, as it is: *line* is safe already."""
     # A closed stderr must not hide why the command ends, nor end it.
     try:
         sys.stderr.write(line + "\n")
@@ -59,19 +60,19 @@ def _to_stderr(line: str) -> None:
 
 def info(msg: str) -> None:
     """A plain line on stderr (progress and results that are not data)."""
-    _to_stderr(safe(msg))
+    to_stderr(safe(msg))
 
 
 def detail(text: str) -> None:
     """A text of several lines on stderr."""
-    _to_stderr(safe(text.rstrip("\n"), multiline=True))
+    to_stderr(safe(text.rstrip("\n"), multiline=True))
 
 
 def warn(msg: str) -> None:
     """A warning, in the log format, on stderr."""
     from ig_py.cli._logging import log_line
 
-    _to_stderr(log_line("warning", msg))
+    to_stderr(log_line("warning", msg))
 
 
 def debug(msg: str) -> None:
@@ -79,4 +80,4 @@ def debug(msg: str) -> None:
     if _verbose:
         from ig_py.cli._logging import log_line
 
-        _to_stderr(log_line("debug", msg))
+        to_stderr(log_line("debug", msg))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 from ig_py.cli import _terminal
 from ig_py.cli._flags import Flag, FlagSet, Parsed, checked, help_rows
+from ig_py.cli._logging import route_logging
 from ig_py.cli._run_flags import (
     FIELDS,
     OCI,
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ig_py.oci.resolve import ResolveOptions
     from ig_py.runtime.prepare import Gadget
     from ig_py.runtime.state import SignalGuard, StopRequest
-
-USAGE = "ig-py run GADGET [FLAGS]..."
 
 
 @click.command(
@@ -56,6 +54,7 @@ def run(args: list[str]) -> int:
         raise KernelError("running a gadget: eBPF programs can be loaded by root only")
     early = _early_values(static, first)
     _terminal.set_verbose(early.get("verbose") == "true")
+    route_logging()
 
     from ig_py.runtime.state import SignalGuard, Stopped, StopRequest
 
@@ -184,7 +183,7 @@ def _execute(
 
 def _print_help(flags: FlagSet | list[Flag]) -> None:
     formatter = click.HelpFormatter(width=max(click.HelpFormatter().width, 100))
-    formatter.write_usage("", USAGE, prefix="Usage: ")
+    formatter.write_usage("ig-py run", "GADGET [FLAGS]...")
     formatter.write_paragraph()
     with formatter.indentation():
         formatter.write_text(
@@ -194,4 +193,4 @@ def _print_help(flags: FlagSet | list[Flag]) -> None:
     with formatter.section("Flags"):
         rows = [*help_rows(flags), ("-h, --help", "Show this message, with an image its flags too")]
         formatter.write_dl([(left, _terminal.safe(right)) for left, right in rows])
-    sys.stdout.write(formatter.getvalue())
+    click.echo(formatter.getvalue().rstrip())

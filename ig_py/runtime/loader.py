@@ -230,9 +230,7 @@ class Loader:
                 return "" if self._has(feature) else words
         return ""
 
-    def _explain(
-        self, err: CoreError, doing: str, program: ProgramSpec | None = None
-    ) -> IgPyError:
+    def _explain(self, err: CoreError, doing: str, program: ProgramSpec | None = None) -> IgPyError:
         kind, message, log = (*err.args, "", "", "")[:3]
         what = f"{doing} of gadget {self._spec.name}: {message}"
         if kind == "verifier":

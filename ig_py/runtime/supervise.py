@@ -11,9 +11,7 @@ from ig_py.runtime.state import Latch, StopRequest, wait_any
 T = TypeVar("T")
 
 
-def supervise(
-    work: Callable[[], T], running: Latch, stop: StopRequest, timeout: float | None
-) -> T:
+def supervise(work: Callable[[], T], running: Latch, stop: StopRequest, timeout: float | None) -> T:
     """Run *work* in a thread of its own and return its result, or raise what it raised.
 
     Native calls of *work* may take long; the main thread stays in a wait that
