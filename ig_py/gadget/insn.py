@@ -49,7 +49,8 @@ class Instruction:
 
     A 16-byte load (LD_IMM64) is one instruction whose *imm* has 64 bits.
     *reference* is the name of the map, data section or function that it refers
-    to; *is_function* tells that it is a function of this object.
+    to; *is_function* tells that it is a function of this object, *place* is
+    the offset in a data section.
     """
 
     offset: int
@@ -60,6 +61,7 @@ class Instruction:
     imm: int
     reference: str = ""
     is_function: bool = False
+    place: int = 0
 
     @property
     def size(self) -> int:
@@ -179,7 +181,8 @@ class Code:
             dst, src = registers & 0xF, registers >> 4
             relocation = relocations.get(pos)
             name, is_function = self._reference(section, pos, opcode, src, imm, relocation)
-            yield Instruction(pos, opcode, dst, src, off, imm, name, is_function)
+            place = relocation.symbol.value + imm if relocation and name[:1] == "." else 0
+            yield Instruction(pos, opcode, dst, src, off, imm, name, is_function, place)
             pos += length
 
     def _reference(

@@ -1,0 +1,163 @@
+"""``ig-py image inspect``: what an image holds and would do, without doing it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ig_py.cli import _terminal
+from ig_py.cli._flags import Flag, FlagSet, checked, help_rows
+from ig_py.errors import UsageError
+
+if TYPE_CHECKING:
+    from ig_py.gadget.extra_info import ExtraInfo
+    from ig_py.oci.resolve import ResolveOptions
+
+_OCI = "operator.oci."
+_OWN = (
+    Flag("output", "string", "jsonpretty", "Output mode: yaml, json or jsonpretty", short="o"),
+    Flag("extra-info", "string", "", "Show one piece of information, such as ebpf.flowchart"),
+    Flag("jsonpath", "string", "", "Show a part of it, such as .name or [0].Name"),
+    Flag("show-datasources", "bool", "false", "Show the data sources and their fields"),
+    Flag("verbose", "bool", "false", "Say more: debug messages, and all of an error", short="v"),
+)
+
+
+@click.command(
+    "inspect",
+    help="Show what an image holds and would do.",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def command(args: tuple[str, ...]) -> None:
+    from ig_py.cli._run_flags import IMAGE, param_flags
+    from ig_py.operators import instances
+
+    flags = [*_OWN, *IMAGE]
+    for operator in instances():
+        flags += param_flags(operator.global_params())
+    parsed = FlagSet(flags).parse(list(args))
+    if parsed.help:
+        _print_help(flags)
+        return
+    values = _with_defaults(flags, parsed.values)
+    if values["verbose"] == "true":
+        _terminal.set_verbose(True)
+    if len(parsed.positionals) != 1:
+        raise UsageError(f"accepts 1 arg(s), received {len(parsed.positionals)}")
+    _write(inspect(parsed.positionals[0], values, flags))
+
+
+def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str:
+    """The command's output. Raises an IgPyError."""
+    from ig_py.gadget import extra_info
+    from ig_py.gadget.load import load_gadget
+    from ig_py.gadget.params import split_list
+    from ig_py.gadget.render import MODES, render
+    from ig_py.oci.resolve import resolve
+    from ig_py.operators import instantiate_all
+    from ig_py.operators.base import Context
+
+    mode, key, path = values["output"], values["extra-info"], values["jsonpath"]
+    show = values["show-datasources"] == "true"
+    if mode not in MODES:
+        raise UsageError(f'invalid output mode "{mode}", valid values are: {", ".join(MODES)}')
+    if key and show:
+        raise UsageError(f'extra-info "{key}" and show-datasources cannot be used together')
+    if path and not key and not show:
+        raise UsageError(f'jsonpath "{path}" can only be used with extra info or show-datasources')
+    artifact = resolve(reference, _resolve_options(values))
+    spec = load_gadget(artifact, annotate=split_list(values["annotate"]))
+    params = {f.param: values[f.name] for f in flags if f.param and not f.param.startswith(_OCI)}
+    instantiate_all(Context(spec, params=params))
+    for note in [*spec.notes, *(n for ds in spec.datasources for n in ds.notes)]:
+        _terminal.warn(note)
+    if show:
+        document = extra_info.datasources_document(spec)
+        return _select(document, path, mode) if path else render(document, mode, sort=False)
+    providers = extra_info.providers(artifact, spec)
+    if key:
+        if key not in providers:
+            raise UsageError(f'extra info "{key}" not found')
+        return _one(providers[key](), path, mode)
+    return render(_all(providers), mode, sort=False)
+
+
+def _all(providers: Mapping[str, Callable[[], ExtraInfo]]) -> dict[str, Any]:
+    found = {key: provider() for key, provider in providers.items()}
+    return {k: {"content": i.content, "contentType": i.content_type} for k, i in found.items()}
+
+
+def _one(info: ExtraInfo, path: str, mode: str) -> str:
+    import json
+
+    from ig_py.gadget import extra_info, yamlsafe
+    from ig_py.gadget.render import render
+
+    if info.content_type == extra_info.JSON:
+        value = json.loads(info.content)
+    elif info.content_type == extra_info.YAML:
+        value, _ = yamlsafe.load(info.content.encode(), "extra info")
+    elif path:
+        raise UsageError(f'jsonpath "{path}" can only be used with JSON or YAML content')
+    else:
+        return info.content + "\n"
+    return _select(value, path, mode) if path else render(value, mode)
+
+
+def _select(value: Any, path: str, mode: str) -> str:
+    from ig_py.gadget.jsonpath import evaluate
+    from ig_py.gadget.render import render
+
+    found = evaluate(value, path)
+    return found + "\n" if isinstance(found, str) else render(found, mode)
+
+
+def _with_defaults(flags: list[Flag], given: Mapping[str, str]) -> dict[str, str]:
+    from ig_py.cli import _config
+
+    values = {}
+    for flag in flags:
+        value = given.get(flag.name)
+        if value is None and flag.param:
+            value = _config.configured(flag.param)
+            value = value if value is None else checked(flag, value)
+        values[flag.name] = flag.default if value is None else value
+    return values
+
+
+def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
+    from ig_py.gadget.params import split_list
+    from ig_py.oci.resolve import ResolveOptions
+
+    return ResolveOptions(
+        pull=values["pull"],
+        verify_image=values["verify-image"] == "true",
+        insecure_registries=tuple(split_list(values["insecure-registries"])),
+        authfile=values["authfile"],
+        allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
+        disallow_pulling=values["disallow-pulling"] == "true",
+        on_message=_terminal.info,
+    )
+
+
+def _write(text: str) -> None:
+    # What is inspected was written by strangers: it must not act on a terminal.
+    if sys.stdout.isatty():
+        text = _terminal.safe(text, multiline=True)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
+
+
+def _print_help(flags: list[Flag]) -> None:
+    click.echo("Show what an image holds and would do.\n")
+    click.echo("Usage:\n  ig-py image inspect IMAGE [FLAGS]...\n\nFlags:")
+    rows = help_rows(flags)
+    width = max(len(left) for left, _ in rows)
+    for left, right in rows:
+        click.echo(f"  {left:<{width}}  {right}".rstrip())

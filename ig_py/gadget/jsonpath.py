@@ -1,0 +1,288 @@
+"""JSONPath for ``--jsonpath``: children, indexes, slices, unions, wildcards, ``..``, filters.
+
+The expression is what follows ``$``: ``.name``, ``[0].Name``, ``..pid``,
+``[?(@.Type == 'Hash')].Name``. Expressions come from the user, documents from
+an image: recursion and results have limits.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ig_py.errors import LimitError, UsageError
+
+MAX_LENGTH = 4096
+MAX_RESULTS = 1 << 18
+MAX_DEPTH = 64
+MAX_STEPS = 64
+
+_NAME = re.compile(r"[^\W\d][\w-]*|\d+")
+_NUMBER = re.compile(r"-?\d+")
+_SLICE = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?")
+_LITERAL = re.compile(
+    r"""\s*(?:(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+    r"""|(?P<number>-?\d+(?:\.\d+)?)|(?P<word>true|false|null))\s*"""
+)
+_COMPARE = re.compile(r"\s*(==|!=|<=|>=|<|>)")
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+Step = Callable[[list[Any]], list[Any]]
+
+
+class _Missing(Exception):
+    """A definite path leads nowhere."""
+
+
+def evaluate(document: Any, expression: str) -> Any:
+    """The value at ``$`` + *expression*; a list when the path may match several.
+
+    Raises UsageError for an expression that does not parse or leads nowhere.
+    """
+    if len(expression) > MAX_LENGTH:
+        raise LimitError(f"a jsonpath of {len(expression)} characters, at most {MAX_LENGTH}")
+    parser = _Parser(expression)
+    steps, definite = parser.path(top=True)
+    try:
+        found = _run(steps, document, definite)
+    except _Missing as err:
+        raise UsageError(f'resolving path "{expression}": {err}') from None
+    return found[0] if definite else found
+
+
+def _run(steps: list[Step], document: Any, definite: bool) -> list[Any]:
+    found = [document]
+    for step in steps:
+        found = step(found)
+        if len(found) > MAX_RESULTS:
+            raise LimitError(f"a jsonpath with more than {MAX_RESULTS} results")
+    return found
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.pos = 0
+
+    def bad(self, why: str) -> UsageError:
+        return UsageError(f'parsing path "{self.text}": {why} at character {self.pos + 1}')
+
+    def accept(self, token: str) -> bool:
+        if self.text.startswith(token, self.pos):
+            self.pos += len(token)
+            return True
+        return False
+
+    def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        found = pattern.match(self.text, self.pos)
+        if found:
+            self.pos = found.end()
+        return found
+
+    def path(self, *, top: bool) -> tuple[list[Step], bool]:
+        """Steps up to the end (*top*) or to what is no step, and whether one value results."""
+        steps: list[Step] = []
+        definite = True
+        while self.pos < len(self.text):
+            if len(steps) > MAX_STEPS:
+                raise LimitError(f"a jsonpath of more than {MAX_STEPS} steps")
+            if self.accept(".."):
+                definite = False
+                steps.append(_descend)
+                if not self.text.startswith("[", self.pos):
+                    steps.append(self.dotted(definite))
+            elif self.accept("."):
+                wildcard = self.text.startswith("*", self.pos)
+                definite = definite and not wildcard
+                steps.append(self.dotted(definite))
+            elif self.accept("["):
+                step, single = self.bracket(definite)
+                definite = definite and single
+                steps.append(step)
+            elif top:
+                raise self.bad("expected . or [")
+            else:
+                break
+        return steps, definite
+
+    def dotted(self, definite: bool) -> Step:
+        if self.accept("*"):
+            return _wildcard
+        name = self.match(_NAME)
+        if name is None:
+            raise self.bad("expected a name")
+        return _child(name.group(), definite)
+
+    def bracket(self, definite: bool) -> tuple[Step, bool]:
+        if self.accept("*"):
+            self.close()
+            return _wildcard, False
+        if self.accept("?("):
+            condition = self.condition()
+            if not self.accept(")"):
+                raise self.bad("expected )")
+            self.close()
+            return lambda found: [x for item in found for x in _items(item) if condition(x)], False
+        keys: list[str | int] = []
+        while True:
+            sliced = _SLICE.match(self.text, self.pos)
+            if sliced and not keys:
+                self.pos = sliced.end()
+                self.close()
+                return self.slice(sliced), False
+            keys.append(self.key())
+            if not self.accept(","):
+                break
+        self.close()
+        if len(keys) == 1:
+            return _child(keys[0], definite), True
+        return _union(keys), False
+
+    def slice(self, found: re.Match[str]) -> Step:
+        numbers = [int(n) if n and n != "-" else None for n in found.groups()]
+        if numbers[2] == 0:
+            raise self.bad("a slice cannot have step 0")
+        cut = slice(*numbers)
+        return lambda items: [x for i in items if isinstance(i, list) for x in i[cut]]
+
+    def key(self) -> str | int:
+        literal = self.match(_LITERAL)
+        if literal is None or literal["word"]:
+            raise self.bad("expected a quoted name or an index")
+        value = _value(literal)
+        if isinstance(value, float):
+            raise self.bad("expected a quoted name or an index")
+        assert isinstance(value, (str, int))
+        return value
+
+    def close(self) -> None:
+        if not self.accept("]"):
+            raise self.bad("expected ]")
+
+    def condition(self) -> Callable[[Any], bool]:
+        alternatives = [self.conjunction()]
+        while self.match(re.compile(r"\s*\|\|\s*")):
+            alternatives.append(self.conjunction())
+        return lambda item: any(test(item) for test in alternatives)
+
+    def conjunction(self) -> Callable[[Any], bool]:
+        tests = [self.comparison()]
+        while self.match(re.compile(r"\s*&&\s*")):
+            tests.append(self.comparison())
+        return lambda item: all(test(item) for test in tests)
+
+    def comparison(self) -> Callable[[Any], bool]:
+        self.match(re.compile(r"\s*"))
+        negated = self.accept("!")
+        if not self.accept("@"):
+            raise self.bad("expected @")
+        steps, definite = self.path(top=False)
+        compare = self.match(_COMPARE)
+        literal = None
+        if compare:
+            literal = self.match(_LITERAL)
+            if literal is None:
+                raise self.bad("expected a text, a number, true, false or null")
+        wanted = _value(literal) if literal else None
+
+        def test(item: Any) -> bool:
+            try:
+                found = _run(steps, item, definite)
+            except _Missing:
+                return negated
+            if compare is None:
+                return bool(found) != negated
+            return _compares(compare.group(1), found, wanted) != negated
+
+        return test
+
+
+def _compares(op: str, found: list[Any], wanted: Any) -> bool:
+    if not found:
+        return False
+    try:
+        return _OPERATORS[op](found[0], wanted)
+    except TypeError:
+        return False
+
+
+def _value(literal: re.Match[str]) -> Any:
+    if literal["text"]:
+        quoted = literal["text"]
+        if quoted[0] == "'":
+            body = re.sub(r"\\(.)", r"\1", quoted[1:-1])
+            return body
+        try:
+            return json.loads(quoted)
+        except ValueError:
+            return quoted[1:-1]
+    if literal["number"]:
+        text = literal["number"]
+        return float(text) if "." in text else int(text)
+    return {"true": True, "false": False, "null": None}[literal["word"]]
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return list(value.values()) if isinstance(value, dict) else []
+
+
+def _wildcard(found: list[Any]) -> list[Any]:
+    return [x for item in found for x in _items(item)]
+
+
+def _descend(found: list[Any]) -> list[Any]:
+    def walk(value: Any, depth: int) -> Iterator[Any]:
+        if depth > MAX_DEPTH:
+            raise LimitError(f"a document nested over {MAX_DEPTH} deep")
+        yield value
+        for item in _items(value):
+            yield from walk(item, depth + 1)
+
+    return [x for item in found for x in walk(item, 0)]
+
+
+def _get(value: Any, key: str | int) -> Any:
+    """The child *key* of *value*. Raises _Missing."""
+    if isinstance(value, dict) and str(key) in value:
+        return value[str(key)]
+    if isinstance(value, list):
+        number = key if isinstance(key, int) else None
+        if isinstance(key, str) and _NUMBER.fullmatch(key) and len(key) < 12:
+            number = int(key)
+        if number is not None and -len(value) <= number < len(value):
+            return value[number]
+    raise _Missing(f"unknown key {key}")
+
+
+def _child(key: str | int, definite: bool) -> Step:
+    def step(found: list[Any]) -> list[Any]:
+        if definite:
+            return [_get(found[0], key)]
+        return list(_lookups(found, [key]))
+
+    return step
+
+
+def _union(keys: list[str | int]) -> Step:
+    return lambda found: list(_lookups(found, keys))
+
+
+def _lookups(found: list[Any], keys: list[str | int]) -> Iterator[Any]:
+    for item in found:
+        for key in keys:
+            try:
+                yield _get(item, key)
+            except _Missing:
+                continue

@@ -1,0 +1,63 @@
+"""Plain values as JSON or YAML text, in the compatible system's style."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ig_py.errors import OutputError
+
+MODES = ("yaml", "json", "jsonpretty")
+
+# These occur in strings only, so that they can be replaced in the finished text.
+_HTML = re.compile("[<>&\u2028\u2029]")
+
+
+def to_json(value: Any, *, pretty: bool = False, sort: bool = True) -> str:
+    """JSON without a final newline; ``< > &`` escaped as Go does.
+
+    *sort* orders the keys of every object. Raises OutputError for what JSON cannot hold.
+    """
+    try:
+        text = json.dumps(
+            value,
+            ensure_ascii=False,
+            allow_nan=False,
+            sort_keys=sort,
+            indent=2 if pretty else None,
+            separators=(",", ": ") if pretty else (",", ":"),
+        )
+    except (ValueError, TypeError) as err:
+        raise OutputError(f"rendering as JSON: {err}") from None
+    text = text.encode("utf-8", "replace").decode()
+    return _HTML.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
+
+
+def to_yaml(value: Any) -> str:
+    """YAML with sorted keys, ending in a newline."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def text(dumper: Any, data: str) -> Any:
+        style = None
+        if "\n" in data:
+            style = "|"
+        elif dumper.resolve(yaml.ScalarNode, data, (True, False)) != "tag:yaml.org,2002:str":
+            style = '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Dumper.add_representer(str, text)
+    return yaml.dump(
+        value, Dumper=Dumper, allow_unicode=True, default_flow_style=False, width=1 << 30
+    )
+
+
+def render(value: Any, mode: str, *, sort: bool = True) -> str:
+    """*value* in one of MODES, with the newline that belongs to the mode."""
+    if mode == "yaml":
+        return to_yaml(value)
+    return to_json(value, pretty=mode == "jsonpretty", sort=sort) + "\n"
