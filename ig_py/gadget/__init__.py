@@ -1,0 +1,1 @@
+"""What a gadget is, read from an image: pure data, on any operating system."""
