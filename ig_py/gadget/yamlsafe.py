@@ -116,7 +116,7 @@ class _Reader:
         import yaml
 
         self._admit(event, depth)
-        self.lines.setdefault(path, event.start_mark.line + 1)
+        self.lines.setdefault(path, _line(event))
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -142,7 +142,7 @@ class _Reader:
                     f"{self._at(event.start_mark)}: key {key!r} occurs a second time, "
                     f"first in line {self.lines[(*path, key)]}"
                 )
-            self.lines[(*path, key)] = event.start_mark.line + 1
+            self.lines[(*path, key)] = _line(event)
             result[key] = self._node(self.next(), (*path, key), depth + 1)
         return result
 
@@ -179,3 +179,7 @@ class _Reader:
 
     def _at(self, mark: Any) -> str:
         return f"{self.source}:{mark.line + 1 if mark is not None else 1}"
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1

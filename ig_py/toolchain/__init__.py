@@ -1,0 +1,1 @@
+"""From gadget sources to an image: compile, generate and check metadata, pack."""

@@ -1,0 +1,179 @@
+"""vmlinux.h, the kernel's types as a C header, one for each architecture.
+
+Types of one architecture say nothing about another (``pt_regs``, system call wrappers,
+sizes), so each header comes from a kernel of its own architecture: for the machine's own
+architecture from the running kernel, unless that one lacks types that gadgets ask for; else
+from Debian's cloud kernel. A header is made once and kept: objects built tomorrow, after a
+kernel update, are still the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ig_py.errors import BuildError, IgPyError
+from ig_py.toolchain import cache, debian, kernel_btf
+
+ARCHITECTURES = ("amd64", "arm64")
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+_HEAD = """\
+#ifndef __VMLINUX_H__
+#define __VMLINUX_H__
+
+/* {source} */
+
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
+#endif
+
+"""
+_TAIL = """
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute pop
+#endif
+
+#endif
+"""
+
+
+def host_arch() -> str | None:
+    """This machine's architecture as images name it; None when gadgets have no such."""
+    return _MACHINES.get(platform.machine())
+
+
+def include_dir(arch: str, log: Callable[[str], None] = lambda _: None) -> Path:
+    """The cached directory that holds ``vmlinux.h`` for *arch*, made when it is missing.
+
+    Raises BuildError when no kernel of that architecture can be had.
+    """
+    _check(arch)
+
+    def fill(directory: Path) -> None:
+        btf, source = _btf(arch, log)
+        _write(directory, btf, source)
+
+    return cache.ensure_dir(_name(arch), fill)
+
+
+def generate(arch: str, image: bytes, source: str) -> Path:
+    """Make (or replace) the header for *arch* from raw BTF or a kernel image."""
+    _check(arch)
+    btf = kernel_btf.find_btf(image, source)
+    return cache.replace_dir(_name(arch), lambda d: _write(d, btf, source))
+
+
+def refresh(arch: str, log: Callable[[str], None]) -> Path:
+    """Replace the header for *arch* by a new one of the usual origin."""
+    _check(arch)
+    btf, source = _btf(arch, log)
+    return cache.replace_dir(_name(arch), lambda d: _write(d, btf, source))
+
+
+def render(btf: bytes, source: str) -> str:
+    """The text of a vmlinux.h; *source* becomes its comment."""
+    from ig_py import _core
+
+    try:
+        body = _core.btf_to_c(btf)
+    except _core.CoreError as e:
+        raise BuildError(
+            f"generating vmlinux.h from {source}: {e.args[1] if len(e.args) > 1 else e}"
+        ) from None
+    comment = "".join(c for c in source if c.isprintable()).replace("*/", "* /")
+    return _HEAD.format(source=comment) + body + _TAIL
+
+
+def _btf(arch: str, log: Callable[[str], None]) -> tuple[bytes, str]:
+    running: tuple[bytes, str] | None = None
+    missing: list[str] = []
+    if arch == host_arch() and kernel_btf.SYSFS_BTF.is_file():
+        try:
+            raw = kernel_btf.SYSFS_BTF.read_bytes()
+        except OSError as e:
+            log(f"Cannot read {kernel_btf.SYSFS_BTF}: {e.strerror or e}")
+        else:
+            running = (raw, f"Linux {platform.release()} {arch}")
+            missing = kernel_btf.missing_names(raw)
+            if not missing:
+                return running
+    try:
+        image, package = debian.kernel_image(arch, log)
+        return kernel_btf.find_btf(image, package), f"{package} {arch}"
+    except BuildError as e:
+        if running is None:
+            raise
+        log(
+            f"Using the types of the running kernel, which lacks {', '.join(missing)}: "
+            f"gadgets that need them will not compile ({e.message})"
+        )
+        return running
+
+
+def _write(directory: Path, btf: bytes, source: str) -> None:
+    (directory / "vmlinux.h").write_text(render(btf, source))
+
+
+def _name(arch: str) -> str:
+    return f"vmlinux/{arch}"
+
+
+def _check(arch: str) -> None:
+    if arch not in ARCHITECTURES:
+        raise BuildError(
+            f"finding vmlinux.h: unknown architecture {arch!r}",
+            remedy=f"known are {', '.join(ARCHITECTURES)}",
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m ig_py.toolchain.vmlinux``: prints the directory of each header."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ig_py.toolchain.vmlinux",
+        description="Make vmlinux.h for gadget builds, where it does not exist yet.",
+    )
+    parser.add_argument(
+        "--arch", action="append", choices=ARCHITECTURES, help="default: all architectures"
+    )
+    parser.add_argument(
+        "--vmlinux-btf",
+        type=Path,
+        metavar="FILE",
+        help="raw BTF, or a kernel image that holds it; needs one --arch",
+    )
+    parser.add_argument("--refresh", action="store_true", help="replace what exists")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="copy to DIR/ARCH/vmlinux.h too")
+    options = parser.parse_args(argv)
+    arches = options.arch or list(ARCHITECTURES)
+    if options.vmlinux_btf and len(arches) != 1:
+        parser.error("--vmlinux-btf needs exactly one --arch")
+
+    def log(message: str) -> None:
+        print(message, file=sys.stderr)
+
+    try:
+        for arch in arches:
+            if options.vmlinux_btf:
+                image = options.vmlinux_btf.read_bytes()
+                directory = generate(arch, image, options.vmlinux_btf.name)
+            elif options.refresh:
+                directory = refresh(arch, log)
+            else:
+                directory = include_dir(arch, log)
+            if options.to:
+                copy = options.to / arch
+                copy.mkdir(parents=True, exist_ok=True)
+                (copy / "vmlinux.h").write_bytes((directory / "vmlinux.h").read_bytes())
+            print(directory)
+    except (IgPyError, OSError) as e:
+        print(f"Error: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
