@@ -158,13 +158,18 @@ def _execute(
     prepared = prepare(gadget, values)
     output = RunOutput(prepared.spec, values.get(OUTPUT, ""), values.get(FIELDS), stop)
     running = Latch()
+
+    def on_running() -> None:
+        _terminal.debug(f"{prepared.spec.name}: all programs are attached")
+        running.set()
+
     job = Run(
         prepared,
         RunSettings(output.plans, buffer_size),
         stop,
         sink=output.sink,
         notice=_terminal.warn,
-        on_running=running.set,
+        on_running=on_running,
     )
     seconds = int(early["timeout"])
     stop.check()

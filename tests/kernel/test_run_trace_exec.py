@@ -1,0 +1,275 @@
+"""The root gadget on this kernel, through the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import bpf_ids, features
+from support.root_gadget import image_tar
+from support.running_gadget import IG_PY, RunningGadget, ig_py
+from support.waiting import wait_for
+
+pytestmark = [
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang"),
+    pytest.mark.timeout(600),
+]
+
+KEYS = {
+    "args", "ctime", "cwd", "dev_major", "dev_minor", "error", "error_raw", "exepath", "fctime",
+    "file", "file_from_rootfs", "from_rootfs", "fupper_layer", "inode", "k8s", "loginuid",
+    "loginuser", "parent_exepath", "pctime", "proc", "pupper_layer", "runtime", "sessionid",
+    "timestamp", "timestamp_raw", "tty", "tty_major", "tty_minor", "upper_layer",
+}  # fmt: skip
+PROC_KEYS = {"comm", "creds", "mntns_id", "parent", "pid", "tid"}
+RUNTIME_KEYS = {
+    "containerId", "containerImageDigest", "containerImageName", "containerName", "containerPid",
+    "containerStartedAt", "runtimeName",
+}  # fmt: skip
+PROGRAMS = ("ig_execve", "ig_execveat", "ig_sched_exec", "security_bprm")
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(image_tar(tmp_path_factory.mktemp("image")))
+
+
+def started(tmp_path: Path, image: str, *arguments: str) -> RunningGadget:
+    return RunningGadget(tmp_path, image, "--verify-image=false", "--host", *arguments)
+
+
+def execute(*argv: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    process.wait(30)
+    return process
+
+
+def tracefs_mounts() -> list[str]:
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    return [line for line in mounts if line.split()[2] in ("tracefs", "debugfs", "bpf")]
+
+
+def test_every_event_has_every_key(tmp_path: Path, image: str) -> None:
+    before = time.time_ns()
+    with started(tmp_path, image, "-o", "json", "--paths") as run:
+        run.wait_running()
+        echo = execute("/bin/echo", "one two", "three")
+        wait_for(lambda: "one two" in run.out, "the event is printed", 30)
+        assert run.end() == 0
+    event = next(e for e in run.events() if e["proc"]["pid"] == echo.pid)
+    assert set(event) == KEYS
+    assert set(event["proc"]) == PROC_KEYS
+    assert set(event["runtime"]) == RUNTIME_KEYS
+    assert event["args"] == "/bin/echo\u00a0one two\u00a0three"
+    assert event["proc"]["comm"] == "echo"
+    assert event["proc"]["parent"]["pid"] == os.getpid()
+    assert event["proc"]["creds"] == {"gid": 0, "group": "root", "uid": 0, "user": "root"}
+    assert event["proc"]["mntns_id"] == Path("/proc/self/ns/mnt").stat().st_ino
+    assert (event["error"], event["error_raw"]) == ("", 0)
+    assert event["cwd"] == str(Path.cwd())
+    assert event["exepath"] == str(Path("/bin/echo").resolve())
+    assert before <= event["timestamp_raw"] <= time.time_ns()
+    assert event["runtime"]["containerName"] == ""
+    if features.missing("kprobe"):
+        assert (event["file"], event["inode"]) == ("", 0)
+        assert 'program "security_bprm_check"' in run.err
+        assert "these fields stay empty: file, " in run.err
+    else:
+        assert event["file"] == event["exepath"]
+        assert event["inode"] == Path("/bin/echo").stat().st_ino
+    assert run.account() == (len(run.events()), 0)
+
+
+def test_a_failed_execution_is_reported_when_asked_for(tmp_path: Path, image: str) -> None:
+    with started(tmp_path, image, "-o", "json", "--ignore-failed=false") as run:
+        run.wait_running()
+        with pytest.raises(FileNotFoundError):
+            subprocess.run(["/no/such/program-4711"], check=False)
+        wait_for(lambda: "program-4711" in run.out, "the event is printed", 30)
+        assert run.end() == 0
+    event = next(e for e in run.events() if "program-4711" in e["args"])
+    assert (event["error"], event["error_raw"]) == ("ENOENT", 2)
+
+
+def test_filters_in_the_kernel_and_after(tmp_path: Path, image: str) -> None:
+    with (
+        started(tmp_path / "a", image, "-o", "json", "--comm", "echo") as kernel,
+        started(tmp_path / "b", image, "-o", "json", "-F", "proc.comm==cat,args~mem") as after,
+    ):
+        kernel.wait_running()
+        after.wait_running()
+        execute("/bin/echo", "filtered")
+        execute("/bin/cat", "/dev/null")
+        execute("/bin/cat", "/proc/meminfo")
+        wait_for(lambda: "filtered" in kernel.out and after.out, "events are printed", 30)
+        assert kernel.end() == 0
+        assert after.end() == 0
+    assert {e["proc"]["comm"] for e in kernel.events()} == {"echo"}
+    assert {e["args"] for e in after.events()} == {"/bin/cat\u00a0/proc/meminfo"}
+
+
+def test_columns(tmp_path: Path, image: str) -> None:
+    with started(tmp_path, image, "--fields", "proc.comm,args,error") as run:
+        run.wait_running()
+        execute("/bin/echo", "in-columns\ta")
+        wait_for(lambda: "in-columns" in run.out, "the row is printed", 30)
+        assert run.end() == 0
+    lines = run.out.splitlines()
+    assert lines[0] == f"{'COMM':16} {'ARGS':16} {'ERROR':12}"
+    assert all(len(line) == 46 for line in lines)
+    assert f"{'echo':16} /bin/echo" in run.out
+
+
+@pytest.mark.parametrize("mode", ["jsonpretty", "yaml"])
+def test_documents(tmp_path: Path, image: str, mode: str) -> None:
+    with started(tmp_path, image, "-o", mode, "--comm", "echo") as run:
+        run.wait_running()
+        execute("/bin/echo", "document")
+        wait_for(lambda: "upper_layer" in run.out, "the event is printed", 30)
+        assert run.end() == 0
+    event: dict[str, Any]
+    if mode == "yaml":
+        event = next(yaml.safe_load_all(run.out))
+    else:
+        event, _ = json.JSONDecoder().raw_decode(run.out)
+    assert set(event) == KEYS
+    assert event["args"] == "/bin/echo\u00a0document"
+
+
+def test_none_prints_only_the_account(tmp_path: Path, image: str) -> None:
+    with started(tmp_path, image, "-o", "none") as run:
+        run.wait_running()
+        execute("/bin/true")
+        time.sleep(0.5)
+        assert run.end(signal.SIGTERM) == 0
+    assert run.out == ""
+    emitted, lost = run.account()
+    assert emitted >= 1
+    assert lost == 0
+
+
+def test_the_timeout_ends_a_run(image: str) -> None:
+    began = time.monotonic()
+    done = ig_py("run", image, "--verify-image=false", "--host", "-o", "json", "--timeout", "1")
+    assert done.returncode == 0
+    assert time.monotonic() - began > 1
+    assert done.stderr.splitlines()[-1].startswith("exec: ")
+
+
+def test_a_reader_that_leaves_ends_a_run(image: str) -> None:
+    with subprocess.Popen(
+        [IG_PY, "run", image, "--verify-image=false", "--host", "-o", "json", "--timeout", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            while not select_line(process):
+                execute("/bin/true")
+            process.stdout.close()
+            deadline = time.monotonic() + 30
+            while process.poll() is None and time.monotonic() < deadline:
+                execute("/bin/true")
+                time.sleep(0.05)
+            assert process.returncode == 0
+        finally:
+            process.kill()
+
+
+def select_line(process: subprocess.Popen[bytes]) -> bool:
+    import select
+
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], 0.2)
+    return bool(ready) and bool(os.read(process.stdout.fileno(), 1))
+
+
+def test_nothing_is_left_whenever_it_is_stopped(tmp_path: Path, image: str) -> None:
+    mounts = tracefs_mounts()
+    chosen = random.Random(7)
+    delays = [0.0, 0.05, *(chosen.uniform(0.05, 1.2) for _ in range(10))]
+    for number, delay in enumerate(delays):
+        before = {kind: set(bpf_ids.ids(kind)) for kind in ("program", "map")}
+        with started(tmp_path / str(number), image, "-o", "json") as run:
+            time.sleep(delay)
+            code = run.end(chosen.choice([signal.SIGINT, signal.SIGTERM]))
+        # Before its handlers are in place a process dies as any other does.
+        assert code in (0, 130, -signal.SIGINT, -signal.SIGTERM), (delay, code, run.err)
+        assert "Error" not in run.err
+        assert "Traceback" not in run.err
+        left = {
+            kind: set(bpf_ids.ids(kind)) - before[kind]  # type: ignore[arg-type]
+            for kind in ("program", "map")
+        }
+
+        def gone(left: dict[str, set[int]] = left) -> bool:
+            # The kernel frees with a delay (RCU); others may trace at the same time.
+            return all(not (left[kind] & set(bpf_ids.ids(kind))) for kind in left)  # type: ignore[arg-type]
+
+        wait_for(gone, "programs and maps are gone", 60)
+    assert tracefs_mounts() == mounts
+
+
+def test_programs_are_named_as_in_the_object(tmp_path: Path, image: str) -> None:
+    with started(tmp_path, image, "-o", "none") as run:
+        run.wait_running()
+        names = set(bpf_ids.ids("program").values())
+        run.end()
+    assert {"ig_execve_e", "ig_sched_exec"} <= names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nosuch"], "Error: unknown flag: --nosuch"),
+        (["-Z"], "Error: unknown shorthand flag: 'Z' in -Z"),
+        (["--pid", "abc"], 'Error: invalid argument "abc" for "--pid" flag: '),
+        (["--pid=-1"], 'Error: invalid argument "-1" for "--pid" flag: '),
+        (["--ignore-failed=maybe"], 'Error: invalid argument "maybe" for "--ignore-failed" flag: '),
+        (["--comm", "a-name-that-is-too-long"], "Error: setting parameter 'comm'"),
+        (["--timeout", "1s"], 'Error: invalid argument "1s" for "-t, --timeout" flag: '),
+        (["--timeout"], "Error: flag needs an argument: -t, --timeout"),
+        (["--fields", "nosuch"], 'Error: failed to set fields: column "nosuch" is invalid'),
+        (["-F", "nosuch==1"], "Error: filter rule 'nosuch==1'"),
+        (["-F", "proc.pid~1"], "Error: filter rule 'proc.pid~1'"),
+        (["-o", "json,exec:json"], "Error: parsing default output modes: mixed values"),
+        (["--buffer-size", "7"], 'Error: invalid argument "7" for "--buffer-size" flag: '),
+        (["--annotate", "x"], "Error: "),
+        (["--filter", "@/no/such"], 'Error: invalid argument "@/no/such" for "-F, --filter" flag'),
+    ],
+)
+def test_bad_input_is_one_line(image: str, arguments: list[str], message: str) -> None:
+    done = ig_py("run", image, "--verify-image=false", "--host", *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("time=")]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(message)
+
+
+def test_paths_that_are_no_image(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("no tar")
+    for path in ("empty", "text", "missing"):
+        done = ig_py("run", f"./{path}", "--verify-image=false", cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("Error: ")
+
+
+def test_only_root_may_run(image: str, tmp_path: Path) -> None:
+    done = ig_py("run", image, "--verify-image=false", user=65534, group=65534, extra_groups=[],
+                 cwd="/")  # fmt: skip
+    if "No module named" in done.stderr or "Permission denied" in done.stderr:
+        pytest.skip("the checkout cannot be read by nobody")
+    assert done.returncode == 1
+    assert done.stderr == "Error: running a gadget: eBPF programs can be loaded by root only\n"
