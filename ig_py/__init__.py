@@ -1,7 +1,65 @@
-"""ig-py: build, move, run and explain eBPF gadgets packaged as OCI artifacts."""
+"""ig-py: build, move, run and explain eBPF gadgets packaged as OCI artifacts.
+
+Public names are imported on first use, so that ``import ig_py`` stays cheap:
+
+* :func:`resolve`, :class:`ResolveOptions` — a reference or path to a verified ``Artifact``
+* :func:`load_gadget`, :class:`GadgetSpec` — an artifact to what it declares
+* :func:`fetch`, :func:`prepare`, :class:`Run`, :class:`RunSettings`,
+  :class:`StopRequest` — a gadget with parameters, and one run of it
+* :mod:`ig_py.errors` — every error raised on purpose, below :class:`IgPyError`
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ig_py.version import VERSION as __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from ig_py.errors import IgPyError
+    from ig_py.gadget.load import load_gadget
+    from ig_py.gadget.spec import GadgetSpec
+    from ig_py.oci.resolve import ResolveOptions, resolve
+    from ig_py.runtime.prepare import fetch, prepare
+    from ig_py.runtime.run import Run, RunSettings
+    from ig_py.runtime.state import StopRequest
+
+_HOMES = {
+    "GadgetSpec": "ig_py.gadget.spec",
+    "IgPyError": "ig_py.errors",
+    "ResolveOptions": "ig_py.oci.resolve",
+    "Run": "ig_py.runtime.run",
+    "RunSettings": "ig_py.runtime.run",
+    "StopRequest": "ig_py.runtime.state",
+    "fetch": "ig_py.runtime.prepare",
+    "load_gadget": "ig_py.gadget.load",
+    "prepare": "ig_py.runtime.prepare",
+    "resolve": "ig_py.oci.resolve",
+}
+
+__all__ = [
+    "GadgetSpec",
+    "IgPyError",
+    "ResolveOptions",
+    "Run",
+    "RunSettings",
+    "StopRequest",
+    "__version__",
+    "fetch",
+    "load_gadget",
+    "prepare",
+    "resolve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
