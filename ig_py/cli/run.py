@@ -29,16 +29,19 @@ if TYPE_CHECKING:
     from ig_py.runtime.state import SignalGuard, StopRequest
 
 
-@click.command(
-    "run",
-    help="Run a gadget.",
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
-)
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def command(ctx: click.Context, args: tuple[str, ...]) -> int:
-    return run(list(args))
+class _RawCommand(click.Command):
+    """Takes its words as they are: its flags are known only once the image is."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.params["args"] = list(args)
+        return []
+
+
+def _callback(args: list[str]) -> int:
+    return run(args)
+
+
+command = _RawCommand("run", callback=_callback, help="Run a gadget.")
 
 
 def run(args: list[str]) -> int:

@@ -165,3 +165,18 @@ def test_light_commands_import_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_run_gets_its_words_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ig_py.cli import run
+
+    got: list[list[str]] = []
+
+    def record(args: list[str]) -> int:
+        got.append(args)
+        return 3
+
+    monkeypatch.setattr(run, "run", record)
+    words = ["img", "-o", "-v", "--config", "x", "--", "--help", "-h"]
+    assert cli.main(["-v", "run", *words]) == 3
+    assert got == [words]
