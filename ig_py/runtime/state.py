@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from types import FrameType, TracebackType
@@ -34,6 +35,10 @@ NEXT = {
 
 class Stopped(BaseException):
     """Raised where a run is asked to stop before it streams. Not a failure."""
+
+
+_LONGEST_POLL = 86400.0
+"""Seconds; poll(2) takes milliseconds in an int."""
 
 
 class Latch:
@@ -67,7 +72,13 @@ def wait_any(latches: Sequence[Latch], timeout: float | None = None) -> bool:
     poll = select.poll()
     for latch in latches:
         poll.register(latch, select.POLLIN)
-    return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = _LONGEST_POLL if deadline is None else deadline - time.monotonic()
+        if poll.poll(min(max(0.0, left), _LONGEST_POLL) * 1000):
+            return True
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
 
 
 class StopRequest(Latch):

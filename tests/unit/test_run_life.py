@@ -196,6 +196,16 @@ def test_the_timeout_counts_from_running() -> None:
     assert 0.15 < supervise(work, running, stop, 0.2) < 5
 
 
+def test_a_timeout_of_centuries() -> None:
+    def work() -> int:
+        time.sleep(0.1)
+        return 1
+
+    running = Latch()
+    running.set()
+    assert supervise(work, running, StopRequest(), 1 << 62) == 1
+
+
 def test_a_negative_timeout_has_expired() -> None:
     stop, running = StopRequest(), Latch()
 
