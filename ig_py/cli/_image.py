@@ -28,9 +28,7 @@ def arguments(minimum: int, *, exact: bool = True) -> Decorator:
             if exact and len(args) != minimum:
                 raise UsageError(f"accepts {minimum} arg(s), received {len(args)}")
             if len(args) < minimum:
-                raise UsageError(
-                    f"requires at least {minimum} arg(s), only received {len(args)}"
-                )
+                raise UsageError(f"requires at least {minimum} arg(s), only received {len(args)}")
             return function(args, **options)
 
         return click.argument("args", nargs=-1)(checked)
@@ -60,15 +58,16 @@ def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
         hosts = tuple(h.strip() for item in insecure_registries for h in item.split(","))
         return function(*args, insecure_registries=tuple(filter(None, hosts)), **options)
 
-    function = click.option(
+    insecure = click.option(
         "--insecure-registries",
         multiple=True,
         metavar="HOST[:PORT],…",
         help="Registries to talk to over plain HTTP, without credentials",
-    )(parsed)
-    return click.option(
+    )
+    authfile = click.option(
         "--authfile", metavar="FILE", help="Credentials, in docker's config.json format"
-    )(function)
+    )
+    return authfile(insecure(parsed))
 
 
 def check_mode(mode: str, modes: Sequence[str]) -> None:
@@ -120,5 +119,3 @@ class _Bar:
 
     def close(self) -> None:
         self._bar.__exit__(None, None, None)
-
-

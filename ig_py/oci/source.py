@@ -32,22 +32,6 @@ class BlobSource(ABC):
 
     name: str
 
-    @abstractmethod
-    def open_blob(self, descriptor: Descriptor) -> tuple[BinaryIO, int]:
-        """An open file at the blob's start and the bytes it holds.
-
-        Raises :class:`BlobMissing`, or :class:`StoreError`.
-        """
-
-    def size(self, descriptor: Descriptor) -> int | None:
-        """Bytes that the blob has here; None when it is missing."""
-        try:
-            file, size = self.open_blob(descriptor)
-        except BlobMissing:
-            return None
-        file.close()
-        return size
-
     def describe(self, descriptor: Descriptor) -> str:
         return f"{self.name}: {kind_name(descriptor.media_type)} {descriptor.digest}"
 
@@ -66,26 +50,49 @@ class BlobSource(ABC):
         if inline is not None:
             yield inline
             return
+        verifier = digests.Verifier(descriptor.digest, descriptor.size, what)
+        for chunk in self._content(descriptor):
+            verifier.update(chunk)
+            yield chunk
+        verifier.finish()
+
+    def read(self, descriptor: Descriptor, limit: int = limits.MAX_DOCUMENT) -> bytes:
+        """The whole blob, verified; errors as :meth:`chunks`."""
+        return b"".join(self.chunks(descriptor, limit))
+
+    @abstractmethod
+    def _content(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Unverified content. Raises :class:`BlobMissing` or another IgPyError."""
+
+
+class FileSource(BlobSource):
+    """Blobs in files."""
+
+    @abstractmethod
+    def open_blob(self, descriptor: Descriptor) -> tuple[BinaryIO, int]:
+        """An open file at the blob's start, and the bytes it holds.
+
+        Raises :class:`BlobMissing` or :class:`StoreError`.
+        """
+
+    def _content(self, descriptor: Descriptor) -> Iterator[bytes]:
+        what = self.describe(descriptor)
         file, actual = self.open_blob(descriptor)
         with file:
             if actual != descriptor.size:
                 raise IntegrityError(
                     f"{what}: {actual} bytes instead of the declared {descriptor.size}"
                 )
-            verifier = digests.Verifier(descriptor.digest, descriptor.size, what)
-            left = descriptor.size
+            left = actual
             while left > 0:
-                chunk = file.read(min(CHUNK, left))
+                try:
+                    chunk = file.read(min(CHUNK, left))
+                except OSError as err:
+                    raise storage_error(f"reading {what}", err) from err
                 if not chunk:
-                    break
-                verifier.update(chunk)
+                    return
                 left -= len(chunk)
                 yield chunk
-            verifier.finish()
-
-    def read(self, descriptor: Descriptor, limit: int = limits.MAX_DOCUMENT) -> bytes:
-        """The whole blob, verified; errors as :meth:`chunks`."""
-        return b"".join(self.chunks(descriptor, limit))
 
 
 class MemorySource(BlobSource):
@@ -95,16 +102,14 @@ class MemorySource(BlobSource):
         self.name = name
         self._blobs = blobs
 
-    def open_blob(self, descriptor: Descriptor) -> tuple[BinaryIO, int]:
-        import io
-
+    def _content(self, descriptor: Descriptor) -> Iterator[bytes]:
         data = self._blobs.get(descriptor.digest)
         if data is None:
             raise BlobMissing(f"{self.describe(descriptor)}: missing")
-        return io.BytesIO(data), len(data)
+        yield data
 
 
-class LayoutSource(BlobSource):
+class LayoutSource(FileSource):
     """An OCI image layout directory, read only."""
 
     def __init__(self, root: Path, *, name: str = "", max_index: int = 0) -> None:

@@ -1,0 +1,118 @@
+"""Answering a registry's demand for credentials, without showing them to anybody else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+import oras.auth.token
+
+from ig_py.errors import RegistryDenied, RegistryError
+from ig_py.oci import limits
+from ig_py.oci.credentials import Credentials
+from ig_py.oci.document import load_json
+from ig_py.oci.http_errors import origin, redacted
+
+HUB_HOST = "registry-1.docker.io"
+_REALM_HOSTS = {
+    HUB_HOST: frozenset({"auth.docker.io"}),
+    "registry.gitlab.com": frozenset({"gitlab.com"}),
+}
+"""Token services on another host than their registry."""
+_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_MAX_CHALLENGE = 8 * limits.KIB
+
+
+class TokenClient(Protocol):
+    """What sends the request to a token service."""
+
+    def token_request(
+        self,
+        method: str,
+        realm: str,
+        what: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        authorization: str = "",
+    ) -> bytes: ...
+
+
+class Auth(oras.auth.token.TokenAuth):  # type: ignore[misc]
+    """Answers challenges; what it obtains is kept for the registry's origin."""
+
+    def __init__(
+        self, client: TokenClient, base: str, credentials: Credentials, scope: str
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._origin = origin(base)
+        self._credentials = credentials
+        self._scope = scope
+        self.header = ""
+        if credentials.access_token:
+            self.header = f"Bearer {credentials.access_token}"
+
+    def get_auth_header(self) -> dict[str, str]:
+        return {"Authorization": self.header} if self.header else {}
+
+    def answer(self, challenges: str, what: str) -> None:
+        """Obtain an Authorization header. Raises :class:`RegistryDenied`."""
+        scheme, params = parse_challenge(challenges)
+        if scheme == "bearer":
+            self.header = "Bearer " + self._token(params, what)
+        elif scheme == "basic" and self._credentials.basic:
+            self.header = self._credentials.basic
+        elif scheme == "basic":
+            raise RegistryDenied(
+                f"{what}: the registry wants credentials and none are known",
+                remedy="name a file that has them with --authfile",
+            )
+        else:
+            raise RegistryDenied(f"{what}: the registry's demand for credentials is not understood")
+
+    def _token(self, params: Mapping[str, str], what: str) -> str:
+        realm = self.check_realm(params.get("realm", ""), what)
+        query = {"service": params.get("service", ""), "scope": self._scope}
+        refresh = self._credentials.identity_token
+        if refresh:
+            form = {**query, "grant_type": "refresh_token", "client_id": "ig-py",
+                    "refresh_token": refresh}  # fmt: skip
+            raw = self._client.token_request("POST", realm, what, form=form)
+        else:
+            raw = self._client.token_request(
+                "GET", realm, what, query=query, authorization=self._credentials.basic
+            )
+        answer = load_json(raw, f"{what}: token", limits.MAX_TOKEN)
+        token = isinstance(answer, dict) and (answer.get("token") or answer.get("access_token"))
+        # A line break in a token would become a header of its own.
+        if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise RegistryDenied(f"{what}: the token service gave no token")
+        return token
+
+    def check_realm(self, realm: str, what: str) -> str:
+        """*realm* when credentials may be shown to it; :class:`RegistryDenied` otherwise."""
+        try:
+            scheme, host, _ = origin(realm)
+        except RegistryError:
+            scheme, host = "", ""
+        own = self._origin[1]
+        trusted = bool(host) and host in {own, *_REALM_HOSTS.get(own, ())}
+        if trusted and (scheme == "https" or origin(realm) == self._origin):
+            return realm
+        raise RegistryDenied(
+            f"{what}: the registry names a token service that is not its own: "
+            f"{redacted(realm)[:200]!r}; no credentials were sent"
+        )
+
+
+def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
+    scheme, _, rest = header.strip()[: _MAX_CHALLENGE].partition(" ")
+    params: dict[str, str] = {}
+    position = 0
+    while match := _PARAMETER.match(rest, position):
+        value = match[2] if match[2] is not None else match[3]
+        params.setdefault(match[1].lower(), re.sub(r"\\(.)", r"\1", value))
+        position = match.end()
+    return scheme.lower(), params

@@ -1,0 +1,113 @@
+"""What went wrong between us and a registry, in words; and URLs fit to be printed."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+import urllib3
+
+from ig_py.errors import IntegrityError, LimitError, RegistryDenied, RegistryError, RegistryNotFound
+from ig_py.oci.document import load_json
+
+FAILURES = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+)
+"""Everything that a request may raise."""
+
+_PLAIN_HTTP_REASONS = {
+    "WRONG_VERSION_NUMBER",
+    "RECORD_LAYER_FAILURE",
+    "HTTP_REQUEST",
+    "UNKNOWN_PROTOCOL",
+    "PACKET_LENGTH_TOO_LONG",
+}
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """(scheme, host, port). Raises :class:`RegistryError` for what is no http(s) URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        if not parts.hostname or parts.username is not None:
+            raise ValueError
+    except (ValueError, KeyError):
+        raise RegistryError(f"the registry answered with an invalid URL: {url[:200]!r}") from None
+    return parts.scheme, parts.hostname, port
+
+
+def redacted(url: str) -> str:
+    """*url* without query and user, which carry secrets."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def explain(err: Exception, what: str, domain: str) -> RegistryError:
+    """*err*, one of :data:`FAILURES`, as an error that says what to do about it."""
+    reason, remedy = str(err)[:300], ""
+    tls = cause(err, ssl.SSLError)
+    system = cause(err, OSError, not_a=requests.RequestException)
+    broken = (urllib3.exceptions.IncompleteRead, http.client.IncompleteRead)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        reason = f"its certificate is not trusted: {tls.verify_message}"
+        remedy = "name the authority's certificate file with SSL_CERT_FILE"
+    elif tls is not None and tls.reason in _PLAIN_HTTP_REASONS:
+        reason = "the registry does not speak HTTPS"
+        remedy = f"if it speaks plain HTTP, allow it by --insecure-registries {domain}"
+    elif isinstance(err, requests.exceptions.ConnectTimeout):
+        reason = "no connection could be made in time"
+    elif cause(err, (requests.exceptions.ReadTimeout, TimeoutError)):
+        reason = "the registry fell silent"
+    elif cause(err, broken) or cause(err, http.client.RemoteDisconnected):
+        reason = "the registry broke the connection off"
+    elif system is not None and system.strerror:
+        reason = system.strerror[0].lower() + system.strerror[1:]
+    return RegistryError(f"{what}: {reason}", remedy=remedy, detail=str(err))
+
+
+def refusal(
+    status: int, reason: str | None, body: str, *, what: str, domain: str, authorized: bool
+) -> RegistryError:
+    """The error for an answer that is none of the expected ones."""
+    text = f"{what}: response status code {status}: {_error_text(body, reason)}"
+    if status == 404:
+        return RegistryNotFound(f"{what}: not found", detail=body)
+    if status in (401, 403):
+        remedy = "" if authorized else "name a file with credentials with --authfile"
+        return RegistryDenied(text, remedy=remedy, detail=body)
+    if status == 400 and "HTTPS server" in body:
+        return RegistryError(
+            f"{what}: the registry speaks HTTPS",
+            remedy=f"leave {domain} out of --insecure-registries",
+        )
+    return RegistryError(text, detail=body)
+
+
+def _error_text(body: str, reason: str | None) -> str:
+    """The message of a registry's JSON error, or the HTTP reason."""
+    try:
+        error = load_json(body.encode(), "")["errors"][0]
+        return f"{error['code']}: {error['message']}"[:300]
+    except (IntegrityError, LimitError, LookupError, TypeError):
+        return str(reason or "")[:100]
+
+
+def cause(err: BaseException | None, kind: Any, not_a: Any = ()) -> Any:
+    """The first exception of *kind* that *err* was made from, itself included."""
+    seen = 0
+    while err is not None and seen < 20:
+        if isinstance(err, kind) and not isinstance(err, not_a):
+            return err
+        inner = next(
+            (a for a in (getattr(err, "reason", None), *err.args) if isinstance(a, BaseException)),
+            None,
+        )
+        err, seen = inner or err.__cause__ or err.__context__, seen + 1
+    return None

@@ -1,0 +1,197 @@
+"""One repository of a registry: documents and blobs, verified whichever way they go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlencode
+
+from ig_py.errors import IntegrityError, RegistryError, RegistryNotFound
+from ig_py.oci import credentials, limits, media
+from ig_py.oci import digest as digests
+from ig_py.oci.artifact import Descriptor
+from ig_py.oci.reference import Reference
+from ig_py.oci.source import BlobSource
+from ig_py.oci.transport import Timeouts, Transport
+
+_ACCEPT = f"{media.INDEX}, {media.MANIFEST}"
+_MAX_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class RegistryOptions:
+    """*insecure_registries*: ``host:port`` spelled as in references. *authfile*: None looks
+    in the usual places.
+    """
+
+    authfile: str | None = None
+    insecure_registries: tuple[str, ...] = ()
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+class Repository(BlobSource):
+    """The repository of *reference*. A context manager.
+
+    *write*: ask for the right to push too. Methods raise :class:`RegistryError` and its
+    kinds, :class:`IntegrityError`, :class:`LimitError`.
+    """
+
+    def __init__(
+        self, reference: Reference, options: RegistryOptions, *, write: bool = False
+    ) -> None:
+        self.name = reference.repository
+        insecure = reference.domain in options.insecure_registries
+        known = (
+            credentials.Credentials()
+            if insecure
+            else credentials.lookup(reference.domain, options.authfile)
+        )
+        actions = "pull,push" if write else "pull"
+        self._http = Transport(
+            reference.domain,
+            scope=f"repository:{reference.path}:{actions}",
+            insecure=insecure,
+            credentials=known,
+            timeouts=options.timeouts,
+        )
+        self._base = f"{self._http.base}/v2/{reference.path}"
+        self._documents: dict[str, bytes] = {}
+
+    def __enter__(self) -> Repository:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    # Reading
+
+    def resolve(self, target: str) -> Descriptor:
+        """Fetch the document behind a tag or digest; it is kept for :meth:`read`."""
+        url = self._manifest_url(target)
+        response, raw = self._http.read(
+            "GET", url, headers={"Accept": _ACCEPT}, limit=limits.MAX_DOCUMENT
+        )
+        what = f"{self.name}: manifest {target}"
+        if digests.is_valid(target):
+            digests.verify(raw, target, len(raw), what)
+            digest = target
+        else:
+            digest = digests.of(raw)
+        announced = response.headers.get("Docker-Content-Digest", "")
+        if announced.startswith("sha256:") and announced != digests.of(raw):
+            raise IntegrityError(
+                f"{what}: content has digest {digests.of(raw)} instead of {announced[:80]}"
+            )
+        self._documents[digest] = raw
+        return Descriptor(_media_type(response, what), digest, len(raw))
+
+    def _content(self, descriptor: Descriptor) -> Iterator[bytes]:
+        if descriptor.media_type not in (media.INDEX, media.MANIFEST):
+            return self._http.stream(self._blob_url(descriptor.digest), descriptor.size)
+        if descriptor.digest not in self._documents:
+            found = self.resolve(descriptor.digest)
+            if found.media_type != descriptor.media_type:
+                raise IntegrityError(
+                    f"{self.describe(descriptor)}: sent as {found.media_type}, "
+                    f"described as {descriptor.media_type}"
+                )
+        return iter([self._documents[descriptor.digest]])
+
+    # Writing
+
+    def tagged(self, tag: str) -> str:
+        """Digest that the registry gives for a tag; empty when it has none or does not say."""
+        try:
+            response, _ = self._http.read(
+                "HEAD", self._manifest_url(tag), headers={"Accept": _ACCEPT}
+            )
+        except RegistryNotFound:
+            return ""
+        return str(response.headers.get("Docker-Content-Digest", ""))
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        try:
+            response, _ = self._http.read("HEAD", self._blob_url(descriptor.digest))
+        except RegistryNotFound:
+            return False
+        length = response.headers.get("Content-Length", "")
+        return not length.isdecimal() or int(length) == descriptor.size
+
+    def put_blob(
+        self, descriptor: Descriptor, data: bytes, on_bytes: Callable[[int], None]
+    ) -> None:
+        """Upload a verified blob in one piece."""
+        url = f"{self._base}/blobs/uploads/"
+        response, _ = self._http.read("POST", url, ok=(202,), body=lambda: b"")
+        location = response.headers.get("Location", "")
+        if not location:
+            raise RegistryError(f"POST {url}: the registry named no place to upload to")
+        target = self._http.check_location(url, location, elsewhere=True)
+        query = urlencode({"digest": descriptor.digest})
+        self._http.read(
+            "PUT",
+            f"{target}{'&' if '?' in target else '?'}{query}",
+            headers={"Content-Type": "application/octet-stream"},
+            body=lambda: _Upload(data, on_bytes),
+            ok=(201,),
+            seconds=self._http.timeouts.transfer(descriptor.size),
+        )
+
+    def put_document(self, descriptor: Descriptor, raw: bytes, tag: str = "") -> None:
+        """Upload exactly these bytes, by digest or under *tag*."""
+        target = tag or descriptor.digest
+        response, _ = self._http.read(
+            "PUT",
+            self._manifest_url(target),
+            headers={"Content-Type": descriptor.media_type},
+            body=lambda: raw,
+            ok=(201,),
+        )
+        stored = response.headers.get("Docker-Content-Digest", descriptor.digest)
+        if stored != descriptor.digest:
+            raise IntegrityError(
+                f"{self.name}: the registry stored {target} as {stored[:80]} "
+                f"instead of {descriptor.digest}"
+            )
+
+    def _manifest_url(self, target: str) -> str:
+        if not _MAX_TAG.fullmatch(target):
+            digests.split(target)
+        return f"{self._base}/manifests/{target}"
+
+    def _blob_url(self, digest: str) -> str:
+        digests.split(digest)
+        return f"{self._base}/blobs/{digest}"
+
+
+class _Upload:
+    """Bytes as a file that tells how far it was read."""
+
+    def __init__(self, data: bytes, on_bytes: Callable[[int], None]) -> None:
+        self._view = memoryview(data)
+        self._size = len(data)
+        self._on_bytes = on_bytes
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, size: int = -1) -> bytes:
+        part = bytes(self._view[: len(self._view) if size is None or size < 0 else size])
+        self._view = self._view[len(part) :]
+        self._on_bytes(len(part))
+        return part
+
+
+def _media_type(response: Any, what: str) -> str:
+    sent = str(response.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
+    if sent not in (media.INDEX, media.MANIFEST):
+        raise IntegrityError(f"{what}: is {sent[:100] or 'of no type'}, not an OCI image")
+    return sent

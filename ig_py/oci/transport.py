@@ -1,0 +1,311 @@
+"""HTTP to one registry: through oras, but credentials, redirects and time are ours.
+
+* Credentials go to the registry's own origin (scheme, host, port), and to a token
+  service on the same host or on the list below; nowhere else (CVE-2026-48978,
+  CVE-2026-50151, GHSA-vh4v-2xq2-g5cg are what happens otherwise).
+* Redirects are followed by hand: downloads only, few, never from https to http.
+* Every request has a bound on its whole duration and on what it reads.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import oras.provider
+import requests
+
+from ig_py.errors import LimitError, RegistryDenied, RegistryError
+from ig_py.oci import limits
+from ig_py.oci.auth import HUB_HOST, Auth
+from ig_py.oci.credentials import Credentials
+from ig_py.oci.http_errors import FAILURES, cause, explain, origin, redacted, refusal
+from ig_py.oci.watchdog import Expired, Watchdog
+from ig_py.version import VERSION
+
+MAX_REDIRECTS = 5
+RETRY_DELAYS_S = (0.5, 1.5)
+"""Pauses before a download is tried again after a broken connection or a 5xx."""
+CHUNK = 1 << 18
+
+_PERMANENT = (
+    ssl.SSLError,
+    socket.gaierror,
+    ConnectionRefusedError,
+    requests.exceptions.ConnectTimeout,
+)
+"""Failures that a second try would only repeat."""
+
+Body = Callable[[], Any]
+"""Makes a request's body anew: bytes, or a file-like object with a length."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds, but *rate*: the slowest accepted transfer in bytes a second."""
+
+    connect: float = 10.0
+    read: float = 30.0
+    request: float = 60.0
+    rate: float = 16 * limits.KIB
+
+    def transfer(self, size: int) -> float:
+        """The bound for moving *size* bytes."""
+        return self.request + size / self.rate
+
+
+class Transport(oras.provider.Registry):  # type: ignore[misc]
+    """Requests to the registry *domain* for *scope* (``repository:NAME:pull``).
+
+    *insecure*: plain HTTP, and no credentials whatsoever.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        *,
+        scope: str,
+        insecure: bool = False,
+        credentials: Credentials | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        host = HUB_HOST if domain == "docker.io" else domain
+        super().__init__(hostname=host, insecure=insecure, tls_verify=trusted_certificates())
+        self.domain = domain
+        self.base = f"{self.prefix}://{host}"
+        self.timeouts = timeouts or Timeouts()
+        self._insecure = insecure
+        self._origin = origin(self.base)
+        self._watchdog = Watchdog()
+        # .netrc would be another source of credentials; proxies are looked up per request.
+        self.session.trust_env = False
+        for prefix in ("http://", "https://"):
+            self.session.mount(prefix, self._watchdog.adapter())
+        self.auth = Auth(
+            self, self.base, Credentials() if insecure else credentials or Credentials(), scope
+        )
+        self.auth.session = self.session
+
+    def close(self) -> None:
+        self.session.close()
+        self._watchdog.close()
+
+    def read(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        limit: int = limits.MAX_TOKEN,
+        ok: tuple[int, ...] = (200,),
+        seconds: float | None = None,
+    ) -> tuple[requests.Response, bytes]:
+        """One request and all of its answer, at most *limit* bytes.
+
+        Raises :class:`RegistryError` and its kinds, :class:`LimitError`.
+        """
+        bound = self.timeouts.request if seconds is None else seconds
+        what = f"{method} {redacted(url)}"
+        with self._bounded(what, bound):
+            response = self._retried(method, url, headers or {}, body, elsewhere=False)
+            try:
+                if response.status_code not in ok:
+                    raise self._refusal(response, what)
+                return response, _capped(response, limit, what)
+            finally:
+                response.close()
+
+    def stream(self, url: str, size: int) -> Iterator[bytes]:
+        """Download *size* bytes; the caller verifies them. Errors as :meth:`read`."""
+        what = f"GET {redacted(url)}"
+        with self._bounded(what, self.timeouts.transfer(size)):
+            response = self._retried("GET", url, {}, None, elsewhere=True)
+            try:
+                if response.status_code != 200:
+                    raise self._refusal(response, what)
+                yield from response.raw.stream(CHUNK, decode_content=False)
+            finally:
+                response.close()
+
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: Any = None,
+        headers: dict[str, str] | None = None,
+        json: Any = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        """What oras's own methods go through: the same rules, the body not read."""
+        with self._bounded(f"{method} {redacted(url)}", self.timeouts.request):
+            body = None if data is None else lambda: data
+            return self._retried(method, url, headers or {}, body, elsewhere=False)
+
+    def token_request(
+        self,
+        method: str,
+        realm: str,
+        what: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        authorization: str = "",
+    ) -> bytes:
+        """Ask a checked *realm* for a token. Raises :class:`RegistryDenied`."""
+        headers = {"Authorization": authorization} if authorization else {}
+        response = self._send(method, realm, headers, form, query)
+        try:
+            if response.status_code != 200:
+                error = RegistryDenied if response.status_code in (400, 401, 403) else RegistryError
+                raise error(
+                    f"{what}: the token service {redacted(realm)} answered "
+                    f"{response.status_code}"
+                )
+            return _capped(response, limits.MAX_TOKEN, f"token of {redacted(realm)}")
+        finally:
+            response.close()
+
+    def _retried(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, *,
+        elsewhere: bool,
+    ) -> requests.Response:  # fmt: skip
+        delays = list(RETRY_DELAYS_S) if method in ("GET", "HEAD") else []
+        while True:
+            try:
+                response = self._authorized(method, url, headers, body, elsewhere)
+            except requests.exceptions.ConnectionError as err:
+                if not delays or cause(err, _PERMANENT):
+                    raise
+            else:
+                if response.status_code not in (500, 502, 503, 504) or not delays:
+                    return response
+                response.close()
+            time.sleep(delays.pop(0))
+
+    def _authorized(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, elsewhere: bool
+    ) -> requests.Response:
+        response = self._followed(method, url, headers, body, elsewhere)
+        challenge = response.headers.get("WWW-Authenticate", "")
+        if response.status_code != 401 or not challenge or origin(response.url) != self._origin:
+            return response
+        response.close()
+        self.auth.answer(challenge, f"{method} {redacted(url)}")
+        return self._followed(method, url, headers, body, elsewhere)
+
+    def _followed(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, elsewhere: bool
+    ) -> requests.Response:
+        for _ in range(MAX_REDIRECTS + 1):
+            extra = self.auth.get_auth_header() if origin(url) == self._origin else {}
+            response = self._send(method, url, {**headers, **extra}, body and body(), None)
+            target = response.headers.get("Location", "")
+            if response.status_code not in (301, 302, 303, 307, 308) or not target:
+                return response
+            response.close()
+            if method not in ("GET", "HEAD"):
+                raise RegistryError(f"{method} {redacted(url)}: redirected, which is not allowed")
+            url = self.check_location(url, target, elsewhere=elsewhere)
+        raise RegistryError(f"{method} {redacted(url)}: more than {MAX_REDIRECTS} redirects")
+
+    def check_location(self, url: str, target: str, *, elsewhere: bool) -> str:
+        """The absolute form of a Location, unless it leads where it must not."""
+        absolute = urljoin(url, target)
+        if origin(absolute) == self._origin:
+            return absolute
+        if not elsewhere:
+            raise RegistryError(
+                f"{redacted(url)}: sends us to another server: {redacted(absolute)}"
+            )
+        if urlsplit(absolute).scheme != "https":
+            raise RegistryError(
+                f"{redacted(url)}: sends us to an unprotected server: {redacted(absolute)}"
+            )
+        return absolute
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], data: Any,
+        query: Mapping[str, str] | None,
+    ) -> requests.Response:  # fmt: skip
+        response: requests.Response = self.session.request(
+            method,
+            url,
+            data=data,
+            params=query,
+            headers={
+                "User-Agent": f"ig-py/{VERSION}",
+                "Accept-Encoding": "identity",
+                **headers,
+            },
+            timeout=(self.timeouts.connect, self.timeouts.read),
+            allow_redirects=False,
+            stream=True,
+            verify=self._tls_verify,
+            proxies=_proxies(url),
+        )
+        return response
+
+    def _refusal(self, response: requests.Response, what: str) -> RegistryError:
+        try:
+            body = _capped(response, limits.MAX_TOKEN, what).decode(errors="replace")
+        except (LimitError, *FAILURES):
+            body = ""
+        return refusal(
+            response.status_code,
+            response.reason,
+            body,
+            what=what,
+            domain=self.domain,
+            authorized=bool(self.auth.header),
+        )
+
+    @contextmanager
+    def _bounded(self, what: str, seconds: float) -> Iterator[None]:
+        try:
+            with self._watchdog.limit(seconds):
+                yield
+        except Expired:
+            raise RegistryError(
+                f"{what}: the registry is too slow: not done after {seconds:g} s"
+            ) from None
+        except FAILURES as err:
+            raise explain(err, what, self.domain) from err
+
+
+def trusted_certificates() -> str | bool:
+    """The system's certificate authorities, as OpenSSL is told; certifi's when it has none."""
+    paths = ssl.get_default_verify_paths()
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
+        if os.environ.get(name):
+            return os.environ[name]
+    if paths.cafile:
+        return paths.cafile
+    if paths.capath and any(Path(paths.capath).iterdir()):
+        return paths.capath
+    return True
+
+
+def _proxies(url: str) -> dict[str, str]:
+    host = (urlsplit(url).hostname or "").lower()
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return {}
+    return dict(requests.utils.get_environ_proxies(url))
+
+
+def _capped(response: requests.Response, limit: int, what: str) -> bytes:
+    parts, size = [], 0
+    for chunk in response.raw.stream(CHUNK, decode_content=False):
+        size += len(chunk)
+        if size > limit:
+            raise LimitError(f"{what}: answered with more than {limits.human(limit)}")
+        parts.append(chunk)
+    return b"".join(parts)

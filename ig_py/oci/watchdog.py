@@ -1,0 +1,111 @@
+"""A bound on the whole of a request, not only on each read.
+
+A timeout of sockets starts again with every byte: a server that sends one byte at a
+time holds a client for ever. The watchdog shuts the connections down instead.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+_KEPT_SOCKETS = 8
+"""More than the connections that are open at one time."""
+
+
+class Expired(Exception):
+    """The time for a request is over."""
+
+
+class Watchdog:
+    """Bounds requests made through :meth:`adapter`. One request at a time."""
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+
+    def adapter(self) -> HTTPAdapter:
+        """An adapter whose connections this watchdog can end."""
+        return _Adapter(self)
+
+    @contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        """Raise :class:`Expired` when the block takes longer than *seconds*."""
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._shutdown()
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Exception as err:
+            if expired.is_set():
+                raise Expired from err
+            raise
+        finally:
+            timer.cancel()
+        if expired.is_set():
+            raise Expired
+
+    def register(self, sock: socket.socket) -> None:
+        # TLS takes the descriptor over from this object; a duplicate stays valid.
+        self._sockets.append(sock.dup())
+        while len(self._sockets) > _KEPT_SOCKETS:
+            self._sockets.pop(0).close()
+
+    def close(self) -> None:
+        while self._sockets:
+            self._sockets.pop().close()
+
+    def _shutdown(self) -> None:
+        for sock in list(self._sockets):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+        super().__init__(pool_connections=4, pool_maxsize=1)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        self._watch(manager)
+        return manager
+
+    def _watch(self, manager: Any) -> None:
+        watchdog = self._watchdog
+
+        class Plain(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                sock = super()._new_conn()
+                watchdog.register(sock)
+                return sock
+
+        class Secure(HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                sock = super()._new_conn()
+                watchdog.register(sock)
+                return sock
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
