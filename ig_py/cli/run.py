@@ -129,7 +129,7 @@ def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
         authfile=values["authfile"],
         allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
         disallow_pulling=values["disallow-pulling"] == "true",
-        on_message=_terminal.info,
+        on_message=_terminal.warn,
     )
 
 
