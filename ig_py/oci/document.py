@@ -103,13 +103,23 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def parse_index(raw: bytes, what: str, *, limit: int = limits.MAX_DOCUMENT) -> Index:
+def parse_index(raw: bytes, what: str) -> Index:
     """An index; *what* names it in errors (:class:`IntegrityError`, :class:`LimitError`)."""
+    index = _index(raw, what, limits.MAX_DOCUMENT)
+    if len(index.manifests) > limits.MAX_INDEX_MANIFESTS:
+        raise LimitError(f"{what}: more than {limits.MAX_INDEX_MANIFESTS} manifests")
+    return index
+
+
+def parse_layout_index(raw: bytes, what: str) -> Index:
+    """The ``index.json`` of a layout, which lists many images; errors as above."""
+    return _index(raw, what, limits.MAX_STORE_INDEX)
+
+
+def _index(raw: bytes, what: str, limit: int) -> Index:
     doc = _document(raw, what, limit)
     _check_kind(doc, what, media.INDEX, wanted="manifests", other="layers")
     entries = _list(doc.get("manifests"), f"{what}: manifests")
-    if limit == limits.MAX_DOCUMENT and len(entries) > limits.MAX_INDEX_MANIFESTS:
-        raise LimitError(f"{what}: more than {limits.MAX_INDEX_MANIFESTS} manifests")
     return Index(
         raw,
         doc,

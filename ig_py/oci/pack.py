@@ -147,9 +147,9 @@ def _scalars(metadata: bytes) -> tuple[dict[str, str], dict[str, str]]:
     """Top-level scalars and the ``annotations`` map, as source text (``1.50`` stays so)."""
     import yaml
 
-    from ig_py.gadget import yamlsafe
+    from ig_py.gadget.yamlsafe import load
 
-    yamlsafe.load(metadata, "gadget.yaml")
+    load(metadata, "gadget.yaml")
     root = yaml.compose(metadata, Loader=yaml.CSafeLoader)
     if root is None:
         return {}, {}

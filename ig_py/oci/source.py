@@ -14,7 +14,7 @@ from ig_py.errors import ImageNotFound, IntegrityError, LimitError, StoreError
 from ig_py.oci import digest as digests
 from ig_py.oci import limits, media
 from ig_py.oci.artifact import Descriptor
-from ig_py.oci.document import Index, inline_data, parse_index
+from ig_py.oci.document import Index, inline_data, parse_layout_index
 
 CHUNK = 1 << 20
 
@@ -112,10 +112,9 @@ class MemorySource(BlobSource):
 class LayoutSource(FileSource):
     """An OCI image layout directory, read only."""
 
-    def __init__(self, root: Path, *, name: str = "", max_index: int = 0) -> None:
+    def __init__(self, root: Path, *, name: str = "") -> None:
         self.root = root
         self.name = name or str(root)
-        self._max_index = max_index or limits.MAX_DOCUMENT
 
     def blob_path(self, digest: str) -> Path:
         """Raises :class:`IntegrityError` for what is not a digest."""
@@ -133,19 +132,19 @@ class LayoutSource(FileSource):
 
     def index(self) -> Index:
         """``index.json``. Raises :class:`StoreError` or :class:`IntegrityError`."""
-        return parse_index(self._index_bytes(), f"{self.name}: index.json", limit=self._max_index)
+        return parse_layout_index(self._index_bytes(), f"{self.name}: index.json")
 
     def _index_bytes(self) -> bytes:
         path = self.root / INDEX_FILE
         try:
             file, size = open_regular(path)
             with file:
-                if size > self._max_index:
+                if size > limits.MAX_STORE_INDEX:
                     raise LimitError(
                         f"{path}: {limits.human(size)} exceeds the limit of "
-                        f"{limits.human(self._max_index)}"
+                        f"{limits.human(limits.MAX_STORE_INDEX)}"
                     )
-                return file.read(self._max_index + 1)
+                return file.read(limits.MAX_STORE_INDEX + 1)
         except OSError as err:
             raise storage_error(f"reading {path}", err) from err
 

@@ -75,7 +75,7 @@ class Store(LayoutSource):
     """
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, name=f"store {root}", max_index=limits.MAX_STORE_INDEX)
+        super().__init__(root, name=f"store {root}")
 
     @classmethod
     def open(cls, path: Path | str | None = None) -> Store:
@@ -268,7 +268,7 @@ class Store(LayoutSource):
         fsync_dir(self.root)
 
     def _parse(self, raw: bytes) -> Index:
-        return document.parse_index(raw, f"{self.name}: index.json", limit=limits.MAX_STORE_INDEX)
+        return document.parse_layout_index(raw, f"{self.name}: index.json")
 
 
 def _index_bytes(entries: list[dict[str, Any]]) -> bytes:

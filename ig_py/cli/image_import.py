@@ -1,0 +1,35 @@
+"""``ig-py image import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ig_py.cli import _image, _terminal
+from ig_py.oci import gojson
+
+if TYPE_CHECKING:
+    from ig_py.oci.store import Store
+
+MODES = ("json", "jsonpretty")
+
+
+@click.command("import", help="Add the images of the tar file SRC to the store.")
+@_image.arguments(1)
+@click.option("-o", "--output", default="", metavar="MODE", help="json or jsonpretty")
+@_image.store_option
+def command(args: tuple[str, ...], output: str, store: Store) -> None:
+    from ig_py.oci.archive import import_images
+
+    if output:
+        _image.check_mode(output, MODES)
+    with _image.attempt("importing images"), _image.attempt("loading src bundle"):
+        names = import_images(Path(args[0]), store)
+    if output:
+        click.echo(gojson.dumps(names, indent="  " if output == "jsonpretty" else "").decode())
+        return
+    click.echo("Successfully imported images:")
+    for name in names:
+        click.echo(f"  {_terminal.safe(name)}")

@@ -1,0 +1,218 @@
+"""Image archives: export and import (spec oci-metadata §2.3)."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from ig_py.errors import IntegrityError, LimitError, StoreError
+from ig_py.oci import digest as digests
+from ig_py.oci import gojson, graph, limits, media, tarfmt
+from ig_py.oci.artifact import Descriptor
+from ig_py.oci.document import Index, parse_layout_index
+from ig_py.oci.reference import Reference, normalize, parse_stored
+from ig_py.oci.source import (
+    BLOBS,
+    INDEX_FILE,
+    LAYOUT_FILE,
+    BlobMissing,
+    FileSource,
+    open_regular,
+    storage,
+    storage_error,
+)
+from ig_py.oci.store import LAYOUT_CONTENT, Store
+from ig_py.oci.transfer import Silent, stage
+
+_SIGNATURE_TAG = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]{1,16})?")
+_BLOB_MODE = 0o444
+_FILE_MODE = 0o644
+
+
+class ArchiveSource(FileSource):
+    """An image tar, read in place. A context manager.
+
+    Raises :class:`StoreError` when it cannot be opened, :class:`IntegrityError` or
+    :class:`LimitError` when it is no image archive.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        try:
+            self._file, _ = open_regular(path)
+        except OSError as err:
+            raise StoreError(f"open {path}: {_reason(err)}") from err
+        try:
+            with storage(f"reading {path}"):
+                self._members = tarfmt.scan(self._file, self.name)
+            for needed in (LAYOUT_FILE, INDEX_FILE):
+                if needed not in self._members:
+                    raise IntegrityError(f"{path}: not an image archive: it has no {needed}")
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> ArchiveSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def index(self) -> Index:
+        """``index.json``."""
+        return parse_layout_index(self._document(INDEX_FILE), f"{self.name}: index.json")
+
+    def open_blob(self, descriptor: Descriptor) -> tuple[BinaryIO, int]:
+        algorithm, hexa = digests.split(descriptor.digest)
+        member = self._members.get(f"{BLOBS}/{algorithm}/{hexa}")
+        if member is None:
+            raise BlobMissing(f"{self.describe(descriptor)}: missing")
+        with storage(f"reading {self.name}"):
+            file = os.fdopen(os.dup(self._file.fileno()), "rb")
+            file.seek(member.offset)
+        return file, member.size
+
+    def _document(self, name: str) -> bytes:
+        member = self._members[name]
+        if member.size > limits.MAX_STORE_INDEX:
+            raise LimitError(
+                f"{self.name}: {name} of {member.size} bytes exceeds "
+                f"the limit of {limits.human(limits.MAX_STORE_INDEX)}"
+            )
+        with storage(f"reading {self.name}"):
+            self._file.seek(member.offset)
+            return self._file.read(member.size)
+
+
+def import_images(path: Path, store: Store) -> list[str]:
+    """Add every tagged image of an archive to the store, and what refers to them.
+
+    All or nothing. Returns the full references, signature tags left out. Raises
+    :class:`StoreError`, :class:`IntegrityError`, :class:`LimitError`.
+    """
+    with ArchiveSource(path) as archive:
+        entries = archive.index().manifests
+        tagged = [d for d in entries if d.annotations.get(media.REF_NAME)]
+        if not tagged:
+            raise IntegrityError(f"{path}: none of its images has a name")
+        images: list[tuple[Descriptor, str | None]] = []
+        untagged: list[Descriptor] = []
+        with store.ingest() as session:
+            for descriptor in entries:
+                if not graph.is_document(descriptor):
+                    raise IntegrityError(
+                        f"{path}: index.json lists {descriptor.media_type!r}, which is no image"
+                    )
+                walked = graph.walk(archive, descriptor)
+                stage(archive, walked, session, store, Silent())
+                untagged += walked.manifests
+                name = descriptor.annotations.get(media.REF_NAME)
+                if name:
+                    images.append((descriptor, _full_name(name)))
+                else:
+                    untagged.append(descriptor)
+            store.commit(session, images, untagged)
+    names = [name for _, name in images if name and not _SIGNATURE_TAG.fullmatch(name)]
+    return list(dict.fromkeys(names))
+
+
+def _full_name(name: str) -> str:
+    """*name* as the store has it: other tools write short names into archives.
+
+    Raises :class:`InvalidReference`.
+    """
+    if _SIGNATURE_TAG.fullmatch(name) or parse_stored(name) is not None:
+        return name
+    return str(normalize(name))
+
+
+def export_images(references: Sequence[Reference], store: Store, target: Path) -> None:
+    """Write images of the store to *target*; the same images give the same bytes.
+
+    Raises :class:`ImageNotFound`, :class:`StoreError`, :class:`IntegrityError`.
+    """
+    entries: dict[tuple[str, str], Descriptor] = {}
+    blobs: dict[str, Descriptor] = {}
+    for reference in references:
+        root = store.resolve(str(reference))
+        walked = graph.walk(store, root)
+        for descriptor in (*walked.blobs, *(d for d, _ in walked.documents)):
+            blobs[descriptor.digest] = descriptor
+        named = replace(root, annotations={media.REF_NAME: str(reference)})
+        entries[root.digest, str(reference)] = named
+        for descriptor in walked.manifests:
+            entries.setdefault((descriptor.digest, ""), descriptor)
+    index = gojson.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": media.INDEX,
+            "manifests": [entries[key].to_json() for key in sorted(entries)],
+        }
+    )
+    with _created(target) as file:
+        try:
+            tarfmt.write(file, _members(store, blobs, index))
+        except OSError as err:
+            raise storage_error(f"writing {target}", err) from err
+
+
+def _members(
+    store: Store, blobs: dict[str, Descriptor], index: bytes
+) -> Iterator[tuple[str, int, int, Iterator[bytes]]]:
+    for digest, descriptor in sorted(blobs.items()):
+        name = f"{BLOBS}/{digest.replace(':', '/')}"
+        chunks = store.chunks(descriptor, graph.blob_limit(descriptor))
+        yield name, _BLOB_MODE, descriptor.size, chunks
+    for name, content in ((INDEX_FILE, index), (LAYOUT_FILE, LAYOUT_CONTENT)):
+        yield name, _FILE_MODE, len(content), iter([content])
+
+
+@contextmanager
+def _created(target: Path) -> Iterator[BinaryIO]:
+    """A new file that takes *target*'s place when the block succeeds.
+
+    A link at *target* is replaced, not followed; a device or pipe is written to.
+    """
+    failing = f"creating tar for gadget image: open {target}"
+    try:
+        special = not stat.S_ISREG(target.stat().st_mode)
+    except OSError:
+        special = False
+    try:
+        if special:
+            with target.open("wb") as file:
+                yield file
+            return
+        temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as err:
+        raise StoreError(f"{failing}: {_reason(err)}") from err
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+        with storage(failing):
+            temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _reason(err: OSError) -> str:
+    text = err.strerror or str(err)
+    return text[0].lower() + text[1:]
+
+

@@ -1,0 +1,248 @@
+"""What a user typed → an :class:`Artifact`.
+
+These are paths, everything else is a reference (a bare ``image.tar`` is one, as for
+the compatible system): ``.``, ``..``, ``./x``, ``../x``, ``/x``, ``~``, ``~/x``,
+``oci:PATH``, ``oci-archive:PATH``. A path names an OCI layout directory, an image tar
+or a gadget's source directory; ``PATH:TAG`` chooses among several images.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ig_py.errors import (
+    ImageNotFound,
+    InvalidReference,
+    RegistryDenied,
+    RegistryError,
+    StoreError,
+    UsageError,
+)
+from ig_py.oci import graph, media, verification
+from ig_py.oci.artifact import Artifact, Descriptor, Origin
+from ig_py.oci.document import Index
+from ig_py.oci.reference import Reference, normalize
+from ig_py.oci.source import BLOBS, INDEX_FILE, LAYOUT_FILE, BlobSource, LayoutSource, MemorySource
+from ig_py.oci.store import Store
+
+PULL_POLICIES = ("always", "missing", "never")
+SOURCE_FILES = ("build.yaml", "gadget.yaml", "program.bpf.c")
+
+_LAYOUT_SCHEME = "oci:"
+_ARCHIVE_SCHEME = "oci-archive:"
+_PATH = re.compile(r"(\.|\.\.|~)(/.*)?|/.*", re.DOTALL)
+
+
+def _ignore(_message: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class ResolveOptions:
+    """How to find an image and whether to trust it.
+
+    *arch* as images name it; *pull* one of :data:`PULL_POLICIES`; *store* None opens
+    the default one; *on_message* hears warnings.
+    """
+
+    arch: str = field(default_factory=graph.host_architecture)
+    pull: str = "missing"
+    verify_image: bool = True
+    insecure_registries: Sequence[str] = ()
+    authfile: str | None = None
+    allowed_gadgets: Sequence[str] = ()
+    disallow_pulling: bool = False
+    store: Store | None = None
+    on_message: Callable[[str], None] = _ignore
+
+
+def is_path(text: str) -> bool:
+    """Does *text* name a path rather than a reference?"""
+    return text.startswith((_LAYOUT_SCHEME, _ARCHIVE_SCHEME)) or bool(_PATH.fullmatch(text))
+
+
+def resolve(ref: str, options: ResolveOptions) -> Artifact:
+    """Find, check and read the image *ref*.
+
+    Raises :class:`InvalidReference`, :class:`ImageNotFound`, :class:`StoreError`,
+    :class:`RegistryError`, :class:`IntegrityError`, :class:`LimitError`,
+    :class:`VerificationError`, :class:`UsageError`, and for sources
+    :class:`BuildError` and :class:`MetadataError`.
+    """
+    if options.pull not in PULL_POLICIES:
+        raise UsageError(
+            f'invalid value "{options.pull}" as "pull": valid values are: '
+            + ", ".join(PULL_POLICIES)
+        )
+    if is_path(ref):
+        return _from_path(ref, options)
+    reference = normalize(ref)
+    if not verification.may_be_allowed(str(reference), options.allowed_gadgets):
+        raise verification.not_allowed(ref, options.allowed_gadgets)
+    store = options.store or Store.open()
+    root = _ensure(ref, reference, store, options)
+    verification.check_allowed(
+        ref, str(reference), reference.repository, root.digest, options.allowed_gadgets
+    )
+    return _read(store, root, ref, str(reference), "store", options)
+
+
+def _ensure(ref: str, reference: Reference, store: Store, options: ResolveOptions) -> Descriptor:
+    if options.pull != "always":
+        try:
+            return store.resolve(str(reference))
+        except ImageNotFound as err:
+            if options.pull == "never":
+                raise ImageNotFound(
+                    f'resolving image "{reference}" on local registry: not found',
+                    remedy=err.remedy + _path_hint(ref),
+                ) from None
+    if options.disallow_pulling:
+        raise RegistryDenied(f'pulling image "{ref}": pulling is disallowed{_path_hint(ref)}')
+    from ig_py.oci.registry import RegistryOptions
+    from ig_py.oci.transfer import pull
+
+    policy = "always" if options.pull == "always" else "if missing"
+    registry = RegistryOptions(options.authfile, tuple(options.insecure_registries))
+    try:
+        return pull(reference, store, registry)
+    except RegistryError as err:
+        raise type(err)(
+            f'pulling image ({policy}) "{ref}": {err.message}',
+            remedy=err.remedy + _path_hint(ref),
+            detail=err.detail,
+        ) from err.__cause__
+
+
+def _path_hint(ref: str) -> str:
+    """Somebody may have meant a file of that name."""
+    try:
+        exists = Path(ref).exists()
+    except (OSError, ValueError):
+        return ""
+    return f' (for the path of this name write "./{ref}")' if exists else ""
+
+
+def _from_path(ref: str, options: ResolveOptions) -> Artifact:
+    if any(options.allowed_gadgets):
+        raise verification.not_allowed(ref, options.allowed_gadgets)
+    path, tag = _split_path(ref)
+    if path.is_dir():
+        if (path / LAYOUT_FILE).exists() or (path / INDEX_FILE).exists():
+            source = LayoutSource(path)
+            return _pick_and_read(source, source.index(), ref, path, tag, "layout", options)
+        if not tag and any((path / name).exists() for name in SOURCE_FILES):
+            return _from_source(ref, path, options)
+        raise StoreError(
+            f"{path}: neither an OCI image layout nor a gadget's sources",
+            remedy=f"a layout has {LAYOUT_FILE}, {INDEX_FILE} and {BLOBS}/; "
+            f"sources have one of {', '.join(SOURCE_FILES)}",
+        )
+    from ig_py.oci.archive import ArchiveSource
+
+    with ArchiveSource(path) as archive:
+        return _pick_and_read(archive, archive.index(), ref, path, tag, "archive", options)
+
+
+def _split_path(ref: str) -> tuple[Path, str]:
+    """(path, tag). The whole text is the path when it exists."""
+    text = ref.removeprefix(_ARCHIVE_SCHEME).removeprefix(_LAYOUT_SCHEME)
+    if not text or "\0" in text:
+        raise InvalidReference(f'"{ref}" names no path')
+    candidates = [(text, "")]
+    # A tag may itself have colons and slashes: a full reference, with a port perhaps.
+    candidates += [(text[: m.start()], text[m.end() :]) for m in re.finditer(":", text)]
+    for name, tag in candidates:
+        try:
+            path = Path(name).expanduser()
+            if path.exists():
+                return path, tag
+        except (OSError, RuntimeError):
+            continue
+    raise StoreError(f"open {text}: no such file or directory")
+
+
+def _pick_and_read(
+    source: BlobSource,
+    index: Index,
+    ref: str,
+    path: Path,
+    tag: str,
+    origin: Origin,
+    options: ResolveOptions,
+) -> Artifact:
+    root = _pick(index, ref, tag)
+    name = root.annotations.get(media.REF_NAME, "")
+    normalized = f"{path.absolute()}:{name}" if name else str(path.absolute())
+    return _read(source, root, ref, normalized, origin, options)
+
+
+def _pick(index: Index, ref: str, tag: str) -> Descriptor:
+    """The image that *tag* names, or the only one there is."""
+    roots = [d for d in index.manifests if d.media_type == media.INDEX]
+    named = {d.annotations.get(media.REF_NAME, "") for d in roots} - {""}
+    if tag:
+        found = [d for d in roots if _has_tag(d.annotations.get(media.REF_NAME, ""), tag)]
+        if not found:
+            raise ImageNotFound(f'"{ref}": no image "{tag}"', remedy=_choices(named))
+    else:
+        found = [d for d in roots if media.REF_NAME in d.annotations] or roots
+        if not found:
+            raise ImageNotFound(
+                f'"{ref}": there is no image index in it',
+                remedy="copy images with all their architectures (skopeo copy --all)",
+            )
+    if len({d.digest for d in found}) > 1:
+        raise ImageNotFound(
+            f'"{ref}": there are several images in it',
+            remedy=f"choose one with PATH:TAG; {_choices(named)}",
+        )
+    return found[0]
+
+
+def _has_tag(name: str, tag: str) -> bool:
+    if not name or name == tag or name.endswith((f":{tag}", f"/{tag}")):
+        return bool(name)
+    try:
+        return str(normalize(tag)) == name
+    except InvalidReference:
+        return False
+
+
+def _choices(names: set[str]) -> str:
+    if not names:
+        return "its images have no names"
+    listed = sorted(names)[:20]
+    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
+    return f"it has {', '.join(listed)}{more}"
+
+
+def _read(
+    source: BlobSource,
+    root: Descriptor,
+    ref: str,
+    normalized: str,
+    origin: Origin,
+    options: ResolveOptions,
+) -> Artifact:
+    verification.check_signature(
+        ref,
+        root.digest,
+        origin,
+        verify_image=options.verify_image,
+        on_message=options.on_message,
+    )
+    return graph.read_artifact(
+        source, root, arch=options.arch, reference=ref, normalized=normalized, origin=origin
+    )
+
+
+def _from_source(ref: str, path: Path, options: ResolveOptions) -> Artifact:
+    from ig_py.toolchain.build import BuildOptions, build_gadget
+
+    packed = build_gadget(BuildOptions(path=path))
+    source = MemorySource(str(path), packed.blobs)
+    return _read(source, packed.index, ref, str(path.absolute()), "source", options)
