@@ -119,13 +119,13 @@ def runtime_configs(runtimes: str, sockets: dict[str, str], view: HostView) -> l
                     remedy=f"--runtimes={','.join(SUPPORTED)}",
                 )
             continue
-        config = RuntimeConfig(name, view.path(path), explicit)
-        if explicit and not Path(config.socket_path).exists():
+        configs.append(RuntimeConfig(name, view.path(path), explicit))
+    for config in configs:
+        if config.explicit and not Path(config.socket_path).exists():
             raise ContainerError(
-                f"runtime {name}: there is no socket {config.socket_path!a}",
-                remedy=f"start the engine, or correct --{SOCKET_PARAMS[name]}",
+                f"runtime {config.name}: there is no socket {config.socket_path!a}",
+                remedy=f"start the engine, or correct --{SOCKET_PARAMS[config.name]}",
             )
-        configs.append(config)
     return configs
 
 

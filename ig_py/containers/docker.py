@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,26 +110,31 @@ class DockerClient:
             if self._stopping.is_set():
                 raise EngineError("stopped")
             transport.negotiate()
-            events = transport.events(EVENTS)
-            rest = self._list_running(transport)
-            if self._complained:
-                log.info("docker engine %a answers", self.socket_path)
-            self._connected = True
-            self._listed.set()
-            for container in rest:
-                self._sink.describe(self._with_digest(transport, container))
-            for event in events:
-                self._handle(transport, event)
+            with transport.events(EVENTS) as events:
+                self._follow(transport, events)
         finally:
             with self._lock:
                 self._transport = None
             transport.close()
 
+    def _follow(self, transport: DockerTransport, events: Iterator[dict[str, Any]]) -> None:
+        rest = self._list_running(transport)
+        if self._complained:
+            log.info("docker engine %a answers", self.socket_path)
+        self._connected = True
+        self._listed.set()
+        for container in rest:
+            self._sink.describe(self._with_digest(transport, container))
+        for event in events:
+            self._handle(transport, event)
+
     def _list_running(self, transport: DockerTransport) -> list[Container]:
         """Report what runs; the containers that do not are returned."""
         entries = transport.get("/containers/json", all="1")
         if not isinstance(entries, list):
-            raise EngineError(f"docker engine {self.socket_path!a}: the container list is no list")
+            raise EngineError(
+                f"docker engine {self.socket_path!a}: /containers/json: the answer is no list"
+            )
         rest: list[Container] = []
         running: set[str] = set()
         for entry in entries:

@@ -82,25 +82,27 @@ class DockerTransport:
                         raise self._error(path, f"the answer took over {ANSWER_SECONDS:.0f} s")
             return json.loads(body)
 
-    def events(self, filters: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
-        """Subscribe now; iterate to wait for events, for ever.
+    @contextlib.contextmanager
+    def events(self, filters: dict[str, list[str]]) -> Iterator[Iterator[dict[str, Any]]]:
+        """Subscribed while the block runs; iterate to wait for events, for ever.
 
         The iterator raises EngineError when the engine goes away.
         """
         path = "/events"
         connected: list[socket.socket] = []
-        session = self._session(connected.append)
-        with self._failures(path):
-            response = session.get(
-                f"{_BASE}{self._prefix}{path}",
-                params={"filters": json.dumps(filters)},
-                stream=True,
-                timeout=TIMEOUT_SECONDS,
-            )
-            self._check(path, response)
-            # Silence is normal from here on; abort() ends it.
-            connected[-1].settimeout(None)
-        return self._follow(path, session, response)
+        with self._session(connected.append) as session:
+            with self._failures(path):
+                response = session.get(
+                    f"{_BASE}{self._prefix}{path}",
+                    params={"filters": json.dumps(filters)},
+                    stream=True,
+                    timeout=TIMEOUT_SECONDS,
+                )
+                # Silence is normal from here on; abort() ends it.
+                connected[-1].settimeout(None)
+            with response:
+                self._check(path, response)
+                yield self._follow(path, response)
 
     def abort(self) -> None:
         """End every call under way and refuse later ones; any thread."""
@@ -114,16 +116,15 @@ class DockerTransport:
     def close(self) -> None:
         self._calls.close()
 
-    def _follow(
-        self, path: str, session: requests.Session, response: requests.Response
-    ) -> Iterator[dict[str, Any]]:
+    def _follow(self, path: str, response: requests.Response) -> Iterator[dict[str, Any]]:
         pending = bytearray()
         oversized = False
-        with session, response, self._failures(path):
+        with self._failures(path):
             for chunk in response.iter_content(_CHUNK):
                 *lines, rest = chunk.split(b"\n")
                 for line in lines:
                     pending += line
+                    oversized |= len(pending) > MAX_EVENT
                     if not oversized and pending.strip():
                         yield self._event(path, pending)
                     pending.clear()

@@ -114,13 +114,13 @@ class ContainerSync:
         if not mntns:
             return
         if event.type is EventType.DELETED:
-            if self._filter:
+            if self._filter is not None:
                 self._filter.remove(mntns)
         elif event.type is EventType.EXPIRED:
             self._names.drop_container(mntns)
         else:
             self._names.set_container(mntns, container.netns, container.event_values())
-            if self._filter:
+            if self._filter is not None:
                 if self._selected(container):
                     self._filter.add(container)
                 else:

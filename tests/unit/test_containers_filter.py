@@ -1,0 +1,288 @@
+"""What follows the collection: names first, then the filter map; a full map; LocalManager."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ig_py.containers.client import DEFAULT_SOCKETS, runtime_configs
+from ig_py.containers.collection import ContainerCollection
+from ig_py.containers.filter_map import ContainerSync, FilterMap
+from ig_py.containers.model import Container, RuntimeInfo
+from ig_py.containers.proc import HostView
+from ig_py.containers.selector import Selector
+from ig_py.errors import ContainerError, UsageError
+from ig_py.gadget.spec import (
+    DataSourceSpec,
+    DataSourceType,
+    FieldSpec,
+    Flag,
+    GadgetSpec,
+    Kind,
+    MapSpec,
+    ProgramSpec,
+)
+from ig_py.operators.base import Context
+from ig_py.operators.local_manager import LocalManager
+
+GOLDEN_FIELDS = Path(__file__).parent.parent / "wire/data/container_fields.json"
+
+
+def make(number: int, name: str | None = None) -> Container:
+    runtime = RuntimeInfo(
+        container_id=f"c{number}", container_name=f"n{number}" if name is None else name
+    )
+    return Container(runtime=runtime, mntns=number, netns=100 + number)
+
+
+class Journal:
+    """A kernel map and a stream that write down what is done to them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.keys: set[int] = set()
+
+    def update(self, key: bytes, value: bytes) -> None:
+        assert struct.unpack("=I", value) == (1,)
+        (mntns,) = struct.unpack("=Q", key)
+        self.keys.add(mntns)
+        self.lines.append(f"map+{mntns}")
+
+    def delete(self, key: bytes) -> bool:
+        (mntns,) = struct.unpack("=Q", key)
+        self.keys.discard(mntns)
+        self.lines.append(f"map-{mntns}")
+        return True
+
+    def set_container(self, mntns: int, netns: int, values: dict[str, Any]) -> None:
+        self.lines.append(f"names+{mntns}/{netns}={values['runtime.containerName']}")
+
+    def drop_container(self, mntns: int) -> None:
+        self.lines.append(f"names-{mntns}")
+
+
+def synced(
+    selector: Selector, entries: int = 10, *, host: bool = False
+) -> tuple[ContainerCollection, Journal]:
+    journal = Journal()
+    collection = ContainerCollection(grace=0)
+    filter_map = None if host else FilterMap(journal, entries)  # type: ignore[arg-type]
+    collection.subscribe("sync", ContainerSync(journal, filter_map, selector))
+    return collection, journal
+
+
+def test_names_before_admission_and_until_the_grace_time_is_over() -> None:
+    collection, journal = synced(Selector())
+    collection.add(make(1))
+    collection.remove("c1")
+    assert journal.lines == ["names+1/101=n1", "map+1", "map-1"]
+    collection.expire()
+    assert journal.lines[3:] == ["names-1"]
+
+
+def test_only_the_selected_enter_but_all_have_names() -> None:
+    collection, journal = synced(Selector.parse(container_name="n2"))
+    for number in (1, 2):
+        collection.add(make(number))
+    assert journal.keys == {2}
+    assert journal.lines == ["names+1/101=n1", "names+2/102=n2", "map+2"]
+
+
+def test_a_rename_moves_a_container_in_and_out() -> None:
+    collection, journal = synced(Selector.parse(container_name="wanted"))
+    collection.add(make(1))
+    assert journal.keys == set()
+    collection.update(make(1, "wanted"))
+    assert journal.keys == {1}
+    collection.update(make(1, "else"))
+    assert journal.keys == set()
+
+
+def test_a_nameless_container_is_a_pause_container() -> None:
+    collection, journal = synced(Selector())
+    collection.add(make(1, ""))
+    assert journal.keys == set()
+
+
+def test_a_container_without_a_known_namespace_is_left_alone() -> None:
+    collection, journal = synced(Selector())
+    collection.add(make(0))
+    collection.remove("c0")
+    collection.expire()
+    assert journal.lines == []
+
+
+def test_host_mode_gives_names_only() -> None:
+    collection, journal = synced(Selector.parse(container_name="n2"), host=True)
+    collection.add(make(1))
+    collection.remove("c1")
+    assert journal.lines == ["names+1/101=n1"]
+
+
+def test_a_full_map_is_said_once_and_filled_when_there_is_room(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    collection, journal = synced(Selector(), entries=2)
+    for number in range(1, 6):
+        collection.add(make(number))
+    assert journal.keys == {1, 2}
+    assert [r.getMessage().count("'n3'") for r in caplog.records] == [1]
+    collection.remove("c4")
+    collection.remove("c1")
+    assert journal.keys == {2, 3}
+    collection.remove("c2")
+    assert journal.keys == {3, 5}
+    collection.remove("c3")
+    collection.remove("c5")
+    assert journal.keys == set()
+
+
+def gadget(*fields: tuple[str, str], **spec: Any) -> Context:
+    ds = DataSourceSpec("exec", DataSourceType.SINGLE)
+    for index, (name, type_name) in enumerate(fields):
+        tags = [f"type:{type_name}"]
+        ds.fields.append(FieldSpec(name, name, index, Kind.UINT64, tags=tags))
+    ds.payloads = 1
+    return Context(GadgetSpec("g", {}, [ds], **spec))
+
+
+def test_fields_are_those_of_the_compatible_system() -> None:
+    expected = json.loads(GOLDEN_FIELDS.read_text())
+    first = expected[0]["index"]
+    ctx = gadget(*((f"f{i}", "gadget_mntns_id" if i == 5 else "x") for i in range(first)))
+    assert LocalManager().instantiate(ctx)
+    ds = ctx.spec.datasources[0]
+    added = [
+        {
+            "fullName": f.full_name,
+            "index": f.index,
+            "payloadIndex": f.payload_index,
+            "flags": int(f.flags),
+            "kind": int(f.kind),
+            "tags": f.tags,
+            "annotations": f.annotations,
+            "parent": f.parent,
+            "order": f.order,
+        }
+        for f in ds.fields[first:]
+    ]
+    assert added == expected
+    (step,) = ctx.steps["exec"]
+    assert step.priority == 0
+    assert step.body["op"] == "container"
+    assert (step.body["mntns"], step.body["netns"]) == (5, None)
+    filled = {f["fullName"]: f["index"] for f in expected if not f["flags"] & Flag.EMPTY}
+    assert step.body["fields"] == filled
+    assert set(Container().event_values()) == set(filled) - {"k8s.node"}
+
+
+def test_inactive_without_anything_about_containers() -> None:
+    ctx = gadget(("a", "x"))
+    assert not LocalManager().instantiate(ctx)
+    assert ctx.spec.params == []
+    assert len(ctx.spec.datasources[0].fields) == 1
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"maps": [MapSpec("gadget_mntns_filter_map", 1, 8, 4, 1024)]},
+        {"programs": [ProgramSpec("p", "classifier/ingress")]},
+        {"programs": [ProgramSpec("p", "tcx/egress")]},
+    ],
+)
+def test_active_without_fields(spec: dict[str, Any]) -> None:
+    ctx = gadget(("a", "x"), **spec)
+    assert LocalManager().instantiate(ctx)
+    assert ctx.steps == {}
+    assert [(p.full_name.rpartition(".")[2], p.alias, p.default) for p in ctx.spec.params] == [
+        ("k8s-podname", "", ""),
+        ("k8s-namespace", "", ""),
+        ("k8s-selector", "", ""),
+        ("k8s-containername", "", ""),
+        ("containername", "c", ""),
+        ("runtime-containerimage-digest", "", ""),
+        ("runtime-containerimage-id", "", ""),
+        ("host", "", "false"),
+    ]
+    assert all(p.full_name.startswith("operator.LocalManager.") for p in ctx.spec.params)
+
+
+def test_the_network_namespace_alone_is_enough_and_the_first_field_counts() -> None:
+    ctx = gadget(("a", "gadget_netns_id"), ("b", "gadget_netns_id"))
+    assert LocalManager().instantiate(ctx)
+    (step,) = ctx.steps["exec"]
+    assert (step.body["mntns"], step.body["netns"]) == (None, 0)
+    assert any("gadget_netns_id" in note for note in ctx.spec.datasources[0].notes)
+
+
+def test_global_params() -> None:
+    params = {p.key: p.default for p in LocalManager.global_params()}
+    assert params == {
+        "runtimes": "docker,containerd,cri-o,podman",
+        "docker-socketpath": "/run/docker.sock",
+        "containerd-socketpath": "/run/containerd/containerd.sock",
+        "crio-socketpath": "/run/crio/crio.sock",
+        "podman-socketpath": "/run/podman/podman.sock",
+        "containerd-namespace": "k8s.io",
+        "runtime-protocol": "internal",
+        "enrich-with-k8s-apiserver": "false",
+        "kubeconfig": "",
+    }
+
+
+def run_params(**given: str) -> Context:
+    ctx = gadget(("mntns", "gadget_mntns_id"))
+    values = {p.full_name: p.default for p in LocalManager.global_params()}
+    values |= {f"operator.LocalManager.{k.replace('_', '-')}": v for k, v in given.items()}
+    ctx.params = values
+    return ctx
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "names"),
+    [
+        ({"runtimes": "foo"}, UsageError, "foo"),
+        ({"runtimes": "docker,podman"}, ContainerError, "podman"),
+        ({"containerd_socketpath": "/x/c.sock"}, ContainerError, "containerd"),
+        ({"docker_socketpath": "/nonexistent/d.sock"}, ContainerError, "/nonexistent/d.sock"),
+        ({"runtime_protocol": "cri"}, ContainerError, "--runtime-protocol"),
+        ({"enrich_with_k8s_apiserver": "true"}, ContainerError, "--enrich-with-k8s-apiserver"),
+        ({"host": "maybe"}, UsageError, "--host"),
+        ({"k8s_selector": "a"}, UsageError, "key=value"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_starts(
+    given: dict[str, str], error: type[Exception], names: str
+) -> None:
+    ctx = run_params(**given)
+    operator = LocalManager()
+    operator.instantiate(ctx)
+    with pytest.raises(error, match=names):
+        operator.pre_start(ctx)
+    operator.stop(ctx)
+
+
+def test_default_runtimes_use_what_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DOCKER", "CONTAINERD", "CRIO", "PODMAN"):
+        monkeypatch.delenv(f"INSPEKTOR_GADGET_{name}_SOCKETPATH", raising=False)
+    (config,) = runtime_configs(",".join(DEFAULT_SOCKETS), {}, HostView())
+    assert (config.name, config.socket_path, config.explicit) == (
+        "docker",
+        "/run/docker.sock",
+        False,
+    )
+
+
+def test_sockets_from_the_environment_and_below_the_host_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/d.sock").touch()
+    monkeypatch.setenv("INSPEKTOR_GADGET_DOCKER_SOCKETPATH", "/x/d.sock")
+    (config,) = runtime_configs("docker", {}, HostView(str(tmp_path)))
+    assert (config.socket_path, config.explicit) == (f"{tmp_path}/x/d.sock", True)
