@@ -14,9 +14,17 @@ from ig_py.errors import BuildError
 DEFAULT_TIMEOUT_S = 600
 MAX_OUTPUT = 256 * 1024
 
+_running: set[subprocess.Popen[bytes]] = set()
+
 _INHERITED = (
+    "CARGO_HOME",
+    "GOCACHE",
+    "GOMODCACHE",
+    "GOPATH",
+    "GOPROXY",
     "HOME",
     "PATH",
+    "RUSTUP_HOME",
     "SOURCE_DATE_EPOCH",
     "TMPDIR",
     "http_proxy",
@@ -63,13 +71,17 @@ def run(
         )
     except OSError as e:
         raise BuildError(f"{attempt}: starting {argv[0]}: {e.strerror or e}") from None
+    _running.add(process)
     try:
         raw, _ = process.communicate(timeout=timeout_s)
     except BaseException as e:
-        _end(process)
+        _kill(process)
+        process.wait()
         if isinstance(e, subprocess.TimeoutExpired):
             raise BuildError(f"{attempt}: {argv[0]} ran for more than {timeout_s:g} s") from None
         raise
+    finally:
+        _running.discard(process)
     output = raw[:MAX_OUTPUT].decode(errors="replace")
     if process.returncode:
         raise ToolFailed(attempt, argv, process.returncode, output)
@@ -102,9 +114,12 @@ def first_error(output: str) -> str:
     return f"{first} (and {more} more)" if more else first
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_all() -> None:
+    """End every tool that another thread runs right now."""
+    for process in list(_running):
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()

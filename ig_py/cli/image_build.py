@@ -1,0 +1,109 @@
+"""``ig-py image build``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from ig_py.cli import _image, _terminal
+from ig_py.errors import UsageError
+
+if TYPE_CHECKING:
+    from ig_py.oci.store import Store
+
+_PULL_POLICIES = ("always", "missing", "never")
+
+
+@click.command(
+    "build",
+    help="Build a gadget image from the sources in the directory PATH.\n\n"
+    "A clang of this machine compiles; --builder-image uses a container instead.",
+)
+@_image.arguments(1)
+@click.option("-t", "--tag", default="", metavar="NAME", help="Name of the image")
+@click.option("-f", "--file", metavar="FILE", help="Build file (default: PATH/build.yaml)")
+@click.option("-o", "--output", metavar="DIR", help="Keep the objects in this directory")
+@click.option("-l", "--local", is_flag=True, help="Use a clang of this machine (the default)")
+@click.option("--builder-image", metavar="IMAGE", help="Compile in a container of this image")
+@click.option(
+    "--builder-image-pull",
+    default="missing",
+    show_default=True,
+    metavar="|".join(_PULL_POLICIES),
+    help="When to pull the builder image",
+)
+@click.option(
+    "--validate-metadata/--no-validate-metadata",
+    default=True,
+    help="Check the metadata file (default: true)",
+)
+@click.option(
+    "--update-metadata",
+    is_flag=True,
+    help="Add to the metadata file what the program declares",
+)
+@click.option("--btfgen", is_flag=True, help="Add the types of kernels that have none")
+@click.option("--btfhub-archive", metavar="DIR", help="Checkout of btfhub-archive, for --btfgen")
+@_image.store_option
+def command(
+    args: tuple[str, ...],
+    tag: str,
+    file: str | None,
+    output: str | None,
+    local: bool,
+    builder_image: str | None,
+    builder_image_pull: str,
+    validate_metadata: bool,
+    update_metadata: bool,
+    btfgen: bool,
+    btfhub_archive: str | None,
+    store: Store,
+) -> None:
+    from ig_py.oci.reference import normalize
+    from ig_py.toolchain.build import BuildOptions, build_gadget
+
+    if local and builder_image is not None:
+        raise UsageError("--local and --builder-image cannot be used at the same time")
+    if builder_image_pull not in _PULL_POLICIES:
+        raise UsageError(
+            f"invalid value for --builder-image-pull: {builder_image_pull}. "
+            f"Valid values are {','.join(_PULL_POLICIES)}"
+        )
+    reference = normalize(tag) if tag else None
+    options = BuildOptions(
+        path=args[0],
+        file=file,
+        output=output,
+        update_metadata=update_metadata,
+        validate_metadata=validate_metadata,
+        builder_image=builder_image,
+        builder_image_pull=builder_image_pull,
+        btfgen=btfgen,
+        btfhub_archive=btfhub_archive,
+        log=_terminal.detail,
+        debug=_terminal.debug,
+    )
+    with _ended_by_signals():
+        image = build_gadget(options)
+        store.add(image, str(reference) if reference is not None else None)
+    name = reference.with_digest(image.index.digest) if reference else f"@{image.index.digest}"
+    _terminal.info(f"Successfully built {name}")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the build as Ctrl-C does, so that it can clean up."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,241 @@
+"""``image build``: a gadget's directory in, a packed image out (spec oci-metadata §4)."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ig_py.errors import BuildError, UsageError
+from ig_py.toolchain.buildfile import BuildFile, read_build_file
+from ig_py.toolchain.compile import ARCHITECTURES, compile_object
+from ig_py.toolchain.process import end_all
+
+if TYPE_CHECKING:
+    from ig_py.oci.pack import GadgetFiles, PackedImage
+
+PULL_POLICIES = ("always", "missing", "never")
+MAX_WASM = 64 << 20
+_EPOCH = re.compile(r"[0-9]{1,12}\Z")
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build and how.
+
+    ``path`` is the gadget's directory; ``file`` its build file, relative to the working
+    directory (None: ``build.yaml`` in *path*, if there). ``output`` is an existing
+    directory that receives the objects. ``builder_image`` compiles in a container instead
+    of with a local clang. ``log`` gets messages for the user, possibly of several lines,
+    ``debug`` the commands.
+    """
+
+    path: str | Path
+    file: str | None = None
+    output: str | Path | None = None
+    update_metadata: bool = False
+    validate_metadata: bool = True
+    builder_image: str | None = None
+    builder_image_pull: str = "missing"
+    btfgen: bool = False
+    btfhub_archive: str | Path | None = None
+    log: Callable[[str], None] = _ignore
+    debug: Callable[[str], None] = _ignore
+
+
+@dataclass(frozen=True)
+class Built:
+    """Files of a build in its temporary directory; None for what the gadget lacks."""
+
+    objects: dict[str, Path]
+    wasm: Path | None
+    btfgen: dict[str, Path]
+
+
+def build_gadget(options: BuildOptions) -> PackedImage:
+    """Build the image of a gadget.
+
+    Raises BuildError, MetadataError or ObjectError; then nothing is left behind, neither
+    objects in ``output`` nor a changed metadata file.
+    """
+    from ig_py.oci.pack import pack
+    from ig_py.version import user_version
+
+    created = created_now()
+    root, output = _directories(options)
+    file = read_build_file(root, options.file, options.log)
+    if options.btfgen and options.btfhub_archive is None:
+        raise UsageError("building with --btfgen: it requires --btfhub-archive")
+
+    with tempfile.TemporaryDirectory(prefix="gadget-build-") as name:
+        scratch = Path(name)
+        built = _make(options, root, file, scratch)
+        objects = {arch: _read(path) for arch, path in built.objects.items()}
+        metadata = _metadata(options, root, file, objects)
+        image = pack(
+            _files(built, objects),
+            metadata,
+            builder_version=user_version(),
+            created=created,
+        )
+        if output is not None:
+            _publish(built, output)
+    if options.update_metadata and metadata is not None:
+        _replace(root / file.metadata, metadata)
+    return image
+
+
+def created_now() -> str:
+    """Time of creation, RFC 3339: of SOURCE_DATE_EPOCH in UTC, else now in local time.
+
+    Raises BuildError when the variable is not a number of seconds.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        text = datetime.now().astimezone().isoformat(timespec="seconds")
+        return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
+    if not _EPOCH.match(epoch):
+        raise BuildError(f"reading SOURCE_DATE_EPOCH: {epoch!r} is not a number of seconds")
+    try:
+        moment = datetime.fromtimestamp(int(epoch), UTC)
+    except (OverflowError, ValueError, OSError):
+        raise BuildError(f"reading SOURCE_DATE_EPOCH: {epoch} is too large") from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _directories(options: BuildOptions) -> tuple[Path, Path | None]:
+    path = Path(options.path)
+    if not path.is_dir():
+        what = "not a directory" if path.exists() else "no such directory"
+        raise BuildError(f"building {path}: {what}")
+    if options.output is None:
+        return path.resolve(), None
+    output = Path(options.output)
+    if not output.is_dir():
+        raise BuildError(f"building {path}: output {output}: no such directory")
+    return path.resolve(), output.resolve()
+
+
+def _make(options: BuildOptions, root: Path, file: BuildFile, scratch: Path) -> Built:
+    if options.builder_image is not None:
+        from ig_py.toolchain.container import build_in_container
+
+        return build_in_container(options, root, file, scratch)
+    return _make_here(options, root, file, scratch)
+
+
+def _make_here(options: BuildOptions, root: Path, file: BuildFile, scratch: Path) -> Built:
+    from ig_py.toolchain.clang import require_clang
+
+    objects: dict[str, Path] = {}
+    if file.ebpf_source is not None:
+        clang = require_clang()
+        source = file.ebpf_source
+        objects = {arch: scratch / f"{arch}.bpf.o" for arch in ARCHITECTURES}
+
+        def job(arch: str) -> str:
+            return compile_object(
+                clang, root, source, arch, objects[arch], log=options.log, debug=options.debug
+            )
+
+        with ThreadPoolExecutor(max_workers=len(objects)) as pool:
+            try:
+                outputs = list(pool.map(job, objects))
+            except BaseException:
+                end_all()
+                raise
+        # The other architecture's warnings are nearly always the same ones.
+        if outputs[0].strip():
+            options.log(outputs[0])
+    wasm = None
+    if file.wasm is not None:
+        from ig_py.toolchain.wasm import build_wasm
+
+        wasm = build_wasm(root, file.wasm, scratch, options.debug)
+    btfgen: dict[str, Path] = {}
+    if options.btfgen and objects:
+        from ig_py.toolchain.btfgen import build_btfgen
+
+        assert options.btfhub_archive is not None
+        btfgen = build_btfgen(Path(options.btfhub_archive), objects, scratch, options.debug)
+    return Built(objects, wasm, btfgen)
+
+
+def _metadata(
+    options: BuildOptions, root: Path, file: BuildFile, objects: dict[str, bytes]
+) -> bytes | None:
+    from ig_py.toolchain import checks
+
+    path = root / file.metadata
+    source = file.metadata
+    obj = objects.get(ARCHITECTURES[0])
+    metadata = _read(path) if path.is_file() else None
+    if metadata is not None and (options.validate_metadata or options.update_metadata):
+        checks.check_metadata(metadata, source, obj, options.log)
+    if options.update_metadata:
+        from ig_py.toolchain.update import update_metadata
+
+        if obj is None:
+            raise BuildError(f"updating {source}: the gadget has no eBPF object")
+        metadata = update_metadata(metadata, source, obj)
+        checks.check_metadata(metadata, source, obj, options.log)
+    return metadata
+
+
+def _files(built: Built, objects: dict[str, bytes]) -> dict[str, GadgetFiles]:
+    from ig_py.oci.pack import GadgetFiles
+
+    wasm = None
+    if built.wasm is not None:
+        if built.wasm.stat().st_size > MAX_WASM:
+            raise BuildError(f"packing {built.wasm.name}: larger than {MAX_WASM >> 20} MiB")
+        wasm = _read(built.wasm)
+    return {
+        arch: GadgetFiles(
+            ebpf=objects.get(arch),
+            wasm=wasm,
+            btfgen=_read(built.btfgen[arch]) if arch in built.btfgen else None,
+        )
+        for arch in ARCHITECTURES
+    }
+
+
+def _publish(built: Built, output: Path) -> None:
+    for path in [*built.objects.values(), *built.btfgen.values(), *filter(None, [built.wasm])]:
+        _replace(output / path.name, path.read_bytes())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write *path* whole or not at all; it belongs to the owner of its directory."""
+    owner = path.parent.stat()
+    try:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        new = Path(name)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+            new.chmod(0o644)
+            if os.geteuid() == 0:
+                os.chown(new, owner.st_uid, owner.st_gid)
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as e:
+        raise BuildError(f"writing {path}: {e.strerror or e}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise BuildError(f"reading {path}: {e.strerror or e}") from None

@@ -1,0 +1,91 @@
+"""build.yaml: which files a gadget is built from (spec oci-metadata §4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ig_py.errors import BuildError, MetadataError
+from ig_py.gadget import yamlsafe
+
+DEFAULT_FILE = "build.yaml"
+DEFAULT_SOURCE = "program.bpf.c"
+DEFAULT_METADATA = "gadget.yaml"
+WASM_SUFFIXES = (".go", ".rs", ".wasm")
+_KEYS = ("ebpfsource", "wasm", "metadata")
+
+
+@dataclass(frozen=True)
+class BuildFile:
+    """Paths relative to the gadget's directory; None for what the gadget does not have.
+
+    ``metadata`` is set also while the file does not exist: it may be created.
+    """
+
+    ebpf_source: str | None
+    wasm: str | None
+    metadata: str
+
+
+def read_build_file(root: Path, file: str | None, log: Callable[[str], None]) -> BuildFile:
+    """The build file of the gadget in *root*.
+
+    *file* is relative to the working directory and must exist; None stands for
+    ``build.yaml`` in *root*, which may be missing. Raises BuildError, or MetadataError with
+    the line of what is wrong.
+    """
+    path = root / DEFAULT_FILE if file is None else Path(file)
+    values: dict[str, str] = {}
+    if file is not None or path.exists():
+        values = _read(path, log)
+
+    source: str | None = values.get("ebpfsource", DEFAULT_SOURCE)
+    wasm = values.get("wasm") or None
+    metadata = values.get("metadata") or DEFAULT_METADATA
+
+    if not source or not (root / source).is_file():
+        if source != DEFAULT_SOURCE:
+            raise BuildError(f"building {root}: source file {source!r} not found")
+        source = None
+    if wasm is not None:
+        if Path(wasm).suffix not in WASM_SUFFIXES:
+            raise BuildError(
+                f"building {root}: unsupported wasm file type: {wasm}",
+                remedy=f"known are {', '.join(WASM_SUFFIXES)}",
+            )
+        if not (root / wasm).is_file():
+            raise BuildError(f"building {root}: wasm file {wasm!r} not found")
+    if source is None and wasm is None and not (root / metadata).is_file():
+        raise BuildError(
+            f"building {root}: nothing to build",
+            remedy=f"add an eBPF source ({DEFAULT_SOURCE}), metadata ({DEFAULT_METADATA}) "
+            f"or a wasm module, or name them in {DEFAULT_FILE}",
+        )
+    return BuildFile(source, wasm, metadata)
+
+
+def _read(path: Path, log: Callable[[str], None]) -> dict[str, str]:
+    try:
+        raw = path.read_bytes()
+    except OSError as e:
+        raise BuildError(f"reading build file {path}: {e.strerror or e}") from None
+    document, lines = yamlsafe.load(raw, str(path))
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise MetadataError(f"{lines.at(())}: a build file is a mapping")
+    values: dict[str, str] = {}
+    for key, value in document.items():
+        if key not in _KEYS:
+            log(f"{lines.at((key,))}: unknown key {key!r} ignored; known are {', '.join(_KEYS)}")
+            continue
+        if value is not None and not isinstance(value, str):
+            raise MetadataError(f"{lines.at((key,))}: {key} must be a path")
+        text = (value or "").strip()
+        if text.startswith("-"):
+            raise MetadataError(f"{lines.at((key,))}: flags are not accepted: {text!r}")
+        if text.startswith("@"):
+            raise MetadataError(f"{lines.at((key,))}: response files are not accepted: {text!r}")
+        values[key] = text
+    return values

@@ -1,0 +1,83 @@
+"""What of gadget.yaml must fit the eBPF object (spec oci-metadata §4.6, §6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ig_py.errors import MetadataError
+from ig_py.gadget import schema
+from ig_py.gadget.btf import Btf, BtfKind, Type
+from ig_py.gadget.elf import Elf
+from ig_py.gadget.variables import read_programs
+
+LINKAGE_GLOBAL = 1
+
+
+def check_metadata(raw: bytes, source: str, obj: bytes | None, log: Callable[[str], None]) -> None:
+    """Check a metadata file against the schema and, when there is one, the object.
+
+    Each parameter of ``params.ebpf`` must name a ``const volatile`` global and have a key.
+    *log* is told what is odd but harmless. Raises MetadataError with a ``file:line`` for
+    each mistake, ObjectError for an object that cannot be read.
+    """
+    document, lines = schema.validate(raw, source)
+    if obj is None:
+        return
+    elf = Elf(obj, "eBPF object")
+    btf = object_btf(elf)
+    messages = [
+        f"{lines.at(path)}: {message}" for path, message in _param_mistakes(document, btf)
+    ]
+    if messages:
+        raise MetadataError("; ".join(messages), detail="\n".join(messages))
+    programs = dict(read_programs(elf))
+    for name, config in (document.get("programs") or {}).items():
+        sampled = isinstance(config, dict) and ("perf" in config or "sampler" in config)
+        if name not in programs and not sampled:
+            log(f"{lines.at(('programs', name))}: the object has no program {name!r}")
+
+
+def object_btf(elf: Elf) -> Btf:
+    """The object's types. Raises MetadataError when it has none."""
+    section = elf.section(".BTF")
+    if section is None:
+        raise MetadataError("reading the eBPF object: it has no BTF")
+    return Btf(elf.data(section), "eBPF object")
+
+
+def check_param_variable(btf: Btf, name: str) -> str | None:
+    """Why the variable *name* cannot be a parameter; None when it can."""
+    variable = btf.find(name, BtfKind.VAR)
+    if variable is None:
+        return f"variable {name!r} not found in the eBPF object"
+    if variable.linkage != LINKAGE_GLOBAL:
+        return f"{name!r} is not a global variable"
+    target = btf.type(variable.ref)
+    if target.kind == BtfKind.ARRAY:
+        target = btf.type(target.element)
+    qualifiers = set(_qualifiers(btf, target))
+    if BtfKind.CONST not in qualifiers:
+        return f"{name!r} is not const"
+    if BtfKind.VOLATILE not in qualifiers:
+        return f"{name!r} is not volatile"
+    return None
+
+
+def _qualifiers(btf: Btf, target: Type) -> Iterator[BtfKind]:
+    while target.kind in (BtfKind.CONST, BtfKind.VOLATILE):
+        yield target.kind
+        target = btf.type(target.ref)
+
+
+def _param_mistakes(
+    document: dict[str, Any], btf: Btf
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    params = (document.get("params") or {}).get("ebpf") or {}
+    for name, param in params.items():
+        path = ("params", "ebpf", name)
+        reason = check_param_variable(btf, name)
+        if reason is not None:
+            yield path, reason
+        if param.get("key") in (None, ""):
+            yield path, f"param {name!r} has an empty key"

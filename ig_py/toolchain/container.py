@@ -1,0 +1,202 @@
+"""Building in a container of a builder image (spec oci-metadata §4.4).
+
+The image brings clang, llvm-strip, ``/usr/include/gadget/<arch>/vmlinux.h`` and, for wasm
+sources, go or cargo. The eBPF API and libbpf headers come from this ig-py, so that both
+kinds of build compile against the same ones. Every step is an argument list run by the
+engine; no shell is involved.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ig_py.errors import BuildError, UsageError
+from ig_py.toolchain import headers, wasm
+from ig_py.toolchain.buildfile import BuildFile
+from ig_py.toolchain.compile import ARCHITECTURES, TARGET_ARCH
+from ig_py.toolchain.process import ToolFailed
+
+if TYPE_CHECKING:
+    from ig_py.toolchain.build import BuildOptions, Built
+
+DEFAULT_BUILDER_IMAGE = "ig-py-builder:latest"
+PULL_POLICIES = ("always", "missing", "never")
+WORK = PurePosixPath("/work")
+OUT = PurePosixPath("/out")
+API = PurePosixPath("/ig-py/include")
+VMLINUX = PurePosixPath("/usr/include/gadget")
+MAX_OUTPUT = 256 * 1024
+
+
+def object_argvs(source: str, arch: str) -> list[list[str]]:
+    """The commands that make one architecture's object inside the container."""
+    output = str(OUT / f"{arch}.bpf.o")
+    return [
+        [
+            "clang",
+            "-target",
+            "bpf",
+            "-Wall",
+            "-g",
+            "-O2",
+            "-D",
+            f"__TARGET_ARCH_{TARGET_ARCH[arch]}",
+            "-fdebug-compilation-dir=.",
+            f"-ffile-prefix-map={WORK}=.",
+            f"-ffile-prefix-map={API}=/usr/include",
+            "-c",
+            str(WORK / source),
+            "-I",
+            str(API),
+            "-I",
+            f"{VMLINUX / arch}/",
+            "-o",
+            output,
+        ],
+        ["llvm-strip", "-g", output],
+    ]
+
+
+def build_in_container(
+    options: BuildOptions, root: Path, file: BuildFile, scratch: Path
+) -> Built:
+    """Run the build's steps in a container that is removed in any case.
+
+    Raises BuildError without an engine or image, and for a step that fails; UsageError for
+    ``--btfgen``, which needs a local build.
+    """
+    from ig_py.toolchain.build import Built
+
+    if options.btfgen:
+        raise UsageError("building with --btfgen: it is not supported with --builder-image")
+    objects: dict[str, Path] = {}
+    module: Path | None = None
+    steps: list[tuple[str, list[str], Mapping[str, str]]] = []
+    if file.ebpf_source is not None:
+        for arch in ARCHITECTURES:
+            objects[arch] = scratch / f"{arch}.bpf.o"
+            attempt = f"compiling {file.ebpf_source} for {arch}"
+            steps += [(attempt, argv, {}) for argv in object_argvs(file.ebpf_source, arch)]
+    if file.wasm is not None:
+        module, more = _wasm_steps(root, file.wasm, scratch)
+        steps += [(f"building {file.wasm}", argv, env) for argv, env in more]
+    if steps:
+        # The container's user must be able to write here, and only it and us.
+        scratch.chmod(0o700)
+        with _container(options, root, scratch) as container:
+            for attempt, argv, env in steps:
+                options.debug(" ".join(argv))
+                output = _exec(container, attempt, argv, env)
+                if output.strip() and argv[0] == "clang" and ARCHITECTURES[0] in argv[-1]:
+                    options.log(output)
+    for path in objects.values():
+        if not path.is_file():
+            raise BuildError(f"building {root}: the builder image left no {path.name}")
+    return Built(objects, module, {})
+
+
+def _wasm_steps(
+    root: Path, source: str, scratch: Path
+) -> tuple[Path, list[tuple[list[str], Mapping[str, str]]]]:
+    path = root / source
+    output = scratch / wasm.OUTPUT
+    inside = WORK / source
+    if path.suffix == ".wasm":
+        return path, []
+    if path.suffix == ".go":
+        argv = wasm.go_argv(str(inside.parent), str(OUT / wasm.OUTPUT), inside.name)
+        return output, [(argv, wasm.GO_ENVIRONMENT)]
+    manifest = wasm.cargo_manifest(root, source)
+    package = wasm.cargo_package(manifest)
+    built = OUT / wasm.RUST_TARGET / "release" / f"{package}.wasm"
+    inner = WORK / manifest.relative_to(root)
+    return output, [
+        (wasm.cargo_argv(str(inner)), {"CARGO_TARGET_DIR": str(OUT)}),
+        (["cp", str(built), str(OUT / wasm.OUTPUT)], {}),
+    ]
+
+
+@contextmanager
+def _container(options: BuildOptions, root: Path, scratch: Path) -> Iterator[Any]:
+    import docker
+    from docker.errors import DockerException
+
+    image = options.builder_image or DEFAULT_BUILDER_IMAGE
+    attempt = f"building in a container of {image}"
+    try:
+        client = docker.from_env()
+    except DockerException as e:
+        raise BuildError(
+            f"{attempt}: no container engine: {_reason(e)}",
+            remedy="start Docker, or install clang and build without --builder-image",
+        ) from None
+    container = None
+    try:
+        _provide(client, image, options.builder_image_pull, options.log)
+        container = client.containers.create(
+            image,
+            ["sleep", "inf"],
+            entrypoint=[],
+            volumes={
+                str(root): {"bind": str(WORK), "mode": "rw"},
+                str(scratch): {"bind": str(OUT), "mode": "rw"},
+                str(headers.include_dir()): {"bind": str(API), "mode": "ro"},
+            },
+            user=None if _rootless(client) else f"{os.getuid()}:{os.getgid()}",
+            working_dir=str(WORK),
+        )
+        container.start()
+        yield container
+    except DockerException as e:
+        raise BuildError(f"{attempt}: {_reason(e)}") from None
+    finally:
+        try:
+            if container is not None:
+                container.remove(force=True, v=True)
+        except DockerException as e:
+            options.log(f"Removing the build container failed: {_reason(e)}")
+        client.close()
+
+
+def _provide(client: Any, image: str, policy: str, log: Callable[[str], None]) -> None:
+    from docker.errors import ImageNotFound
+
+    if policy not in PULL_POLICIES:
+        raise UsageError(
+            f"invalid value for --builder-image-pull: {policy}. "
+            f"Valid values are {','.join(PULL_POLICIES)}"
+        )
+    if policy != "always":
+        try:
+            client.images.get(image)
+            return
+        except ImageNotFound:
+            if policy == "never":
+                raise BuildError(
+                    f"building in a container: image {image} is not available locally "
+                    "and pull is disabled"
+                ) from None
+    log(f"Pulling builder image {image}")
+    client.images.pull(image)
+
+
+def _rootless(client: Any) -> bool:
+    options = client.info().get("SecurityOptions") or []
+    return any("name=rootless" in str(option) for option in options)
+
+
+def _exec(container: Any, attempt: str, argv: Sequence[str], env: Mapping[str, str]) -> str:
+    code, raw = container.exec_run(list(argv), environment=dict(env), workdir=str(WORK))
+    output = bytes(raw or b"")[:MAX_OUTPUT].decode(errors="replace")
+    if code != 0:
+        raise ToolFailed(attempt, argv, int(code or 0), output)
+    return output
+
+
+def _reason(error: Exception) -> str:
+    explanation = getattr(error, "explanation", None)
+    return " ".join(str(explanation or error).split())
