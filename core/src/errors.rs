@@ -1,16 +1,5 @@
 //! The one error of the core: a kind, a sentence, and the text libbpf said.
 
-use pyo3::create_exception;
-use pyo3::exceptions::PyException;
-use pyo3::PyErr;
-
-create_exception!(
-    _core,
-    CoreError,
-    PyException,
-    "A failure inside the core: args are (kind, message, log)."
-);
-
 /// What went wrong, as data for Python's error tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -26,7 +15,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Kind::Open => "open",
             Kind::Load => "load",
@@ -60,6 +49,10 @@ impl Error {
         self
     }
 
+    pub fn map(message: impl Into<String>) -> Self {
+        Error::new(Kind::Map, message)
+    }
+
     pub fn plan(message: impl Into<String>) -> Self {
         Error::new(Kind::Plan, message)
     }
@@ -69,8 +62,10 @@ impl Error {
     }
 }
 
-impl From<Error> for PyErr {
-    fn from(e: Error) -> PyErr {
-        CoreError::new_err((e.kind.as_str(), e.message, e.log))
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.kind.as_str(), self.message)
     }
 }
+
+impl std::error::Error for Error {}

@@ -5,8 +5,8 @@ use std::io;
 
 use libbpf_sys as sys;
 
+use super::log;
 use crate::errors::{Error, Kind, Result};
-use crate::pylog;
 
 /// A distribution's vmlinux BTF has 5 to 10 MiB.
 const MAX_BTF: usize = 256 << 20;
@@ -78,41 +78,41 @@ unsafe extern "C" fn on_text(
     // SAFETY: ctx is the Vec given to btf_dump__new below, used by one thread only.
     let sink = unsafe { &mut *ctx.cast::<Vec<u8>>() };
     // SAFETY: libbpf passes a printf format and its matching va_list.
-    unsafe { pylog::format_va(format, args.cast(), sink) };
+    unsafe { log::format_va(format, args.cast(), sink) };
 }
 
-fn fail(what: &str, log: String) -> Error {
+fn fail(what: &str, said: String) -> Error {
     let cause = io::Error::last_os_error();
-    Error::new(Kind::Btf, format!("{what}: {cause}")).with_log(log)
+    Error::new(Kind::Btf, format!("{what}: {cause}")).with_log(said)
 }
 
 /// C declarations of every type of `raw`, in dependency order.
 pub fn to_c(raw: &[u8]) -> Result<String> {
     check_header(raw)?;
     // SAFETY: pointer and length are of one live slice; libbpf copies it.
-    let (btf, log) =
-        pylog::capture(|| unsafe { sys::btf__new(raw.as_ptr().cast(), raw.len() as u32) });
+    let (btf, said) =
+        log::capture(|| unsafe { sys::btf__new(raw.as_ptr().cast(), raw.len() as u32) });
     if btf.is_null() {
-        return Err(fail("libbpf refuses the BTF blob", log));
+        return Err(fail("libbpf refuses the BTF blob", said));
     }
     let btf = Btf(btf);
     let mut text: Vec<u8> = Vec::with_capacity(raw.len() / 2);
     let sink: *mut Vec<u8> = &mut text;
-    let (dump, log) = pylog::capture(|| {
+    let (dump, said) = log::capture(|| {
         // SAFETY: btf outlives the dumper (dropped after it); sink outlives both.
         unsafe { sys::btf_dump__new(btf.0, Some(on_text), sink.cast(), std::ptr::null()) }
     });
     if dump.is_null() {
-        return Err(fail("libbpf cannot prepare the BTF dump", log));
+        return Err(fail("libbpf cannot prepare the BTF dump", said));
     }
     let dump = Dump(dump);
     // SAFETY: a live BTF.
     let count = unsafe { sys::btf__type_cnt(btf.0) };
     for id in 1..count {
         // SAFETY: a live dumper and an id below type_cnt.
-        let (rc, log) = pylog::capture(|| unsafe { sys::btf_dump__dump_type(dump.0, id) });
+        let (rc, said) = log::capture(|| unsafe { sys::btf_dump__dump_type(dump.0, id) });
         if rc != 0 {
-            return Err(fail(&format!("libbpf cannot print BTF type {id}"), log));
+            return Err(fail(&format!("libbpf cannot print BTF type {id}"), said));
         }
     }
     drop(dump);

@@ -1,0 +1,10 @@
+//! Everything that talks to libbpf and the kernel.
+
+pub mod attach;
+pub mod btf;
+pub mod log;
+pub mod map;
+pub mod object;
+mod perf_probe;
+pub mod probe;
+pub mod reader;

@@ -1,0 +1,472 @@
+//! One BPF object: open → configure → load → attach → close.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use libbpf_rs::{AsRawLibbpf, Link, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut};
+use libbpf_sys as sys;
+
+use super::map::{info, Map, MapInfo};
+use super::{attach, log};
+use crate::errors::{Error, Kind, Result};
+
+/// Far above any gadget; a bound on hostile images.
+const MAX_OBJECT: usize = 128 << 20;
+const MAX_PROGRAMS: usize = 4096;
+const MAX_MAPS: usize = 4096;
+
+enum State {
+    Open(OpenObject),
+    Loaded(libbpf_rs::Object),
+    Closed,
+}
+
+pub struct ProgramFacts {
+    pub name: String,
+    pub section: String,
+    pub program_type: String,
+    pub insn_count: usize,
+}
+
+pub struct MapFacts {
+    pub name: String,
+    pub map_type: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+}
+
+pub struct Object {
+    name: String,
+    /// Dropped before `state`: a link must go before its program.
+    links: HashMap<String, Link>,
+    targets: HashMap<String, String>,
+    state: State,
+}
+
+/// A data section's map is named after object and section by libbpf; here the
+/// section alone is its name, as programs' authors know it.
+fn section_name(full: &str, internal: bool) -> String {
+    let known = [".rodata", ".data", ".bss", ".kconfig"];
+    match known.iter().find(|s| internal && full.ends_with(**s)) {
+        Some(section) => (*section).to_string(),
+        None => full.to_string(),
+    }
+}
+
+impl Object {
+    pub fn open(elf: &[u8], name: &str) -> Result<Object> {
+        let fail = |message: String| Error::new(Kind::Open, message);
+        if elf.len() > MAX_OBJECT {
+            return Err(fail(format!(
+                "object {name} has {} bytes, at most {MAX_OBJECT} are accepted",
+                elf.len()
+            )));
+        }
+        let (open, said) = log::capture(|| {
+            // libbpf puts the object's name into section map names: keep it plain.
+            ObjectBuilder::default().name("gadget")?.open_memory(elf)
+        });
+        let open = open.map_err(|e| {
+            fail(format!("libbpf cannot open object {name}: {}", cause(&e))).with_log(said)
+        })?;
+        if open.progs().count() > MAX_PROGRAMS || open.maps().count() > MAX_MAPS {
+            return Err(fail(format!(
+                "object {name} has more than {MAX_PROGRAMS} programs or {MAX_MAPS} maps"
+            )));
+        }
+        Ok(Object {
+            name: name.to_string(),
+            links: HashMap::new(),
+            targets: HashMap::new(),
+            state: State::Open(open),
+        })
+    }
+
+    fn raw(&self) -> Result<*const sys::bpf_object> {
+        match &self.state {
+            State::Open(o) => Ok(o.as_libbpf_object().as_ptr()),
+            State::Loaded(o) => Ok(o.as_libbpf_object().as_ptr()),
+            State::Closed => Err(self.closed()),
+        }
+    }
+
+    fn raw_programs(&self) -> Result<Vec<NonNull<sys::bpf_program>>> {
+        let object = self.raw()?;
+        let mut last = std::ptr::null_mut();
+        Ok(std::iter::from_fn(|| {
+            // SAFETY: a live object, and a program of it or null to begin.
+            last = unsafe { sys::bpf_object__next_program(object, last) };
+            NonNull::new(last)
+        })
+        .collect())
+    }
+
+    fn raw_maps(&self) -> Result<Vec<NonNull<sys::bpf_map>>> {
+        let object = self.raw()?;
+        let mut last = std::ptr::null_mut();
+        Ok(std::iter::from_fn(|| {
+            // SAFETY: a live object, and a map of it or null to begin.
+            last = unsafe { sys::bpf_object__next_map(object, last) };
+            NonNull::new(last)
+        })
+        .collect())
+    }
+
+    pub fn programs(&self) -> Result<Vec<ProgramFacts>> {
+        Ok(self.raw_programs()?.into_iter().map(program_facts).collect())
+    }
+
+    pub fn maps(&self) -> Result<Vec<MapFacts>> {
+        Ok(self.raw_maps()?.into_iter().map(map_facts).collect())
+    }
+
+    fn closed(&self) -> Error {
+        Error::closed(&format!("object {}", self.name))
+    }
+
+    fn open_object(&mut self, verb: &str) -> Result<&mut OpenObject> {
+        match &mut self.state {
+            State::Open(o) => Ok(o),
+            State::Loaded(_) => Err(Error::new(
+                Kind::Load,
+                format!("object {} is loaded already: cannot {verb}", self.name),
+            )),
+            State::Closed => Err(Error::closed(&format!("object {}", self.name))),
+        }
+    }
+
+    fn with_program<T>(
+        &mut self,
+        program: &str,
+        work: impl FnOnce(&mut OpenProgramMut<'_>) -> T,
+    ) -> Result<T> {
+        let name = self.name.clone();
+        let open = self.open_object("configure its programs")?;
+        match open.progs_mut().find(|p| p.name() == OsStr::new(program)) {
+            Some(mut p) => Ok(work(&mut p)),
+            None => Err(no_program(&name, program)),
+        }
+    }
+
+    fn with_map<T>(
+        &mut self,
+        map: &str,
+        work: impl FnOnce(&mut OpenMapMut<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let name = self.name.clone();
+        let open = self.open_object("configure its maps")?;
+        let found = open.maps_mut().find(|m| {
+            // SAFETY: a live map of the open object.
+            let internal = unsafe { sys::bpf_map__is_internal(m.as_libbpf_object().as_ptr()) };
+            section_name(&m.name().to_string_lossy(), internal) == map
+        });
+        match found {
+            Some(mut m) => work(&mut m),
+            None => Err(Error::map(format!("object {name} has no map {map}"))),
+        }
+    }
+
+    pub fn set_autoload(&mut self, program: &str, load: bool) -> Result<()> {
+        self.with_program(program, |p| p.set_autoload(load))
+    }
+
+    pub fn set_attach_target(&mut self, program: &str, target: &str) -> Result<()> {
+        let (fixed, said) = log::capture(|| {
+            self.with_program(program, |p| {
+                if !attach::target_fixed_at_load(&p.section().to_string_lossy()) {
+                    return Ok(());
+                }
+                // The kernel's BTF id of the target goes into the program at load.
+                p.set_attach_target(0, Some(target.to_string()))
+            })
+        });
+        fixed?.map_err(|e| {
+            Error::new(
+                Kind::Attach,
+                format!("program {program} cannot target {target}: {}", cause(&e)),
+            )
+            .with_log(said)
+        })?;
+        self.targets.insert(program.to_string(), target.to_string());
+        Ok(())
+    }
+
+    pub fn set_data(&mut self, section: &str, offset: usize, data: &[u8]) -> Result<()> {
+        self.with_map(section, |m| {
+            let Some(initial) = m.initial_value_mut() else {
+                return Err(Error::map(format!("map {section} has no initial data")));
+            };
+            let size = initial.len();
+            let end = offset.checked_add(data.len());
+            match end.and_then(|end| initial.get_mut(offset..end)) {
+                Some(place) => {
+                    place.copy_from_slice(data);
+                    Ok(())
+                }
+                None => Err(Error::map(format!(
+                    "{} bytes at offset {offset} are outside the {size} bytes of {section}",
+                    data.len()
+                ))),
+            }
+        })
+    }
+
+    pub fn set_map_type(&mut self, map: &str, kind: u32, key: u32, value: u32) -> Result<()> {
+        self.with_map(map, |m| {
+            let raw = m.as_libbpf_object().as_ptr();
+            // SAFETY: a live map of an object that is not loaded yet, in all three calls.
+            let rc = unsafe {
+                match sys::bpf_map__set_type(raw, kind) {
+                    0 => match sys::bpf_map__set_key_size(raw, key) {
+                        0 => sys::bpf_map__set_value_size(raw, value),
+                        rc => rc,
+                    },
+                    rc => rc,
+                }
+            };
+            match rc {
+                0 => Ok(()),
+                rc => Err(Error::map(format!(
+                    "map {map} cannot become type {kind} with key {key} and value {value} bytes: {}",
+                    std::io::Error::from_raw_os_error(-rc)
+                ))),
+            }
+        })
+    }
+
+    pub fn set_max_entries(&mut self, map: &str, max_entries: u32) -> Result<()> {
+        self.with_map(map, |m| {
+            m.set_max_entries(max_entries).map_err(|e| {
+                Error::map(format!("map {map} cannot have {max_entries} entries: {}", cause(&e)))
+            })
+        })
+    }
+
+    /// Puts `other` in place of `map`; refused when the kernel would treat them differently.
+    pub fn reuse_map(&mut self, map: &str, other: BorrowedFd<'_>) -> Result<()> {
+        let theirs =
+            info(other).map_err(|e| Error::map(format!("the map for {map} is unusable: {e}")))?;
+        self.with_map(map, |m| {
+            let ours = MapInfo {
+                id: 0,
+                // SAFETY: a live map of the open object.
+                map_type: unsafe { sys::bpf_map__type(m.as_libbpf_object().as_ptr()) },
+                key_size: m.key_size(),
+                value_size: m.value_size(),
+                max_entries: m.max_entries(),
+                flags: m.map_flags(),
+            };
+            let pairs = [
+                ("type", ours.map_type, theirs.map_type),
+                ("key size", ours.key_size, theirs.key_size),
+                ("value size", ours.value_size, theirs.value_size),
+                ("max entries", ours.max_entries, theirs.max_entries),
+                ("flags", ours.flags, theirs.flags),
+            ];
+            if let Some((what, a, b)) = pairs.into_iter().find(|(_, a, b)| a != b) {
+                return Err(Error::map(format!(
+                    "map {map} cannot be replaced by map {}: {what} is {a} in the object and {b} \
+                     in the replacement",
+                    theirs.id
+                )));
+            }
+            m.reuse_fd(other)
+                .map_err(|e| Error::map(format!("map {map} cannot be replaced: {}", cause(&e))))
+        })
+    }
+
+    pub fn load(&mut self) -> Result<()> {
+        self.open_object("load it again")?;
+        let State::Open(open) = std::mem::replace(&mut self.state, State::Closed) else {
+            return Err(self.closed());
+        };
+        let (loaded, said) = log::capture(|| open.load());
+        match loaded {
+            Ok(object) => {
+                self.state = State::Loaded(object);
+                Ok(())
+            }
+            Err(e) => Err(load_error(&self.name, &cause(&e), said)),
+        }
+    }
+
+    pub fn attach(&mut self, program: &str) -> Result<()> {
+        if let State::Open(_) = self.state {
+            return Err(Error::new(
+                Kind::Attach,
+                format!("object {} is not loaded: cannot attach {program}", self.name),
+            ));
+        }
+        let raw = self.raw_programs()?.into_iter().find(|p| program_facts(*p).name == program);
+        let Some(raw) = raw else {
+            return Err(no_program(&self.name, program));
+        };
+        if self.links.contains_key(program) {
+            return Err(Error::new(Kind::Attach, format!("program {program} is attached already")));
+        }
+        let target = self.targets.get(program).map(String::as_str);
+        let link = attach::attach(raw, &program_facts(raw), target)?;
+        self.links.insert(program.to_string(), link);
+        Ok(())
+    }
+
+    /// Detaches one program; false when it was not attached.
+    pub fn detach(&mut self, program: &str) -> bool {
+        self.links.remove(program).is_some()
+    }
+
+    /// A descriptor of one's own for the loaded map (or section) `name`.
+    pub fn map_fd(&self, name: &str) -> Result<OwnedFd> {
+        let found = self.raw_maps()?.into_iter().find(|m| map_facts(*m).name == name);
+        // SAFETY: a live map; the descriptor stays open while self is borrowed.
+        match found.and_then(|m| unsafe { borrow_fd(sys::bpf_map__fd(m.as_ptr())) }) {
+            Some(fd) => fd
+                .try_clone_to_owned()
+                .map_err(|e| Error::map(format!("map {name} cannot be held: {e}"))),
+            None => Err(Error::map(format!("object {} has no loaded map {name}", self.name))),
+        }
+    }
+
+    pub fn map_by_name(&self, name: &str) -> Result<Map> {
+        Map::from_fd(self.map_fd(name)?)
+    }
+
+    /// Kernel ids of the loaded maps.
+    pub fn map_ids(&self) -> Vec<u32> {
+        let maps = self.raw_maps().unwrap_or_default();
+        maps.into_iter()
+            // SAFETY: a live map; the descriptor stays open while self is borrowed.
+            .filter_map(|m| unsafe { borrow_fd(sys::bpf_map__fd(m.as_ptr())) })
+            .filter_map(|fd| info(fd).ok().map(|i| i.id))
+            .collect()
+    }
+
+    /// Kernel ids of the loaded programs.
+    pub fn program_ids(&self) -> Vec<u32> {
+        let programs = self.raw_programs().unwrap_or_default();
+        programs
+            .into_iter()
+            // SAFETY: a live program; the descriptor stays open while self is borrowed.
+            .filter_map(|p| unsafe { borrow_fd(sys::bpf_program__fd(p.as_ptr())) })
+            .filter_map(|fd| libbpf_rs::Program::id_from_fd(fd).ok())
+            .collect()
+    }
+
+    pub fn close(&mut self) {
+        self.links.clear();
+        self.state = State::Closed;
+    }
+}
+
+fn no_program(object: &str, program: &str) -> Error {
+    Error::new(Kind::Load, format!("object {object} has no program {program}"))
+}
+
+/// # Safety
+/// A non-negative `fd` must stay open for `'a`.
+unsafe fn borrow_fd<'a>(fd: i32) -> Option<BorrowedFd<'a>> {
+    // SAFETY: the caller vouches for the lifetime; -1 is excluded.
+    (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+fn type_name(kind: u32) -> String {
+    // SAFETY: returns null or a static NUL-terminated string for any number.
+    let name = unsafe { sys::libbpf_bpf_prog_type_str(kind) };
+    if name.is_null() {
+        return format!("type {kind}");
+    }
+    // SAFETY: not null, see above.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}
+
+fn program_facts(program: NonNull<sys::bpf_program>) -> ProgramFacts {
+    let p = program.as_ptr();
+    // SAFETY: callers pass live programs of a live object; names are NUL-terminated.
+    unsafe {
+        ProgramFacts {
+            name: CStr::from_ptr(sys::bpf_program__name(p)).to_string_lossy().into_owned(),
+            section: CStr::from_ptr(sys::bpf_program__section_name(p))
+                .to_string_lossy()
+                .into_owned(),
+            program_type: type_name(sys::bpf_program__type(p)),
+            insn_count: sys::bpf_program__insn_cnt(p) as usize,
+        }
+    }
+}
+
+fn map_facts(map: NonNull<sys::bpf_map>) -> MapFacts {
+    let m = map.as_ptr();
+    // SAFETY: callers pass live maps of a live object; the name is NUL-terminated.
+    unsafe {
+        let name = CStr::from_ptr(sys::bpf_map__name(m)).to_string_lossy();
+        MapFacts {
+            name: section_name(&name, sys::bpf_map__is_internal(m)),
+            map_type: sys::bpf_map__type(m),
+            key_size: sys::bpf_map__key_size(m),
+            value_size: sys::bpf_map__value_size(m),
+            max_entries: sys::bpf_map__max_entries(m),
+        }
+    }
+}
+
+/// The innermost reason of a libbpf-rs error, one line.
+pub fn cause(error: &libbpf_rs::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(next) = inner.source() {
+        inner = next;
+    }
+    inner.to_string()
+}
+
+/// libbpf names the failing program and brackets the verifier's words.
+fn load_error(object: &str, reason: &str, said: String) -> Error {
+    let failed = said.lines().find_map(|line| {
+        let (name, rest) = line.split_once("prog '")?.1.split_once('\'')?;
+        rest.contains("BPF program load failed").then(|| name.to_string())
+    });
+    match failed {
+        Some(program) if said.contains("-- BEGIN PROG LOAD LOG --") => Error::new(
+            Kind::Verifier,
+            format!("the verifier rejects program {program} of {object}: {reason}"),
+        ),
+        Some(program) => Error::new(
+            Kind::Load,
+            format!("the kernel does not load program {program} of {object}: {reason}"),
+        ),
+        None => Error::new(Kind::Load, format!("libbpf cannot load object {object}: {reason}")),
+    }
+    .with_log(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_does_not_open() {
+        for elf in [&b""[..], b"\x7fELF", &[0x7f; 4096]] {
+            let error = Object::open(elf, "x").err().expect("must fail");
+            assert_eq!(error.kind, Kind::Open);
+        }
+    }
+
+    #[test]
+    fn sections_are_named_by_section() {
+        assert_eq!(section_name("gadget.rodata", true), ".rodata");
+        assert_eq!(section_name(".rodata.str1.1", true), ".rodata.str1.1");
+        assert_eq!(section_name("my.bss", false), "my.bss");
+    }
+
+    #[test]
+    fn verifier_failures_name_the_program() {
+        let said = "libbpf: prog 'bad': BPF program load failed: EACCES\n\
+                    libbpf: prog 'bad': -- BEGIN PROG LOAD LOG --\n0: (95) exit\n";
+        let error = load_error("obj", "Permission denied", said.into());
+        assert_eq!(error.kind, Kind::Verifier);
+        assert!(error.message.contains("program bad of obj"));
+        assert!(error.log.contains("(95) exit"));
+    }
+}

@@ -1,0 +1,174 @@
+//! What the running kernel can do, found out by doing it.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use libbpf_sys as sys;
+
+use super::map::Map;
+use super::perf_probe;
+use crate::errors::{Error, Kind, Result};
+
+/// BPF_FUNC_ktime_get_boot_ns.
+const KTIME_GET_BOOT_NS: u32 = 125;
+/// A hook that every bpf() call passes, so that this process triggers it at once.
+const LSM_HOOK: &str = "bpf";
+/// Functions present in any kernel that has BTF.
+const FUNCTIONS: [&str; 2] = ["vfs_read", "do_nanosleep"];
+
+pub fn probe(feature: &str) -> Result<bool> {
+    Ok(match feature {
+        "ringbuf" => ringbuf(),
+        "kprobe" => perf_probe::kprobe(),
+        "uprobe" => perf_probe::uprobe(),
+        "tracepoint" => perf_probe::tracepoint(),
+        "raw_tracepoint" => raw_tracepoint(),
+        "fentry" => FUNCTIONS.iter().any(|f| fentry(f)),
+        "lsm" => lsm(),
+        "iter" => iter(),
+        "btf" => btf(),
+        "boot_ns" => boot_ns(),
+        _ => return Err(Error::new(Kind::Unsupported, format!("no feature is named {feature}"))),
+    })
+}
+
+const fn insn(code: u32, registers: u8, off: i16, imm: i32) -> sys::bpf_insn {
+    sys::bpf_insn {
+        code: code as u8,
+        _bitfield_align_1: [],
+        _bitfield_1: sys::__BindgenBitfieldUnit::new([registers]),
+        off,
+        imm,
+    }
+}
+
+/// r0 = 0; exit.
+fn nothing() -> Vec<sys::bpf_insn> {
+    vec![
+        insn(sys::BPF_ALU64 | sys::BPF_MOV | sys::BPF_K, 0, 0, 0),
+        insn(sys::BPF_JMP | sys::BPF_EXIT, 0, 0, 0),
+    ]
+}
+
+/// Loads a program; None when the kernel refuses.
+pub fn load(
+    program_type: u32,
+    attach_type: u32,
+    target: u32,
+    insns: &[sys::bpf_insn],
+) -> Option<OwnedFd> {
+    let mut options = sys::bpf_prog_load_opts {
+        sz: size_of::<sys::bpf_prog_load_opts>() as sys::size_t,
+        expected_attach_type: attach_type,
+        attach_btf_id: target,
+        attempts: 1,
+        ..Default::default()
+    };
+    // SAFETY: instructions, names and options outlive the call.
+    let fd = unsafe {
+        sys::bpf_prog_load(
+            program_type,
+            c"ig_probe".as_ptr(),
+            c"GPL".as_ptr(),
+            insns.as_ptr(),
+            insns.len() as sys::size_t,
+            &mut options,
+        )
+    };
+    // SAFETY: a fresh descriptor owned by nobody else.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub fn load_nothing(program_type: u32) -> Option<OwnedFd> {
+    load(program_type, 0, 0, &nothing())
+}
+
+/// BTF id of a kernel function as target of `attach_type`.
+fn btf_id(name: &str, attach_type: u32) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name outlives the call.
+    let id = unsafe { sys::libbpf_find_vmlinux_btf_id(name.as_ptr(), attach_type) };
+    u32::try_from(id).ok()
+}
+
+fn owned(fd: i32) -> Option<OwnedFd> {
+    // SAFETY: a fresh descriptor owned by nobody else.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn open_tracing(program: &OwnedFd) -> Option<OwnedFd> {
+    // SAFETY: an open program; tracing programs know their target, so no name.
+    owned(unsafe { sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()) })
+}
+
+fn ringbuf() -> bool {
+    // SAFETY: no pointers.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page = u32::try_from(page).unwrap_or(4096);
+    Map::create("ig_probe", sys::BPF_MAP_TYPE_RINGBUF, 0, 0, page).is_ok()
+}
+
+fn raw_tracepoint() -> bool {
+    let Some(program) = load_nothing(sys::BPF_PROG_TYPE_RAW_TRACEPOINT) else { return false };
+    // SAFETY: an open program and a static name.
+    let fd = unsafe { sys::bpf_raw_tracepoint_open(c"sched_switch".as_ptr(), program.as_raw_fd()) };
+    owned(fd).is_some()
+}
+
+fn fentry(function: &str) -> bool {
+    let Some(id) = btf_id(function, sys::BPF_TRACE_FENTRY) else { return false };
+    load(sys::BPF_PROG_TYPE_TRACING, sys::BPF_TRACE_FENTRY, id, &nothing())
+        .is_some_and(|program| open_tracing(&program).is_some())
+}
+
+/// A hook can be attached to although the BPF LSM is not active: only a run tells.
+fn lsm() -> bool {
+    let Some(id) = btf_id(LSM_HOOK, sys::BPF_LSM_MAC) else { return false };
+    let Ok(map) = Map::create("ig_probe", sys::BPF_MAP_TYPE_ARRAY, 4, 8, 1) else { return false };
+    let fd = std::os::fd::AsFd::as_fd(&map).as_raw_fd();
+    // r1 = address of the value (pseudo 2); *(u64 *)r1 = 1; r0 = 0; exit.
+    let pseudo = (sys::BPF_PSEUDO_MAP_VALUE as u8) << 4 | 1;
+    let mut insns = vec![
+        insn(sys::BPF_LD | sys::BPF_DW | sys::BPF_IMM, pseudo, 0, fd),
+        insn(0, 0, 0, 0),
+        insn(sys::BPF_ST | sys::BPF_MEM | sys::BPF_DW, 1, 0, 1),
+    ];
+    insns.extend(nothing());
+    let Some(program) = load(sys::BPF_PROG_TYPE_LSM, sys::BPF_LSM_MAC, id, &insns) else {
+        return false;
+    };
+    let Some(_link) = open_tracing(&program) else { return false };
+    // The first lookup runs the hook; the second sees what it wrote.
+    (0..2).any(|_| matches!(map.lookup(&[0; 4]), Ok(Some(value)) if value[0] == 1))
+}
+
+fn iter() -> bool {
+    let Some(id) = btf_id("task", sys::BPF_TRACE_ITER) else { return false };
+    let Some(program) = load(sys::BPF_PROG_TYPE_TRACING, sys::BPF_TRACE_ITER, id, &nothing())
+    else {
+        return false;
+    };
+    // SAFETY: an open program; null options mean defaults.
+    let link = owned(unsafe {
+        sys::bpf_link_create(program.as_raw_fd(), 0, sys::BPF_TRACE_ITER, std::ptr::null())
+    });
+    // SAFETY: an open link.
+    link.is_some_and(|l| owned(unsafe { sys::bpf_iter_create(l.as_raw_fd()) }).is_some())
+}
+
+fn btf() -> bool {
+    // SAFETY: no arguments; null on failure, else owned by us.
+    let btf = unsafe { sys::btf__load_vmlinux_btf() };
+    if btf.is_null() {
+        return false;
+    }
+    // SAFETY: from btf__load_vmlinux_btf, freed once.
+    unsafe { sys::btf__free(btf) };
+    true
+}
+
+fn boot_ns() -> bool {
+    let mut insns = vec![insn(sys::BPF_JMP | sys::BPF_CALL, 0, 0, KTIME_GET_BOOT_NS as i32)];
+    insns.extend(nothing());
+    load(sys::BPF_PROG_TYPE_SOCKET_FILTER, 0, 0, &insns).is_some()
+}

@@ -1,0 +1,10 @@
+//! The data plane: one sample in, rendered bytes out. No kernel, no Python.
+
+pub mod event;
+pub mod field;
+pub mod filter;
+pub mod plan;
+pub mod source;
+pub mod step;
+pub mod steps;
+pub mod world;

@@ -1,0 +1,234 @@
+//! The plan document as Python writes it (docs/plan.md); compiled elsewhere.
+
+use serde::Deserialize;
+
+use crate::errors::{Error, Result};
+
+pub const VERSION: u32 = 1;
+const MAX_PLAN: usize = 32 << 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub version: u32,
+    #[serde(default)]
+    pub clock_offset_ns: i64,
+    #[serde(default)]
+    pub timezone_offset_s: i32,
+    pub datasources: Vec<DataSource>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSource {
+    pub name: String,
+    #[serde(default)]
+    pub map: Option<String>,
+    #[serde(default)]
+    pub loss_map: Option<String>,
+    #[serde(default)]
+    pub loss_var: Option<LossVar>,
+    pub sample_size: usize,
+    #[serde(default)]
+    pub min_size: usize,
+    #[serde(default)]
+    pub keep: bool,
+    pub fields: Vec<Field>,
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    #[serde(default)]
+    pub filters: Vec<Filter>,
+    pub output: Output,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossVar {
+    pub section: String,
+    pub offset: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Bool,
+    U8,
+    U16,
+    U32,
+    U64,
+    I8,
+    I16,
+    I32,
+    I64,
+    F32,
+    F64,
+    Char,
+    Bytes,
+    Str,
+    Container,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    pub id: u32,
+    pub name: String,
+    pub full_name: String,
+    #[serde(default)]
+    pub parent: Option<u32>,
+    pub kind: Kind,
+    #[serde(default)]
+    pub offset: usize,
+    #[serde(default)]
+    pub size: usize,
+    #[serde(default)]
+    pub count: Option<usize>,
+    #[serde(default)]
+    pub array: bool,
+    #[serde(default)]
+    pub slot: bool,
+    #[serde(default)]
+    pub bits: u32,
+    #[serde(default)]
+    pub bit_offset: u32,
+    #[serde(default = "yes")]
+    pub json: bool,
+}
+
+#[derive(Deserialize)]
+pub struct Pair {
+    pub src: u32,
+    pub dst: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Step {
+    Timestamp {
+        src: u32,
+        #[serde(default)]
+        dst: Option<u32>,
+        #[serde(default)]
+        layout: Option<String>,
+    },
+    Errno(Pair),
+    Signal(Pair),
+    User(Pair),
+    Group(Pair),
+    Bytes(Pair),
+    Duration(Pair),
+    FileMode(Pair),
+    FileFlags(Pair),
+    Syscall(Pair),
+    Enum {
+        src: u32,
+        dst: u32,
+        values: Vec<(serde_json::Number, String)>,
+        #[serde(default)]
+        set: bool,
+        #[serde(default)]
+        separator: Option<String>,
+    },
+    L3endpoint {
+        version: u32,
+        addr_raw: u32,
+        addr: u32,
+    },
+    L4endpoint {
+        version: u32,
+        addr_raw: u32,
+        addr: u32,
+        port: u32,
+        #[serde(default)]
+        proto_raw: Option<u32>,
+        #[serde(default)]
+        proto: Option<u32>,
+        #[serde(default)]
+        endpoint: Option<u32>,
+    },
+    Container {
+        #[serde(default)]
+        mntns: Option<u32>,
+        #[serde(default)]
+        netns: Option<u32>,
+        fields: std::collections::BTreeMap<String, u32>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    pub field: u32,
+    pub op: String,
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    #[default]
+    None,
+    Json,
+    Jsonpretty,
+    Yaml,
+    Columns,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    pub mode: Mode,
+    #[serde(default)]
+    pub columns: Vec<Column>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Align {
+    #[default]
+    Left,
+    Right,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ellipsis {
+    End,
+    Start,
+    Middle,
+    #[default]
+    None,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    pub field: u32,
+    pub width: i64,
+    #[serde(default)]
+    pub align: Align,
+    #[serde(default)]
+    pub ellipsis: Ellipsis,
+    #[serde(default)]
+    pub hex: bool,
+    #[serde(default)]
+    pub precision: usize,
+}
+
+impl Plan {
+    pub fn parse(text: &str) -> Result<Plan> {
+        if text.len() > MAX_PLAN {
+            return Err(Error::plan(format!("the plan has more than {MAX_PLAN} bytes")));
+        }
+        let plan: Plan = serde_json::from_str(text)
+            .map_err(|e| Error::plan(format!("the plan is not understood: {e}")))?;
+        if plan.version != VERSION {
+            return Err(Error::plan(format!("plan version {} is not {VERSION}", plan.version)));
+        }
+        Ok(plan)
+    }
+}

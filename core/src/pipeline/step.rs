@@ -1,0 +1,311 @@
+//! Steps: what operators do natively to each event, compiled from the plan.
+
+use super::event::{from_sample, Slot, Slots, Value};
+use super::field::{width, Field, Fields};
+use super::plan::{self, Kind, Pair};
+use super::steps::layout::Layout;
+use super::steps::{duration, enums, files, net, time};
+use super::world::{Match, World};
+use crate::errors::{Error, Result};
+use crate::names;
+
+const MAX_STEPS: usize = 1024;
+const MAX_ENUM_VALUES: usize = 65536;
+
+pub enum Step {
+    Timestamp { src: usize, dst: Option<usize>, layout: Layout },
+    Errno(usize, usize),
+    Signal(usize, usize),
+    User(usize, usize),
+    Group(usize, usize),
+    Bytes(usize, usize),
+    Duration(usize, usize),
+    FileMode(usize, usize),
+    FileFlags(usize, usize),
+    Syscall(usize, usize),
+    Enum { src: usize, dst: usize, table: enums::Table },
+    Endpoint(Endpoint),
+    Container { mntns: Option<usize>, netns: Option<usize>, fields: Vec<HeldField> },
+}
+
+pub struct Endpoint {
+    version: usize,
+    /// Offset of the 16 address bytes in the sample.
+    addr_raw: usize,
+    addr: usize,
+    port: Option<usize>,
+    proto: Option<(usize, usize)>,
+    endpoint: Option<usize>,
+}
+
+pub struct HeldField {
+    column: u32,
+    field: usize,
+    /// Written also when only the pod is known.
+    of_pod: bool,
+    /// Only the mount namespace tells.
+    by_mntns: bool,
+}
+
+/// What steps may touch while an event passes.
+pub struct Context<'a> {
+    pub fields: &'a [Field],
+    pub sample: &'a [u8],
+    pub slots: &'a mut Slots,
+    pub world: &'a World,
+    pub names: &'a [Box<str>],
+    pub clock: &'a mut time::Clock,
+}
+
+impl Context<'_> {
+    /// The integer in a field, whoever put it there.
+    fn word(&self, index: usize) -> u64 {
+        match self.slots.values[index] {
+            Slot::Bool(b) => u64::from(b),
+            Slot::Int(i) => i as u64,
+            Slot::Uint(u) => u,
+            _ if self.fields[index].slot => 0,
+            _ => from_sample(&self.fields[index], self.sample).word(),
+        }
+    }
+}
+
+pub fn compile(
+    plans: &[plan::Step],
+    fields: &mut Fields,
+    world: &mut World,
+    texts: &mut Vec<Box<str>>,
+) -> Result<Vec<Step>> {
+    if plans.len() > MAX_STEPS {
+        return Err(Error::plan(format!("{} steps, at most {MAX_STEPS}", plans.len())));
+    }
+    plans.iter().map(|p| compile_one(p, fields, world, texts)).collect()
+}
+
+fn pair(fields: &Fields, p: &Pair, role: &str) -> Result<(usize, usize)> {
+    Ok((fields.integer(p.src, role)?, fields.text_slot(p.dst, role)?))
+}
+
+fn compile_one(
+    plan: &plan::Step,
+    fields: &mut Fields,
+    world: &mut World,
+    texts: &mut Vec<Box<str>>,
+) -> Result<Step> {
+    let two = |p: &Pair, role: &str| pair(fields, p, role);
+    Ok(match plan {
+        plan::Step::Timestamp { src, dst, layout } => {
+            let src = fields.integer(*src, "step timestamp")?;
+            if width(fields.list[src].kind) != Some(8) || fields.list[src].bits.is_some() {
+                return Err(Error::plan(format!(
+                    "step timestamp: field {} has no 8 bytes",
+                    fields.list[src].full_name
+                )));
+            }
+            let dst = dst.map(|d| fields.text_slot(d, "step timestamp")).transpose()?;
+            fields.list[src].patched = true;
+            let layout = Layout::parse(layout.as_deref())?;
+            Step::Timestamp { src, dst, layout }
+        }
+        plan::Step::Errno(p) => two(p, "step errno").map(|(s, d)| Step::Errno(s, d))?,
+        plan::Step::Signal(p) => two(p, "step signal").map(|(s, d)| Step::Signal(s, d))?,
+        plan::Step::User(p) => two(p, "step user").map(|(s, d)| Step::User(s, d))?,
+        plan::Step::Group(p) => two(p, "step group").map(|(s, d)| Step::Group(s, d))?,
+        plan::Step::Bytes(p) => two(p, "step bytes").map(|(s, d)| Step::Bytes(s, d))?,
+        plan::Step::Duration(p) => two(p, "step duration").map(|(s, d)| Step::Duration(s, d))?,
+        plan::Step::FileMode(p) => two(p, "step file_mode").map(|(s, d)| Step::FileMode(s, d))?,
+        plan::Step::FileFlags(p) => {
+            two(p, "step file_flags").map(|(s, d)| Step::FileFlags(s, d))?
+        }
+        plan::Step::Syscall(p) => two(p, "step syscall").map(|(s, d)| Step::Syscall(s, d))?,
+        plan::Step::Enum { src, dst, values, set, separator } => {
+            if values.len() > MAX_ENUM_VALUES {
+                return Err(Error::plan(format!(
+                    "step enum: {} values, at most {MAX_ENUM_VALUES}",
+                    values.len()
+                )));
+            }
+            let src = fields.integer(*src, "step enum")?;
+            let dst = fields.text_slot(*dst, "step enum")?;
+            let separator = separator.as_deref().unwrap_or("|");
+            let table = enums::Table::compile(values, *set, separator, texts)?;
+            Step::Enum { src, dst, table }
+        }
+        plan::Step::L3endpoint { version, addr_raw, addr } => Step::Endpoint(Endpoint {
+            version: fields.integer(*version, "step l3endpoint")?,
+            addr_raw: fields.place(*addr_raw, "step l3endpoint", net::ADDRESS)?,
+            addr: fields.text_slot(*addr, "step l3endpoint")?,
+            port: None,
+            proto: None,
+            endpoint: None,
+        }),
+        plan::Step::L4endpoint { version, addr_raw, addr, port, proto_raw, proto, endpoint } => {
+            let role = "step l4endpoint";
+            let proto = match (proto_raw, proto) {
+                (Some(raw), Some(text)) => {
+                    Some((fields.integer(*raw, role)?, fields.text_slot(*text, role)?))
+                }
+                (None, None) => None,
+                _ => return Err(Error::plan(format!("{role}: proto_raw and proto go together"))),
+            };
+            Step::Endpoint(Endpoint {
+                version: fields.integer(*version, role)?,
+                addr_raw: fields.place(*addr_raw, role, net::ADDRESS)?,
+                addr: fields.text_slot(*addr, role)?,
+                port: Some(fields.integer(*port, role)?),
+                proto,
+                endpoint: endpoint.map(|e| fields.text_slot(e, role)).transpose()?,
+            })
+        }
+        plan::Step::Container { mntns, netns, fields: wanted } => {
+            let role = "step container";
+            let integer = |id: &Option<u32>| id.map(|i| fields.integer(i, role)).transpose();
+            let held = wanted
+                .iter()
+                .map(|(name, id)| {
+                    Ok(HeldField {
+                        column: world.containers.column(name),
+                        field: fields.any_slot(*id, role)?,
+                        of_pod: name != "runtime.containerPid",
+                        by_mntns: name == "k8s.hostnetwork",
+                    })
+                })
+                .collect::<Result<Vec<_>>>()?;
+            Step::Container { mntns: integer(mntns)?, netns: integer(netns)?, fields: held }
+        }
+    })
+}
+
+impl Step {
+    pub fn run(&self, cx: &mut Context<'_>) {
+        match self {
+            Step::Timestamp { src, dst, layout } => {
+                let boot = cx.word(*src);
+                let wall = cx.clock.wall(boot, cx.world.clock_offset_ns);
+                cx.slots.values[*src] = match cx.fields[*src].kind {
+                    Kind::I64 => Slot::Int(wall),
+                    _ => Slot::Uint(wall as u64),
+                };
+                if let Some(dst) = dst {
+                    let zone = cx.world.timezone_offset_s;
+                    let clock = &mut *cx.clock;
+                    cx.slots.write_text(*dst, |out| clock.format(wall, zone, layout, out));
+                }
+            }
+            Step::Errno(src, dst) => named(cx, *src, *dst, names::errno, "error#"),
+            Step::Signal(src, dst) => named(cx, *src, *dst, names::signal, "signal#"),
+            Step::Syscall(src, dst) => {
+                cx.slots.values[*dst] = Slot::Static(names::syscall(cx.word(*src)));
+            }
+            Step::User(src, dst) => owner(cx, *src, *dst, true),
+            Step::Group(src, dst) => owner(cx, *src, *dst, false),
+            Step::Bytes(src, dst) => {
+                let n = cx.word(*src);
+                cx.slots.write_text(*dst, |out| duration::bytes(n, out));
+            }
+            Step::Duration(src, dst) => {
+                let n = cx.word(*src);
+                cx.slots.write_text(*dst, |out| duration::duration(n, out));
+            }
+            Step::FileMode(src, dst) => {
+                let mode = cx.word(*src) as u32;
+                cx.slots.write_text(*dst, |out| files::mode(mode, out));
+            }
+            Step::FileFlags(src, dst) => {
+                let flags = cx.word(*src) as u32;
+                cx.slots.write_text(*dst, |out| files::flags(flags, out));
+            }
+            Step::Enum { src, dst, table } => {
+                let value = cx.word(*src);
+                let texts = cx.names;
+                match table.lookup(value) {
+                    enums::Found::One(slot) => cx.slots.values[*dst] = slot,
+                    enums::Found::Set => {
+                        cx.slots.write_text(*dst, |out| table.write_set(value, texts, out));
+                    }
+                }
+            }
+            Step::Endpoint(e) => e.run(cx),
+            Step::Container { mntns, netns, fields } => {
+                let mntns = mntns.map(|i| cx.word(i));
+                let netns = netns.map(|i| cx.word(i));
+                let found = cx.world.containers.find(mntns, netns);
+                let by_mntns = mntns.is_some_and(|m| cx.world.containers.knows(m));
+                let (row, whole) = match found {
+                    None => return,
+                    Some(Match::Full(row)) => (row, true),
+                    Some(Match::Pod(row)) => (row, false),
+                };
+                for f in fields {
+                    if (whole || f.of_pod) && (by_mntns || !f.by_mntns) {
+                        cx.slots.values[f.field] = Slot::Held(row, f.column);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A number with a table of names; 0 of errno is the empty name.
+fn named(
+    cx: &mut Context<'_>,
+    src: usize,
+    dst: usize,
+    lookup: fn(u64) -> Option<&'static str>,
+    prefix: &str,
+) {
+    let n = cx.word(src);
+    match lookup(n) {
+        Some(name) => cx.slots.values[dst] = Slot::Static(name),
+        None => {
+            let signed = matches!(from_sample(&cx.fields[src], cx.sample), Value::Int(_));
+            cx.slots.write_text(dst, |out| {
+                out.extend_from_slice(prefix.as_bytes());
+                if signed {
+                    out.extend_from_slice(itoa::Buffer::new().format(n as i64).as_bytes());
+                } else {
+                    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+                }
+            });
+        }
+    }
+}
+
+fn owner(cx: &mut Context<'_>, src: usize, dst: usize, user: bool) {
+    let id = cx.word(src) as u32;
+    let (table, prefix) = if user { (&cx.world.users, "uid:") } else { (&cx.world.groups, "gid:") };
+    let known = table.get(&id);
+    cx.slots.write_text(dst, |out| match known {
+        Some(name) => out.extend_from_slice(name.as_bytes()),
+        None => {
+            out.extend_from_slice(prefix.as_bytes());
+            out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
+        }
+    });
+}
+
+impl Endpoint {
+    fn run(&self, cx: &mut Context<'_>) {
+        let version = cx.word(self.version);
+        let raw = cx.sample.get(self.addr_raw..self.addr_raw + net::ADDRESS).unwrap_or_default();
+        cx.slots.write_text(self.addr, |out| net::address(version, raw, out));
+        if let Some((raw, text)) = self.proto {
+            let number = cx.word(raw);
+            match names::protocol(number) {
+                Some(name) => cx.slots.values[text] = Slot::Static(name),
+                None => cx.slots.write_text(text, |out| {
+                    out.extend_from_slice(b"proto#");
+                    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+                }),
+            }
+        }
+        if let (Some(endpoint), Some(port)) = (self.endpoint, self.port) {
+            let port = cx.word(port);
+            cx.slots.write_text(endpoint, |out| {
+                net::address(version, raw, out);
+                out.push(b':');
+                out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+            });
+        }
+    }
+}

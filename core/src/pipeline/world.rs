@@ -1,0 +1,205 @@
+//! What the pipeline knows beside the samples: clock, containers, user names.
+
+use std::collections::HashMap;
+
+use crate::errors::{Error, Result};
+
+/// Containers of one node; a bound on a runaway caller.
+const MAX_CONTAINERS: usize = 1 << 16;
+const MAX_NAMES: usize = 1 << 20;
+
+/// A value given for a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    Text(Box<str>),
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+}
+
+impl Held {
+    fn is_text(&self) -> bool {
+        matches!(self, Held::Text(s) if !s.is_empty())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    mntns: u64,
+    netns: u64,
+    host_network: bool,
+    pod: bool,
+    /// By column.
+    values: Vec<Option<Held>>,
+}
+
+/// How much of a row an event gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// Found by mount namespace, or the only container of its network namespace.
+    Full(u32),
+    /// The first of several containers of one pod (shared network namespace).
+    Pod(u32),
+}
+
+/// Containers by mount and network namespace. Rows are reused, columns fixed at compile time.
+#[derive(Debug, Default)]
+pub struct Containers {
+    columns: Vec<String>,
+    rows: Vec<Row>,
+    free: Vec<u32>,
+    by_mntns: HashMap<u64, u32>,
+    /// In order of arrival.
+    by_netns: HashMap<u64, Vec<u32>>,
+}
+
+impl Containers {
+    /// The column of a full field name, added when new.
+    pub fn column(&mut self, name: &str) -> u32 {
+        let index = self.columns.iter().position(|c| c == name).unwrap_or_else(|| {
+            self.columns.push(name.to_string());
+            self.columns.len() - 1
+        });
+        index as u32
+    }
+
+    pub fn held(&self, row: u32, column: u32) -> Option<&Held> {
+        self.rows.get(row as usize)?.values.get(column as usize)?.as_ref()
+    }
+
+    pub fn set(&mut self, mntns: u64, netns: u64, given: &[(String, Held)]) -> Result<()> {
+        self.drop(mntns);
+        if self.by_mntns.len() >= MAX_CONTAINERS {
+            return Err(Error::plan(format!("more than {MAX_CONTAINERS} containers")));
+        }
+        let find = |name: &str| given.iter().find(|(n, _)| n == name).map(|(_, v)| v);
+        let row = Row {
+            mntns,
+            netns,
+            host_network: find("k8s.hostnetwork") == Some(&Held::Bool(true)),
+            pod: find("k8s.podName").is_some_and(Held::is_text)
+                && find("k8s.namespace").is_some_and(Held::is_text),
+            values: self.columns.iter().map(|c| find(c).cloned()).collect(),
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.rows[index as usize] = row;
+                index
+            }
+            None => {
+                self.rows.push(row);
+                (self.rows.len() - 1) as u32
+            }
+        };
+        self.by_mntns.insert(mntns, index);
+        if netns != 0 {
+            self.by_netns.entry(netns).or_default().push(index);
+        }
+        Ok(())
+    }
+
+    pub fn drop(&mut self, mntns: u64) {
+        let Some(index) = self.by_mntns.remove(&mntns) else { return };
+        let row = std::mem::take(&mut self.rows[index as usize]);
+        debug_assert_eq!(row.mntns, mntns);
+        if let Some(sharing) = self.by_netns.get_mut(&row.netns) {
+            sharing.retain(|i| *i != index);
+            if sharing.is_empty() {
+                self.by_netns.remove(&row.netns);
+            }
+        }
+        self.free.push(index);
+    }
+
+    pub fn knows(&self, mntns: u64) -> bool {
+        self.by_mntns.contains_key(&mntns)
+    }
+
+    /// Mount namespace first; then network namespace, where it tells one container or pod.
+    pub fn find(&self, mntns: Option<u64>, netns: Option<u64>) -> Option<Match> {
+        if let Some(index) = mntns.and_then(|m| self.by_mntns.get(&m)) {
+            return Some(Match::Full(*index));
+        }
+        let sharing = self.by_netns.get(&netns.filter(|n| *n != 0)?)?;
+        let first = *sharing.first()?;
+        let row = &self.rows[first as usize];
+        match (row.host_network, sharing.len()) {
+            (true, _) => None,
+            (false, 1) => Some(Match::Full(first)),
+            (false, _) => row.pod.then_some(Match::Pod(first)),
+        }
+    }
+}
+
+/// Shared by all data sources of a stream.
+#[derive(Debug, Default)]
+pub struct World {
+    pub clock_offset_ns: i64,
+    pub timezone_offset_s: i32,
+    pub containers: Containers,
+    pub users: HashMap<u32, Box<str>>,
+    pub groups: HashMap<u32, Box<str>>,
+}
+
+impl World {
+    pub fn set_names(
+        &mut self,
+        users: HashMap<u32, Box<str>>,
+        groups: HashMap<u32, Box<str>>,
+    ) -> Result<()> {
+        if users.len() > MAX_NAMES || groups.len() > MAX_NAMES {
+            return Err(Error::plan(format!("more than {MAX_NAMES} user or group names")));
+        }
+        self.users = users;
+        self.groups = groups;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(name: &str, value: &str) -> (String, Held) {
+        (name.into(), Held::Text(value.into()))
+    }
+
+    #[test]
+    fn mount_namespace_wins_and_rows_are_reused() {
+        let mut c = Containers::default();
+        let name = c.column("runtime.containerName");
+        c.set(1, 10, &[text("runtime.containerName", "a")]).unwrap();
+        c.set(2, 20, &[text("runtime.containerName", "b")]).unwrap();
+        let Some(Match::Full(row)) = c.find(Some(2), Some(10)) else { panic!() };
+        assert_eq!(c.held(row, name), Some(&Held::Text("b".into())));
+        c.drop(2);
+        assert_eq!(c.find(Some(2), Some(20)), None);
+        c.set(3, 0, &[]).unwrap();
+        assert_eq!(c.rows.len(), 2);
+        assert_eq!(c.held(row, name), None);
+    }
+
+    #[test]
+    fn network_namespace_speaks_only_when_unambiguous() {
+        let mut c = Containers::default();
+        c.set(1, 10, &[]).unwrap();
+        assert!(matches!(c.find(Some(9), Some(10)), Some(Match::Full(_))));
+        c.set(2, 10, &[]).unwrap();
+        assert_eq!(c.find(None, Some(10)), None);
+        let pod = [text("k8s.podName", "p"), text("k8s.namespace", "n")];
+        c.set(3, 11, &pod).unwrap();
+        c.set(4, 11, &pod).unwrap();
+        assert!(matches!(c.find(None, Some(11)), Some(Match::Pod(_))));
+        c.set(5, 12, &[("k8s.hostnetwork".into(), Held::Bool(true))]).unwrap();
+        assert_eq!(c.find(None, Some(12)), None);
+        assert_eq!(c.find(None, Some(0)), None);
+    }
+
+    #[test]
+    fn replacing_keeps_one_entry() {
+        let mut c = Containers::default();
+        c.set(1, 10, &[]).unwrap();
+        c.set(1, 10, &[]).unwrap();
+        assert!(matches!(c.find(None, Some(10)), Some(Match::Full(_))));
+    }
+}

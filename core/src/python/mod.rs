@@ -1,0 +1,68 @@
+//! The Python face: conversions only, the work is elsewhere. The GIL is
+//! released wherever the kernel, libbpf or the pipeline works.
+
+mod map;
+mod object;
+mod stream;
+
+use pyo3::create_exception;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::bpf::{btf, log, probe};
+use crate::embedded;
+use crate::errors::Error;
+
+create_exception!(
+    _core,
+    CoreError,
+    PyException,
+    "A failure inside the core: args are (kind, message, log)."
+);
+
+impl From<Error> for PyErr {
+    fn from(e: Error) -> PyErr {
+        CoreError::new_err((e.kind.as_str(), e.message, e.log))
+    }
+}
+
+#[pyfunction]
+fn headers(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let result = PyDict::new(py);
+    for (name, content) in embedded::HEADERS {
+        result.set_item(name, PyBytes::new(py, content))?;
+    }
+    Ok(result)
+}
+
+#[pyfunction]
+fn btf_to_c(py: Python<'_>, btf: Vec<u8>) -> PyResult<String> {
+    Ok(py.detach(|| btf::to_c(&btf))?)
+}
+
+#[pyfunction]
+fn libbpf_version() -> String {
+    btf::libbpf_version()
+}
+
+#[pyfunction(name = "probe")]
+fn probe_feature(py: Python<'_>, feature: &str) -> PyResult<bool> {
+    Ok(py.detach(|| probe::probe(feature))?)
+}
+
+#[pymodule]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    log::install();
+    m.add("CoreError", m.py().get_type::<CoreError>())?;
+    m.add_class::<map::Map>()?;
+    m.add_class::<object::Object>()?;
+    m.add_class::<stream::Stream>()?;
+    m.add_class::<stream::Batch>()?;
+    m.add_function(wrap_pyfunction!(headers, m)?)?;
+    m.add_function(wrap_pyfunction!(btf_to_c, m)?)?;
+    m.add_function(wrap_pyfunction!(libbpf_version, m)?)?;
+    m.add_function(wrap_pyfunction!(probe_feature, m)?)?;
+    m.add_function(wrap_pyfunction!(stream::pipeline, m)?)?;
+    Ok(())
+}

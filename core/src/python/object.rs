@@ -1,0 +1,137 @@
+//! `Object`: one BPF object and its life.
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::map::Map;
+use super::stream::Stream;
+use crate::bpf::object;
+use crate::errors::Result;
+use crate::stream;
+
+#[pyclass(frozen, module = "ig_py._core")]
+pub struct Object {
+    inner: Mutex<object::Object>,
+    /// Streams hold maps of the object: they end with it.
+    streams: Mutex<Vec<Weak<stream::Stream>>>,
+}
+
+impl Object {
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut object::Object) -> Result<T> + Send,
+    ) -> PyResult<T> {
+        Ok(py.detach(|| work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner)))?)
+    }
+}
+
+#[pymethods]
+impl Object {
+    #[new]
+    fn new(py: Python<'_>, elf: &[u8], name: &str) -> PyResult<Object> {
+        let inner = py.detach(|| object::Object::open(elf, name))?;
+        Ok(Object { inner: Mutex::new(inner), streams: Mutex::default() })
+    }
+
+    fn programs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        self.with(py, |o| o.programs())?
+            .into_iter()
+            .map(|p| {
+                let info = PyDict::new(py);
+                info.set_item("name", p.name)?;
+                info.set_item("section", p.section)?;
+                info.set_item("type", p.program_type)?;
+                info.set_item("insn_count", p.insn_count)?;
+                Ok(info)
+            })
+            .collect()
+    }
+
+    fn maps<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        self.with(py, |o| o.maps())?
+            .into_iter()
+            .map(|m| {
+                let info = PyDict::new(py);
+                info.set_item("name", m.name)?;
+                info.set_item("type", m.map_type)?;
+                info.set_item("key_size", m.key_size)?;
+                info.set_item("value_size", m.value_size)?;
+                info.set_item("max_entries", m.max_entries)?;
+                Ok(info)
+            })
+            .collect()
+    }
+
+    fn set_autoload(&self, py: Python<'_>, program: &str, load: bool) -> PyResult<()> {
+        self.with(py, |o| o.set_autoload(program, load))
+    }
+
+    fn set_attach_target(&self, py: Python<'_>, program: &str, target: &str) -> PyResult<()> {
+        self.with(py, |o| o.set_attach_target(program, target))
+    }
+
+    fn set_data(&self, py: Python<'_>, section: &str, offset: usize, data: &[u8]) -> PyResult<()> {
+        self.with(py, |o| o.set_data(section, offset, data))
+    }
+
+    #[pyo3(signature = (map, r#type, key_size, value_size))]
+    fn set_map_type(
+        &self,
+        py: Python<'_>,
+        map: &str,
+        r#type: u32,
+        key_size: u32,
+        value_size: u32,
+    ) -> PyResult<()> {
+        self.with(py, |o| o.set_map_type(map, r#type, key_size, value_size))
+    }
+
+    fn set_max_entries(&self, py: Python<'_>, map: &str, max_entries: u32) -> PyResult<()> {
+        self.with(py, |o| o.set_max_entries(map, max_entries))
+    }
+
+    fn reuse_map(&self, py: Python<'_>, map: &str, other: &Map) -> PyResult<()> {
+        self.with(py, |o| o.reuse_map(map, other.duplicate()?.as_fd()))
+    }
+
+    fn load(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, object::Object::load)
+    }
+
+    fn attach(&self, py: Python<'_>, program: &str) -> PyResult<()> {
+        self.with(py, |o| o.attach(program))
+    }
+
+    fn map_ids(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
+        self.with(py, |o| Ok(o.map_ids()))
+    }
+
+    fn program_ids(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
+        self.with(py, |o| Ok(o.program_ids()))
+    }
+
+    fn stream(&self, py: Python<'_>, plan: &str) -> PyResult<Stream> {
+        let opened = Arc::new(self.with(py, |o| stream::Stream::open(plan, Some(o)))?);
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|s| s.strong_count() > 0);
+        streams.push(Arc::downgrade(&opened));
+        Ok(Stream::of(opened))
+    }
+
+    fn close(&self, py: Python<'_>) {
+        let streams =
+            std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner));
+        py.detach(|| {
+            let mut object = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            // Readers go last: programs may still write until they are detached.
+            object.close();
+            for stream in streams.iter().filter_map(Weak::upgrade) {
+                stream.close();
+            }
+        });
+    }
+}

@@ -1,0 +1,167 @@
+//! `Stream` and `Batch`: the data plane as Python sees it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
+
+use crate::errors::{Error, Kind};
+use crate::pipeline::world::Held;
+use crate::stream;
+
+#[pyclass(frozen, module = "ig_py._core")]
+pub struct Batch {
+    #[pyo3(get)]
+    datasource: String,
+    #[pyo3(get)]
+    data: Py<PyBytes>,
+    #[pyo3(get)]
+    events: u64,
+    kept: Option<Vec<u8>>,
+}
+
+impl Batch {
+    fn of(py: Python<'_>, batch: stream::Batch) -> Batch {
+        Batch {
+            datasource: batch.datasource,
+            data: PyBytes::new(py, &batch.rendered.data).unbind(),
+            events: batch.rendered.events,
+            kept: batch.rendered.kept,
+        }
+    }
+}
+
+#[pymethods]
+impl Batch {
+    fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(kept) = &self.kept else {
+            let why = format!("the plan keeps no events of data source {}", self.datasource);
+            return Err(Error::new(Kind::Plan, why).into());
+        };
+        let mut text = Vec::with_capacity(kept.len() + 2);
+        text.push(b'[');
+        for (i, line) in kept.split(|b| *b == b'\n').filter(|l| !l.is_empty()).enumerate() {
+            if i > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(line);
+        }
+        text.push(b']');
+        let text = PyBytes::new(py, &text);
+        py.import("json")?.call_method1("loads", (text,))
+    }
+}
+
+#[pyclass(frozen, module = "ig_py._core")]
+pub struct Stream {
+    inner: Arc<stream::Stream>,
+}
+
+impl Stream {
+    pub fn of(inner: Arc<stream::Stream>) -> Stream {
+        Stream { inner }
+    }
+}
+
+fn held(value: &Bound<'_, PyAny>) -> PyResult<Held> {
+    if let Ok(flag) = value.cast::<PyBool>() {
+        return Ok(Held::Bool(flag.is_true()));
+    }
+    if value.is_instance_of::<PyInt>() {
+        return match value.extract::<u64>() {
+            Ok(u) => Ok(Held::Uint(u)),
+            Err(_) => Ok(Held::Int(value.extract()?)),
+        };
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        // Surrogates (undecodable bytes of names) have no UTF-8: replaced.
+        return Ok(Held::Text(text.to_string_lossy().as_ref().into()));
+    }
+    Err(PyTypeError::new_err("a container's value must be str, int or bool"))
+}
+
+#[pymethods]
+impl Stream {
+    fn next_batches(&self, py: Python<'_>, timeout_ms: i32) -> PyResult<Vec<Batch>> {
+        let batches = py.detach(|| self.inner.next_batches(timeout_ms))?;
+        Ok(batches.into_iter().map(|b| Batch::of(py, b)).collect())
+    }
+
+    fn push(
+        &self,
+        py: Python<'_>,
+        datasource: &str,
+        samples: Vec<Bound<'_, PyBytes>>,
+    ) -> PyResult<Batch> {
+        let raw: Vec<&[u8]> = samples.iter().map(|s| s.as_bytes()).collect();
+        let batch = py.detach(|| self.inner.push(datasource, raw.into_iter()))?;
+        Ok(Batch::of(py, batch))
+    }
+
+    fn set_container(
+        &self,
+        py: Python<'_>,
+        mntns: u64,
+        netns: u64,
+        values: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let items: Vec<(String, Bound<'_, PyAny>)> = values
+            .call_method0("items")?
+            .try_iter()?
+            .map(|i| i?.extract())
+            .collect::<PyResult<_>>()?;
+        let given: Vec<(String, Held)> =
+            items.into_iter().map(|(n, v)| Ok((n, held(&v)?))).collect::<PyResult<_>>()?;
+        Ok(py.detach(|| self.inner.with_world(|w| w.containers.set(mntns, netns, &given)))?)
+    }
+
+    fn drop_container(&self, py: Python<'_>, mntns: u64) -> PyResult<()> {
+        Ok(py.detach(|| {
+            self.inner.with_world(|w| {
+                w.containers.drop(mntns);
+                Ok(())
+            })
+        })?)
+    }
+
+    fn set_names(
+        &self,
+        py: Python<'_>,
+        users: HashMap<u32, String>,
+        groups: HashMap<u32, String>,
+    ) -> PyResult<()> {
+        let boxed = |m: HashMap<u32, String>| m.into_iter().map(|(k, v)| (k, v.into())).collect();
+        let (users, groups) = (boxed(users), boxed(groups));
+        Ok(py.detach(|| self.inner.with_world(|w| w.set_names(users, groups)))?)
+    }
+
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let result = PyDict::new(py);
+        for totals in py.detach(|| self.inner.totals())? {
+            let counters = PyDict::new(py);
+            counters.set_item("received", totals.counts.received)?;
+            counters.set_item("emitted", totals.counts.emitted)?;
+            counters.set_item("discarded", totals.counts.discarded)?;
+            counters.set_item("malformed", totals.counts.malformed)?;
+            counters.set_item("lost", totals.lost)?;
+            result.set_item(totals.datasource, counters)?;
+        }
+        Ok(result)
+    }
+
+    fn wake(&self) {
+        self.inner.wake();
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.inner.close());
+    }
+}
+
+#[pyfunction]
+pub fn pipeline(py: Python<'_>, plan: &str) -> PyResult<Stream> {
+    let inner = py.detach(|| stream::Stream::open(plan, None))?;
+    Ok(Stream::of(Arc::new(inner)))
+}

@@ -1,0 +1,253 @@
+//! JSON, with everything that does not depend on the event rendered at compile time.
+
+use super::float;
+use super::tree::Node;
+use crate::pipeline::event::{Event, Value};
+use crate::pipeline::field::{Field, Fields};
+
+/// Literal bytes, then a field's value (usize::MAX: no value).
+struct Part {
+    literal: Box<[u8]>,
+    field: usize,
+}
+
+pub struct Json {
+    parts: Vec<Part>,
+    /// Indentation of the values' depth, for arrays of the pretty form.
+    indents: Option<Vec<usize>>,
+}
+
+const NO_FIELD: usize = usize::MAX;
+
+struct Builder {
+    parts: Vec<Part>,
+    indents: Vec<usize>,
+    literal: Vec<u8>,
+    pretty: bool,
+}
+
+impl Builder {
+    fn newline(&mut self, depth: usize) {
+        if self.pretty {
+            self.literal.push(b'\n');
+            self.literal.resize(self.literal.len() + 2 * depth, b' ');
+        }
+    }
+
+    fn part(&mut self, field: usize, depth: usize) {
+        let literal = std::mem::take(&mut self.literal).into_boxed_slice();
+        self.parts.push(Part { literal, field });
+        self.indents.push(depth);
+    }
+
+    fn object(&mut self, nodes: &[Node], fields: &Fields, depth: usize) {
+        self.literal.push(b'{');
+        for (i, node) in nodes.iter().enumerate() {
+            if i > 0 {
+                self.literal.push(b',');
+            }
+            self.newline(depth + 1);
+            string(fields.list[node.index].name.as_bytes(), &mut self.literal);
+            self.literal.extend_from_slice(if self.pretty { b": " } else { b":" });
+            if is_object(node, &fields.list[node.index]) {
+                self.object(&node.children, fields, depth + 1);
+            } else {
+                self.part(node.index, depth + 1);
+            }
+        }
+        if !nodes.is_empty() {
+            self.newline(depth);
+        }
+        self.literal.push(b'}');
+    }
+}
+
+pub fn is_object(node: &Node, field: &Field) -> bool {
+    !node.children.is_empty() || field.kind == crate::pipeline::plan::Kind::Container
+}
+
+impl Json {
+    pub fn compile(nodes: &[Node], fields: &Fields, pretty: bool) -> Json {
+        let mut b = Builder { parts: Vec::new(), indents: Vec::new(), literal: Vec::new(), pretty };
+        b.object(nodes, fields, 0);
+        b.literal.push(b'\n');
+        b.part(NO_FIELD, 0);
+        Json { parts: b.parts, indents: pretty.then_some(b.indents) }
+    }
+
+    /// One event and its newline.
+    pub fn write(&self, event: &Event<'_>, fields: &[Field], out: &mut Vec<u8>) {
+        for (i, part) in self.parts.iter().enumerate() {
+            out.extend_from_slice(&part.literal);
+            let Some(field) = fields.get(part.field) else { continue };
+            match event.value(part.field, field) {
+                Value::Array(array) => {
+                    let depth = self.indents.as_ref().map(|d| d[i]);
+                    write_array(&array, depth, out);
+                }
+                other => scalar(other, out),
+            }
+        }
+    }
+}
+
+fn write_array(array: &crate::pipeline::event::Array<'_>, depth: Option<usize>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (i, value) in array.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        if let Some(depth) = depth {
+            indent(depth + 1, out);
+        }
+        element(value, out);
+    }
+    if let (Some(depth), false) = (depth, array.is_empty()) {
+        indent(depth, out);
+    }
+    out.push(b']');
+}
+
+fn indent(depth: usize, out: &mut Vec<u8>) {
+    out.push(b'\n');
+    out.resize(out.len() + 2 * depth, b' ');
+}
+
+/// Array elements: unsigned numbers go through a signed 64-bit one, as users of
+/// the compatible system parse them.
+pub fn element(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Uint(u) => scalar(Value::Int(u as i64), out),
+        other => scalar(other, out),
+    }
+}
+
+#[inline]
+pub fn scalar(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Int(i) => out.extend_from_slice(itoa::Buffer::new().format(i).as_bytes()),
+        Value::Uint(u) => out.extend_from_slice(itoa::Buffer::new().format(u).as_bytes()),
+        Value::F32(f) if f.is_finite() => float::es6(&format!("{f:e}"), out),
+        Value::F64(f) if f.is_finite() => float::es6(&format!("{f:e}"), out),
+        // JSON has no other way to say "not a number".
+        Value::F32(_) | Value::F64(_) => out.extend_from_slice(b"null"),
+        Value::Text(text) => string(text, out),
+        Value::Bytes(raw) => hex_string(raw, out),
+        Value::Container(_) => out.extend_from_slice(b"{}"),
+        Value::Array(array) => write_array(&array, None, out),
+    }
+}
+
+fn hex_string(raw: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    out.reserve(raw.len() * 2);
+    for byte in raw {
+        out.push(HEX[usize::from(byte >> 4)]);
+        out.push(HEX[usize::from(byte & 15)]);
+    }
+    out.push(b'"');
+}
+
+/// Bytes that need attention: controls, quote, backslash, and all beyond ASCII.
+const SPECIAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < 256 {
+        table[i] = i < 0x20 || i == b'"' as usize || i == b'\\' as usize || i >= 0x80;
+        i += 1;
+    }
+    table
+};
+
+/// A quoted JSON string of what may or may not be UTF-8.
+pub fn string(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    if text.iter().any(|b| SPECIAL[usize::from(*b)]) {
+        for chunk in text.utf8_chunks() {
+            escape(chunk.valid(), out);
+            for _ in chunk.invalid() {
+                out.extend_from_slice(b"\\ufffd");
+            }
+        }
+    } else {
+        out.extend_from_slice(text);
+    }
+    out.push(b'"');
+}
+
+fn escape(text: &str, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    let mut done = 0;
+    for (i, byte) in bytes.iter().enumerate() {
+        if !SPECIAL[usize::from(*byte)] {
+            continue;
+        }
+        let short: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..0x20 => {
+                out.extend_from_slice(&bytes[done..i]);
+                out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
+                done = i + 1;
+                continue;
+            }
+            // U+2028 and U+2029 end lines in JavaScript.
+            0xe2 if bytes[i..].starts_with("\u{2028}".as_bytes()) => b"\\u2028",
+            0xe2 if bytes[i..].starts_with("\u{2029}".as_bytes()) => b"\\u2029",
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[done..i]);
+        out.extend_from_slice(short);
+        done = if *byte == 0xe2 { i + 3 } else { i + 1 };
+    }
+    out.extend_from_slice(&bytes[done..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(text: &[u8]) -> String {
+        let mut out = Vec::new();
+        string(text, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn strings() {
+        assert_eq!(show(b"plain"), r#""plain""#);
+        assert_eq!(show(b"q\"b\\n\nr\rt\t\x01\x7f<&>"), "\"q\\\"b\\\\n\\nr\\rt\\t\\u0001\x7f<&>\"");
+        assert_eq!(show("é\u{a0}\u{2028}x\u{2029}€".as_bytes()), "\"é\u{a0}\\u2028x\\u2029€\"");
+        assert_eq!(show(b"/tmp/\xff\xfe-\xc3\xa9"), "\"/tmp/\\ufffd\\ufffd-é\"");
+        assert_eq!(show(b"\xe2\x82"), r#""\ufffd\ufffd""#);
+    }
+
+    #[test]
+    fn every_byte_gives_valid_json() {
+        for a in 0..=255u8 {
+            for b in [0, 0x1f, b'"', 0x80, 0xa8, 0xe2, 0xff] {
+                let text = show(&[a, b, 0xe2, 0x80, a]);
+                serde_json::from_str::<String>(&text).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        let show = |v| {
+            let mut out = Vec::new();
+            scalar(v, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(show(Value::Uint(u64::MAX)), "18446744073709551615");
+        assert_eq!(show(Value::F32(0.1)), "0.1");
+        assert_eq!(show(Value::F64(f64::NAN)), "null");
+        assert_eq!(show(Value::Bytes(&[0, 0xab])), "\"00ab\"");
+    }
+}

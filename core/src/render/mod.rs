@@ -1,0 +1,9 @@
+//! Values to bytes: one file an output form.
+
+pub mod columns;
+pub mod float;
+pub mod json;
+pub mod tree;
+pub mod unicode;
+pub mod yaml;
+mod yaml_scalar;

@@ -1,0 +1,94 @@
+//! Which characters may reach a terminal as they are.
+
+use std::sync::LazyLock;
+
+/// Letters, marks, numbers, punctuation and symbols, without those that draw nothing.
+/// Format characters (bidirectional overrides, joiners) belong to none of these.
+const PRINTABLE: &str = r"[[\p{L}\p{M}\p{N}\p{P}\p{S}]--\p{Default_Ignorable_Code_Point}]";
+
+static RANGES: LazyLock<Vec<(u32, u32)>> = LazyLock::new(|| {
+    let mut ranges = Vec::new();
+    if let Ok(hir) = regex_syntax::parse(PRINTABLE) {
+        if let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) =
+            hir.kind()
+        {
+            ranges.extend(class.iter().map(|r| (u32::from(r.start()), u32::from(r.end()))));
+        }
+    }
+    ranges
+});
+
+pub fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return matches!(c, ' '..='~');
+    }
+    let code = u32::from(c);
+    let at = RANGES.partition_point(|(_, end)| *end < code);
+    RANGES.get(at).is_some_and(|(start, _)| *start <= code)
+}
+
+/// `text` as the inside of a Go string literal: what is not printable is escaped.
+pub fn quote(text: &[u8], out: &mut Vec<u8>) {
+    use std::io::Write;
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let short: &[u8] = match c {
+                '"' => b"\\\"",
+                '\\' => b"\\\\",
+                '\x07' => b"\\a",
+                '\x08' => b"\\b",
+                '\x0c' => b"\\f",
+                '\n' => b"\\n",
+                '\r' => b"\\r",
+                '\t' => b"\\t",
+                '\x0b' => b"\\v",
+                c if is_printable(c) => {
+                    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                    continue;
+                }
+                c => {
+                    let code = u32::from(c);
+                    let _ = match code {
+                        0..0x80 => write!(out, "\\x{code:02x}"),
+                        0x80..0x10000 => write!(out, "\\u{code:04x}"),
+                        _ => write!(out, "\\U{code:08x}"),
+                    };
+                    continue;
+                }
+            };
+            out.extend_from_slice(short);
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(text: &[u8]) -> String {
+        let mut out = Vec::new();
+        quote(text, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn quotes_as_go() {
+        assert_eq!(show(b"we\"ird name\ttab\\"), r#"we\"ird name\ttab\\"#);
+        assert_eq!(show(b"\xff\xfe-\xc3\xa9"), r"\xff\xfe-é");
+        assert_eq!(show(b"\x00\x1b[0m\x7f"), r"\x00\x1b[0m\x7f");
+        assert_eq!(show("\u{85}\u{9b}".as_bytes()), r"\u0085\u009b");
+        assert_eq!(show("a\u{a0}b".as_bytes()), r"a\u00a0b");
+        assert_eq!(show("日本 e\u{301} 😀".as_bytes()), "日本 e\u{301} 😀");
+    }
+
+    #[test]
+    fn nothing_invisible_or_reordering_passes() {
+        for c in "\u{200b}\u{200d}\u{202e}\u{2066}\u{feff}\u{ad}\u{3164}\u{fe0f}\u{e0001}\u{2028}\u{e000}".chars() {
+            let shown = show(c.to_string().as_bytes());
+            assert!(shown.starts_with('\\') && shown.is_ascii(), "{c:?} → {shown}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! One run's data plane: readers, pipelines, waiting and counting.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::bpf::map::Counter;
+use crate::bpf::object::Object;
+use crate::bpf::reader::Reader;
+use crate::errors::{Error, Kind, Result};
+use crate::pipeline::plan::{self, Plan};
+use crate::pipeline::source::{Counts, Rendered, Source};
+use crate::pipeline::world::World;
+
+const MAX_SOURCES: usize = 256;
+/// Within this time after events, more are awaited before the next drain…
+const BUSY: Duration = Duration::from_millis(20);
+/// …this long at most, in steps, and while every ring is less than a quarter full.
+const GATHER: Duration = Duration::from_millis(8);
+const GATHER_STEP_MS: i32 = 1;
+const ROOM: usize = 4;
+
+/// What one drain rendered of one data source.
+pub struct Batch {
+    pub datasource: String,
+    pub rendered: Rendered,
+}
+
+pub struct Totals {
+    pub datasource: String,
+    pub counts: Counts,
+    /// None: the object counts nothing.
+    pub lost: Option<u64>,
+}
+
+struct Lane {
+    source: Source,
+    reader: Option<Reader>,
+    counter: Option<Counter>,
+}
+
+struct State {
+    world: World,
+    lanes: Vec<Lane>,
+    /// When events last came.
+    active: Option<Instant>,
+}
+
+pub struct Stream {
+    /// All readers, and `waker`.
+    epoll: OwnedFd,
+    waker: OwnedFd,
+    state: Mutex<Option<State>>,
+}
+
+fn owned(fd: RawFd, what: &str) -> Result<OwnedFd> {
+    if fd < 0 {
+        let cause = io::Error::last_os_error();
+        return Err(Error::map(format!("cannot create {what}: {cause}")));
+    }
+    // SAFETY: a fresh descriptor owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+impl Stream {
+    /// With an object: readers for every data source that names a map.
+    pub fn open(plan: &str, object: Option<&Object>) -> Result<Stream> {
+        let plan = Plan::parse(plan)?;
+        if plan.datasources.len() > MAX_SOURCES {
+            return Err(Error::plan(format!("more than {MAX_SOURCES} data sources")));
+        }
+        let mut world = World {
+            clock_offset_ns: plan.clock_offset_ns,
+            timezone_offset_s: plan.timezone_offset_s,
+            ..World::default()
+        };
+        // SAFETY: plain system calls without pointers.
+        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }, "an epoll")?;
+        let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
+        // SAFETY: as above.
+        let waker = owned(unsafe { libc::eventfd(0, flags) }, "an eventfd")?;
+        watch(&epoll, waker.as_raw_fd())?;
+        let mut lanes: Vec<Lane> = Vec::new();
+        for ds in &plan.datasources {
+            if lanes.iter().any(|l| l.source.name == ds.name) {
+                return Err(Error::plan(format!("two data sources are named {}", ds.name)));
+            }
+            let lane = Lane {
+                source: Source::compile(ds, &mut world)?,
+                reader: reader(ds, object, &epoll)?,
+                counter: object.map(|o| counter(ds, o)).transpose()?.flatten(),
+            };
+            lanes.push(lane);
+        }
+        Ok(Stream { epoll, waker, state: Mutex::new(Some(State { world, lanes, active: None })) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        work(self.lock().as_mut().ok_or_else(|| Error::closed("the stream"))?)
+    }
+
+    /// What is there, or what comes within the time; empty when woken or interrupted.
+    pub fn next_batches(&self, timeout_ms: i32) -> Result<Vec<Batch>> {
+        let batches = self.drain()?;
+        if !batches.is_empty() || timeout_ms == 0 {
+            return Ok(batches);
+        }
+        if self.wait(timeout_ms)? {
+            self.gather()?;
+        }
+        self.drain()
+    }
+
+    /// True when events wait and nobody woke us.
+    fn wait(&self, timeout_ms: i32) -> Result<bool> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+        // SAFETY: the array is writable for its length; the epoll lives in self.
+        let n = unsafe {
+            libc::epoll_wait(
+                self.epoll.as_raw_fd(),
+                events.as_mut_ptr(),
+                events.len() as i32,
+                timeout_ms.max(-1),
+            )
+        };
+        if n < 0 {
+            let cause = io::Error::last_os_error();
+            // A signal: return, so that Python handles it.
+            if cause.kind() == io::ErrorKind::Interrupted {
+                return Ok(false);
+            }
+            return Err(Error::map(format!("waiting for events failed: {cause}")));
+        }
+        let mut woken = false;
+        for event in &events[..n as usize] {
+            woken |= event.u64 == self.waker.as_raw_fd() as u64;
+        }
+        if woken {
+            self.sleep_until_woken(0);
+        }
+        Ok(n > 0 && !woken)
+    }
+
+    /// True when woken within the time; takes the wake-up.
+    fn sleep_until_woken(&self, timeout_ms: i32) -> bool {
+        let mut poll =
+            libc::pollfd { fd: self.waker.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd on the stack.
+        let n = unsafe { libc::poll(&mut poll, 1, timeout_ms) };
+        let mut count = 0u64;
+        // SAFETY: an eventfd gives eight bytes, which `count` has; it never blocks.
+        n > 0 && unsafe { libc::read(poll.fd, (&raw mut count).cast(), 8) } == 8
+    }
+
+    /// Under steady load, lets events pile up a little: one wake-up for many.
+    fn gather(&self) -> Result<()> {
+        let busy = self.with(|s| Ok(s.active.is_some_and(|t| t.elapsed() < BUSY)))?;
+        let start = Instant::now();
+        while busy && start.elapsed() < GATHER {
+            let room = |l: &Lane| l.reader.as_ref().is_none_or(|r| r.has_room(ROOM));
+            if !self.with(|s| Ok(s.lanes.iter().all(room)))?
+                || self.sleep_until_woken(GATHER_STEP_MS)
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&self) -> Result<Vec<Batch>> {
+        self.with(|state| {
+            let mut batches = Vec::new();
+            for Lane { source, reader, .. } in &mut state.lanes {
+                let Some(reader) = reader else { continue };
+                let world = &state.world;
+                let result = reader.drain(&mut |sample| source.process(world, sample));
+                if let Some(rendered) = source.take() {
+                    batches.push(Batch { datasource: source.name.clone(), rendered });
+                }
+                result?;
+            }
+            if !batches.is_empty() {
+                state.active = Some(Instant::now());
+            }
+            Ok(batches)
+        })
+    }
+
+    /// Runs samples through the pipeline of one data source, all of them.
+    pub fn push<'a>(
+        &self,
+        datasource: &str,
+        samples: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Batch> {
+        self.with(|state| {
+            let lane =
+                state.lanes.iter_mut().find(|l| l.source.name == datasource).ok_or_else(|| {
+                    Error::plan(format!("the plan has no data source {datasource}"))
+                })?;
+            for sample in samples {
+                lane.source.process(&state.world, sample);
+            }
+            let rendered = lane.source.take().unwrap_or_default();
+            Ok(Batch { datasource: datasource.to_string(), rendered })
+        })
+    }
+
+    pub fn with_world<T>(&self, work: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        self.with(|state| work(&mut state.world))
+    }
+
+    pub fn totals(&self) -> Result<Vec<Totals>> {
+        self.with(|state| state.lanes.iter().map(Lane::totals).collect())
+    }
+
+    pub fn wake(&self) {
+        let one = 1u64;
+        // SAFETY: eight readable bytes; failing means it is awake already.
+        unsafe { libc::write(self.waker.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Frees readers and counters; idempotent. A waiting drain returns.
+    pub fn close(&self) {
+        self.wake();
+        let state = self.lock().take();
+        drop(state);
+    }
+}
+
+impl Lane {
+    fn totals(&self) -> Result<Totals> {
+        let counts = self.source.counts;
+        let kernel = self.counter.as_ref().map(Counter::read).transpose()?;
+        let perf = self.reader.as_ref().and_then(Reader::lost);
+        let lost = match (kernel, perf) {
+            (None, None) => None,
+            (a, b) => {
+                Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0)).saturating_add(counts.malformed))
+            }
+        };
+        Ok(Totals { datasource: self.source.name.clone(), counts, lost })
+    }
+}
+
+fn watch(epoll: &OwnedFd, fd: RawFd) -> Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
+    // SAFETY: both descriptors are open and the event lives through the call.
+    let rc = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
+    if rc < 0 {
+        let cause = io::Error::last_os_error();
+        return Err(Error::map(format!("cannot wait for events: {cause}")));
+    }
+    Ok(())
+}
+
+fn reader(
+    ds: &plan::DataSource,
+    object: Option<&Object>,
+    epoll: &OwnedFd,
+) -> Result<Option<Reader>> {
+    let (Some(object), Some(map)) = (object, &ds.map) else { return Ok(None) };
+    let reader = Reader::open(object.map_fd(map)?, map)?;
+    watch(epoll, reader.epoll_fd())?;
+    Ok(Some(reader))
+}
+
+fn counter(ds: &plan::DataSource, object: &Object) -> Result<Option<Counter>> {
+    match (&ds.loss_map, &ds.loss_var) {
+        (None, None) => Ok(None),
+        (Some(map), None) => Counter::per_cpu(object.map_by_name(map)?).map(Some),
+        (None, Some(var)) => Counter::word(object.map_by_name(&var.section)?, var.offset).map(Some),
+        (Some(_), Some(_)) => Err(Error::new(
+            Kind::Plan,
+            format!("data source {}: loss_map and loss_var exclude each other", ds.name),
+        )),
+    }
+}
