@@ -100,6 +100,9 @@ class Object:
     def attach(self, program: str) -> None:
         """Attach one program by its type and target; ``attach`` on failure,
         the object stays usable (the caller decides about optional ones)."""
+    def detach(self) -> None:
+        """Detach every program; maps and streams stay, so that what was written can
+        be drained and counted to the last event. Idempotent."""
     def map_ids(self) -> list[int]: ...
     def program_ids(self) -> list[int]: ...
     def stream(self, plan: str) -> Stream:

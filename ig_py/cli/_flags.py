@@ -135,9 +135,7 @@ class FlagSet:
                 out.positionals.append(word)
         return out
 
-    def _long(
-        self, word: str, rest: list[str], out: Parsed, strict: bool, swallow: bool
-    ) -> None:
+    def _long(self, word: str, rest: list[str], out: Parsed, strict: bool, swallow: bool) -> None:
         name, given, value = word[2:].partition("=")
         flag = self._by_name.get(name)
         if flag is not None:
