@@ -129,10 +129,13 @@ def _open_session(base: Path) -> tuple[Path, int]:
     while True:
         path = base / (SESSION_PREFIX + secrets.token_hex(8))
         path.mkdir(mode=0o700)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Another process's sweep may come at any moment before the lock is held.
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         fcntl.flock(fd, fcntl.LOCK_EX)
-        # Another process's sweep may have come between mkdir and flock.
-        if os.fstat(fd).st_nlink > 0 and path.exists():
+        if path.exists():
             return path, fd
         os.close(fd)
 

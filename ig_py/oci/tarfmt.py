@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from ig_py.errors import IntegrityError, LimitError
@@ -18,6 +17,7 @@ from ig_py.oci import limits
 
 BLOCK = 512
 _MAX_PAX = 64 * limits.KIB
+_MAX_NAME = 100
 _MAX_OCTAL = 0o77777777777
 _REGULAR = (b"0", b"\0")
 _DIRECTORY = b"5"
@@ -94,7 +94,8 @@ def _check_header(header: bytes, what: str, *, first: bool) -> None:
             f"{what}: is compressed", remedy="gadget image archives are plain tar; gunzip it"
         )
     if len(header) < BLOCK:
-        raise IntegrityError(f"{what}: truncated: unexpected end of file")
+        why = "not a tar archive" if first else "truncated: unexpected end of file"
+        raise IntegrityError(f"{what}: {why}")
     stored = _number(header[148:156], what)
     if stored != sum(header[:148]) + 8 * 32 + sum(header[156:]):
         raise IntegrityError(f"{what}: not a tar archive" if first else f"{what}: damaged header")
@@ -145,15 +146,15 @@ def write(file: BinaryIO, members: Iterator[tuple[str, int, int, Iterator[bytes]
 
 def header_block(name: str, mode: int, size: int) -> bytes:
     """One USTAR header of a regular file."""
-    raw = _short_or_split(name)
-    if size > _MAX_OCTAL:
-        raise LimitError(f"{name}: too large for an archive")
+    raw = name.encode("ascii")
+    if len(raw) > _MAX_NAME or size > _MAX_OCTAL:
+        raise LimitError(f"{name} ({size} bytes): does not fit into an archive")
     block = bytearray(BLOCK)
 
     def put(offset: int, value: bytes) -> None:
         block[offset : offset + len(value)] = value
 
-    put(0, raw[0])
+    put(0, raw)
     for offset, number in ((100, mode), (108, 0), (116, 0), (329, 0), (337, 0)):
         put(offset, b"%07o" % number)
     put(124, b"%011o" % size)
@@ -163,19 +164,5 @@ def header_block(name: str, mode: int, size: int) -> bytes:
     put(257, b"ustar\x0000")
     put(265, b"root")
     put(297, b"root")
-    put(345, raw[1])
     put(148, b"%06o\0 " % sum(block))
     return bytes(block)
-
-
-def _short_or_split(name: str) -> tuple[bytes, bytes]:
-    """(name, prefix); sha512 blobs do not fit into the first field alone."""
-    raw = name.encode("ascii")
-    if len(raw) <= 100:
-        return raw, b""
-    head, _, tail = raw.rpartition(b"/")
-    if len(tail) > 100:
-        head, tail = raw, b""
-    if not tail:
-        raise LimitError(f"{Path(name).name}: name too long for an archive")
-    return tail, head
