@@ -29,6 +29,7 @@ ANSWER_SECONDS = 10.0
 MAX_ANSWER = 64 * 1024 * 1024
 MAX_EVENT = 256 * 1024
 _CHUNK = 16 * 1024
+_MAX_CAUSES = 8
 _VERSION = re.compile(r"\d{1,3}\.\d{1,4}")
 _BASE = "http+docker://localhost"
 
@@ -221,12 +222,12 @@ class DockerTransport:
 
 def _reason(error: BaseException) -> str:
     """The innermost operating system error in words; wrappers print object addresses."""
-    seen = 0
     current: BaseException | None = error
-    while current is not None and seen < 8:
+    for _ in range(_MAX_CAUSES):
+        if current is None:
+            break
         if isinstance(current, OSError) and current.strerror:
             return current.strerror
         inner = next((a for a in current.args if isinstance(a, BaseException)), None)
         current = inner or current.__cause__ or current.__context__
-        seen += 1
-    return f"{type(error).__name__}"
+    return "the connection broke off"
