@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAP_NAME = "gadget_mntns_filter_map"
-MAX_ENTRIES = 8192
-"""Containers selected at once; the gadget's own map holds 1024."""
+DEFAULT_ENTRIES = 1024
+"""Containers selected at once, as gadgets declare the map (§2.2)."""
 _HASH = 1
 """BPF_MAP_TYPE_HASH."""
 _KEY = struct.Struct("=Q")
@@ -47,7 +47,7 @@ class FilterMap:
     A full map is said once; those that found no room enter when there is some.
     """
 
-    def __init__(self, kernel_map: Map, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(self, kernel_map: Map, max_entries: int = DEFAULT_ENTRIES) -> None:
         self.map = kernel_map
         self._max = max_entries
         self._inside: set[int] = set()
@@ -55,8 +55,11 @@ class FilterMap:
         self._said = False
 
     @classmethod
-    def create(cls, max_entries: int = MAX_ENTRIES) -> FilterMap:
-        """:raises CoreError: the kernel makes no map."""
+    def create(cls, max_entries: int = DEFAULT_ENTRIES) -> FilterMap:
+        """*max_entries* must be the gadget's, whose map this one replaces.
+
+        :raises CoreError: the kernel makes no map.
+        """
         from ig_py._core import Map
 
         # Kernel names hold 15 characters.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import ContainerError, KernelError, UsageError
 from ig_py.gadget.datasource import add_field
-from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, ParamSpec
+from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, MapSpec, ParamSpec
 from ig_py.operators._local_params import PREFIX, SELECTOR_KEYS, global_params, instance_params
 from ig_py.operators.base import Context, Operator
 
@@ -71,7 +71,7 @@ class LocalManager(Operator):
         enriched = False
         for ds in ctx.spec.datasources:
             enriched |= _enrich(ctx, ds)
-        if not (enriched or _has_filter_map(ctx.spec) or _needs_containers(ctx.spec)):
+        if not (enriched or _filter_map(ctx.spec) or _needs_containers(ctx.spec)):
             return False
         ctx.spec.params.extend(instance_params())
         return True
@@ -92,8 +92,9 @@ class LocalManager(Operator):
         sockets = {name: ctx.param(PREFIX + key) for name, key in SOCKET_PARAMS.items()}
         configs = runtime_configs(ctx.param(PREFIX + "runtimes"), sockets, view)
         _selector(ctx)
-        if not _host(ctx) and _has_filter_map(ctx.spec):
-            self._filter = _create_filter()
+        declared = _filter_map(ctx.spec)
+        if declared is not None and not _host(ctx):
+            self._filter = _create_filter(declared)
             ctx.maps[FILTER_MAP] = self._filter.map
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
                 ctx.constants[FILTER_SWITCH] = True
@@ -130,8 +131,8 @@ class LocalManager(Operator):
             self._filter = None
 
 
-def _has_filter_map(spec: GadgetSpec) -> bool:
-    return any(m.name == FILTER_MAP for m in spec.maps)
+def _filter_map(spec: GadgetSpec) -> MapSpec | None:
+    return next((m for m in spec.maps if m.name == FILTER_MAP), None)
 
 
 def _needs_containers(spec: GadgetSpec) -> bool:
@@ -204,12 +205,12 @@ def _leaf(
     )
 
 
-def _create_filter() -> FilterMap:
+def _create_filter(declared: MapSpec) -> FilterMap:
     from ig_py._core import CoreError
     from ig_py.containers.filter_map import FilterMap
 
     try:
-        return FilterMap.create()
+        return FilterMap.create(declared.max_entries)
     except CoreError as error:
         raise KernelError(f"creating the container filter map: {error.args[1]}") from error
 
