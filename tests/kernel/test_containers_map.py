@@ -1,0 +1,221 @@
+"""LocalManager with a real kernel map and the core's pipeline, and an engine that pretends."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.bpf_ids import ids
+from support.fake_docker import FakeContainer, FakeDocker, container_id, fake_docker
+from support.waiting import wait_for
+
+from ig_py import _core
+from ig_py.containers.filter_map import FilterMap
+from ig_py.containers.model import Container, RuntimeInfo
+from ig_py.gadget.spec import (
+    DataSourceSpec,
+    DataSourceType,
+    FieldSpec,
+    Flag,
+    GadgetSpec,
+    Kind,
+    MapSpec,
+    VariableSpec,
+)
+from ig_py.operators.base import Context
+from ig_py.operators.local_manager import FILTER_MAP, FILTER_SWITCH, LocalManager
+from ig_py.runtime.plan import DataSourceOutput, PlanInput, compile_plan
+
+pytestmark = pytest.mark.needs("root", "bpf")
+
+
+def namespaces(kernel_map: _core.Map) -> set[int]:
+    keys = kernel_map.keys()
+    return {struct.unpack("=Q", key)[0] for key in keys}
+
+
+def make(number: int) -> Container:
+    runtime = RuntimeInfo(container_id=f"c{number}", container_name=f"n{number}")
+    return Container(runtime=runtime, mntns=number)
+
+
+def test_the_kernel_map_follows_and_goes() -> None:
+    filter_map = FilterMap.create(4)
+    map_id = filter_map.map.id
+    assert ids("map")[map_id].startswith("mntnsset_")
+    for number in range(1, 7):
+        filter_map.add(make(number))
+    assert namespaces(filter_map.map) == {1, 2, 3, 4}
+    filter_map.add(make(1))
+    assert len(filter_map) == 4
+    for number in (1, 2, 5):
+        filter_map.remove(number)
+    assert namespaces(filter_map.map) == {3, 4, 6}
+    filter_map.close()
+    assert map_id not in ids("map")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[FakeDocker]:
+    with fake_docker(tmp_path) as fake:
+        yield fake
+
+
+@contextmanager
+def container_process() -> Iterator[int]:
+    """A process in a mount and network namespace of its own."""
+    # unshare executes sleep in the process it is itself.
+    child = subprocess.Popen(["unshare", "--mount", "--net", "sleep", "300"])
+    try:
+        ours = Path("/proc/self/ns/net").stat().st_ino
+        wait_for(
+            lambda: (
+                Path(f"/proc/{child.pid}/ns/net").stat().st_ino != ours
+                and Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n"
+            ),
+            "unshared",
+            10,
+            0.01,
+        )
+        yield child.pid
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def managed(engine: FakeDocker, **params: str) -> Iterator[tuple[Context, LocalManager]]:
+    """LocalManager started for a gadget whose events are one mount namespace id."""
+    field = FieldSpec("mntns_id", "mntns_id", 0, Kind.UINT64, size=8, flags=Flag.STATIC_MEMBER)
+    field.tags = ["type:gadget_mntns_id"]
+    ds = DataSourceSpec("ds", DataSourceType.SINGLE, sample_size=8, fields=[field], payloads=1)
+    spec = GadgetSpec(
+        "g",
+        {},
+        [ds],
+        maps=[MapSpec(FILTER_MAP, 1, 8, 4, 16)],
+        variables=[VariableSpec(FILTER_SWITCH, ".rodata", 0, 1)],
+    )
+    prefix = "operator.LocalManager."
+    given = {prefix + key.replace("_", "-"): value for key, value in params.items()}
+    ctx = Context(spec, params={prefix + "docker-socketpath": str(engine.path), **given})
+    operator = LocalManager()
+    assert operator.instantiate(ctx)
+    ctx.stream = _core.pipeline(
+        compile_plan(
+            PlanInput(
+                spec=spec,
+                steps=ctx.steps,
+                outputs={"ds": DataSourceOutput(mode="json")},
+                readers=False,
+            )
+        )
+    )
+    try:
+        ctx.params = {prefix + "runtimes": "docker", **ctx.params}
+        operator.pre_start(ctx)
+        operator.start(ctx)
+        yield ctx, operator
+    finally:
+        operator.stop(ctx)
+        ctx.stream.close()
+
+
+def event(ctx: Context, mntns: int) -> dict[str, dict[str, object]]:
+    assert ctx.stream is not None
+    found: dict[str, dict[str, object]] = json.loads(
+        ctx.stream.push("ds", [struct.pack("=Q", mntns)]).data
+    )
+    return found
+
+
+def mntns_of(pid: int) -> int:
+    return Path(f"/proc/{pid}/ns/mnt").stat().st_ino
+
+
+def test_events_are_enriched_while_a_container_lives_and_a_little_longer(
+    engine: FakeDocker,
+) -> None:
+    with container_process() as pid:
+        mntns = mntns_of(pid)
+        there = FakeContainer(container_id(1), 'c"1\x1b[2J', pid=pid)
+        engine.add(there)
+        with managed(engine) as (ctx, _):
+            assert ctx.constants == {FILTER_SWITCH: True}
+            kernel_map = ctx.maps[FILTER_MAP]
+            map_id = kernel_map.id
+            assert namespaces(kernel_map) == {mntns}
+            runtime = event(ctx, mntns)["runtime"]
+            assert runtime == {
+                "containerId": there.id,
+                "containerImageDigest": "sha256:" + "cd" * 32,
+                "containerImageName": "bb:latest",
+                "containerName": 'c"1\x1b[2J',
+                "containerPid": pid,
+                "containerStartedAt": Path(f"/proc/{pid}").stat().st_mtime_ns,
+                "runtimeName": "docker",
+            }
+            assert event(ctx, 12345)["runtime"]["containerName"] == ""
+            subprocess.run(["kill", "-9", str(pid)], check=True)
+            wait_for(lambda: not namespaces(kernel_map), "left the map", 5, 0.01)
+            assert event(ctx, mntns)["runtime"] == runtime
+            wait_for(
+                lambda: event(ctx, mntns)["runtime"]["containerName"] == "", "forgotten", 10, 0.05
+            )
+    assert map_id not in ids("map")
+
+
+def test_only_selected_containers_enter_the_map(engine: FakeDocker) -> None:
+    with container_process() as one, container_process() as two:
+        engine.add(FakeContainer(container_id(1), "one", pid=one))
+        with managed(engine, runtime_containername="two,three") as (ctx, _):
+            kernel_map = ctx.maps[FILTER_MAP]
+            assert namespaces(kernel_map) == set()
+            second = FakeContainer(container_id(2), "two", pid=two)
+            engine.begin(second)
+            wait_for(lambda: namespaces(kernel_map) == {mntns_of(two)}, "admitted", 10, 0.01)
+            assert event(ctx, mntns_of(one))["runtime"]["containerName"] == "one"
+            engine.rename(second, "four")
+            wait_for(lambda: not namespaces(kernel_map), "renamed out", 10, 0.01)
+            assert event(ctx, mntns_of(two))["runtime"]["containerName"] == "four"
+
+
+def test_host_mode_has_no_filter_but_names(engine: FakeDocker) -> None:
+    with container_process() as pid:
+        engine.add(FakeContainer(container_id(1), "one", pid=pid))
+        with managed(engine, host="true", containername="other") as (ctx, _):
+            assert ctx.maps == {}
+            assert ctx.constants == {}
+            assert event(ctx, mntns_of(pid))["runtime"]["containerName"] == "one"
+
+
+def test_without_an_engine_it_is_said_once_and_one_is_awaited(
+    engine: FakeDocker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with container_process() as pid:
+        engine.add(FakeContainer(container_id(1), "one", pid=pid))
+        engine.override["/version"] = lambda: b"broken"
+        with managed(engine) as (ctx, _):
+            assert sum("--host" in r.getMessage() for r in caplog.records) == 1
+            engine.override.clear()
+            kernel_map = ctx.maps[FILTER_MAP]
+            wait_for(lambda: namespaces(kernel_map) == {mntns_of(pid)}, "admitted", 10, 0.01)
+
+
+def test_an_engine_that_hangs_delays_the_start_a_little_only(
+    engine: FakeDocker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ig_py.operators.local_manager.LIST_SECONDS", 0.3)
+    with container_process() as pid:
+        engine.add(FakeContainer(container_id(1), "one", pid=pid))
+        engine.hang.set()
+        with managed(engine) as (ctx, _):
+            assert "has answered yet" in caplog.text
+            engine.hang.clear()
+            kernel_map = ctx.maps[FILTER_MAP]
+            wait_for(lambda: namespaces(kernel_map) == {mntns_of(pid)}, "admitted", 15, 0.01)
