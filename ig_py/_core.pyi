@@ -39,6 +39,8 @@ class Counters(TypedDict):
     """Events handed out in batches."""
     discarded: int
     """Events a filter dropped: they are neither emitted nor lost."""
+    malformed: int
+    """Samples shorter than the plan's ``min_size``; part of *lost* where that is known."""
     lost: int | None
     """Events lost (kernel counter, perf lost records, malformed samples);
     None when the object counts nothing ("not measurable")."""

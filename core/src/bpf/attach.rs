@@ -23,6 +23,8 @@ const SYSCALL_PREFIX: &str = "__arm64_";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const SYSCALL_PREFIX: &str = "";
 
+const NOT_HERE: &str = "programs of this kind need more than a target to attach";
+
 type Raw = *mut sys::bpf_link;
 
 /// A section such as `?kprobe/do_exit` as (kind, target).
@@ -174,10 +176,10 @@ unsafe fn attach_kind(program: *const sys::bpf_program, kind: &str, target: &str
                 }
             }))
         }
-        "perf_event" | "socket" | "xdp" | "classifier" | "tc" | "tcx" | "cgroup_skb"
-        | "sockops" | "sk_skb" | "sk_msg" | "flow_dissector" | "struct_ops" | "syscall"
-        | "freplace" => {
-            Err(Refusal::Unsupported("programs of this kind are not attached by the core".into()))
+        _ if kind.starts_with("socket") => Err(Refusal::Unsupported(NOT_HERE.into())),
+        "perf_event" | "xdp" | "classifier" | "tc" | "tcx" | "cgroup_skb" | "sockops"
+        | "sk_skb" | "sk_msg" | "flow_dissector" | "struct_ops" | "syscall" | "freplace" => {
+            Err(Refusal::Unsupported(NOT_HERE.into()))
         }
         // SAFETY: as above.
         _ => Ok(checked(unsafe { sys::bpf_program__attach(program) })),

@@ -77,12 +77,16 @@ impl Object {
                 "object {name} has more than {MAX_PROGRAMS} programs or {MAX_MAPS} maps"
             )));
         }
-        Ok(Object {
+        let object = Object {
             name: name.to_string(),
             links: HashMap::new(),
             targets: HashMap::new(),
             state: State::Open(open),
-        })
+        };
+        for program in object.raw_programs()? {
+            settle_type(program);
+        }
+        Ok(object)
     }
 
     fn raw(&self) -> Result<*const sys::bpf_object> {
@@ -313,9 +317,9 @@ impl Object {
         Ok(())
     }
 
-    /// Detaches one program; false when it was not attached.
-    pub fn detach(&mut self, program: &str) -> bool {
-        self.links.remove(program).is_some()
+    /// Detaches every program; maps stay readable.
+    pub fn detach(&mut self) {
+        self.links.clear();
     }
 
     /// A descriptor of one's own for the loaded map (or section) `name`.
@@ -358,6 +362,31 @@ impl Object {
     pub fn close(&mut self) {
         self.links.clear();
         self.state = State::Closed;
+    }
+}
+
+/// Gadgets name sections more freely than libbpf's table: `socket1`,
+/// `classifier/ingress/x`, `perf_event/x`. One that nobody knows is not loaded,
+/// so that the others are.
+fn settle_type(program: NonNull<sys::bpf_program>) {
+    let p = program.as_ptr();
+    // SAFETY: a live program of an object that is not loaded, in all calls.
+    unsafe {
+        if sys::bpf_program__type(p) != sys::BPF_PROG_TYPE_UNSPEC {
+            return;
+        }
+        let section = program_facts(program).section;
+        let section = section.strip_prefix('?').unwrap_or(&section);
+        let kind = match section {
+            s if s.starts_with("socket") => sys::BPF_PROG_TYPE_SOCKET_FILTER,
+            s if s.starts_with("classifier/") => sys::BPF_PROG_TYPE_SCHED_CLS,
+            s if s.starts_with("perf_event/") => sys::BPF_PROG_TYPE_PERF_EVENT,
+            _ => {
+                sys::bpf_program__set_autoload(p, false);
+                return;
+            }
+        };
+        sys::bpf_program__set_type(p, kind);
     }
 }
 

@@ -106,6 +106,13 @@ impl Object {
         self.with(py, |o| o.attach(program))
     }
 
+    fn detach(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |o| {
+            o.detach();
+            Ok(())
+        })
+    }
+
     fn map_ids(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
         self.with(py, |o| Ok(o.map_ids()))
     }
