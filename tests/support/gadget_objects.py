@@ -1,0 +1,42 @@
+"""Small gadget objects made of bytes, and specs read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ig_py.gadget.load import build_spec
+from ig_py.gadget.metadata import Metadata
+from ig_py.gadget.spec import DataSourceSpec, GadgetSpec
+from support.elf_writer import BtfWriter, ElfWriter, Insn, exit_
+
+RINGBUF = 27
+Members = Sequence[tuple[str, int, int]] | Sequence[tuple[str, int, int, int]]
+
+
+def tracer_object(
+    members: Callable[[BtfWriter], Members],
+    *,
+    size: int = 64,
+    declare: Callable[[BtfWriter, ElfWriter], None] = lambda btf, elf: None,
+    code: Sequence[Insn] = (exit_(),),
+) -> bytes:
+    """A gadget with data source ``ds``: struct ``event`` from ring buffer ``events``."""
+    btf, elf = BtfWriter(), ElfWriter()
+    btf.struct("event", size, list(members(btf)))
+    btf.map("events", RINGBUF, entries=4096)
+    elf.map("events")
+    btf.marker("gadget_tracer_ds___events___event")
+    elf.program("prog", "tracepoint/a/b", code)
+    declare(btf, elf)
+    btf.maps()
+    return elf.write(btf.write())
+
+
+def spec_of(raw: bytes, metadata: Mapping[str, Any] | None = None, **options: Any) -> GadgetSpec:
+    return build_spec(Metadata(metadata or {}), raw, name="test", source="test", **options)
+
+
+def datasource_of(raw: bytes, metadata: Mapping[str, Any] | None = None) -> DataSourceSpec:
+    [ds] = spec_of(raw, metadata).datasources
+    return ds
