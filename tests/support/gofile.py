@@ -1,4 +1,4 @@
-"""A named pipe that a container waits on before its first exec."""
+"""A workload that waits for its go: silently on a named pipe, or knocking until a file is there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,23 @@ def waiting_command(commands: str) -> list[str]:
     Waiting is a shell built-in: nothing is executed before.
     """
     return ["/bin/sh", "-c", f"read word <{INSIDE}/pipe; {commands}"]
+
+
+KNOCK = "knock-knock"
+_GO = "go-file"
+
+
+def knocking(commands: str, programs: str = "/bin", directory: str = INSIDE) -> str:
+    """A shell script that executes and opens something named KNOCK every second until
+    :func:`open_door`, then runs *commands*: whoever shows a knock is watching.
+    """
+    knock = f"{programs}/sleep 1; {programs}/cat /{KNOCK}"
+    return f"until [ -e {directory}/{_GO} ]; do {knock}; done; {commands}"
+
+
+def open_door(directory: Path) -> None:
+    """End the knocking of the workload that sees *directory*."""
+    (directory / _GO).touch()
 
 
 def make(directory: Path) -> dict[str, dict[str, str]]:

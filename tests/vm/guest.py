@@ -78,6 +78,8 @@ class Guest:
             *("--kimg", str(kernel.image), "--mods", "auto"),
             # Two virtual CPUs sometimes panic under emulation.
             *("--cpus", "1", "--memory", _MEMORY, "--disable-kvm", "--force-9p"),
+            # Without its parser installed, an enabled AppArmor stops Docker from starting containers.
+            *("--kopt", "apparmor=0"),
             *("--user", "root", "--rwdir", str(self._out), "--show-boot-console"),
             *("--script-sh", shlex.join([*inner, "env", *settings, *command])),
         ]
