@@ -177,7 +177,7 @@ class FlagSet:
                 value = "true"
             elif rest:
                 value = rest.pop(0)
-            elif strict:
+            else:
                 raise UsageError(f"flag needs an argument: {flag.shown}")
         out.values[flag.name] = checked(flag, value) if strict else value
 

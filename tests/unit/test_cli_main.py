@@ -180,3 +180,21 @@ def test_run_gets_its_words_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None
     words = ["img", "-o", "-v", "--config", "x", "--", "--help", "-h"]
     assert cli.main(["-v", "run", *words]) == 3
     assert got == [words]
+
+
+def test_only_root_may_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["run", "trace_exec:1"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "Error: running a gadget: eBPF programs can be loaded by root only\n",
+    )
+
+
+def test_run_without_an_image(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run"]) == 0
+    assert "Usage: ig-py run GADGET" in capsys.readouterr().out
+    assert cli.main(["run", "--nosuch"]) == 1
+    assert capsys.readouterr().err == "Error: unknown flag: --nosuch\n"
