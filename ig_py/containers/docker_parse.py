@@ -14,11 +14,9 @@ def from_list(entry: Any) -> Container | None:
     """An element of ``/containers/json``; None for a sandbox or nonsense."""
     if not isinstance(entry, dict):
         return None
-    names = entry.get("Names")
-    name = names[0] if isinstance(names, list) and names else ""
     return _container(
         entry.get("Id"),
-        name,
+        _own_name(entry.get("Names")),
         entry.get("Image"),
         entry.get("ImageID"),
         entry.get("Labels"),
@@ -103,6 +101,13 @@ def _container(
         ),
         host_network=network == "host",
     )
+
+
+def _own_name(names: Any) -> Any:
+    """The one of ``/db``, ``/web/db`` that is no alias within another container."""
+    if not isinstance(names, list) or not names:
+        return ""
+    return next((n for n in names if isinstance(n, str) and n.rfind("/") <= 0), names[0])
 
 
 def _name(value: Any) -> str:

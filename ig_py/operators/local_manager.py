@@ -88,18 +88,22 @@ class LocalManager(Operator):
         from ig_py.containers.proc import HostView
 
         _refuse_unsupported(ctx)
+        host = _bool(ctx, "host")
         view = HostView.from_env()
         sockets = {name: ctx.param(PREFIX + key) for name, key in SOCKET_PARAMS.items()}
         configs = runtime_configs(ctx.param(PREFIX + "runtimes"), sockets, view)
         _selector(ctx)
         declared = _filter_map(ctx.spec)
-        if declared is not None and not _host(ctx):
+        if declared is not None and not host:
             self._filter = _create_filter(declared)
             ctx.maps[FILTER_MAP] = self._filter.map
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
                 ctx.constants[FILTER_SWITCH] = True
-        self._discovery = Discovery(configs, view)
-        self._discovery.start()
+        try:
+            self._discovery = Discovery(configs, view)
+            self._discovery.start()
+        except (OSError, RuntimeError) as error:
+            raise ContainerError(f"starting to look for containers: {error}") from error
 
     def start(self, ctx: Context) -> None:
         from ig_py.containers.filter_map import ContainerSync
@@ -213,10 +217,6 @@ def _create_filter(declared: MapSpec) -> FilterMap:
         return FilterMap.create(declared.max_entries)
     except CoreError as error:
         raise KernelError(f"creating the container filter map: {error.args[1]}") from error
-
-
-def _host(ctx: Context) -> bool:
-    return _bool(ctx, "host")
 
 
 def _bool(ctx: Context, key: str) -> bool:

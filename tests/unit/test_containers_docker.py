@@ -15,7 +15,7 @@ import pytest
 from support.fake_docker import DIGEST, IMAGE, FakeContainer, FakeDocker, container_id, fake_docker
 from support.waiting import deadline, wait_for
 
-from ig_py.containers import docker_http
+from ig_py.containers import docker_http, proc
 from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.discovery import Discovery
 
@@ -116,6 +116,35 @@ def test_exit_is_seen_without_the_engine(engine: FakeDocker, spawn: Spawn) -> No
         engine.hang.set()
         subprocess.run(["kill", "-9", str(container.pid)], check=True)
         watcher.until(("CREATED", "one"), ("DELETED", "one"))
+
+
+def test_exit_where_pids_are_of_another_namespace(
+    engine: FakeDocker, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without pidfds /proc is looked at, and the engine's word counts."""
+    monkeypatch.setattr(proc.HostView, "same_pidns", False)
+    init = spawn()
+    seen = FakeContainer(container_id(1), "polled", pid=init.pid)
+    engine.add(seen)
+    said = running(engine, 2, "said", spawn)
+    with watching(engine.path) as watcher:
+        assert watcher.discovery.wait_listed(5)
+        init.kill()
+        init.wait()
+        watcher.until(("CREATED", "polled"), ("CREATED", "said"), ("DELETED", "polled"))
+        engine.die(said)
+        watcher.until(
+            ("CREATED", "polled"),
+            ("CREATED", "said"),
+            ("DELETED", "polled"),
+            ("DELETED", "said"),
+        )
+        missed = running(engine, 3, "missed", spawn)
+        engine.event("start", missed)
+        wait_for(lambda: watcher.events[-1] == ("CREATED", "missed"), "started", 5, 0.01)
+        del engine.containers[missed.id]
+        engine.end_streams()
+        wait_for(lambda: watcher.events[-1] == ("DELETED", "missed"), "resynced", 10, 0.01)
 
 
 def test_a_late_die_of_an_earlier_life_ends_nobody(engine: FakeDocker, spawn: Spawn) -> None:

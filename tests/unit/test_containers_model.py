@@ -103,6 +103,22 @@ def test_docker_nonsense_is_no_container(entry: object) -> None:
     assert docker_parse.from_inspect(entry) is None
 
 
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        (["/db"], "db"),
+        (["/web/db", "/db"], "db"),
+        (["/web/db"], "web/db"),
+        ([7, "/db"], "db"),
+        ([], ""),
+        ("db", ""),
+    ],
+)
+def test_docker_link_aliases_are_no_names(names: object, name: str) -> None:
+    found = docker_parse.from_list({"Id": ID, "Names": names})
+    assert found is not None and found.runtime.container_name == name
+
+
 def test_a_pod_sandbox_is_left_out() -> None:
     labels = {"io.kubernetes.docker.type": "podsandbox"}
     assert docker_parse.from_list({"Id": ID, "Labels": labels}) is None
