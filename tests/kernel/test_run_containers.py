@@ -1,0 +1,117 @@
+"""``-c``: the events of one Docker container, from its first instruction, and of no other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import gofile
+from support.busybox import import_image
+from support.engine import Engine, any_engine
+from support.root_gadget import image_tar
+from support.running_gadget import RunningGadget
+from support.waiting import wait_for
+
+pytestmark = [
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "docker", "busybox"),
+    pytest.mark.timeout(600),
+]
+
+IMAGE = "ig-py-busybox:run"
+COMMANDS = "/bin/ls /; /bin/cat /etc/passwd; /bin/true"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with any_engine(tmp_path_factory.mktemp("engine")) as engine:
+        with contextlib.closing(engine.client()) as client:
+            import_image(client, IMAGE)
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(image_tar(tmp_path_factory.mktemp("image")))
+
+
+@contextlib.contextmanager
+def container(engine: Engine, directory: Path, name: str, commands: str) -> Iterator[str]:
+    """A container that waits for :func:`gofile.give`; its id."""
+    volumes = gofile.make(directory)
+    with contextlib.closing(engine.client()) as client:
+        created = client.containers.create(
+            IMAGE,
+            gofile.waiting_command(commands),
+            name=name,
+            volumes=volumes,
+            network_mode="none",
+        )
+        try:
+            created.start()
+            yield str(created.id)
+        finally:
+            created.remove(force=True)
+
+
+def traced(tmp_path: Path, engine: Engine, image: str, *arguments: str) -> RunningGadget:
+    return RunningGadget(
+        tmp_path / "run",
+        image,
+        "--verify-image=false",
+        f"--docker-socketpath={engine.socket}",
+        *("-r", "docker", "-o", "json"),
+        *arguments,
+    )
+
+
+def test_one_container_of_two(tmp_path: Path, engine: Engine, image: str) -> None:
+    with (
+        container(engine, tmp_path / "a", "ig-py-demo", COMMANDS) as demo,
+        container(engine, tmp_path / "b", "ig-py-noise", COMMANDS),
+        traced(tmp_path, engine, image, "-c", "ig-py-demo") as run,
+    ):
+        run.wait_running()
+        gofile.give(tmp_path / "b")
+        gofile.give(tmp_path / "a")
+        wait_for(lambda: "/bin/true" in run.out, "the last execution is printed", 30)
+        assert run.end() == 0
+    events = run.events()
+    assert [e["args"].split("\u00a0")[0] for e in events] == ["/bin/ls", "/bin/cat", "/bin/true"]
+    for event in events:
+        assert event["runtime"]["containerName"] == "ig-py-demo"
+        assert event["runtime"]["containerId"] == demo
+        assert event["runtime"]["runtimeName"] == "docker"
+        assert event["runtime"]["containerImageName"] == IMAGE
+        assert event["proc"]["parent"]["pid"] == event["runtime"]["containerPid"]
+    assert run.account() == (3, 0)
+
+
+def test_a_container_that_starts_later(tmp_path: Path, engine: Engine, image: str) -> None:
+    with traced(tmp_path, engine, image, "-c", "!ig-py-noise") as run:
+        run.wait_running()
+        with (
+            container(engine, tmp_path / "a", "ig-py-late", "/bin/ls /"),
+            container(engine, tmp_path / "b", "ig-py-noise", "/bin/cat /dev/null"),
+        ):
+            gofile.give(tmp_path / "b")
+            gofile.give(tmp_path / "a")
+            wait_for(lambda: "/bin/ls" in run.out, "the execution is printed", 30)
+        assert run.end() == 0
+    names = {e["runtime"]["containerName"] for e in run.events()}
+    assert "ig-py-late" in names
+    assert "ig-py-noise" not in names
+
+
+def test_host_shows_containers_too(tmp_path: Path, engine: Engine, image: str) -> None:
+    with (
+        container(engine, tmp_path / "a", "ig-py-demo", "/bin/ls /"),
+        traced(tmp_path, engine, image, "--host") as run,
+    ):
+        run.wait_running()
+        gofile.give(tmp_path / "a")
+        wait_for(lambda: '"containerName":"ig-py-demo"' in run.out, "the event is printed", 30)
+        assert run.end() == 0
+    assert any(e["args"] == "/bin/ls\u00a0/" for e in map(json.loads, run.out.splitlines()))
