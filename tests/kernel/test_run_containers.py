@@ -85,7 +85,9 @@ def test_one_container_of_two(tmp_path: Path, engine: Engine, image: str) -> Non
         assert event["runtime"]["containerId"] == demo
         assert event["runtime"]["runtimeName"] == "docker"
         assert event["runtime"]["containerImageName"] == IMAGE
-        assert event["proc"]["parent"]["pid"] == event["runtime"]["containerPid"]
+        # The shell may execute its last command in its own place.
+        pids = (event["proc"]["pid"], event["proc"]["parent"]["pid"])
+        assert event["runtime"]["containerPid"] in pids
     assert run.account() == (3, 0)
 
 
