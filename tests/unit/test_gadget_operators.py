@@ -1,0 +1,322 @@
+"""Twins that operators declare: names, places, visibility, and the steps that fill them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.elf_writer import SIGNED, BtfWriter
+from support.gadget_objects import Members, spec_of, tracer_object
+
+from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec
+from ig_py.operators import ebpf_enum, instances, instantiate_all
+from ig_py.operators.base import Context, Operator
+from ig_py.operators.ebpf_enum import EbpfEnum
+from ig_py.operators.formatters import Formatters
+from ig_py.operators.uid_gid_resolver import UidGidResolver, read_names
+
+FieldConfig = dict[str, dict[str, Any]]
+
+
+def typed(btf: BtfWriter, name: str, size: int = 4, encoding: int = 0) -> int:
+    base = btf.integer({4: "unsigned int", 8: "unsigned long"}[size], size, encoding)
+    return btf.typedef(name, base)
+
+
+def run(
+    operator: Operator, members: Any, fields: dict[str, dict[str, str]] | None = None
+) -> tuple[DataSourceSpec, Context, bool]:
+    config = {name: {"annotations": a} for name, a in (fields or {}).items()}
+    spec = spec_of(tracer_object(members, size=128), {"datasources": {"ds": {"fields": config}}})
+    ctx = Context(spec)
+    active = operator.instantiate(ctx)
+    return spec.datasources[0], ctx, active
+
+
+def get(ds: DataSourceSpec, name: str) -> FieldSpec:
+    field = ds.field(name)
+    assert field is not None, name
+    return field
+
+
+def bodies(ctx: Context) -> list[dict[str, Any]]:
+    return [step.body for step in ctx.steps.get("ds", [])]
+
+
+NUMBERS = [
+    ("gadget_signal", 4, "signal"),
+    ("gadget_errno", 4, "errno"),
+    ("gadget_syscall", 8, "syscall"),
+    ("gadget_timestamp", 8, "timestamp"),
+    ("gadget_bytes", 8, "bytes"),
+    ("gadget_duration", 8, "duration"),
+    ("gadget_file_mode", 4, "file_mode"),
+    ("gadget_file_flags", 4, "file_flags"),
+]
+
+
+@pytest.mark.parametrize(("type_name", "size", "op"), NUMBERS)
+def test_number_gets_a_string_beside_it(type_name: str, size: int, op: str) -> None:
+    ds, ctx, active = run(Formatters(), lambda btf: [("x_raw", typed(btf, type_name, size), 0)])
+    assert active
+    raw, twin = get(ds, "x_raw"), get(ds, "x")
+    assert raw.hidden
+    [body] = bodies(ctx)
+    assert (body["op"], body["src"], body["dst"]) == (op, raw.index, twin.index)
+    assert twin.hidden == (op == "timestamp")
+
+
+@pytest.mark.parametrize(("type_name", "size", "op"), NUMBERS)
+def test_target_by_annotation(type_name: str, size: int, op: str) -> None:
+    ds, _, _ = run(
+        Formatters(),
+        lambda btf: [("x", typed(btf, type_name, size), 0)],
+        {"x": {f"formatters.{op}.target": "shown"}},
+    )
+    assert get(ds, "shown").annotations
+
+
+@pytest.mark.parametrize(("type_name", "size", "op"), NUMBERS)
+def test_no_name_no_twin(type_name: str, size: int, op: str) -> None:
+    ds, _, active = run(Formatters(), lambda btf: [("x", typed(btf, type_name, size), 0)])
+    assert not active
+    assert len(ds.fields) == 1
+    assert not op or get(ds, "x").hidden == (type_name == "gadget_timestamp")
+
+
+def test_wrong_size_no_twin() -> None:
+    _, _, active = run(Formatters(), lambda btf: [("x_raw", typed(btf, "gadget_errno", 8), 0)])
+    assert not active
+
+
+def test_source_stays_visible_when_its_annotation_says_so() -> None:
+    ds, _, _ = run(
+        Formatters(),
+        lambda btf: [("x_raw", typed(btf, "gadget_errno"), 0)],
+        {"x_raw": {"columns.hidden": "false"}},
+    )
+    assert not get(ds, "x_raw").hidden
+
+
+def test_layout_of_times() -> None:
+    _, ctx, _ = run(
+        Formatters(),
+        lambda btf: [("x_raw", typed(btf, "gadget_timestamp", 8), 0)],
+        {"x_raw": {"formatters.timestamp.format": "15:04:05"}},
+    )
+    assert bodies(ctx)[0]["layout"] == "15:04:05"
+
+
+def test_order_of_twins() -> None:
+    def members(btf: BtfWriter) -> Members:
+        names = ["file_flags", "duration", "bytes", "timestamp", "syscall", "errno", "signal"]
+        sizes = {4: ("file_flags", "errno", "signal")}
+        return [
+            (f"{n}_raw", typed(btf, f"gadget_{n}", 4 if n in sizes[4] else 8), 64 * i)
+            for i, n in enumerate(names)
+        ]
+
+    ds, _, _ = run(Formatters(), members)
+    twins = [f.name for f in ds.fields[7:]]
+    assert twins == ["signal", "errno", "syscall", "timestamp", "bytes", "duration", "file_flags"]
+
+
+def test_a_twin_never_shadows_a_field() -> None:
+    ds, _, active = run(
+        Formatters(),
+        lambda btf: [("x_raw", typed(btf, "gadget_errno"), 0), ("x", typed(btf, "t"), 32)],
+    )
+    assert not active
+    assert "'x' exists" in ds.notes[0]
+
+
+def endpoint(btf: BtfWriter, l4: bool) -> int:
+    byte = btf.integer("unsigned char", 1)
+    short = btf.integer("unsigned short", 2)
+    address = btf.struct("gadget_ip_addr_t", 16, [("v6", btf.array(byte, 16), 0)], union=True)
+    if not l4:
+        return btf.struct(
+            "gadget_l3endpoint_t", 32, [("addr_raw", address, 0), ("version", byte, 128)]
+        )
+    return btf.struct(
+        "gadget_l4endpoint_t",
+        32,
+        [
+            ("addr_raw", address, 0),
+            ("port", short, 128),
+            ("proto_raw", short, 144),
+            ("version", byte, 160),
+        ],
+    )
+
+
+def test_l3_endpoint() -> None:
+    ds, ctx, _ = run(Formatters(), lambda btf: [("src", endpoint(btf, False), 0)])
+    source, address, raw = get(ds, "src"), get(ds, "src.addr"), get(ds, "src.addr_raw")
+    assert not source.hidden
+    assert source.annotations["columns.replace"] == "src.addr"
+    assert raw.flags & Flag.UNREFERENCED
+    assert get(ds, "src.version").hidden
+    assert bodies(ctx) == [
+        {
+            "op": "l3endpoint",
+            "version": get(ds, "src.version").index,
+            "addr_raw": raw.index,
+            "addr": address.index,
+        }
+    ]
+
+
+def test_l4_endpoint() -> None:
+    ds, ctx, _ = run(Formatters(), lambda btf: [("dst", endpoint(btf, True), 0)])
+    text = get(ds, "dst.endpoint")
+    assert text.annotations["json.skip"] == "true"
+    assert get(ds, "dst").annotations["columns.replace"] == "dst.endpoint"
+    [step] = ctx.steps["ds"]
+    assert step.priority == 1
+    assert step.body == {
+        "op": "l4endpoint",
+        **{
+            name: get(ds, f"dst.{name}").index
+            for name in ("version", "addr_raw", "addr", "port", "proto_raw", "proto", "endpoint")
+        },
+    }
+
+
+def test_endpoint_of_another_shape_is_left_alone() -> None:
+    def members(btf: BtfWriter) -> Members:
+        byte = btf.integer("unsigned char", 1)
+        return [("src", btf.struct("gadget_l3endpoint_t", 4, [("version", byte, 0)]), 0)]
+
+    ds, _, active = run(Formatters(), members)
+    assert not active
+    assert "members of an endpoint" in ds.notes[0]
+
+
+def color(btf: BtfWriter, name: str = "color") -> int:
+    return btf.enum(name, 4, [("RED", 1), ("GREEN", 2)], signed=False)
+
+
+def test_enum_names() -> None:
+    ds, ctx, active = run(EbpfEnum(), lambda btf: [("c_raw", color(btf), 0)])
+    assert active
+    assert get(ds, "c_raw").hidden
+    assert not get(ds, "c").hidden
+    assert bodies(ctx) == [
+        {
+            "op": "enum",
+            "src": 0,
+            "dst": 1,
+            "values": [[1, "RED"], [2, "GREEN"]],
+            "set": False,
+            "separator": "|",
+        }
+    ]
+
+
+def test_enum_sets_and_annotations() -> None:
+    ds, ctx, _ = run(
+        EbpfEnum(),
+        lambda btf: [("c", color(btf, "color_set"), 0)],
+        {"c": {"ebpf.formatter.enum": "colors", "ebpf.formatter.bitfield.separator": ","}},
+    )
+    [body] = bodies(ctx)
+    assert (body["set"], body["separator"]) == (True, ",")
+    assert get(ds, "colors").name == "colors"
+
+
+def test_enum_without_a_name_for_its_twin_stays_a_number() -> None:
+    ds, _, active = run(EbpfEnum(), lambda btf: [("c", color(btf), 0)])
+    assert not active
+    assert not get(ds, "c").hidden
+    assert "shown as a number" in ds.notes[0]
+
+
+def test_the_kernels_enum_values_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = BtfWriter()
+    kernel.enum("color", 4, [("BLUE", 1)], signed=False)
+    blob = tmp_path / "vmlinux"
+    blob.write_bytes(kernel.write())
+    monkeypatch.setattr(ebpf_enum, "KERNEL_BTF", blob)
+    operator = EbpfEnum()
+    _, ctx, _ = run(operator, lambda btf: [("c_raw", color(btf), 0)])
+    operator.pre_start(ctx)
+    assert bodies(ctx)[0]["values"] == [[1, "BLUE"]]
+
+
+def test_without_kernel_btf_the_objects_values_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ebpf_enum, "KERNEL_BTF", tmp_path / "none")
+    operator = EbpfEnum()
+    _, ctx, _ = run(operator, lambda btf: [("c_raw", color(btf), 0)])
+    operator.pre_start(ctx)
+    assert bodies(ctx)[0]["values"] == [[1, "RED"], [2, "GREEN"]]
+
+
+def test_users_and_groups() -> None:
+    def members(btf: BtfWriter) -> Members:
+        return [
+            ("gid", typed(btf, "gadget_gid"), 0),
+            ("uid", typed(btf, "gadget_uid"), 32),
+            ("login_raw", typed(btf, "gadget_uid"), 64),
+            ("owner", typed(btf, "gadget_uid"), 96),
+        ]
+
+    ds, ctx, _ = run(UidGidResolver(), members, {"owner": {"uidgidresolver.target": "boss"}})
+    assert [f.name for f in ds.fields[4:]] == ["user", "login", "boss", "group"]
+    assert all(f.hidden for f in ds.fields)
+    assert [(b["op"], b["src"], b["dst"]) for b in bodies(ctx)] == [
+        ("user", 1, 4),
+        ("user", 2, 5),
+        ("user", 3, 6),
+        ("group", 0, 7),
+    ]
+
+
+class _Names:
+    """Takes the place of a stream: remembers the names."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[dict[int, str], dict[int, str]]] = []
+
+    def set_names(self, users: dict[int, str], groups: dict[int, str]) -> None:
+        self.seen.append((users, groups))
+
+
+def test_names_are_read_at_start(tmp_path: Path) -> None:
+    passwd, group = tmp_path / "passwd", tmp_path / "group"
+    passwd.write_bytes(b"root:x:0:0::/:/bin/sh\ntoor:x:0:0::/:\nbad\nx:y:z\n:x:5:\n\xff:x:7:7\n")
+    operator = UidGidResolver(passwd, group)
+    ctx = Context(GadgetSpec("x", {}))
+    stream = _Names()
+    ctx.stream = stream  # type: ignore[assignment]
+    operator.start(ctx)
+    operator.stop(ctx)
+    assert stream.seen == [({0: "root", 7: "�"}, {})]
+
+
+def test_absurd_ids_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "passwd"
+    path.write_bytes(b"a:x:99999999999:\nb:x:4294967295:\nc:x:4294967296:\n")
+    assert read_names(path) == {4294967295: "b"}
+
+
+def test_operators_come_in_order() -> None:
+    found = [(op.priority, op.name) for op in instances()]
+    assert found == sorted(found)
+    assert [name for _, name in found] == [
+        "ebpf",
+        "LocalManager",
+        "formatters",
+        "UidGidResolver",
+        "filter",
+    ]
+
+
+def test_param_defaults_reach_params_of_operators() -> None:
+    raw = tracer_object(lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)])
+    spec = spec_of(raw, {"paramDefaults": {"operator.filter.filter": "a==1"}})
+    instantiate_all(Context(spec))
+    assert {p.full_name: p.default for p in spec.params}["operator.filter.filter"] == "a==1"
