@@ -46,7 +46,7 @@ GIVE_UP_SECONDS = 3.0
 MAX_PROCESSES = 1024
 """A cgroup with more processes is no starting container: ask the engine."""
 STAGES = ("runc:[0:", "runc:[1:")
-"""runc's helpers on the way to init; they enter the cgroup first and go away."""
+"""What runc is on the way to init; these enter the cgroup first and go away."""
 
 
 class CgroupScout:

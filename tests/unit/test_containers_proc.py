@@ -131,7 +131,7 @@ def init_of(root: Path, *pids: int) -> int | None:
     return cgroups.init_pid(HostView(str(root)), str(root / "cgroup"))
 
 
-def test_init_is_told_from_the_runtimes_helpers(host: Path) -> None:
+def test_init_is_told_from_what_comes_before_it(host: Path) -> None:
     assert init_of(host) is None
     fake_process(host, 20, 10, "runc:[0:PARENT]", host / "host")
     fake_process(host, 21, 10, "runc:[1:CHILD]", host / "new")
