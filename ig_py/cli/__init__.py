@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from ig_py.cli import _terminal
 
+    _open_missing_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     if os.environ.get("INSPEKTOR_GADGET_VERBOSE", "").lower() == "true":
         _terminal.set_verbose(True)
@@ -34,6 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_SIGPIPE
     except Exception as err:
         return _report(err)
+
+
+def _open_missing_streams() -> None:
+    """Somebody may start us with a standard stream closed: no other file may take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
 
 
 def _dispatch(args: list[str]) -> int:

@@ -12,7 +12,7 @@ from ig_py.runtime.loader import DEFAULT_BUFFER_SIZE, Loader, LoadSettings
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
-from ig_py.runtime.tracefs import with_tracefs
+from ig_py.runtime.tracefs import needs_tracefs, with_tracefs
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Counters, Object, Stream
@@ -120,7 +120,10 @@ class Run:
             operator.start(context)
             self._stop.check()
         self._move(State.ATTACHING)
-        with_tracefs(lambda: loader.attach(obj, self._stop.check))
+        if any(needs_tracefs(p.section) for p in prepared.spec.programs):
+            with_tracefs(lambda: loader.attach(obj, self._stop.check))
+        else:
+            loader.attach(obj, self._stop.check)
 
     def _open_stream(self, obj: Object) -> Stream:
         from ig_py._core import CoreError

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,20 @@ _CLONE_NEWNS = 0x20000
 _MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 
+# Tracepoints always; kprobes and uprobes on kernels without their perf event sources.
+_USERS = re.compile(r"\??(tp|tracepoint|(k|u)(ret)?probe|k(ret)?syscall|usdt)\b")
+
 T = TypeVar("T")
 
 
 def mounted() -> bool:
     """True when tracepoint ids can be read as the system stands."""
     return any((root / "events").is_dir() for root in (TRACEFS, _DEBUGFS))
+
+
+def needs_tracefs(section: str) -> bool:
+    """Does libbpf read tracefs to attach a program of this section?"""
+    return bool(_USERS.match(section))
 
 
 def with_tracefs(work: Callable[[], T]) -> T:

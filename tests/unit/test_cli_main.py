@@ -198,3 +198,12 @@ def test_run_without_an_image(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Usage: ig-py run GADGET" in capsys.readouterr().out
     assert cli.main(["run", "--nosuch"]) == 1
     assert capsys.readouterr().err == "Error: unknown flag: --nosuch\n"
+
+
+def test_closed_standard_streams() -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -m ig_py version 0<&- 1>&- 2>&-', sys.executable],
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0

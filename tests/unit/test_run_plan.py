@@ -1,0 +1,191 @@
+"""The plan, parameters' bytes, what can be run, and where tracefs is needed."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from ig_py.errors import ObjectError, UsageError
+from ig_py.gadget.spec import (
+    DataSourceSpec,
+    DataSourceType,
+    FieldSpec,
+    Flag,
+    GadgetSpec,
+    Kind,
+    MapSpec,
+    ParamSpec,
+    VariableSpec,
+)
+from ig_py.operators.base import Step
+from ig_py.runtime import tracefs
+from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
+from ig_py.runtime.prepare import _check_runnable, encode_values
+
+STATIC = Flag.STATIC_MEMBER
+
+
+def gadget(*fields: FieldSpec) -> GadgetSpec:
+    for index, field in enumerate(fields):
+        field.index = index
+    ds = DataSourceSpec("d", DataSourceType.SINGLE, map="events", sample_size=64)
+    ds.fields = list(fields)
+    return GadgetSpec("g", {}, datasources=[ds])
+
+
+def plan(spec: GadgetSpec, **given: Any) -> dict[str, Any]:
+    compiled: dict[str, Any] = json.loads(compile_plan(PlanInput(spec, **given)))
+    return compiled
+
+
+def fields(*given: FieldSpec) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = plan(gadget(*given))["datasources"][0]["fields"]
+    return result
+
+
+def test_kinds() -> None:
+    kinds = {
+        Kind.BOOL: "bool", Kind.INT8: "i8", Kind.INT16: "i16", Kind.INT32: "i32",
+        Kind.INT64: "i64", Kind.UINT8: "u8", Kind.UINT16: "u16", Kind.UINT32: "u32",
+        Kind.UINT64: "u64", Kind.FLOAT32: "f32", Kind.FLOAT64: "f64", Kind.STRING: "str",
+        Kind.CSTRING: "char", Kind.BYTES: "bytes",
+    }  # fmt: skip
+    given = [FieldSpec(f"f{k}", f"f{k}", 0, k, flags=STATIC) for k in kinds]
+    assert [f["kind"] for f in fields(*given)] == list(kinds.values())
+
+
+def test_a_field() -> None:
+    (got,) = fields(FieldSpec("x", "a.x", 0, Kind.UINT32, offset=8, size=4, flags=STATIC))
+    assert got == {
+        "id": 0, "name": "x", "full_name": "a.x", "parent": None, "kind": "u32",
+        "offset": 8, "size": 4, "count": 1, "json": True,
+    }  # fmt: skip
+
+
+def test_slots_arrays_bits_and_parents() -> None:
+    parent, child, array, bits, slot = fields(
+        FieldSpec("p", "p", 0, Kind.BYTES, offset=0, size=16, flags=STATIC),
+        FieldSpec("c", "p.c", 0, Kind.UINT8, parent=0, flags=STATIC | Flag.HAS_PARENT),
+        FieldSpec("a", "a", 0, Kind.UINT16, array=True, size=8, count=4, flags=STATIC),
+        FieldSpec("b", "b", 0, Kind.UINT32, size=4, bit_size=3, bit_offset=2, flags=STATIC),
+        FieldSpec("s", "s", 0, Kind.INT64),
+    )
+    assert (parent["kind"], parent["size"]) == ("container", 16)
+    assert (child["kind"], child["parent"]) == ("u8", 0)
+    assert (array["array"], array["count"]) == (True, 4)
+    assert (bits["bits"], bits["bit_offset"]) == (3, 2)
+    assert slot["slot"]
+    assert not any("slot" in f for f in (parent, child, array, bits))
+
+
+def test_what_stays_out_of_json() -> None:
+    skip = {"json.skip": "true"}
+    got = fields(
+        FieldSpec("a", "a", 0, Kind.UINT8, flags=STATIC, annotations=skip),
+        FieldSpec("b", "b", 0, Kind.UINT8, flags=STATIC | Flag.UNREFERENCED),
+        FieldSpec("c", "c", 0, Kind.UINT8, flags=STATIC | Flag.HIDDEN),
+    )
+    assert [f["json"] for f in got] == [False, False, True]
+
+
+def test_a_field_without_a_type() -> None:
+    with pytest.raises(ObjectError, match='"x"'):
+        fields(FieldSpec("x", "x", 0, Kind.INVALID))
+    (group,) = fields(FieldSpec("x", "x", 0, Kind.INVALID, flags=Flag.EMPTY))
+    assert group["kind"] == "container"
+
+
+def test_steps_keep_their_order_within_a_priority() -> None:
+    steps = [Step(5, {"op": "c"}), Step(0, {"op": "a"}), Step(5, {"op": "d"}), Step(0, {"op": "b"})]
+    ds = plan(gadget(), steps={"d": steps, "other": [Step(0, {"op": "x"})]})["datasources"][0]
+    assert [s["op"] for s in ds["steps"]] == ["a", "b", "c", "d"]
+
+
+def test_clock_filters_and_output() -> None:
+    got = plan(
+        gadget(),
+        clock=Clock(5, 3600),
+        filters={"d": [{"field": 0, "op": "==", "value": "x"}]},
+        outputs={"d": DataSourceOutput("columns", [{"field": 0}], keep=True)},
+    )
+    assert (got["version"], got["clock_offset_ns"], got["timezone_offset_s"]) == (1, 5, 3600)
+    ds = got["datasources"][0]
+    assert ds["filters"] == [{"field": 0, "op": "==", "value": "x"}]
+    assert ds["output"] == {"mode": "columns", "columns": [{"field": 0}]}
+    assert (ds["keep"], ds["sample_size"], ds["map"]) == (True, 64, "events")
+
+
+def test_where_losses_are_counted() -> None:
+    spec = gadget()
+    assert not {"loss_map", "loss_var"} & set(plan(spec)["datasources"][0])
+    spec.variables = [VariableSpec("gadget_lost_samples_events", ".bss", 16, 8)]
+    assert plan(spec)["datasources"][0]["loss_var"] == {"section": ".bss", "offset": 16}
+    spec.maps = [MapSpec("events_lost_samples", 6, 4, 8, 1)]
+    assert plan(spec)["datasources"][0]["loss_map"] == "events_lost_samples"
+    assert "map" not in plan(spec, readers=False)["datasources"][0]
+
+
+def test_the_clock() -> None:
+    clock = Clock.now()
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + clock.offset_ns
+    assert abs(now - time.time_ns()) < 50_000_000
+    assert clock.zone_s == time.localtime().tm_gmtoff
+
+
+def param(variable: str, hint: str, default: str, size: int) -> ParamSpec:
+    return ParamSpec(variable, "p.", default=default, type_hint=hint, variable=variable, size=size)
+
+
+def test_values_of_parameters() -> None:
+    spec = gadget()
+    spec.params = [
+        param("pid", "uint32", "0", 4),
+        param("comm", "string", "", 16),
+        param("odd", "", "", 12),
+        ParamSpec("host", "operator.LocalManager.", default="false"),
+    ]
+    given = {"p.pid": "258", "operator.LocalManager.host": "true"}
+    assert encode_values(spec, given) == {"pid": b"\x02\x01\0\0", "comm": bytes(16)}
+    with pytest.raises(UsageError, match="'pid'"):
+        encode_values(spec, {"p.pid": "x"})
+    with pytest.raises(UsageError, match='"pid" is empty'):
+        encode_values(spec, {"p.pid": ""})
+    with pytest.raises(UsageError):
+        encode_values(spec, {"p.odd": "something"})
+
+
+def test_what_cannot_be_run() -> None:
+    with pytest.raises(ObjectError, match="no eBPF object"):
+        _check_runnable(gadget(), None)
+    spec = gadget()
+    spec.datasources[0].source = "mapiter"
+    with pytest.raises(ObjectError, match='"d" is read by iterating'):
+        _check_runnable(spec, b"")
+    _check_runnable(gadget(), b"")
+
+
+@pytest.mark.parametrize(
+    ("section", "needed"),
+    [("tracepoint/a/b", True), ("tp/a/b", True), ("?kprobe/f", True), ("kretprobe/f", True),
+     ("uprobe/x:y", True), ("raw_tp/x", False), ("tp_btf/x", False), ("fentry/f", False),
+     ("iter/task", False)],
+)  # fmt: skip
+def test_who_needs_tracefs(section: str, needed: bool) -> None:
+    assert tracefs.needs_tracefs(section) == needed
+
+
+def test_tracefs_for_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracefs, "mounted", lambda: True)
+    assert tracefs.with_tracefs(lambda: 3) == 3
+    monkeypatch.setattr(tracefs, "mounted", lambda: False)
+    monkeypatch.setattr(tracefs, "_mount_privately", lambda: None)
+    assert tracefs.with_tracefs(lambda: 4) == 4
+
+    def fails() -> None:
+        raise UsageError("no")
+
+    with pytest.raises(UsageError, match="no"):
+        tracefs.with_tracefs(fails)
