@@ -158,7 +158,7 @@ class Run:
         for operator in entered:
             self._try(operator.pre_stop, context)
         if self._object is not None:
-            self._try(getattr(self._object, "detach", lambda: None))
+            self._try(self._object.detach)
         if self._stream is not None:
             self._try(self._drain, self._stream)
             self._try(self._count, self._stream)

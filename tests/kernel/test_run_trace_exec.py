@@ -270,3 +270,20 @@ def test_paths_that_are_no_image(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize("buffer", ["16K", "8M"])
+def test_every_event_is_emitted_or_lost(tmp_path: Path, image: str, buffer: str) -> None:
+    uid, count = 54321, 400
+    with started(tmp_path, image, "-o", "json", "--uid", str(uid), "--buffer-size", buffer) as run:
+        run.wait_running()
+        loop = f"i=0; while [ $i -lt {count} ]; do /bin/true; i=$((i+1)); done"
+        subprocess.run(["/bin/sh", "-c", loop], check=True, user=uid, cwd="/", timeout=60)
+        # Stopped at once: what is still in the buffer belongs to the account too.
+        assert run.end() == 0
+    emitted, lost = run.account()
+    # The shell itself was executed too.
+    assert emitted + lost == count + 1
+    assert emitted == len(run.events())
+    if buffer == "8M":
+        assert lost == 0
