@@ -303,7 +303,8 @@ def test_damaged_objects_never_crash(stress: bytes) -> None:
 
 @pytest.mark.needs("btf")
 def test_probes_agree_with_doing() -> None:
-    for feature in "ringbuf kprobe tracepoint raw_tracepoint fentry lsm iter uprobe".split():
+    hooks = ("kprobe", "tracepoint", "raw_tracepoint", "fentry", "lsm", "iter", "uprobe")
+    for feature in ("ringbuf", *hooks):
         assert isinstance(probe(feature), bool)
     assert probe("btf") is True
     assert probe("boot_ns") is True

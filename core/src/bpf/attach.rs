@@ -8,8 +8,8 @@ use std::ptr::NonNull;
 use libbpf_rs::Link;
 use libbpf_sys as sys;
 
+use super::facts::ProgramFacts;
 use super::log;
-use super::object::ProgramFacts;
 use crate::errors::{Error, Kind, Result};
 
 /// Where tracefs is looked for; the kernel mounts it under debugfs on demand.

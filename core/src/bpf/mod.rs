@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod btf;
+pub mod facts;
 pub mod log;
 pub mod map;
 pub mod object;

@@ -1,13 +1,17 @@
 //! One BPF object: open → configure → load → attach → close.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use libbpf_rs::{AsRawLibbpf, Link, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut};
 use libbpf_sys as sys;
 
+use super::facts::{
+    borrow_fd, cause, load_error, map_facts, program_facts, section_name, settle_type, MapFacts,
+    ProgramFacts,
+};
 use super::map::{info, Map, MapInfo};
 use super::{attach, log};
 use crate::errors::{Error, Kind, Result};
@@ -23,37 +27,12 @@ enum State {
     Closed,
 }
 
-pub struct ProgramFacts {
-    pub name: String,
-    pub section: String,
-    pub program_type: String,
-    pub insn_count: usize,
-}
-
-pub struct MapFacts {
-    pub name: String,
-    pub map_type: u32,
-    pub key_size: u32,
-    pub value_size: u32,
-    pub max_entries: u32,
-}
-
 pub struct Object {
     name: String,
     /// Dropped before `state`: a link must go before its program.
     links: HashMap<String, Link>,
     targets: HashMap<String, String>,
     state: State,
-}
-
-/// A data section's map is named after object and section by libbpf; here the
-/// section alone is its name, as programs' authors know it.
-fn section_name(full: &str, internal: bool) -> String {
-    let known = [".rodata", ".data", ".bss", ".kconfig"];
-    match known.iter().find(|s| internal && full.ends_with(**s)) {
-        Some(section) => (*section).to_string(),
-        None => full.to_string(),
-    }
 }
 
 impl Object {
@@ -365,109 +344,8 @@ impl Object {
     }
 }
 
-/// Gadgets name sections more freely than libbpf's table: `socket1`,
-/// `classifier/ingress/x`, `perf_event/x`. One that nobody knows is not loaded,
-/// so that the others are.
-fn settle_type(program: NonNull<sys::bpf_program>) {
-    let p = program.as_ptr();
-    // SAFETY: a live program of an object that is not loaded, in all calls.
-    unsafe {
-        if sys::bpf_program__type(p) != sys::BPF_PROG_TYPE_UNSPEC {
-            return;
-        }
-        let section = program_facts(program).section;
-        let section = section.strip_prefix('?').unwrap_or(&section);
-        let kind = match section {
-            s if s.starts_with("socket") => sys::BPF_PROG_TYPE_SOCKET_FILTER,
-            s if s.starts_with("classifier/") => sys::BPF_PROG_TYPE_SCHED_CLS,
-            s if s.starts_with("perf_event/") => sys::BPF_PROG_TYPE_PERF_EVENT,
-            _ => {
-                sys::bpf_program__set_autoload(p, false);
-                return;
-            }
-        };
-        sys::bpf_program__set_type(p, kind);
-    }
-}
-
 fn no_program(object: &str, program: &str) -> Error {
     Error::new(Kind::Load, format!("object {object} has no program {program}"))
-}
-
-/// # Safety
-/// A non-negative `fd` must stay open for `'a`.
-unsafe fn borrow_fd<'a>(fd: i32) -> Option<BorrowedFd<'a>> {
-    // SAFETY: the caller vouches for the lifetime; -1 is excluded.
-    (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
-}
-
-fn type_name(kind: u32) -> String {
-    // SAFETY: returns null or a static NUL-terminated string for any number.
-    let name = unsafe { sys::libbpf_bpf_prog_type_str(kind) };
-    if name.is_null() {
-        return format!("type {kind}");
-    }
-    // SAFETY: not null, see above.
-    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
-}
-
-fn program_facts(program: NonNull<sys::bpf_program>) -> ProgramFacts {
-    let p = program.as_ptr();
-    // SAFETY: callers pass live programs of a live object; names are NUL-terminated.
-    unsafe {
-        ProgramFacts {
-            name: CStr::from_ptr(sys::bpf_program__name(p)).to_string_lossy().into_owned(),
-            section: CStr::from_ptr(sys::bpf_program__section_name(p))
-                .to_string_lossy()
-                .into_owned(),
-            program_type: type_name(sys::bpf_program__type(p)),
-            insn_count: sys::bpf_program__insn_cnt(p) as usize,
-        }
-    }
-}
-
-fn map_facts(map: NonNull<sys::bpf_map>) -> MapFacts {
-    let m = map.as_ptr();
-    // SAFETY: callers pass live maps of a live object; the name is NUL-terminated.
-    unsafe {
-        let name = CStr::from_ptr(sys::bpf_map__name(m)).to_string_lossy();
-        MapFacts {
-            name: section_name(&name, sys::bpf_map__is_internal(m)),
-            map_type: sys::bpf_map__type(m),
-            key_size: sys::bpf_map__key_size(m),
-            value_size: sys::bpf_map__value_size(m),
-            max_entries: sys::bpf_map__max_entries(m),
-        }
-    }
-}
-
-/// The innermost reason of a libbpf-rs error, one line.
-pub fn cause(error: &libbpf_rs::Error) -> String {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(next) = inner.source() {
-        inner = next;
-    }
-    inner.to_string()
-}
-
-/// libbpf names the failing program and brackets the verifier's words.
-fn load_error(object: &str, reason: &str, said: String) -> Error {
-    let failed = said.lines().find_map(|line| {
-        let (name, rest) = line.split_once("prog '")?.1.split_once('\'')?;
-        rest.contains("BPF program load failed").then(|| name.to_string())
-    });
-    match failed {
-        Some(program) if said.contains("-- BEGIN PROG LOAD LOG --") => Error::new(
-            Kind::Verifier,
-            format!("the verifier rejects program {program} of {object}: {reason}"),
-        ),
-        Some(program) => Error::new(
-            Kind::Load,
-            format!("the kernel does not load program {program} of {object}: {reason}"),
-        ),
-        None => Error::new(Kind::Load, format!("libbpf cannot load object {object}: {reason}")),
-    }
-    .with_log(said)
 }
 
 #[cfg(test)]
@@ -480,22 +358,5 @@ mod tests {
             let error = Object::open(elf, "x").err().expect("must fail");
             assert_eq!(error.kind, Kind::Open);
         }
-    }
-
-    #[test]
-    fn sections_are_named_by_section() {
-        assert_eq!(section_name("gadget.rodata", true), ".rodata");
-        assert_eq!(section_name(".rodata.str1.1", true), ".rodata.str1.1");
-        assert_eq!(section_name("my.bss", false), "my.bss");
-    }
-
-    #[test]
-    fn verifier_failures_name_the_program() {
-        let said = "libbpf: prog 'bad': BPF program load failed: EACCES\n\
-                    libbpf: prog 'bad': -- BEGIN PROG LOAD LOG --\n0: (95) exit\n";
-        let error = load_error("obj", "Permission denied", said.into());
-        assert_eq!(error.kind, Kind::Verifier);
-        assert!(error.message.contains("program bad of obj"));
-        assert!(error.log.contains("(95) exit"));
     }
 }

@@ -131,23 +131,23 @@ fn place(raw: &[u8], column: &Column, out: &mut Vec<u8>) {
     }
     const DOTS: &[u8] = "…".as_bytes();
     match column.ellipsis {
-        Ellipsis::None => out.extend_from_slice(text[..at(text, width)].as_bytes()),
+        Ellipsis::None => out.extend_from_slice(&raw[..at(text, width)]),
         _ if width == 1 => out.extend_from_slice(DOTS),
         Ellipsis::End => {
-            out.extend_from_slice(text[..at(text, width - 1)].as_bytes());
+            out.extend_from_slice(&raw[..at(text, width - 1)]);
             out.extend_from_slice(DOTS);
         }
         Ellipsis::Start => {
             out.extend_from_slice(DOTS);
-            out.extend_from_slice(text[at(text, length - (width - 1))..].as_bytes());
+            out.extend_from_slice(&raw[at(text, length - (width - 1))..]);
         }
         Ellipsis::Middle => {
             // One character more on the left when the width is even.
             let left = width / 2;
             let right = width - left - 1;
-            out.extend_from_slice(text[..at(text, left)].as_bytes());
+            out.extend_from_slice(&raw[..at(text, left)]);
             out.extend_from_slice(DOTS);
-            out.extend_from_slice(text[at(text, length - right)..].as_bytes());
+            out.extend_from_slice(&raw[at(text, length - right)..]);
         }
     }
 }
