@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -122,7 +123,7 @@ def _in_vm(arguments: argparse.Namespace, image: Path) -> int:
         }
         command = [
             *(sys.executable, str(ROOT / "parity"), "--ig", str(arguments.ig)),
-            *("--image", str(image), "--mode", arguments.mode),
+            *("--image", str(shutil.copy(image, out)), "--mode", arguments.mode),
             *("--ignore", arguments.ignore, f"--run-args={arguments.run_args}"),
         ]
         print(f"booting {kernel.release}", flush=True)

@@ -32,7 +32,7 @@ IG_PY = ROOT / ".venv/bin/ig-py"
 # trace_exec attaches four tracepoints everywhere and one kprobe where the kernel has them.
 LINKS = 4
 BYE = "bye"
-DEMO = f"/bin/id; /bin/ls /; /bin/cat /etc/passwd; /bin/echo {BYE}; sleep 1"
+DEMO = f"/bin/id; /bin/ls /; /bin/cat /etc/passwd; /bin/echo {BYE}; read word <{gofile.INSIDE}/pipe"
 NOISE = "/bin/uname -a; /bin/true; /bin/echo noise"
 COMMAND_SECONDS = 300
 LABEL = "io.ig-py.demo"

@@ -78,7 +78,7 @@ class Guest:
             *("--kimg", str(kernel.image), "--mods", "auto"),
             # Two virtual CPUs sometimes panic under emulation.
             *("--cpus", "1", "--memory", _MEMORY, "--disable-kvm", "--force-9p"),
-            # Without its parser installed, an enabled AppArmor stops Docker from starting containers.
+            # An enabled AppArmor without its parser keeps Docker from starting containers.
             *("--kopt", "apparmor=0"),
             *("--user", "root", "--rwdir", str(self._out), "--show-boot-console"),
             *("--script-sh", shlex.join([*inner, "env", *settings, *command])),

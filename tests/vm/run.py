@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import guest
 import kernels
-from support import features
+from support import features, root_gadget
 
 _CACHE = guest.CHECKOUT / ".cache/vm"
 _SECONDS = 1500
@@ -57,6 +57,8 @@ def _in_guest(arguments: argparse.Namespace, kernel: kernels.Kernel) -> dict[str
     with tempfile.TemporaryDirectory(dir=runs, prefix=f"{kernel.series}-") as directory:
         out = Path(directory)
         environment["IG_PY_TEST_REPORT"] = str(out / "report.json")
+        # The guest would compile for minutes; the image for both is the same anyway.
+        environment[root_gadget.IMAGE_VARIABLE] = str(root_gadget.image_tar(out))
         vm = guest.Guest(kernel, out, lambda line: print(f"  [{kernel.series}] {line}", flush=True))
         try:
             result = vm.run(_pytest(arguments.tests), environment, arguments.seconds)

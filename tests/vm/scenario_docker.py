@@ -22,7 +22,7 @@ pytestmark = pytest.mark.needs("root", "bpf", "kprobe", "docker", "busybox")
 
 IG_PY = Path(sys.executable).with_name("ig-py")
 LINKS_WITH_KPROBE = 5
-COMMANDS = "/bin/ls /; /bin/cat /etc/passwd; /bin/echo bye; sleep 1000"
+COMMANDS = "/bin/ls /; /bin/cat /etc/passwd; /bin/echo bye; read word </go/pipe"
 
 
 @pytest.fixture(scope="module")
