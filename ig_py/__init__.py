@@ -11,12 +11,13 @@ Public names are imported on first use, so that ``import ig_py`` stays cheap:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from ig_py.version import VERSION as __version__
 
+# Not from typing: every module imported here is time until a signal is handled well.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ig_py.errors import IgPyError
     from ig_py.gadget.load import load_gadget
     from ig_py.gadget.spec import GadgetSpec
@@ -56,6 +57,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
