@@ -183,7 +183,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
             try:
                 response = self._authorized(method, url, headers, body, elsewhere)
             except requests.exceptions.ConnectionError as err:
-                if not delays or cause(err, _PERMANENT):
+                if not delays or self._watchdog.expired or cause(err, _PERMANENT):
                     raise
             else:
                 if response.status_code not in (500, 502, 503, 504) or not delays:

@@ -25,10 +25,15 @@ class Expired(Exception):
 
 
 class Watchdog:
-    """Bounds requests made through :meth:`adapter`. One request at a time."""
+    """Bounds requests made through :meth:`adapter`. One request at a time.
+
+    *expired*: the time of the current request is over; no other attempt may be made.
+    """
 
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self.expired = False
 
     def adapter(self) -> HTTPAdapter:
         """An adapter whose connections this watchdog can end."""
@@ -37,40 +42,43 @@ class Watchdog:
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
         """Raise :class:`Expired` when the block takes longer than *seconds*."""
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            self._shutdown()
-
-        timer = threading.Timer(seconds, expire)
+        self.expired = False
+        timer = threading.Timer(seconds, self._expire)
         timer.daemon = True
         timer.start()
         try:
             yield
         except Exception as err:
-            if expired.is_set():
+            if self.expired:
                 raise Expired from err
             raise
         finally:
             timer.cancel()
-        if expired.is_set():
+        if self.expired:
             raise Expired
 
     def register(self, sock: socket.socket) -> None:
-        # TLS takes the descriptor over from this object; a duplicate stays valid.
-        self._sockets.append(sock.dup())
-        while len(self._sockets) > _KEPT_SOCKETS:
-            self._sockets.pop(0).close()
+        """Watch a new connection. TimeoutError when it comes too late."""
+        with self._lock:
+            if self.expired:
+                sock.close()
+                raise TimeoutError("the time for this request is over")
+            # TLS takes the descriptor over from this object; a duplicate stays valid.
+            self._sockets.append(sock.dup())
+            while len(self._sockets) > _KEPT_SOCKETS:
+                self._sockets.pop(0).close()
 
     def close(self) -> None:
-        while self._sockets:
-            self._sockets.pop().close()
+        with self._lock:
+            while self._sockets:
+                self._sockets.pop().close()
 
-    def _shutdown(self) -> None:
-        for sock in list(self._sockets):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+    def _expire(self) -> None:
+        with self._lock:
+            self.expired = True
+            for sock in self._sockets:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Adapter(HTTPAdapter):
