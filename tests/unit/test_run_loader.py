@@ -102,7 +102,7 @@ def test_a_program_that_must_attach(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KernelError) as caught:
         run(Fake())
     assert str(caught.value) == (
-        'attaching program "tp" of gadget g: no such event (this kernel has no tracepoints)'
+        "running gadget g: no such event (this kernel has no tracepoints)"
     )
 
 
@@ -112,8 +112,8 @@ def test_the_verifier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(VerifierRejected) as caught:
         run(fake)
     assert str(caught.value) == (
-        "loading of gadget g: program tp rejected: 0: (b7) r0 = 0 | R1 !read_ok "
-        "(2 line(s) omitted): -v shows the whole log"
+        "running gadget g: program tp rejected: R1 !read_ok (3 line(s) omitted): "
+        "-v shows the whole log"
     )
     assert caught.value.detail == LOG
     # Tried once more without the optional program; nothing stays open.
