@@ -24,7 +24,6 @@ MAX_MAP_ENTRIES = 1 << 24
 MAP_PERF_EVENT_ARRAY = 4
 MAP_RINGBUF = 27
 MAX_ENTRIES_SUFFIX = "_max_entries"
-_LOG_LINES = 3
 
 _FEATURES = (
     (re.compile(r"k(ret)?probe|k(ret)?syscall"), "kprobe", "kprobes"),
@@ -81,7 +80,7 @@ class Loader:
         except CoreError as err:
             optional = [p for p in self._spec.programs if p.optional and self._wanted(p)]
             if err.args[0] not in ("verifier", "load") or not optional:
-                raise self._explain(err, "loading") from err
+                raise self._explain(err) from err
             # One that may be absent might be the one refused: try without them.
             first = err
         try:
@@ -89,7 +88,7 @@ class Loader:
                 self._skipped[program.name] = ""
             obj = self._load_once()
         except CoreError as err:
-            raise self._explain(first, "loading") from err
+            raise self._explain(first) from err
         why = str(first.args[1])
         for program in optional:
             self._skip(program, why)
@@ -110,9 +109,7 @@ class Loader:
                 obj.attach(program.name)
             except CoreError as err:
                 if not program.optional:
-                    raise self._explain(err, f'attaching program "{program.name}"', program) from (
-                        err
-                    )
+                    raise self._explain(err, program) from err
                 self._skip(program, str(err.args[1]))
 
     def _wanted(self, program: ProgramSpec) -> bool:
@@ -230,9 +227,9 @@ class Loader:
                 return "" if self._has(feature) else words
         return ""
 
-    def _explain(self, err: CoreError, doing: str, program: ProgramSpec | None = None) -> IgPyError:
+    def _explain(self, err: CoreError, program: ProgramSpec | None = None) -> IgPyError:
         kind, message, log = (*err.args, "", "", "")[:3]
-        what = f"{doing} of gadget {self._spec.name}: {message}"
+        what = f"running gadget {self._spec.name}: {message}"
         if kind == "verifier":
             return VerifierRejected(
                 f"{what}{_last_words(log)}", remedy="-v shows the whole log", detail=log
@@ -245,13 +242,11 @@ class Loader:
 
 
 def _last_words(log: str) -> str:
-    """The verifier's verdict: the last lines before its statistics."""
+    """The verifier's verdict: the last line before its statistics."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     end = next((i for i, line in enumerate(lines) if line.startswith("processed ")), len(lines))
-    shown = [line for line in lines[:end] if not line.startswith("-- ")][-_LOG_LINES:]
-    if not shown:
-        return ""
-    return f": {' | '.join(shown)} ({len(lines) - len(shown)} line(s) omitted)"
+    verdict = [line for line in lines[:end] if "-- BEGIN " not in line][-1:]
+    return f": {verdict[0]} ({len(lines) - 1} line(s) omitted)" if verdict else ""
 
 
 def ring_size(wanted: int) -> int:

@@ -1,0 +1,100 @@
+"""Gadgets that the kernel refuses: one line; with ``-v`` the verifier's whole log."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import features
+from support.running_gadget import ig_py
+
+pytestmark = [
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang"),
+    pytest.mark.timeout(300),
+]
+
+SOURCE = """
+#include <vmlinux.h>
+#include <bpf/bpf_helpers.h>
+#include <gadget/buffer.h>
+#include <gadget/macros.h>
+
+struct event {{
+	__u32 x;
+}};
+
+GADGET_TRACER_MAP(events, 4096);
+GADGET_TRACER(refused, events, event);
+
+SEC("{section}")
+int program(void *ctx)
+{{
+	{body}
+}}
+
+char _license[] SEC("license") = "GPL";
+"""
+METADATA = """
+name: refused
+datasources:
+  refused:
+    fields:
+      x:
+        annotations:
+          description: A number
+"""
+
+
+def run(
+    directory: Path, section: str, body: str, *flags: str, metadata: str = METADATA
+) -> subprocess.CompletedProcess[str]:
+    (directory / "program.bpf.c").write_text(SOURCE.format(section=section, body=body))
+    (directory / "gadget.yaml").write_text(metadata)
+    return ig_py("run", str(directory), "-o", "json", "--timeout", "1", *flags)
+
+
+def test_the_verifier_refuses(tmp_path: Path) -> None:
+    program = ("tracepoint/sched/sched_process_exec", "return *(volatile int *)bpf_ktime_get_ns();")
+    done = run(tmp_path, *program)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: running gadget refused: the verifier rejects program ")
+    assert "R0 invalid mem access" in line
+    assert line.endswith("line(s) omitted): -v shows the whole log")
+    done = run(tmp_path, *program, "-v")
+    assert done.returncode == 1
+    assert "call bpf_ktime_get_ns" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_tracepoint_that_does_not_exist(tmp_path: Path) -> None:
+    done = run(tmp_path, "tracepoint/no/such", "return 0;")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: running gadget refused: ")
+    assert "no/such" in line
+
+
+def test_a_kprobe_that_cannot_be(tmp_path: Path) -> None:
+    done = run(tmp_path, "kprobe/no_such_function_4711", "return 0;")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "no_such_function_4711" in line
+    assert ("this kernel has no kprobes" in line) == bool(features.missing("kprobe"))
+
+
+def test_an_optional_kprobe_that_cannot_be(tmp_path: Path) -> None:
+    metadata = f"{METADATA}programs:\n  program:\n    optional: true\n    fields: [x]\n"
+    done = run(tmp_path, "kprobe/no_such_function_4711", "return 0;", metadata=metadata)
+    assert done.returncode == 0
+    notice, account = done.stderr.splitlines()
+    assert "(kprobe/no_such_function_4711) is skipped: " in notice
+    assert "these fields stay empty: x" in notice
+    assert account.startswith("refused: 0 events emitted, ")
+
+
+def test_a_disabled_program(tmp_path: Path) -> None:
+    metadata = f"{METADATA}programs:\n  program:\n    attach_to: gadget_program_disabled\n"
+    done = run(tmp_path, "kprobe/no_such_function_4711", "return 0;", metadata=metadata)
+    assert done.returncode == 0, done.stderr
