@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,14 +36,14 @@ class Engine:
         return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=int(timeout))
 
 
-def answers(socket: Path) -> bool:
-    """Does an engine answer on *socket*?"""
+def answers(path: Path) -> bool:
+    """Does an engine answer on the socket *path*?"""
     import docker
 
-    if not socket.is_socket():
+    if not path.is_socket():
         return False
     try:
-        client = docker.DockerClient(base_url=f"unix://{socket}", timeout=10)
+        client = docker.DockerClient(base_url=f"unix://{path}", timeout=10)
     except docker.errors.DockerException:
         return False
     with contextlib.closing(client):
@@ -59,6 +61,47 @@ def _unmount_below(directory: Path) -> None:
         subprocess.run(["umount", "-l", mount], check=False, timeout=30)
 
 
+def _program(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        raise StartError(f"{name} is not installed")
+    return path
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def _containerd(directory: Path) -> Iterator[Path]:
+    """A containerd below *directory*; yields its socket.
+
+    dockerd would start one itself, but gives it 15 seconds, too few for an emulated guest.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    address = directory / "containerd.sock"
+    (directory / "config.toml").write_text(
+        f"""version = 2
+root = "{directory / "root"}"
+state = "{directory / "state"}"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{address}"
+[ttrpc]
+address = "{directory / "ttrpc.sock"}"
+"""
+    )
+    argv = [_program("containerd"), "--config", str(directory / "config.toml")]
+    log = directory / "containerd.log"
+    with running(argv, log, lambda: _accepts(address), seconds=_START_SECONDS):
+        yield address
+
+
 @contextlib.contextmanager
 def own_engine(directory: Path) -> Iterator[Engine]:
     """An engine of our own: its data, state, socket and containerd are all below *directory*.
@@ -66,32 +109,27 @@ def own_engine(directory: Path) -> Iterator[Engine]:
     It touches no firewall, has no bridge (containers run with ``network_mode="none"``), and
     stops, containers included, at the end of the block. Raises StartError.
     """
-    program = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if program is None:
-        raise StartError("dockerd is not installed")
     directory.mkdir(parents=True, exist_ok=True)
-    socket = directory / "docker.sock"
+    address = directory / "docker.sock"
+    (directory / "none.json").write_text("{}")
     argv = [
-        program,
-        *("--host", f"unix://{socket}"),
+        _program("dockerd"),
+        *("--host", f"unix://{address}"),
         *("--data-root", str(directory / "data"), "--exec-root", str(directory / "exec")),
-        *(
-            "--pidfile",
-            str(directory / "docker.pid"),
-            "--config-file",
-            str(directory / "none.json"),
-        ),
+        *("--pidfile", str(directory / "docker.pid")),
+        *("--config-file", str(directory / "none.json")),
         *("--storage-driver=vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"),
     ]
-    (directory / "none.json").write_text("{}")
     log = directory / "dockerd.log"
     try:
-        with running(argv, log, lambda: answers(socket), seconds=_START_SECONDS):
-            engine = Engine(socket, ours=True)
-            try:
-                yield engine
-            finally:
-                _remove_containers(engine)
+        with contextlib.ExitStack() as stack:
+            containerd = stack.enter_context(_containerd(directory / "containerd"))
+            argv += ["--containerd", str(containerd)]
+            ready = functools.partial(answers, address)
+            stack.enter_context(running(argv, log, ready, seconds=_START_SECONDS))
+            engine = Engine(address, ours=True)
+            stack.callback(_remove_containers, engine)
+            yield engine
     finally:
         _unmount_below(directory)
 
@@ -108,9 +146,9 @@ def _remove_containers(engine: Engine) -> None:
 @contextlib.contextmanager
 def any_engine(directory: Path) -> Iterator[Engine]:
     """The engine that answers on Docker's usual socket, else :func:`own_engine`."""
-    for socket in _SOCKETS:
-        if answers(socket):
-            yield Engine(socket, ours=False)
+    for path in _SOCKETS:
+        if answers(path):
+            yield Engine(path, ours=False)
             return
     with own_engine(directory) as engine:
         yield engine
