@@ -182,6 +182,7 @@ static __always_inline long append_arg(struct joined *joined, const char *arg)
 	__u64 pos = joined->pos;
 	long len;
 
+	barrier_var(pos); /* one register for the check and the use, or verifiers lose track */
 	if (pos > ARGS_MAX - sizeof("x"))
 		return 0;
 	len = bpf_probe_read_user_str(&joined->to[pos], ARGS_MAX, arg);
@@ -246,7 +247,7 @@ static __always_inline void read_args(struct event *event, struct task_struct *t
 		return;
 
 	size = joined.pos - SEPARATOR_LEN + 1; /* a NUL in place of the last separator */
-	barrier_var(size); /* one register for the check and the use */
+	barrier_var(size);
 	if (size > ARGS_MAX)
 		size = ARGS_MAX;
 	event->args_count = joined.count;
