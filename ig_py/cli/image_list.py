@@ -114,5 +114,3 @@ def _duration(seconds: float) -> str:
     if days < 730:
         return f"{days // 30} months"
     return f"{int(seconds // 3600) // 24 // 365} years"
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -196,7 +195,7 @@ def _created(target: Path) -> Iterator[BinaryIO]:
             with target.open("wb") as file:
                 yield file
             return
-        temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}")
+        temporary = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as err:
         raise StoreError(f"{failing}: {_reason(err)}") from err
@@ -214,5 +213,3 @@ def _created(target: Path) -> Iterator[BinaryIO]:
 def _reason(err: OSError) -> str:
     text = err.strerror or str(err)
     return text[0].lower() + text[1:]
-
-

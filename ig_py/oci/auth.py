@@ -108,7 +108,7 @@ class Auth(oras.auth.token.TokenAuth):  # type: ignore[misc]
 
 
 def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
-    scheme, _, rest = header.strip()[: _MAX_CHALLENGE].partition(" ")
+    scheme, _, rest = header.strip()[:_MAX_CHALLENGE].partition(" ")
     params: dict[str, str] = {}
     position = 0
     while match := _PARAMETER.match(rest, position):

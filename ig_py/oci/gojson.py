@@ -57,8 +57,9 @@ def _encode(value: Any, indent: str, newline: str) -> str:
             ]
             return _wrap("{", items, "}", indent, newline)
         case list() | tuple():
-            return _wrap("[", [_encode(v, indent, newline + indent) for v in value], "]",
-                         indent, newline)
+            return _wrap(
+                "[", [_encode(v, indent, newline + indent) for v in value], "]", indent, newline
+            )
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 

@@ -197,9 +197,7 @@ def read_artifact(
             f"the limit of {limits.human(limits.MAX_IMAGE)}"
         )
     config = source.read(manifest.config, limits.MAX_CONFIG)
-    layers = tuple(
-        Layer(layer, source.read(layer, blob_limit(layer))) for layer in manifest.layers
-    )
+    layers = tuple(Layer(layer, source.read(layer, blob_limit(layer))) for layer in manifest.layers)
     return Artifact(
         reference=reference,
         normalized=normalized,

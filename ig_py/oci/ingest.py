@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterable
@@ -122,12 +121,12 @@ class Ingest:
 
     def _path(self, descriptor: Descriptor) -> Path:
         _, hexa = digests.split(descriptor.digest)
-        return self._dir / f"{hexa}_{secrets.token_hex(4)}"
+        return self._dir / f"{hexa}_{os.urandom(4).hex()}"
 
 
 def _open_session(base: Path) -> tuple[Path, int]:
     while True:
-        path = base / (SESSION_PREFIX + secrets.token_hex(8))
+        path = base / (SESSION_PREFIX + os.urandom(8).hex())
         path.mkdir(mode=0o700)
         # Another process's sweep may come at any moment before the lock is held.
         try:

@@ -87,9 +87,7 @@ def pack(
                 _check_size(f"{arch} {media_type}", data, limits.layer_limit(media_type))
                 layers.append(add(media_type, data))
         raw = manifest_bytes(config, layers, annotations)
-        manifests.append(
-            add(media.MANIFEST, raw, annotations=annotations, platform=Platform(arch))
-        )
+        manifests.append(add(media.MANIFEST, raw, annotations=annotations, platform=Platform(arch)))
     index = add(media.INDEX, index_bytes(manifests, annotations), annotations=annotations)
     return PackedImage(index, blobs)
 

@@ -86,9 +86,7 @@ def normalize(text: str) -> Reference:
 
 def _split_domain(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
-    if slash and (
-        "." in first or ":" in first or first == "localhost" or first != first.lower()
-    ):
+    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         domain = first
     else:
         domain, rest = DEFAULT_DOMAIN, text

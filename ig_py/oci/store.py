@@ -8,7 +8,6 @@ written reads again under a shared lock.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -252,7 +251,7 @@ class Store(LayoutSource):
                     self.blob_path(digest).unlink(missing_ok=True)
 
     def _replace(self, name: str, content: bytes) -> None:
-        temporary = self.root / f".{name}.{secrets.token_hex(6)}"
+        temporary = self.root / f".{name}.{os.urandom(6).hex()}"
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "wb") as file:
@@ -312,5 +311,3 @@ def _put(entries: list[dict[str, Any]], descriptor: Descriptor, name: str | None
     entries.append(tagged.to_json())
     for old in before:
         _put(entries, old, None)
-
-

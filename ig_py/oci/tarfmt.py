@@ -22,9 +22,7 @@ _MAX_OCTAL = 0o77777777777
 _REGULAR = (b"0", b"\0")
 _DIRECTORY = b"5"
 _PAX = (b"x", b"g")
-_NAME = re.compile(
-    r"oci-layout|index\.json|blobs/sha256/[0-9a-f]{64}|blobs/sha512/[0-9a-f]{128}"
-)
+_NAME = re.compile(r"oci-layout|index\.json|blobs/sha256/[0-9a-f]{64}|blobs/sha512/[0-9a-f]{128}")
 _FOLDER = re.compile(r"\.?|blobs|blobs/sha256|blobs/sha512")
 _PAX_HARMLESS = re.compile(r"[am]time|ctime|comment|uid|gid|uname|gname|(SCHILY|LIBARCHIVE)\..*")
 

@@ -167,8 +167,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
             if response.status_code != 200:
                 error = RegistryDenied if response.status_code in (400, 401, 403) else RegistryError
                 raise error(
-                    f"{what}: the token service {redacted(realm)} answered "
-                    f"{response.status_code}"
+                    f"{what}: the token service {redacted(realm)} answered {response.status_code}"
                 )
             return _capped(response, limits.MAX_TOKEN, f"token of {redacted(realm)}")
         finally:

@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from ig_py.errors import VerificationError
 from ig_py.oci.artifact import Origin
 
-REMEDY = (
-    "sign the image and name its key, or run it unverified with --verify-image=false"
-)
+REMEDY = "sign the image and name its key, or run it unverified with --verify-image=false"
 OFF = "image signature verification is off"
 
 
@@ -40,9 +38,7 @@ def check_signature(
 def may_be_allowed(normalized: str, allowed: Sequence[str]) -> bool:
     """False when no entry can match, whatever the image's digest turns out to be."""
     entries = [entry for entry in allowed if entry]
-    return not entries or any(
-        _names(entry, normalized) or "@" in entry for entry in entries
-    )
+    return not entries or any(_names(entry, normalized) or "@" in entry for entry in entries)
 
 
 def check_allowed(

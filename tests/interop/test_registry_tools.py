@@ -22,7 +22,7 @@ from ig_py.oci.resolve import ResolveOptions, resolve
 from ig_py.oci.store import Store
 from ig_py.oci.transfer import pull, push
 
-METADATA = b"name: \"interop <& \\u2028>\"\ndescription: checks\n"
+METADATA = b'name: "interop <& \\u2028>"\ndescription: checks\n'
 IMAGE = image("interop", metadata=METADATA, size=200_000)
 
 

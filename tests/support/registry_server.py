@@ -270,8 +270,9 @@ def serving(
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
-        server.socket = context.wrap_socket(server.socket, server_side=True,
-                                            do_handshake_on_connect=False)
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     registry.host = f"{host}:{server.server_address[1]}"
     registry.base = f"{'https' if tls else 'http'}://{registry.host}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -13,11 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.images import image, name  # noqa: E402
-
-from ig_py.errors import ImageNotFound  # noqa: E402
-from ig_py.oci import graph  # noqa: E402
-from ig_py.oci.store import Store  # noqa: E402
+from ig_py.errors import ImageNotFound
+from ig_py.oci import graph
+from ig_py.oci.store import Store
+from support.images import image, name
 
 
 def write(store: Store, number: int, rng: random.Random) -> None:

@@ -169,9 +169,7 @@ def test_hostile_members_are_refused(tmp_path: Path, exported: Path, case: str) 
 @pytest.mark.parametrize("twice", ["index.json", "oci-layout", "blobs"])
 def test_duplicates_are_refused(tmp_path: Path, exported: Path, twice: str) -> None:
     bad = tmp_path / "bad.tar"
-    bad.write_bytes(
-        rewritten(exported, lambda m, d: [(m, d)] * (1 + m.name.startswith(twice)))
-    )
+    bad.write_bytes(rewritten(exported, lambda m, d: [(m, d)] * (1 + m.name.startswith(twice))))
     with pytest.raises(IntegrityError, match="twice"):
         import_images(bad, Store.open(tmp_path / "other"))
 
@@ -333,6 +331,9 @@ def test_sha512_names_fit() -> None:
     long = "blobs/sha512/" + "a" * 128
     with pytest.raises(LimitError):
         tarfmt.header_block(long, 0o444, 1)
-    assert tarfile.TarInfo.frombuf(
-        tarfmt.header_block("blobs/sha256/" + "a" * 64, 0o444, 1), "ascii", "strict"
-    ).size == 1
+    assert (
+        tarfile.TarInfo.frombuf(
+            tarfmt.header_block("blobs/sha256/" + "a" * 64, 0o444, 1), "ascii", "strict"
+        ).size
+        == 1
+    )

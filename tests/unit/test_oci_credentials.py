@@ -141,7 +141,7 @@ def helper(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 @pytest.mark.parametrize("config", [{"credHelpers": {"r": "test"}}, {"credsStore": "test"}])
 def test_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
-    answer = r'{\"Username\":\"$server\",\"Secret\":\"s\"}'
+    answer = r"{\"Username\":\"$server\",\"Secret\":\"s\"}"
     helper(tmp_path, monkeypatch, f'read server; [ "$1" = get ] && echo "{answer}"')
     assert lookup("r", write(tmp_path / "auth.json", config)) == Credentials("r", "s")
 

@@ -46,8 +46,16 @@ def test_the_seven_annotations() -> None:
 
 
 @pytest.mark.parametrize(
-    "metadata", [b"", b"{}", b"name:", b"name: null\ndescription: ~\n", b"# only this\n",
-                 b"Name: case matters\n", b"annotations:\n"]
+    "metadata",
+    [
+        b"",
+        b"{}",
+        b"name:",
+        b"name: null\ndescription: ~\n",
+        b"# only this\n",
+        b"Name: case matters\n",
+        b"annotations:\n",
+    ],
 )
 def test_missing_values_are_empty(metadata: bytes) -> None:
     assert annotations(metadata) == EMPTY

@@ -177,6 +177,7 @@ def test_directories_that_are_nothing(tmp_path: Path, options: ResolveOptions) -
 
 # Verification
 
+
 def test_unverified_images_do_not_run(tmp_path: Path, options: ResolveOptions) -> None:
     write_layout(tmp_path / "image", image("b"), [])
     strict = replace(options, verify_image=True)
@@ -239,6 +240,7 @@ def test_paths_are_never_on_the_list(tmp_path: Path, options: ResolveOptions) ->
 
 
 # Pulling
+
 
 class Pulled:
     """Stands for the registry; counts."""
@@ -320,6 +322,7 @@ def test_failing_pulls_name_the_image_and_a_file_of_that_name(
 
 
 # Broken images
+
 
 def test_no_manifest_for_this_machine(options: ResolveOptions) -> None:
     with pytest.raises(IntegrityError) as caught:

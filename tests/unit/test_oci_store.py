@@ -74,8 +74,10 @@ def test_entries_of_a_built_image(store: Store) -> None:
     tagged = [e for e in doc["manifests"] if media.REF_NAME in e["annotations"]]
     assert len(tagged) == 1
     assert tagged[0]["digest"] == packed.index.digest
-    assert tagged[0]["annotations"] == {media.CREATED: "2026-11-23T05:27:26Z",
-                                        media.REF_NAME: name("x:1")}
+    assert tagged[0]["annotations"] == {
+        media.CREATED: "2026-11-23T05:27:26Z",
+        media.REF_NAME: name("x:1"),
+    }
     untagged = [e for e in doc["manifests"] if media.REF_NAME not in e["annotations"]]
     assert [e["platform"]["architecture"] for e in untagged] == ["amd64", "arm64"]
     assert b" " not in (store.root / "index.json").read_bytes()
@@ -135,8 +137,9 @@ def test_removing_the_last_tag_deletes_the_blobs(store: Store) -> None:
     store.remove(name("x:1"))
     assert blob_files(store) == hexes(image("b"))
     assert [i.name for i in store.images()] == [name("y:1")]
-    assert all(e["digest"].partition(":")[2] in hexes(image("b"))
-               for e in index_doc(store)["manifests"])
+    assert all(
+        e["digest"].partition(":")[2] in hexes(image("b")) for e in index_doc(store)["manifests"]
+    )
 
 
 def test_removing_one_of_two_tags_only_untags(store: Store) -> None:
@@ -179,11 +182,18 @@ def test_blobs_of_no_image_are_another_writers(store: Store) -> None:
 def signature(store: Store, subject: Descriptor, tag: str | None) -> Descriptor:
     from ig_py.oci import digest, gojson
 
-    config = {"mediaType": media.EMPTY_CONFIG, "digest": digest.of(b"{}"), "size": 2,
-              "data": "e30="}
-    doc: dict[str, Any] = {"schemaVersion": 2, "config": config, "layers": [],
-                           "subject": Descriptor(media.INDEX, subject.digest,
-                                                 subject.size).to_json()}
+    config = {
+        "mediaType": media.EMPTY_CONFIG,
+        "digest": digest.of(b"{}"),
+        "size": 2,
+        "data": "e30=",
+    }
+    doc: dict[str, Any] = {
+        "schemaVersion": 2,
+        "config": config,
+        "layers": [],
+        "subject": Descriptor(media.INDEX, subject.digest, subject.size).to_json(),
+    }
     raw = gojson.dumps(doc)
     descriptor = Descriptor(media.MANIFEST, digest.of(raw), len(raw))
     with store.ingest() as session:
