@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ig_py.errors import MetadataError, ObjectError
 from ig_py.gadget.btf import Btf
+from ig_py.gadget.custom import apply_custom
 from ig_py.gadget.datasource import new_datasource
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.fields import add_struct_fields
@@ -41,11 +42,16 @@ def ebpf_object(artifact: Artifact) -> bytes | None:
 
 
 def load_gadget(
-    artifact: Artifact, *, name: str | None = None, annotate: Sequence[str] = ()
+    artifact: Artifact,
+    *,
+    name: str | None = None,
+    annotate: Sequence[str] = (),
+    values: Mapping[str, str] | None = None,
 ) -> GadgetSpec:
     """What an artifact's metadata and eBPF object declare.
 
-    *annotate* are ``--annotate`` elements, merged into the metadata first.
+    First the custom parameters in *values* (full name -> text) patch the
+    metadata, then *annotate*, elements of ``--annotate``, are merged into it.
     Raises MetadataError, ObjectError, LimitError or (annotations) UsageError.
     """
     metadata = Metadata.parse(artifact.config, f"metadata of {artifact.reference}")
@@ -55,6 +61,7 @@ def load_gadget(
         name=name or metadata.name or artifact.reference,
         source=artifact.reference,
         annotations=annotate,
+        values=values,
     )
 
 
@@ -65,8 +72,11 @@ def build_spec(
     name: str,
     source: str,
     annotations: Sequence[str] = (),
+    values: Mapping[str, str] | None = None,
 ) -> GadgetSpec:
     """The same from parts: parsed metadata and an object's bytes."""
+    if values:
+        apply_custom(metadata, values)
     annotate(metadata, annotations)
     spec = GadgetSpec(name=name, metadata=metadata.config)
     spec.params += custom_params(metadata)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.elf_writer import SIGNED, BtfWriter, ElfWriter, exit_
 from support.gadget_objects import spec_of, tracer_object
 
-from ig_py.errors import MetadataError, ObjectError
+from ig_py.errors import IgPyError, MetadataError, ObjectError
 from ig_py.gadget.load import loss_counter
 from ig_py.gadget.spec import DataSourceType
+from ig_py.operators import instantiate_all
+from ig_py.operators.base import Context
 
 
 def plain(declare: object = None) -> bytes:
@@ -123,3 +129,13 @@ def test_loss_in_a_map_or_a_variable() -> None:
     assert loss_counter(spec_of(plain(with_variable)), "events") == {
         "loss_var": {"section": ".bss", "offset": 8}
     }
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_flipped_bytes_only_raise_our_errors(data: st.DataObject) -> None:
+    raw = bytearray(plain())
+    for _ in range(data.draw(st.integers(1, 8))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(IgPyError):
+        instantiate_all(Context(spec_of(bytes(raw))))
