@@ -150,7 +150,7 @@ def export_images(references: Sequence[Reference], store: Store, target: Path) -
         walked = graph.walk(store, root)
         for descriptor in (*walked.blobs, *(d for d, _ in walked.documents)):
             blobs[descriptor.digest] = descriptor
-        named = replace(root, annotations={media.REF_NAME: str(reference)})
+        named = replace(root, annotations={**root.annotations, media.REF_NAME: str(reference)})
         entries[root.digest, str(reference)] = named
         for descriptor in walked.manifests:
             entries.setdefault((descriptor.digest, ""), descriptor)
