@@ -85,15 +85,25 @@ impl<'a> Array<'a> {
     }
 }
 
-/// Up to eight little-endian bytes as a number (the core runs where it decodes).
+/// Up to eight bytes as a number, in the byte order of this machine, where they were made.
+#[inline]
 fn number(raw: &[u8]) -> u64 {
+    match *raw {
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_ne_bytes([a, b])),
+        [a, b, c, d] => u64::from(u32::from_ne_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        _ => odd_number(raw),
+    }
+}
+
+/// Sizes that no C integer has: only bit-fields over several units come here.
+#[cold]
+fn odd_number(raw: &[u8]) -> u64 {
     let mut word = [0; 8];
     let n = raw.len().min(8);
-    if cfg!(target_endian = "little") {
-        word[..n].copy_from_slice(&raw[..n]);
-    } else {
-        word[8 - n..].copy_from_slice(&raw[..n]);
-    }
+    let at = if cfg!(target_endian = "little") { 0 } else { 8 - n };
+    word[at..at + n].copy_from_slice(&raw[..n]);
     u64::from_ne_bytes(word)
 }
 
@@ -109,6 +119,7 @@ pub fn until_nul(raw: &[u8]) -> &[u8] {
     &raw[..memchr::memchr(0, raw).unwrap_or(raw.len())]
 }
 
+#[inline]
 fn scalar(kind: Kind, raw: &[u8]) -> Value<'_> {
     match kind {
         Kind::Bool => Value::Bool(number(raw) != 0),
@@ -168,6 +179,7 @@ impl<'a> Event<'a> {
         from_sample(field, self.sample)
     }
 
+    #[inline]
     fn slot(&self, index: usize) -> Option<Value<'a>> {
         Some(match *self.slots.values.get(index)? {
             Slot::Empty => return None,
