@@ -243,6 +243,6 @@ def _read(
 def _from_source(ref: str, path: Path, options: ResolveOptions) -> Artifact:
     from ig_py.toolchain.build import BuildOptions, build_gadget
 
-    packed = build_gadget(BuildOptions(path=path))
+    packed = build_gadget(BuildOptions(path=path, log=options.on_message))
     source = MemorySource(str(path), packed.blobs)
     return _read(source, packed.index, ref, str(path.absolute()), "source", options)

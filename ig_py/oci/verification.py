@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from ig_py.errors import VerificationError
 from ig_py.oci.artifact import Origin
 
-REMEDY = "sign the image and name its key, or run it unverified with --verify-image=false"
+REMEDY = (
+    "this version verifies no signatures; run the image unverified with --verify-image=false, "
+    "or the gadget from its source directory"
+)
 OFF = "image signature verification is off"
 
 
