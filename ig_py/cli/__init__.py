@@ -48,6 +48,11 @@ def _open_missing_streams() -> None:
 
 
 def _dispatch(args: list[str]) -> int:
+    if args[:1] == ["run"]:
+        # Its flags are its own: the tree would only hand them on.
+        from ig_py.cli import _run
+
+        return _run.run(args[1:])
     import click
 
     from ig_py.cli._commands import root

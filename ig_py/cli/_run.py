@@ -1,0 +1,192 @@
+"""``ig-py run``: flags in two phases (spec cli-output §1.4), then one run.
+
+click is imported for help only: it would be a tenth of the time until a gadget runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ig_py.cli import _terminal
+from ig_py.cli._flags import Flag, FlagSet, Parsed, checked, help_rows
+from ig_py.cli._logging import route_logging
+from ig_py.cli._run_flags import (
+    FIELDS,
+    OCI,
+    OUTPUT,
+    first_phase_flags,
+    output_flags,
+    param_flags,
+    param_values,
+    static_flags,
+)
+from ig_py.errors import KernelError, UsageError
+
+if TYPE_CHECKING:
+    from ig_py.oci.resolve import ResolveOptions
+    from ig_py.runtime.prepare import Gadget
+    from ig_py.runtime.state import SignalGuard, StopRequest
+
+
+def run(args: list[str]) -> int:
+    """The whole command; the exit code."""
+    static = static_flags()
+    first = FlagSet(first_phase_flags(static)).find_image(args)
+    if not first.positionals:
+        parsed = FlagSet(static).parse(args)
+        _terminal.set_verbose(parsed.values.get("verbose") == "true")
+        _print_help(static)
+        return 0
+    if os.geteuid() != 0 and not first.help:
+        raise KernelError("running a gadget: eBPF programs can be loaded by root only")
+    early = _early_values(static, first)
+    _terminal.set_verbose(early.get("verbose") == "true")
+    route_logging()
+
+    from ig_py.runtime.state import SignalGuard, Stopped, StopRequest
+
+    stop = StopRequest()
+    with SignalGuard(stop) as guard:
+        try:
+            return _run_image(first.positionals[0], args, static, early, stop, guard)
+        except Stopped:
+            return 0
+
+
+def _early_values(static: list[Flag], first: Parsed) -> dict[str, str]:
+    """Checked values of the static flags: as given, as configured, or their defaults."""
+    from ig_py.cli import _config
+
+    if path := first.values.get("config"):
+        _config.use_file(path)
+    values = {}
+    for flag in static:
+        value = first.values.get(flag.name)
+        if value is None and flag.param:
+            value = _config.configured(flag.param)
+        values[flag.name] = flag.default if value is None else checked(flag, value)
+    return values
+
+
+def _run_image(
+    image: str,
+    args: list[str],
+    static: list[Flag],
+    early: Mapping[str, str],
+    stop: StopRequest,
+    guard: SignalGuard,
+) -> int:
+    from ig_py.gadget.params import split_list
+    from ig_py.output.columns import default_flag
+    from ig_py.output.modes import STANDARD
+    from ig_py.runtime.prepare import fetch
+
+    gadget = fetch(
+        image,
+        _resolve_options(early),
+        annotate=split_list(early["annotate"]),
+        values=param_values([f for f in static if not f.param.startswith(OCI)], early),
+    )
+    dynamic = [
+        *output_flags(default_flag(gadget.info.datasources), STANDARD),
+        *param_flags(gadget.params),
+    ]
+    flags = FlagSet([*static, *dynamic])
+    parsed = flags.parse(args)
+    if parsed.help:
+        _print_help(flags)
+        return 0
+    _check_positionals(image, parsed)
+    for note in gadget.info.notes + [n for ds in gadget.info.datasources for n in ds.notes]:
+        _terminal.warn(note)
+    return _execute(gadget, param_values(flags, parsed.values), early, stop, guard)
+
+
+def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
+    from ig_py.gadget.params import split_list
+    from ig_py.oci.resolve import ResolveOptions
+
+    return ResolveOptions(
+        pull=values["pull"],
+        verify_image=values["verify-image"] == "true",
+        insecure_registries=tuple(split_list(values["insecure-registries"])),
+        authfile=values["authfile"],
+        allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
+        disallow_pulling=values["disallow-pulling"] == "true",
+        on_message=_terminal.warn,
+    )
+
+
+def _check_positionals(image: str, parsed: Parsed) -> None:
+    if not parsed.positionals or parsed.positionals[0] != image:
+        raise UsageError(
+            f'cannot tell which argument is the image: "{image}" looked like it at first',
+            remedy="put the image before the flags",
+        )
+    for extra in parsed.positionals[1:]:
+        _terminal.warn(f'ignoring argument "{extra}": one image is run at a time')
+
+
+def _execute(
+    gadget: Gadget,
+    values: Mapping[str, str],
+    early: Mapping[str, str],
+    stop: StopRequest,
+    guard: SignalGuard,
+) -> int:
+    from ig_py.cli._run_output import RunOutput
+    from ig_py.runtime.loader import parse_size
+    from ig_py.runtime.prepare import prepare
+    from ig_py.runtime.run import Run, RunSettings
+    from ig_py.runtime.state import Latch
+    from ig_py.runtime.supervise import supervise
+
+    buffer_size = parse_size(early["buffer-size"])
+    prepared = prepare(gadget, values)
+    output = RunOutput(prepared.spec, values.get(OUTPUT, ""), values.get(FIELDS), stop)
+    running = Latch()
+
+    def on_running() -> None:
+        _terminal.debug(f"{prepared.spec.name}: all programs are attached")
+        running.set()
+
+    job = Run(
+        prepared,
+        RunSettings(output.plans, buffer_size),
+        stop,
+        sink=output.sink,
+        notice=_terminal.warn,
+        on_running=on_running,
+    )
+    seconds = int(early["timeout"])
+    stop.check()
+    # From here on the work is done in another thread: nothing to interrupt in this one.
+    guard.interrupting = False
+    stop.check()
+    output.start()
+    counters = None
+    try:
+        counters = supervise(job.execute, running, stop, seconds if seconds else None)
+    finally:
+        output.finish(counters)
+    output.check()
+    return 0
+
+
+def _print_help(flags: FlagSet | list[Flag]) -> None:
+    import click
+
+    formatter = click.HelpFormatter(width=max(click.HelpFormatter().width, 100))
+    formatter.write_usage("ig-py run", "GADGET [FLAGS]...")
+    formatter.write_paragraph()
+    with formatter.indentation():
+        formatter.write_text(
+            "Run a gadget: an image of the store or a registry, an OCI layout directory, "
+            "an image tar, or a gadget source directory."
+        )
+    with formatter.section("Flags"):
+        rows = [*help_rows(flags), ("-h, --help", "Show this message, with an image its flags too")]
+        formatter.write_dl([(left, _terminal.safe(right)) for left, right in rows])
+    click.echo(formatter.getvalue().rstrip())
