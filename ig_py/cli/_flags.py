@@ -30,9 +30,10 @@ _INTEGERS = {
     "uint32": (0, (1 << 32) - 1),
     "uint64": (0, (1 << 64) - 1),
 }
-_INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})")
+# Compiled when first used: most commands never do.
+_INTEGER = r"[+-]?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})"
 _HELP_TYPES = {"int64": "int", "uint64": "uint", "float64": "float", "": "string"}
-_DURATION = re.compile(r"[+-]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)")
+_DURATION = r"[+-]?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)"
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def why_invalid(type_name: str, value: str, choices: Sequence[str] = ()) -> str:
             float(value)
         except ValueError:
             return "expected a number"
-    if type_name == "duration" and not _DURATION.fullmatch(value):
+    if type_name == "duration" and not re.fullmatch(_DURATION, value):
         return 'expected a duration such as "500ms" or "1m30s"'
     if choices and value not in choices:
         return f"valid values are: {', '.join(choices)}"
@@ -236,7 +237,7 @@ def why_invalid(type_name: str, value: str, choices: Sequence[str] = ()) -> str:
 def _why_no_integer(type_name: str, value: str) -> str:
     low, high = _INTEGERS[type_name]
     # int() takes digits of other scripts, spaces and underscores; flags do not.
-    if not _INTEGER.fullmatch(value):
+    if not re.fullmatch(_INTEGER, value):
         return "expected a whole number"
     number = int(value, 16 if "x" in value.lower() else 10)
     if not low <= number <= high:

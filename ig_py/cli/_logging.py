@@ -9,7 +9,7 @@ import time
 from ig_py.cli._terminal import is_verbose, safe, to_stderr
 
 _STARTED = time.monotonic()
-_BARE = re.compile(r"[A-Za-z0-9\-._/@^+]+")
+_BARE = r"[A-Za-z0-9\-._/@^+]+"
 _LEVELS = {
     "debug": ("DEBU", 37),
     "info": ("INFO", 36),
@@ -37,7 +37,7 @@ def log_line(level: str, msg: str, *, tty: bool | None = None) -> str:
         seconds = int(time.monotonic() - _STARTED)
         return f"\x1b[{colour}m{name}\x1b[0m[{seconds:04d}] {safe(msg):<{_TTY_PAD}} "
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    text = msg if _BARE.fullmatch(msg) else quote(msg)
+    text = msg if re.fullmatch(_BARE, msg) else quote(msg)
     return f'time="{now}" level={level} msg={text}'
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 
-_UNSAFE = re.compile(
+_UNSAFE = (
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
@@ -43,9 +43,12 @@ def safe(text: object, *, multiline: bool = False) -> str:
 
     *multiline* keeps newlines and tabs (logs of the verifier or a compiler).
     """
+    plain = str(text)
+    if plain.isascii() and plain.isprintable():
+        return plain
     if not multiline:
-        return _UNSAFE.sub(_escape, str(text))
-    return _UNSAFE.sub(lambda m: m.group() if m.group() in "\n\t" else _escape(m), str(text))
+        return re.sub(_UNSAFE, _escape, plain)
+    return re.sub(_UNSAFE, lambda m: m.group() if m.group() in "\n\t" else _escape(m), plain)
 
 
 def to_stderr(line: str) -> None:

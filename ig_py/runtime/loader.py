@@ -25,15 +25,16 @@ MAP_PERF_EVENT_ARRAY = 4
 MAP_RINGBUF = 27
 MAX_ENTRIES_SUFFIX = "_max_entries"
 
-_FEATURES = (
-    (re.compile(r"k(ret)?probe|k(ret)?syscall"), "kprobe", "kprobes"),
-    (re.compile(r"fentry|fexit|fmod_ret"), "fentry", "fentry programs"),
-    (re.compile(r"lsm"), "lsm", "BPF LSM programs"),
-    (re.compile(r"iter"), "iter", "BPF iterators"),
-    (re.compile(r"u(ret)?probe|usdt"), "uprobe", "uprobes"),
-    (re.compile(r"raw_tracepoint|raw_tp"), "raw_tracepoint", "raw tracepoints"),
-    (re.compile(r"tracepoint|tp"), "tracepoint", "tracepoints"),
-)
+_FEATURES = {
+    ("kprobe", "kprobes"): ("kprobe", "kretprobe", "ksyscall", "kretsyscall"),
+    ("fentry", "fentry programs"): ("fentry", "fexit", "fmod_ret"),
+    ("lsm", "BPF LSM programs"): ("lsm",),
+    ("iter", "BPF iterators"): ("iter",),
+    ("uprobe", "uprobes"): ("uprobe", "uretprobe", "usdt"),
+    ("raw_tracepoint", "raw tracepoints"): ("raw_tracepoint", "raw_tp"),
+    ("tracepoint", "tracepoints"): ("tracepoint", "tp"),
+}
+"""(feature of the core's probe, in words) → kinds of program that need it."""
 
 
 @dataclass
@@ -222,8 +223,8 @@ class Loader:
     def _lacks(self, program: ProgramSpec) -> str:
         """What *program* needs and the kernel lacks, in words; "" when it lacks nothing."""
         kind = program.section.lstrip("?").split("/", 1)[0].split(".", 1)[0]
-        for pattern, feature, words in _FEATURES:
-            if pattern.fullmatch(kind):
+        for (feature, words), kinds in _FEATURES.items():
+            if kind in kinds:
                 return "" if self._has(feature) else words
         return ""
 

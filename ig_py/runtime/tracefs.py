@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +22,10 @@ _CLONE_NEWNS = 0x20000
 _MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 
-# Tracepoints always; kprobes and uprobes on kernels without their perf event sources.
-_USERS = re.compile(r"\??(tp|tracepoint|(k|u)(ret)?probe|k(ret)?syscall|usdt)\b")
+_USERS = frozenset(
+    "tp tracepoint kprobe kretprobe ksyscall kretsyscall uprobe uretprobe usdt".split()
+)
+"""Tracepoints always; the others on kernels without their perf event sources."""
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ def mounted() -> bool:
 
 def needs_tracefs(section: str) -> bool:
     """Does libbpf read tracefs to attach a program of this section?"""
-    return bool(_USERS.match(section))
+    return section.lstrip("?").split("/", 1)[0].split(".", 1)[0] in _USERS
 
 
 def with_tracefs(work: Callable[[], T]) -> T:
