@@ -23,7 +23,17 @@ _MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 
 _USERS = frozenset(
-    "tp tracepoint kprobe kretprobe ksyscall kretsyscall uprobe uretprobe usdt".split()
+    [
+        "tp",
+        "tracepoint",
+        "kprobe",
+        "kretprobe",
+        "ksyscall",
+        "kretsyscall",
+        "uprobe",
+        "uretprobe",
+        "usdt",
+    ]
 )
 """Tracepoints always; the others on kernels without their perf event sources."""
 
