@@ -24,15 +24,9 @@ _MS_PRIVATE = 1 << 18
 
 _USERS = frozenset(
     [
-        "tp",
-        "tracepoint",
-        "kprobe",
-        "kretprobe",
-        "ksyscall",
-        "kretsyscall",
-        "uprobe",
-        "uretprobe",
-        "usdt",
+        *("tp", "tracepoint"),
+        *("kprobe", "kretprobe", "ksyscall", "kretsyscall"),
+        *("uprobe", "uretprobe", "usdt"),
     ]
 )
 """Tracepoints always; the others on kernels without their perf event sources."""
