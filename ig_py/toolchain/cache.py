@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ig_py.errors import BuildError
@@ -22,27 +24,40 @@ def cache_dir() -> Path:
 def ensure_dir(name: str, fill: Callable[[Path], None]) -> Path:
     """The cached directory *name*, made by *fill* when it does not exist.
 
-    It appears complete or not at all, also when several processes make it at once.
+    It appears complete or not at all; of several processes that want it, one makes it.
     Raises BuildError when the cache cannot be written.
     """
-    target = cache_dir() / name
-    if target.is_dir():
-        return target
-    return replace_dir(name, fill)
+    return _make(name, fill, replace=False)
 
 
 def replace_dir(name: str, fill: Callable[[Path], None]) -> Path:
     """As :func:`ensure_dir`, but an existing directory is replaced."""
+    return _make(name, fill, replace=True)
+
+
+def _make(name: str, fill: Callable[[Path], None], *, replace: bool) -> Path:
     target = cache_dir() / name
+    if not replace and target.is_dir():
+        return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            new.chmod(0o755)
-            fill(new)
-            _swap(new, target)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+        with _locked(target.parent / f".{target.name}.lock"):
+            if not replace and target.is_dir():
+                return target
+            new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+            try:
+                new.chmod(0o755)
+                fill(new)
+                if target.is_dir():
+                    # A directory cannot replace one that has content.
+                    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+                    target.rename(old / "replaced")
+                    new.rename(target)
+                    shutil.rmtree(old, ignore_errors=True)
+                else:
+                    new.rename(target)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
     except OSError as e:
         raise BuildError(
             f"writing the cache {target}: {e.strerror or e}",
@@ -51,15 +66,8 @@ def replace_dir(name: str, fill: Callable[[Path], None]) -> Path:
     return target
 
 
-def _swap(new: Path, target: Path) -> None:
-    try:
-        new.rename(target)
-        return
-    except OSError:
-        if not target.is_dir():
-            raise
-    # A directory cannot replace one that has content: move that one into ours first, which the
-    # caller removes.
-    target.rename(new / ".replaced")
-    shutil.rmtree(new / ".replaced")
-    new.rename(target)
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ig_py.errors import BuildError
 from ig_py.toolchain import headers, vmlinux
 from ig_py.toolchain.clang import Clang
-from ig_py.toolchain.process import run
+from ig_py.toolchain.process import ToolFailed, run
 
 ARCHITECTURES = ("amd64", "arm64")
 TARGET_ARCH = {"amd64": "x86", "arm64": "arm64"}
@@ -20,21 +21,33 @@ RECORDED_INCLUDE = "/usr/include"
 
 @dataclass(frozen=True)
 class Includes:
-    """Include directories of this machine: API and libbpf headers, vmlinux.h, the system's."""
+    """Include directories of this machine: API and libbpf headers, vmlinux.h, the system's.
+
+    ``vmlinux`` is None when it could not be made; ``why`` then says the reason. A program
+    that includes only the kernel's public headers compiles without.
+    """
 
     api: Path
-    vmlinux: Path
+    vmlinux: Path | None
     system: Path | None
+    why: BuildError | None = None
 
 
 def find_includes(arch: str, log: Callable[[str], None]) -> Includes:
     """Lay out what a program for *arch* may include. Raises BuildError."""
     host = vmlinux.host_arch()
     system = Path(f"/usr/include/{MULTIARCH[host]}") if host else None
+    types: Path | None = None
+    why: BuildError | None = None
+    try:
+        types = vmlinux.include_dir(arch, log)
+    except BuildError as e:
+        why = e
     return Includes(
         headers.include_dir(),
-        vmlinux.include_dir(arch, log),
+        types,
         system if system is not None and system.is_dir() else None,
+        why,
     )
 
 
@@ -46,11 +59,9 @@ def clang_argv(
     Nothing of this machine's directories gets into the object: they would be in the line
     information of .BTF.ext, and change the image's digest.
     """
-    moved = [
-        (includes.api, RECORDED_INCLUDE),
-        (includes.vmlinux, f"{RECORDED_INCLUDE}/gadget/{arch}"),
-        (root, "."),
-    ]
+    moved = [(includes.api, RECORDED_INCLUDE), (root, ".")]
+    if includes.vmlinux is not None:
+        moved.append((includes.vmlinux, f"{RECORDED_INCLUDE}/gadget/{arch}"))
     return [
         clang,
         "-target",
@@ -67,8 +78,7 @@ def clang_argv(
         source,
         "-I",
         str(includes.api),
-        "-I",
-        str(includes.vmlinux),
+        *(["-I", str(includes.vmlinux)] if includes.vmlinux is not None else []),
         "-o",
         output,
     ]
@@ -91,7 +101,12 @@ def compile_object(
     """
     includes = find_includes(arch, log)
     argv = clang_argv(clang.path, source, arch, str(output), includes, root)
-    warnings = _step(argv, f"compiling {source} for {arch}", root, debug)
+    try:
+        warnings = _step(argv, f"compiling {source} for {arch}", root, debug)
+    except ToolFailed as e:
+        if includes.why is not None and "'vmlinux.h' file not found" in e.output:
+            raise includes.why from None
+        raise
     _step([clang.strip, "-g", str(output)], f"stripping {output.name}", root, debug)
     return warnings
 
