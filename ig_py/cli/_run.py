@@ -115,8 +115,16 @@ def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
         authfile=values["authfile"],
         allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
         disallow_pulling=values["disallow-pulling"] == "true",
-        on_message=_terminal.warn,
+        on_message=_message,
     )
+
+
+def _message(text: str) -> None:
+    # A compiler says more than a line.
+    if "\n" in text.strip():
+        _terminal.detail(text)
+    else:
+        _terminal.warn(text)
 
 
 def _check_positionals(image: str, parsed: Parsed) -> None:

@@ -30,6 +30,9 @@ GADGET_TRACER(refused, events, event);
 SEC("{section}")
 int program(void *ctx)
 {{
+	struct event event = {{}};
+
+	gadget_output_buf(ctx, &events, &event, sizeof(event));
 	{body}
 }}
 
