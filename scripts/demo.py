@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import docker
 from support import busybox, gofile, tracer
 from support.engine import Engine, any_engine
 from support.processes import StartError, end
@@ -24,7 +25,6 @@ from support.registry import docker_registry
 from support.waiting import wait_for
 
 if TYPE_CHECKING:
-    import docker
     from docker.models.containers import Container
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,9 +108,11 @@ class Tracer:
         with output.open("wb") as sink:
             self._process = subprocess.Popen([IG_PY, *argv], stdin=subprocess.DEVNULL, stdout=sink)
 
-    def attached(self) -> bool:
+    def watches(self, container_pid: int) -> bool:
+        """Are its programs attached, and does their filter let that process's container through?"""
         self._check()
-        return tracer.held(self._process.pid, "links") >= LINKS
+        pid = self._process.pid
+        return tracer.links(pid) >= LINKS and tracer.admits(pid, container_pid)
 
     def lines(self) -> list[str]:
         self._check()
@@ -154,13 +156,15 @@ def trace(reference: str, registry: str, engine: Engine, work: Path) -> int:
         image = busybox.import_image(client, "ig-py-demo:local")
         stack.callback(client.images.remove, image, force=True)
         say("starting the containers demo and noise: both wait for a go before their first exec")
-        stack.enter_context(waiting_container(client, image, "demo", DEMO, work / "demo"))
+        demo = stack.enter_context(waiting_container(client, image, "demo", DEMO, work / "demo"))
+        demo.reload()
         noise = stack.enter_context(
             waiting_container(client, image, "noise", NOISE, work / "noise")
         )
         run = Tracer(reference, registry, engine, work / "events.json")
         stack.callback(run.close)
-        wait_for(run.attached, "the programs are attached", 60)
+        first = demo.attrs["State"]["Pid"]
+        wait_for(lambda: run.watches(first), "ig-py watches the container demo", 60)
         gofile.give(work / "noise")
         subprocess.run(["true"], check=True, timeout=COMMAND_SECONDS)
         if noise.wait(timeout=60)["StatusCode"]:
@@ -188,10 +192,14 @@ def main() -> int:
                 events = trace(reference, registry, engine, work)
             finally:
                 ig_py("image", "remove", reference)
-        except (DemoError, StartError, busybox.NoBusybox, TimeoutError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        except subprocess.TimeoutExpired as error:
+        except (
+            DemoError,
+            StartError,
+            busybox.NoBusybox,
+            docker.errors.DockerException,
+            subprocess.TimeoutExpired,
+            OSError,
+        ) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
     say(f"{events} events of demo, none of noise, none of the host; everything is stopped")

@@ -7,16 +7,15 @@ a missing feature into a failure.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
-import platform
 import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
-_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+from support import bpf_syscall
+
 _BPF_MAP_CREATE = 0
 _BPF_MAP_TYPE_ARRAY = 2
 _BPF_MAP_TYPE_RINGBUF = 27
@@ -52,15 +51,11 @@ def required(name: str) -> bool:
 
 
 def _create_map(map_type: int, key_size: int, value_size: int, entries: int) -> str | None:
-    number = _BPF_SYSCALL.get(platform.machine())
-    if number is None:
-        return f"no bpf system call number known for {platform.machine()}"
-    attributes = struct.pack("<IIIII", map_type, key_size, value_size, entries, 0).ljust(120, b"\0")
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.syscall(number, _BPF_MAP_CREATE, attributes, len(attributes))
-    if fd < 0:
-        return f"creating a map of type {map_type}: {os.strerror(ctypes.get_errno())}"
-    os.close(fd)
+    attributes = struct.pack("<IIIII", map_type, key_size, value_size, entries, 0)
+    try:
+        os.close(bpf_syscall.call(_BPF_MAP_CREATE, attributes))
+    except OSError as error:
+        return f"creating a map of type {map_type}: {error}"
     return None
 
 

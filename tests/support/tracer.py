@@ -1,31 +1,78 @@
-"""Looking at a tracer from outside: has a process attached its programs yet?
+"""Looking at a tracer from outside: has it attached, and does its filter admit a container?
 
-Works for any tool: it counts what the process holds open, as the kernel names it.
+Works for any tool: it looks at what the process holds open, as the kernel names it.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
-_KINDS = {
-    "links": ("anon_inode:bpf_link", "anon_inode:bpf-link"),
-    "programs": ("anon_inode:bpf-prog",),
-}
+from support import bpf_syscall
+
+_LINKS = ("anon_inode:bpf_link", "anon_inode:bpf-link")
+_MAPS = ("anon_inode:bpf-map",)
+_LOOKUP_ELEM = 1
+_MAP_GET_FD_BY_ID = 14
+_MAP_TYPE_HASH = "1"
+_KEY_SIZE = "8"
+_MAX_VALUE_SIZE = 256
 
 
-def held(pid: int, kind: str) -> int:
-    """How many BPF ``links`` or ``programs`` *pid* and its threads hold; 0 when it is gone."""
-    count = 0
+def _held(pid: int, kinds: tuple[str, ...]) -> Iterator[str]:
+    """Numbers of the descriptors of *pid* that are of one of *kinds*; none when it is gone."""
     try:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             try:
-                target = str(descriptor.readlink())
+                if str(descriptor.readlink()) in kinds:
+                    yield descriptor.name
             except OSError:
                 continue
-            count += target in _KINDS[kind]
     except OSError:
-        return 0
-    return count
+        return
+
+
+def links(pid: int) -> int:
+    """How many BPF links *pid* holds: one a program that it has attached."""
+    return sum(1 for _ in _held(pid, _LINKS))
+
+
+def _facts(pid: int, descriptor: str) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text().splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _has_key(map_id: int, key: bytes) -> bool:
+    value = ctypes.create_string_buffer(_MAX_VALUE_SIZE)
+    wanted = ctypes.create_string_buffer(key, len(key))
+    descriptor = bpf_syscall.call(_MAP_GET_FD_BY_ID, struct.pack("<III", map_id, 0, 0))
+    try:
+        address, target = ctypes.addressof(wanted), ctypes.addressof(value)
+        bpf_syscall.call(_LOOKUP_ELEM, struct.pack("<IxxxxQQQ", descriptor, address, target, 0))
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def admits(pid: int, container_pid: int) -> bool:
+    """Does a hash map of *pid* with 8-byte keys hold the mount namespace of *container_pid*?"""
+    namespace = Path(f"/proc/{container_pid}/ns/mnt").stat().st_ino
+    for descriptor in _held(pid, _MAPS):
+        facts = _facts(pid, descriptor)
+        if facts.get("map_type") != _MAP_TYPE_HASH or facts.get("key_size") != _KEY_SIZE:
+            continue
+        small = int(facts.get("value_size", "0")) <= _MAX_VALUE_SIZE
+        if small and _has_key(int(facts["map_id"]), struct.pack("<Q", namespace)):
+            return True
+    return False
 
 
 def children(pid: int) -> list[int]:

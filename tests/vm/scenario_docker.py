@@ -53,9 +53,12 @@ def events(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[dic
         with output.open("wb") as sink, (work / "messages").open("wb") as messages:
             run = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=messages)
 
-        def attached() -> bool:
+        container.reload()
+        first = container.attrs["State"]["Pid"]
+
+        def watching() -> bool:
             assert run.poll() is None, (work / "messages").read_text()
-            return tracer.held(run.pid, "links") >= LINKS_WITH_KPROBE
+            return tracer.links(run.pid) >= LINKS_WITH_KPROBE and tracer.admits(run.pid, first)
 
         def complete() -> list[dict[str, Any]]:
             found = [
@@ -66,7 +69,7 @@ def events(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[dic
             return found if any(event["args"].endswith("bye") for event in found) else []
 
         try:
-            wait_for(attached, "five programs are attached", 30)
+            wait_for(watching, "ig-py watches the container", 30)
             gofile.give(work / "go")
             found = wait_for(complete, "the last event", 20)
             run.send_signal(signal.SIGINT)
