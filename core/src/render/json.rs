@@ -5,10 +5,38 @@ use super::tree::Node;
 use crate::pipeline::event::{Event, Value};
 use crate::pipeline::field::{Field, Fields};
 
+/// Longest literal that is copied as one block of fixed size.
+const SHORT: usize = 32;
+
 /// Literal bytes, then a field's value (usize::MAX: no value).
 struct Part {
     literal: Box<[u8]>,
+    /// The literal padded, when it fits: copying a constant size needs no call.
+    short: Option<[u8; SHORT]>,
     field: usize,
+}
+
+impl Part {
+    fn new(literal: Box<[u8]>, field: usize) -> Part {
+        let short = (literal.len() <= SHORT).then(|| {
+            let mut padded = [0; SHORT];
+            padded[..literal.len()].copy_from_slice(&literal);
+            padded
+        });
+        Part { literal, short, field }
+    }
+
+    #[inline]
+    fn write_literal(&self, out: &mut Vec<u8>) {
+        match &self.short {
+            Some(padded) => {
+                let end = out.len() + self.literal.len();
+                out.extend_from_slice(padded);
+                out.truncate(end);
+            }
+            None => out.extend_from_slice(&self.literal),
+        }
+    }
 }
 
 pub struct Json {
@@ -36,7 +64,7 @@ impl Builder {
 
     fn part(&mut self, field: usize, depth: usize) {
         let literal = std::mem::take(&mut self.literal).into_boxed_slice();
-        self.parts.push(Part { literal, field });
+        self.parts.push(Part::new(literal, field));
         self.indents.push(depth);
     }
 
@@ -78,7 +106,7 @@ impl Json {
     /// One event and its newline.
     pub fn write(&self, event: &Event<'_>, fields: &[Field], out: &mut Vec<u8>) {
         for (i, part) in self.parts.iter().enumerate() {
-            out.extend_from_slice(&part.literal);
+            part.write_literal(out);
             let Some(field) = fields.get(part.field) else { continue };
             match event.value(part.field, field) {
                 Value::Array(array) => {

@@ -21,6 +21,8 @@ const WORDS: &[&str] = &[
     "-.INF", "<<",
 ];
 
+const LONGEST_WORD: usize = 5;
+
 /// Numbers (also with underscores), base 60 numbers, dates and times.
 static OTHER_TYPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
@@ -37,7 +39,7 @@ static OTHER_TYPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 
 fn reads_as_string(text: &str) -> bool {
-    if WORDS.contains(&text) {
+    if text.len() <= LONGEST_WORD && WORDS.contains(&text) {
         return false;
     }
     let first = text.as_bytes()[0];
@@ -57,7 +59,8 @@ fn printable(c: char) -> bool {
 
 fn style(text: &str) -> Style {
     let multiline = text.contains('\n');
-    if !text.chars().all(printable) {
+    let plain_ascii = text.bytes().fold(true, |all, b| all & (0x20..0x7f).contains(&b));
+    if !plain_ascii && !text.chars().all(printable) {
         return Style::Double;
     }
     let space_then_break = text.contains(" \n");
