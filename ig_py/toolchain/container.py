@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 from ig_py.errors import BuildError, UsageError
 from ig_py.toolchain import headers, wasm
 from ig_py.toolchain.buildfile import BuildFile
-from ig_py.toolchain.compile import ARCHITECTURES, TARGET_ARCH
+from ig_py.toolchain.compile import ARCHITECTURES, MULTIARCH, TARGET_ARCH
 from ig_py.toolchain.process import ToolFailed
 
 if TYPE_CHECKING:
     from ig_py.toolchain.build import BuildOptions, Built
 
-DEFAULT_BUILDER_IMAGE = "ig-py-builder:latest"
 PULL_POLICIES = ("always", "missing", "never")
 WORK = PurePosixPath("/work")
 OUT = PurePosixPath("/out")
@@ -43,17 +42,19 @@ def object_argvs(source: str, arch: str) -> list[list[str]]:
             "-Wall",
             "-g",
             "-O2",
+            # An image is of the engine's architecture; what does not exist is passed over.
+            *(f"-I/usr/include/{triplet}" for triplet in MULTIARCH.values()),
             "-D",
             f"__TARGET_ARCH_{TARGET_ARCH[arch]}",
             "-fdebug-compilation-dir=.",
             f"-ffile-prefix-map={WORK}=.",
             f"-ffile-prefix-map={API}=/usr/include",
             "-c",
-            str(WORK / source),
+            source,
             "-I",
             str(API),
             "-I",
-            f"{VMLINUX / arch}/",
+            str(VMLINUX / arch),
             "-o",
             output,
         ],
@@ -87,7 +88,8 @@ def build_in_container(
     if steps:
         # The container's user must be able to write here, and only it and us.
         scratch.chmod(0o700)
-        with _container(options, root, scratch) as container:
+        network = "none" if file.wasm is None or file.wasm.endswith(".wasm") else "default"
+        with _container(options, root, scratch, network) as container:
             for attempt, argv, env in steps:
                 options.debug(" ".join(argv))
                 output = _exec(container, attempt, argv, env)
@@ -121,11 +123,14 @@ def _wasm_steps(
 
 
 @contextmanager
-def _container(options: BuildOptions, root: Path, scratch: Path) -> Iterator[Any]:
+def _container(
+    options: BuildOptions, root: Path, scratch: Path, network: str
+) -> Iterator[Any]:
     import docker
     from docker.errors import DockerException
 
-    image = options.builder_image or DEFAULT_BUILDER_IMAGE
+    image = options.builder_image
+    assert image is not None
     attempt = f"building in a container of {image}"
     try:
         client = docker.from_env()
@@ -148,6 +153,8 @@ def _container(options: BuildOptions, root: Path, scratch: Path) -> Iterator[Any
             },
             user=None if _rootless(client) else f"{os.getuid()}:{os.getgid()}",
             working_dir=str(WORK),
+            # Only Go and Rust may have to fetch something.
+            network_mode=network,
         )
         container.start()
         yield container

@@ -67,10 +67,13 @@ def generate(arch: str, image: bytes, source: str) -> Path:
     return cache.replace_dir(_name(arch), lambda d: _write(d, btf, source))
 
 
-def refresh(arch: str, log: Callable[[str], None]) -> Path:
-    """Replace the header for *arch* by a new one of the usual origin."""
+def refresh(arch: str, log: Callable[[str], None], *, running: bool = True) -> Path:
+    """Replace the header for *arch* by a new one of the usual origin.
+
+    Without *running* it is Debian's kernel also for this machine's architecture.
+    """
     _check(arch)
-    btf, source = _btf(arch, log)
+    btf, source = _btf(arch, log) if running else _debian_btf(arch, log)
     return cache.replace_dir(_name(arch), lambda d: _write(d, btf, source))
 
 
@@ -102,8 +105,7 @@ def _btf(arch: str, log: Callable[[str], None]) -> tuple[bytes, str]:
             if not missing:
                 return running
     try:
-        image, package = debian.kernel_image(arch, log)
-        return kernel_btf.find_btf(image, package), f"{package} {arch}"
+        return _debian_btf(arch, log)
     except BuildError as e:
         if running is None:
             raise
@@ -112,6 +114,11 @@ def _btf(arch: str, log: Callable[[str], None]) -> tuple[bytes, str]:
             f"gadgets that need them will not compile ({e.message})"
         )
         return running
+
+
+def _debian_btf(arch: str, log: Callable[[str], None]) -> tuple[bytes, str]:
+    image, package = debian.kernel_image(arch, log)
+    return kernel_btf.find_btf(image, package), f"{package} {arch}"
 
 
 def _write(directory: Path, btf: bytes, source: str) -> None:
@@ -146,6 +153,12 @@ def main(argv: list[str] | None = None) -> int:
         help="raw BTF, or a kernel image that holds it; needs one --arch",
     )
     parser.add_argument("--refresh", action="store_true", help="replace what exists")
+    parser.add_argument(
+        "--debian",
+        action="store_true",
+        help="replace what exists by the types of Debian's kernel, whatever kernel runs here: "
+        "machines that all do so build the same objects",
+    )
     parser.add_argument("--to", type=Path, metavar="DIR", help="copy to DIR/ARCH/vmlinux.h too")
     options = parser.parse_args(argv)
     arches = options.arch or list(ARCHITECTURES)
@@ -160,8 +173,8 @@ def main(argv: list[str] | None = None) -> int:
             if options.vmlinux_btf:
                 image = options.vmlinux_btf.read_bytes()
                 directory = generate(arch, image, options.vmlinux_btf.name)
-            elif options.refresh:
-                directory = refresh(arch, log)
+            elif options.refresh or options.debian:
+                directory = refresh(arch, log, running=not options.debian)
             else:
                 directory = include_dir(arch, log)
             if options.to:

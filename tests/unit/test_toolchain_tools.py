@@ -57,9 +57,9 @@ def test_compiler_arguments() -> None:
 
 def test_arguments_inside_a_container() -> None:
     compile_, strip = object_argvs("src/p.c", "amd64")
-    assert compile_[compile_.index("-c") + 1] == "/work/src/p.c"
+    assert compile_[compile_.index("-c") + 1] == "src/p.c"
     assert compile_[-2:] == ["-o", "/out/amd64.bpf.o"]
-    assert "/usr/include/gadget/amd64/" in compile_
+    assert "/usr/include/gadget/amd64" in compile_
     assert strip == ["llvm-strip", "-g", "/out/amd64.bpf.o"]
 
 
