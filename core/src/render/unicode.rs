@@ -6,9 +6,18 @@ use std::sync::LazyLock;
 /// Format characters (bidirectional overrides, joiners) belong to none of these.
 const PRINTABLE: &str = r"[[\p{L}\p{M}\p{N}\p{P}\p{S}]--\p{Default_Ignorable_Code_Point}]";
 
-static RANGES: LazyLock<Vec<(u32, u32)>> = LazyLock::new(|| {
+/// Characters that draw nothing or reorder what is around them.
+const INVISIBLE: &str = r"[\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]";
+
+type Ranges = Vec<(u32, u32)>;
+
+static PRINTABLE_RANGES: LazyLock<Ranges> = LazyLock::new(|| ranges(PRINTABLE));
+static INVISIBLE_RANGES: LazyLock<Ranges> = LazyLock::new(|| ranges(INVISIBLE));
+
+/// The code points of a character class, sorted.
+fn ranges(class: &str) -> Ranges {
     let mut ranges = Vec::new();
-    if let Ok(hir) = regex_syntax::parse(PRINTABLE) {
+    if let Ok(hir) = regex_syntax::parse(class) {
         if let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) =
             hir.kind()
         {
@@ -16,15 +25,23 @@ static RANGES: LazyLock<Vec<(u32, u32)>> = LazyLock::new(|| {
         }
     }
     ranges
-});
+}
+
+fn contains(ranges: &Ranges, c: char) -> bool {
+    let code = u32::from(c);
+    let at = ranges.partition_point(|(_, end)| *end < code);
+    ranges.get(at).is_some_and(|(start, _)| *start <= code)
+}
 
 pub fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');
     }
-    let code = u32::from(c);
-    let at = RANGES.partition_point(|(_, end)| *end < code);
-    RANGES.get(at).is_some_and(|(start, _)| *start <= code)
+    contains(&PRINTABLE_RANGES, c)
+}
+
+pub fn is_invisible(c: char) -> bool {
+    !c.is_ascii() && contains(&INVISIBLE_RANGES, c)
 }
 
 /// `text` as the inside of a Go string literal: what is not printable is escaped.

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::unicode;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
     Plain,
@@ -49,12 +51,11 @@ fn reads_as_string(text: &str) -> bool {
     OTHER_TYPES.as_ref().is_some_and(|r| !r.is_match(text))
 }
 
-/// Printable in the sense of YAML emitters that stay in the basic plane.
+/// Printable in the sense of YAML emitters that stay in the basic plane; without line
+/// breaks that plain text would fold, and without what deceives the eye on a terminal.
 fn printable(c: char) -> bool {
     matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}')
-        && c != '\u{feff}'
-        // Line breaks of YAML that plain and single-quoted text would fold.
-        && !matches!(c, '\u{2028}' | '\u{2029}')
+        && !unicode::is_invisible(c)
 }
 
 fn style(text: &str) -> Style {
@@ -250,7 +251,7 @@ mod tests {
             ("a\n\n", "|+\n  a\n"),
             (" a\nb", "|2-\n   a\n  b"),
             ("a \nb", r#""a \nb""#),
-            ("\u{202e}x", "\u{202e}x"),
+            ("\u{202e}x", r#""\u202Ex""#),
         ] {
             assert_eq!(show(text.as_bytes()), want, "{text:?}");
         }
