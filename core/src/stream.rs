@@ -205,7 +205,7 @@ impl Stream {
             for sample in samples {
                 lane.source.process(&state.world, sample);
             }
-            let rendered = lane.source.take().unwrap_or_default();
+            let rendered = lane.source.take().unwrap_or_else(|| lane.source.empty(0));
             Ok(Batch { datasource: datasource.to_string(), rendered })
         })
     }

@@ -100,7 +100,7 @@ impl Source {
         Ok(source)
     }
 
-    fn empty(&self, capacity: usize) -> Rendered {
+    pub fn empty(&self, capacity: usize) -> Rendered {
         Rendered {
             data: Vec::with_capacity(capacity),
             kept: self.keep.as_ref().map(|_| Vec::new()),

@@ -29,12 +29,19 @@ pub fn duration(ns: u64, out: &mut Vec<u8>) {
     };
 }
 
-/// Whole hours and minutes, then seconds with no more decimals than needed.
+/// A signed duration (durations of 2^63 and more are negative to their readers): hours,
+/// minutes and seconds, or one unit below a second, with no more decimals than needed.
 fn long(ns: i64, out: &mut Vec<u8>) {
     if ns < 0 {
         out.push(b'-');
     }
     let ns = ns.unsigned_abs();
+    match ns {
+        0..1_000 => return out.extend_from_slice(format!("{ns}ns").as_bytes()),
+        1_000..1_000_000 => return decimal(ns, 3, "µs", out),
+        1_000_000..1_000_000_000 => return decimal(ns, 6, "ms", out),
+        _ => {}
+    }
     let (seconds, fraction) = (ns / 1_000_000_000, ns % 1_000_000_000);
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
     if hours > 0 {
@@ -43,12 +50,18 @@ fn long(ns: i64, out: &mut Vec<u8>) {
     if hours > 0 || minutes > 0 {
         let _ = write!(out, "{minutes}m");
     }
-    let _ = write!(out, "{}", seconds % 60);
-    if fraction > 0 {
-        let digits = format!("{fraction:09}");
+    decimal(seconds % 60 * 1_000_000_000 + fraction, 9, "s", out);
+}
+
+/// `n` divided by ten to the power of `places`, without trailing zeros.
+fn decimal(n: u64, places: usize, unit: &str, out: &mut Vec<u8>) {
+    let power = 10u64.pow(places as u32);
+    let _ = write!(out, "{}", n / power);
+    if n % power > 0 {
+        let digits = format!("{:0places$}", n % power);
         let _ = write!(out, ".{}", digits.trim_end_matches('0'));
     }
-    out.push(b's');
+    out.extend_from_slice(unit.as_bytes());
 }
 
 #[cfg(test)]
@@ -87,6 +100,10 @@ mod tests {
             (61_000_000_000, "1m1s"),
             (90_061_500_000_000, "25h1m1.5s"),
             (3_600_000_000_000, "1h0m0s"),
+            (1 << 63, "-2562047h47m16.854775808s"),
+            (u64::MAX - 671_088_640, "-671.088641ms"),
+            (u64::MAX - 1_499, "-1.5µs"),
+            (u64::MAX, "-1ns"),
         ] {
             assert_eq!(text(duration, n), want);
         }
