@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ pub struct Stream {
     /// All readers, and `waker`.
     epoll: OwnedFd,
     waker: OwnedFd,
+    /// Set before the last wake-up, which then is never used up: no waiter misses it.
+    closed: AtomicBool,
     state: Mutex<Option<State>>,
 }
 
@@ -93,7 +96,12 @@ impl Stream {
             };
             lanes.push(lane);
         }
-        Ok(Stream { epoll, waker, state: Mutex::new(Some(State { world, lanes, active: None })) })
+        Ok(Stream {
+            epoll,
+            waker,
+            closed: AtomicBool::new(false),
+            state: Mutex::new(Some(State { world, lanes, active: None })),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
@@ -152,6 +160,9 @@ impl Stream {
             libc::pollfd { fd: self.waker.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd on the stack.
         let n = unsafe { libc::poll(&mut poll, 1, timeout_ms) };
+        if self.closed.load(Ordering::Acquire) {
+            return true;
+        }
         let mut count = 0u64;
         // SAFETY: an eventfd gives eight bytes, which `count` has; it never blocks.
         n > 0 && unsafe { libc::read(poll.fd, (&raw mut count).cast(), 8) } == 8
@@ -226,6 +237,7 @@ impl Stream {
 
     /// Frees readers and counters; idempotent. A waiting drain returns.
     pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         self.wake();
         let state = self.lock().take();
         drop(state);
