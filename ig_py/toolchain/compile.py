@@ -18,6 +18,8 @@ MULTIARCH = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 RECORDED_INCLUDE = "/usr/include"
 """Where objects say that the headers were, whatever directory they came from."""
 
+_CRASH_OF_14 = "Incorrect flag for llvm.bpf.preserve.type.info intrinsic"
+
 
 @dataclass(frozen=True)
 class Includes:
@@ -72,6 +74,7 @@ def clang_argv(
         *(["-I", str(includes.system)] if includes.system else []),
         "-D",
         f"__TARGET_ARCH_{TARGET_ARCH[arch]}",
+        "-fno-crash-diagnostics",
         "-fdebug-compilation-dir=.",
         *(f"-ffile-prefix-map={old}={new}" for old, new in moved),
         "-c",
@@ -106,6 +109,13 @@ def compile_object(
     except ToolFailed as e:
         if includes.why is not None and "'vmlinux.h' file not found" in e.output:
             raise includes.why from None
+        if _CRASH_OF_14 in e.output:
+            raise BuildError(
+                f"compiling {source} for {arch}: bpf_core_type_matches() crashes "
+                f"clang {clang.version}",
+                remedy="use clang 15 or newer (CLANG=clang-N), or bpf_core_type_exists()",
+                detail=e.detail,
+            ) from None
         raise
     _step([clang.strip, "-g", str(output)], f"stripping {output.name}", root, debug)
     return warnings

@@ -46,6 +46,7 @@ def object_argvs(source: str, arch: str) -> list[list[str]]:
             *(f"-I/usr/include/{triplet}" for triplet in MULTIARCH.values()),
             "-D",
             f"__TARGET_ARCH_{TARGET_ARCH[arch]}",
+            "-fno-crash-diagnostics",
             "-fdebug-compilation-dir=.",
             f"-ffile-prefix-map={WORK}=.",
             f"-ffile-prefix-map={API}=/usr/include",

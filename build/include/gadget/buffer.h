@@ -86,20 +86,19 @@ struct {
 
 /*
  * gadget_reserve_buf(&map, size): room for an event, to be given to gadget_submit_buf or
- * gadget_discard_buf; NULL when there is none. "size" is a constant.
+ * gadget_discard_buf; NULL when there is none. "size" is a constant of at most
+ * GADGET_MAX_EVENT_SIZE.
  */
 #define gadget_reserve_buf(map, size)                                                            \
 	({                                                                                       \
 		void *__gadget_buf;                                                              \
-		_Static_assert((size) <= GADGET_MAX_EVENT_SIZE,                                  \
-			       "event larger than GADGET_MAX_EVENT_SIZE");                       \
-		if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ringbuf_reserve)) {    \
+		if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ringbuf_reserve)) {   \
+			__u32 __gadget_zero = 0;                                                 \
+			__gadget_buf = bpf_map_lookup_elem(&gadget_heap, &__gadget_zero);        \
+		} else {                                                                         \
 			__gadget_buf = bpf_ringbuf_reserve(map, size, 0);                        \
 			if (!__gadget_buf)                                                       \
 				gadget_count_lost_sample(map);                                   \
-		} else {                                                                         \
-			__u32 __gadget_zero = 0;                                                 \
-			__gadget_buf = bpf_map_lookup_elem(&gadget_heap, &__gadget_zero);        \
 		}                                                                                \
 		__gadget_buf;                                                                    \
 	})
