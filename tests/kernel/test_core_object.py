@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.bpf_build import compile_object
 from support.bpf_ids import Kind, ids
+from support.core_plans import PlanMaker
 from support.waiting import wait_for
 
 from ig_py._core import CoreError, Map, Object, probe
@@ -208,6 +209,23 @@ def test_maps_are_configured_before_loading(stress: bytes) -> None:
     assert sizes["events_lost_samples"] == (ARRAY, 1)
     with pytest.raises(CoreError, match="loaded already"):
         obj.set_max_entries("events", 1 << 17)
+    obj.close()
+
+
+def test_a_ring_becomes_a_perf_array_of_all_cpus(stress: bytes) -> None:
+    obj = Object(stress, "stress")
+    only(obj, "on_tracepoint")
+    obj.set_map_type("events", PERF_EVENT_ARRAY, 4, 4)
+    obj.load()
+    events = next(m for m in obj.maps() if m["name"] == "events")
+    assert (events["type"], events["key_size"], events["value_size"]) == (PERF_EVENT_ARRAY, 4, 4)
+    assert 1 <= events["max_entries"] <= 8192
+    maker = PlanMaker(8)
+    maker.field("n", "u64", 0, 8)
+    maker.datasource["map"] = "events"
+    stream = obj.stream(maker.text())
+    assert stream.counters()["x"]["lost"] == 0
+    stream.close()
     obj.close()
 
 

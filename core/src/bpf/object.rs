@@ -200,7 +200,7 @@ impl Object {
     pub fn set_map_type(&mut self, map: &str, kind: u32, key: u32, value: u32) -> Result<()> {
         self.with_map(map, |m| {
             let raw = m.as_libbpf_object().as_ptr();
-            // SAFETY: a live map of an object that is not loaded yet, in all three calls.
+            // SAFETY: a live map of an object that is not loaded yet, in all calls.
             let rc = unsafe {
                 match sys::bpf_map__set_type(raw, kind) {
                     0 => match sys::bpf_map__set_key_size(raw, key) {
@@ -210,6 +210,11 @@ impl Object {
                     rc => rc,
                 }
             };
+            if rc == 0 && kind == sys::BPF_MAP_TYPE_PERF_EVENT_ARRAY {
+                // A ring's bytes are no count of CPUs: let libbpf take theirs.
+                // SAFETY: as above.
+                unsafe { sys::bpf_map__set_max_entries(raw, 0) };
+            }
             match rc {
                 0 => Ok(()),
                 rc => Err(Error::map(format!(
