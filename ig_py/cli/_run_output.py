@@ -15,6 +15,7 @@ from ig_py.gadget.spec import GadgetSpec
 from ig_py.output.columns import Column, choose_columns, header, scaled
 from ig_py.output.modes import choose_mode
 from ig_py.output.writer import Writer
+from ig_py.runtime.loss import Account, LossReport, account
 from ig_py.runtime.plan import DataSourceOutput
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class RunOutput:
     ) -> None:
         self._stop = stop
         self._stopped_at: float | None = None
+        self._losses = LossReport()
         self._writer: Writer | None = None
         self._headers: list[tuple[str, bytes]] = []
         self.plans: dict[str, DataSourceOutput] = {}
@@ -76,15 +78,24 @@ class RunOutput:
     def finish(self, counters: Mapping[str, Counters] | None) -> None:
         """Write what is left and print the account; *counters* is None after a failure."""
         assert self._writer is not None
-        unwritten = self._writer.close(FLUSH_SECONDS)
-        for name, counted in (counters or {}).items():
-            missing = unwritten.get(name, 0)
-            emitted = counted["emitted"] - missing
-            if counted["lost"] is None:
-                lost = "lost: not measurable" + (f", {missing} not written" if missing else "")
-            else:
-                lost = f"{counted['lost'] + missing} lost"
-            _terminal.info(f"{name}: {emitted} events emitted, {lost}")
+        accounts = account(counters or {}, self._writer.close(FLUSH_SECONDS))
+        self._report(accounts)
+        for entry in accounts:
+            _terminal.info(entry.summary())
+
+    def account(self, counters: Mapping[str, Counters]) -> None:
+        """While the run goes on: say what has been lost since last time, if anything."""
+        assert self._writer is not None
+        self._report(account(counters, self._writer.lost()))
+
+    def _report(self, accounts: list[Account]) -> None:
+        for record in self._losses.records(accounts):
+            _terminal.record(record)
+
+    @property
+    def lossless(self) -> bool:
+        """False when an event is known to be lost, or when nobody can tell."""
+        return self._losses.lossless
 
     def check(self) -> None:
         """:class:`OutputError` when stdout failed for another reason than its reader leaving."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 
 _UNSAFE = (
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -69,6 +70,13 @@ def info(msg: str) -> None:
 def detail(text: str) -> None:
     """A text of several lines on stderr."""
     to_stderr(safe(text.rstrip("\n"), multiline=True))
+
+
+def record(fields: Mapping[str, object]) -> None:
+    """A typed record: one line of JSON on stderr (ASCII, so nothing to escape)."""
+    import json
+
+    to_stderr(json.dumps(fields, separators=(",", ":")))
 
 
 def warn(msg: str) -> None:

@@ -69,9 +69,9 @@ class Metadata:
     @classmethod
     def parse(cls, raw: bytes, source: str = "gadget.yaml") -> Metadata:
         """Parse untrusted YAML. Raises MetadataError or LimitError."""
-        from ig_py.gadget import yamlsafe
+        from ig_py.gadget.yamlsafe import load
 
-        document, _ = yamlsafe.load(raw, source)
+        document, _ = load(raw, source)
         if document is None:
             return cls({}, source)
         if not isinstance(document, dict):

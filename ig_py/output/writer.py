@@ -66,6 +66,11 @@ class Writer:
                     return
             self._count_lost(datasource, events)
 
+    def lost(self) -> dict[str, int]:
+        """Events given up so far, by data source."""
+        with self._changed:
+            return dict(self._lost)
+
     def close(self, timeout: float) -> dict[str, int]:
         """Write what is queued, at most *timeout* seconds; events never written, by data source.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError
+from ig_py.records import dataclass, field
 from ig_py.runtime.loader import DEFAULT_BUFFER_SIZE, Loader, LoadSettings
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
 from ig_py.runtime.prepare import Prepared
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 POLL_MS = 250
 """Longest wait for events; a stop wakes the wait."""
+ACCOUNT_SECONDS = 1.0
+"""How often the counters are read while a run goes on."""
 DRAIN_SECONDS = 2.0
 """Longest time given to what is still in the kernel's buffers when a run ends."""
 
@@ -35,7 +37,8 @@ class Run:
     """Runs *prepared* once, in the calling thread, until *stop* is set.
 
     *sink* receives every batch; *notice* what the user should know;
-    *on_running* is called when all programs are attached.
+    *on_running* is called when all programs are attached; *account* gets the
+    counters so far, once in :data:`ACCOUNT_SECONDS`.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Run:
         sink: Callable[[Batch], None],
         notice: Callable[[str], None],
         on_running: Callable[[], None] = lambda: None,
+        account: Callable[[Mapping[str, Counters]], None] = lambda _counters: None,
     ) -> None:
         self._prepared = prepared
         self._settings = settings
@@ -53,6 +57,7 @@ class Run:
         self._sink = sink
         self._notice = notice
         self._on_running = on_running
+        self._account = account
         self._object: Object | None = None
         self._stream: Stream | None = None
         self._entered = 0
@@ -148,9 +153,13 @@ class Run:
     def _pump(self) -> None:
         stream = self._stream
         assert stream is not None
+        due = time.monotonic() + ACCOUNT_SECONDS
         while not self._stop:
             for batch in stream.next_batches(POLL_MS):
                 self._sink(batch)
+            if time.monotonic() >= due:
+                self._account(stream.counters())
+                due = time.monotonic() + ACCOUNT_SECONDS
 
     def _tear_down(self) -> None:
         context = self._prepared.context

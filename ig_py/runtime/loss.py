@@ -1,0 +1,83 @@
+"""Loss as data: what was emitted, what was lost, and when that was noticed.
+
+Counts are cumulative and never reset. ``lost`` is None where the object
+counts nothing: then the kernel side is not measurable, which is not the same
+as zero; what could not be written is known all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ig_py.records import dataclass
+
+if TYPE_CHECKING:
+    from ig_py._core import Counters
+
+
+@dataclass(frozen=True)
+class Account:
+    """One data source: events written, lost before user space, taken but not written."""
+
+    datasource: str
+    emitted: int
+    lost: int | None
+    unwritten: int
+
+    @property
+    def missing(self) -> int:
+        """Events known not to have reached the reader."""
+        return (self.lost or 0) + self.unwritten
+
+    def summary(self) -> str:
+        if self.lost is not None:
+            lost = f"{self.missing} lost"
+        else:
+            lost = "lost: not measurable"
+            lost += f", {self.unwritten} not written" if self.unwritten else ""
+        return f"{self.datasource}: {self.emitted} events emitted, {lost}"
+
+
+def account(counters: Mapping[str, Counters], unwritten: Mapping[str, int]) -> list[Account]:
+    """Kernel and pipeline counters together with what the writer gave up."""
+    return [
+        Account(name, c["emitted"] - unwritten.get(name, 0), c["lost"], unwritten.get(name, 0))
+        for name, c in counters.items()
+    ]
+
+
+class LossReport:
+    """Turns accounts into records of new loss; docs/loss.md describes their keys."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+        self._measurable = True
+
+    @property
+    def lossless(self) -> bool:
+        return self._measurable and not any(self._seen.values())
+
+    def records(self, accounts: list[Account]) -> list[dict[str, Any]]:
+        """One record for each data source that lost events since the last call."""
+        found = []
+        for entry in accounts:
+            self._measurable &= entry.lost is not None
+            new = entry.missing - self._seen.get(entry.datasource, 0)
+            if new <= 0:
+                continue
+            self._seen[entry.datasource] = entry.missing
+            found.append(
+                {
+                    "type": "loss",
+                    "time_ns": time.time_ns(),
+                    "datasource": entry.datasource,
+                    "new": new,
+                    "lost": entry.missing,
+                    "unwritten": entry.unwritten,
+                    "emitted": entry.emitted,
+                    "measurable": entry.lost is not None,
+                }
+            )
+        return found
