@@ -7,8 +7,9 @@ KERNEL ?= 6.12
 T ?= tests/kernel
 IG ?=
 VM ?=
+RUNS ?= 3
 
-.PHONY: help setup dev run test lint vm parity docs clean
+.PHONY: help setup dev run test lint vm parity bench docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -38,6 +39,10 @@ vm: ## tests in a VM: make vm KERNEL=6.12 T=tests/kernel
 parity: ## compare with a real ig: make parity IG=/path/to/ig [VM=6.12]
 	@scripts/setup demo $(if $(VM),vm)
 	@IG='$(IG)' VM='$(VM)' scripts/parity
+
+bench: ## cost, loss and start-up: make bench [IG=/path/to/ig] [RUNS=3]
+	@scripts/setup
+	@.venv/bin/python bench/run.py --runs $(RUNS) $(if $(IG),--ig '$(IG)')
 
 docs: ## regenerate the diagrams of DEVELOPER.md from the built object
 	@scripts/setup
