@@ -260,10 +260,17 @@ def test_the_command(tmp_path: Path) -> None:
         f"Successfully built ghcr.io/inspektor-gadget/gadget/tiny:1@{digest}\n"
     )
     assert ig_py(str(gadget)).stderr == f"Successfully built @{digest}\n"
+    (gadget / "gadget.yaml").write_text("annotations: [a]\n")
+    assert ig_py(str(gadget), "--local=false", "--validate-metadata=true").returncode == 1
+    assert "annotations is not a map" in ig_py(str(gadget), "--validate-metadata=false").stderr
+    (gadget / "gadget.yaml").write_text("params:\n  ebpf:\n    nowhere: {key: a}\n")
+    assert "nowhere" in ig_py(str(gadget)).stderr
+    assert ig_py(str(gadget), "--validate-metadata=false").returncode == 0
     for argv, message in (
         ([str(gadget), "--local", "--builder-image", "x"], "cannot be used at the same time"),
         ([str(gadget), "--builder-image-pull", "foo"], "invalid value for --builder-image-pull"),
         ([str(gadget), "-t", "UPPER CASE"], "UPPER CASE"),
+        ([str(gadget), "--local=maybe"], 'invalid argument "maybe" for "--local" flag'),
         ([], "accepts 1 arg(s), received 0"),
         ([str(tmp_path / "none")], "no such directory"),
     ):
