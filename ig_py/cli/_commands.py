@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import click
 
 from ig_py.cli import _terminal
+from ig_py.records import dataclass
 
 
 @dataclass(frozen=True)

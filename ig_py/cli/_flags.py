@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ig_py.errors import UsageError
+from ig_py.records import dataclass, field
 
 MAX_VALUE_FILE = 1 << 20
 """Largest file, in bytes, that an ``@file`` value may name."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
 from ig_py.errors import ContainerError, UsageError
+from ig_py.records import dataclass
 
 DEFAULT_SOCKETS = {
     "docker": "/run/docker.sock",

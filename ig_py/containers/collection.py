@@ -17,10 +17,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from ig_py.containers.model import Container, valid_id
 from ig_py.containers.proc import Pins
+from ig_py.records import dataclass, replace
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ import os
 import resource
 import threading
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ig_py.containers.cgroups import CgroupScout
@@ -25,6 +24,7 @@ from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView, Process, ProcessGone, alive
 from ig_py.containers.reactor import Reactor
 from ig_py.errors import ContainerError
+from ig_py.records import dataclass, replace
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +20,7 @@ from ig_py.containers.client import RuntimeConfig, Sink
 from ig_py.containers.docker_http import DockerTransport, EngineError, NoSuchObject
 from ig_py.containers.model import Container
 from ig_py.errors import ContainerError
+from ig_py.records import replace
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from ig_py.records import dataclass, field
 
 MAX_ID = 128
 MAX_NAME = 1024

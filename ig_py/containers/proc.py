@@ -10,11 +10,11 @@ import contextlib
 import errno
 import os
 import select
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ig_py.errors import ContainerError
+from ig_py.records import dataclass
 
 MAX_FILE = 64 * 1024
 """Bytes read of one /proc or cgroup file."""

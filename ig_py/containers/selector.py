@@ -7,10 +7,10 @@ a comma list: ``a,b`` (one of), ``!a`` (not), ``a,!b``. Case-sensitive, no globs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from ig_py.containers.model import Container
 from ig_py.errors import UsageError
+from ig_py.records import dataclass, field
 
 IMAGE_PREFIX = 12
 """Image ids and digests are compared by this many characters after ``sha256:``."""

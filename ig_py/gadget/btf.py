@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 
 from ig_py.errors import LimitError, ObjectError
+from ig_py.records import dataclass
 
 MAX_SIZE = 64 << 20
 MAX_TYPES = 1 << 20

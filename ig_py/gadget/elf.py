@@ -10,10 +10,10 @@ everything absurdly large :class:`LimitError`.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import cached_property
 
 from ig_py.errors import LimitError, ObjectError
+from ig_py.records import dataclass
 
 MAX_FILE_SIZE = 64 << 20
 MAX_SECTIONS = 8192

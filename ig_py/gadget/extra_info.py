@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ig_py.gadget.spec import ARRAY_KIND, DataSourceSpec, FieldSpec, GadgetSpec
+from ig_py.records import dataclass
 
 if TYPE_CHECKING:
     from ig_py.gadget.elf import Elf

@@ -8,13 +8,13 @@ struct, bit-fields are decoded, typedefs of structs and enums are followed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.btf import COMPOSITES, ENUMS, INT_BOOL, Btf, BtfKind, Member, Type
 from ig_py.gadget.datasource import append_field
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind
 from ig_py.gadget.templates import ALIASING_STRUCTS, BASE, implied_by
+from ig_py.records import dataclass
 
 MAX_DEPTH = 16
 """Structs within structs."""

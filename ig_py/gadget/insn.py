@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.btf import Btf, BtfKind
@@ -30,6 +29,7 @@ from ig_py.gadget.elf import (
     Symbol,
 )
 from ig_py.gadget.variables import is_data_section, is_program_section
+from ig_py.records import dataclass
 
 SIZE = 8
 MAX_INSTRUCTIONS = 1 << 20

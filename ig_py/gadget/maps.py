@@ -6,11 +6,10 @@ A map is a global struct variable whose members encode its attributes as types:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.btf import Btf, BtfKind, Type
 from ig_py.gadget.spec import MapSpec
+from ig_py.records import dataclass
 
 MAX_MAPS = 4096
 

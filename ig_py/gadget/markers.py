@@ -8,11 +8,11 @@ walked, since a marker lives only in BTF.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.btf import Btf, BtfKind, Type
 from ig_py.gadget.maps import HASH, PERF_EVENT_ARRAY, RINGBUF, SOCKHASH, SOCKMAP, MapDef, type_name
+from ig_py.records import dataclass, field
 
 MAX_MARKERS = 1024
 SEPARATOR = "___"

@@ -7,9 +7,10 @@ compatible system (spec oci-metadata §5.4), since ``image inspect
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Any
+
+from ig_py.records import dataclass, field
 
 ARRAY_KIND = 0x10000000
 

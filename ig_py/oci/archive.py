@@ -7,7 +7,6 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -30,6 +29,7 @@ from ig_py.oci.source import (
 )
 from ig_py.oci.store import LAYOUT_CONTENT, Store
 from ig_py.oci.transfer import Silent, stage
+from ig_py.records import replace
 
 _SIGNATURE_TAG = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]{1,16})?")
 _BLOB_MODE = 0o444

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ig_py.oci import gojson
+from ig_py.records import dataclass, field
 
 Origin = Literal["store", "layout", "archive", "source"]
 

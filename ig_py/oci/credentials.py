@@ -9,13 +9,13 @@ import os
 import re
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ig_py.errors import IntegrityError, LimitError, RegistryError
 from ig_py.oci import limits
 from ig_py.oci.document import load_json
+from ig_py.records import dataclass, field
 
 DEFAULT_AUTH_FILE = Path("/var/lib/ig/config.json")
 AUTH_FILE_VARIABLE = "REGISTRY_AUTH_FILE"

@@ -11,13 +11,13 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ig_py.errors import IntegrityError, LimitError
 from ig_py.oci import digest as digests
 from ig_py.oci import limits, media
 from ig_py.oci.artifact import Descriptor, Platform
+from ig_py.records import dataclass, field
 
 _KNOWN_KEYS = {
     key.lower(): key

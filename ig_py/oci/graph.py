@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from ig_py.errors import IntegrityError, LimitError
 from ig_py.oci import limits, media
 from ig_py.oci.artifact import Artifact, Descriptor, Layer, Origin
 from ig_py.oci.document import Index, Manifest, parse_index, parse_manifest
 from ig_py.oci.source import BlobMissing, BlobSource
+from ig_py.records import dataclass, field
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 

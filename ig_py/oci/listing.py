@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ig_py.errors import IgPyError, ImageNotFound, IntegrityError
 from ig_py.oci import graph, media
@@ -11,6 +10,7 @@ from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import Index, parse_index, parse_manifest
 from ig_py.oci.reference import DEFAULT_TAG, parse_stored
 from ig_py.oci.store import Store
+from ig_py.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ig_py.errors import LimitError, MetadataError
 from ig_py.oci import digest as digests
 from ig_py.oci import gojson, limits, media
 from ig_py.oci.artifact import Descriptor, Platform
+from ig_py.records import dataclass, field
 
 ARCHITECTURES = ("amd64", "arm64")
 """Every image has a manifest for each, also when they share all content."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from ig_py.errors import InvalidReference
 from ig_py.oci import digest as digests
+from ig_py.records import dataclass
 
 DEFAULT_DOMAIN = "ghcr.io"
 DEFAULT_PREFIX = "inspektor-gadget/gadget/"

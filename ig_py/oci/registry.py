@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
@@ -16,6 +15,7 @@ from ig_py.oci.artifact import Descriptor
 from ig_py.oci.reference import Reference
 from ig_py.oci.source import BlobSource
 from ig_py.oci.transport import Timeouts, Transport
+from ig_py.records import dataclass, field
 
 _ACCEPT = f"{media.INDEX}, {media.MANIFEST}"
 _MAX_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ig_py.errors import (
@@ -27,6 +26,7 @@ from ig_py.oci.document import Index
 from ig_py.oci.reference import Reference, normalize
 from ig_py.oci.source import BLOBS, INDEX_FILE, LAYOUT_FILE, BlobSource, LayoutSource, MemorySource
 from ig_py.oci.store import Store
+from ig_py.records import dataclass, field
 
 PULL_POLICIES = ("always", "missing", "never")
 SOURCE_FILES = ("build.yaml", "gadget.yaml", "program.bpf.c")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from ig_py.oci.source import (
     MemorySource,
     storage,
 )
+from ig_py.records import dataclass, field, replace
 
 ROOT_STORE = Path("/var/lib/ig/oci-store")
 USER_STORE = Path(".ig/oci-store")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from ig_py.errors import IntegrityError, LimitError
 from ig_py.oci import limits
+from ig_py.records import dataclass
 
 BLOCK = 512
 _MAX_PAX = 64 * limits.KIB

@@ -15,7 +15,6 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -29,6 +28,7 @@ from ig_py.oci.auth import HUB_HOST, Auth
 from ig_py.oci.credentials import Credentials
 from ig_py.oci.http_errors import FAILURES, cause, explain, origin, redacted, refusal
 from ig_py.oci.watchdog import Expired, Watchdog
+from ig_py.records import dataclass
 from ig_py.version import VERSION
 
 MAX_REDIRECTS = 5

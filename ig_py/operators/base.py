@@ -9,10 +9,10 @@ sorted by their own priority, stable (spec cli-output §2.1).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
+from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py._core import Map, Object, Stream

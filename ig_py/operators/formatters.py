@@ -8,13 +8,13 @@ ebpf-runtime §5.4). The source is hidden in columns unless it has an annotation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ig_py.gadget.datasource import add_field, add_twin, children, hide_tree
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind
 from ig_py.operators._names import ERRNO_NAMES, SIGNAL_NAMES
 from ig_py.operators.base import Context, Operator
+from ig_py.records import dataclass
 
 RAW_SUFFIX = "_raw"
 _PRIORITY = 0

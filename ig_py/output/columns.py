@@ -5,13 +5,13 @@ Cells are rendered by the core (docs/plan.md, ``output.columns``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 from ig_py.errors import OutputError
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind
 from ig_py.output.fields import choose_fields, split_fields
 from ig_py.output.scale import Bounds, scale
+from ig_py.records import dataclass, replace
 
 DEFAULT_WIDTH = 16
 MAX_WIDTH = 4096

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import resource
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError, ObjectError, UsageError, VerifierRejected
 from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
+from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py._core import CoreError, Map, Object

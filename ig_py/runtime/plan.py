@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ig_py.errors import ObjectError
 from ig_py.gadget.load import loss_counter
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind
 from ig_py.operators.base import Step
+from ig_py.records import dataclass, field
 
 PLAN_VERSION = 1
 

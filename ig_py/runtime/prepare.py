@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
 from ig_py.operators.base import Context, Operator
+from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact

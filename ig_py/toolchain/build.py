@@ -7,12 +7,12 @@ import re
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ig_py.errors import BuildError, UsageError
+from ig_py.records import dataclass
 from ig_py.toolchain.buildfile import BuildFile, read_build_file
 from ig_py.toolchain.compile import ARCHITECTURES, compile_object
 from ig_py.toolchain.process import end_all

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ig_py.errors import BuildError, MetadataError
 from ig_py.gadget import yamlsafe
+from ig_py.records import dataclass
 
 DEFAULT_FILE = "build.yaml"
 DEFAULT_SOURCE = "program.bpf.c"

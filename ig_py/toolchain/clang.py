@@ -6,10 +6,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ig_py.errors import BuildError
+from ig_py.records import dataclass
 from ig_py.toolchain.process import run
 
 MIN_CLANG = 14

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ig_py.errors import BuildError
+from ig_py.records import dataclass
 from ig_py.toolchain import headers, vmlinux
 from ig_py.toolchain.clang import Clang
 from ig_py.toolchain.process import ToolFailed, run
