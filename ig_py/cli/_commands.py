@@ -36,6 +36,7 @@ IMAGE = {
     "push": Entry("ig_py.cli.image_push", "Send an image to its registry"),
     "remove": Entry("ig_py.cli.image_remove", "Delete an image from the store", ("rm",)),
     "tag": Entry("ig_py.cli.image_tag", "Give an image of the store another name"),
+    "verify": Entry("ig_py.cli.image_verify", "Check that an image is signed"),
 }
 
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from ig_py.runtime.state import SignalGuard, StopRequest
 
 
+LOSS_EXIT = 3
+"""Exit code of ``--fail-on-loss``."""
+
+
 def run(args: list[str]) -> int:
     """The whole command; the exit code."""
     static = static_flags()
@@ -115,6 +119,9 @@ def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
         authfile=values["authfile"],
         allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
         disallow_pulling=values["disallow-pulling"] == "true",
+        public_keys=tuple(split_list(values["public-keys"])),
+        notation_certificates=tuple(split_list(values["notation-certificates"])),
+        notation_policy=values["notation-policy-document"],
         on_message=_message,
     )
 
@@ -180,6 +187,8 @@ def _execute(
     finally:
         output.finish(counters)
     output.check()
+    if early["fail-on-loss"] == "true" and not output.lossless:
+        return LOSS_EXIT
     return 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ig_py.cli._flags import Flag
 from ig_py.gadget.spec import ParamSpec
+from ig_py.oci.trust.keys import UPSTREAM_KEY
 
 OCI = "operator.oci."
 FIELDS = "operator.cli.fields"
@@ -21,6 +22,12 @@ GENERAL = (
         "8M",
         "Ring buffer of each event map; events that do not fit are lost and counted",
     ),
+    Flag(
+        "fail-on-loss",
+        "bool",
+        "false",
+        "Exit with code 3 when events were lost, or when loss cannot be measured",
+    ),
 )
 
 IMAGE = (
@@ -30,6 +37,27 @@ IMAGE = (
         "true",
         "Run only images whose signature can be verified",
         param=OCI + "verify-image",
+    ),
+    Flag(
+        "public-keys",
+        "[]string",
+        UPSTREAM_KEY,
+        "Keys to verify images with: PEM texts or files",
+        param=OCI + "public-keys",
+    ),
+    Flag(
+        "notation-certificates",
+        "[]string",
+        "",
+        "Certificates to trust in notation's signatures: PEM texts or files",
+        param=OCI + "notation-certificates",
+    ),
+    Flag(
+        "notation-policy-document",
+        "string",
+        "",
+        "Notation's trust policy: JSON text or a file",
+        param=OCI + "notation-policy-document",
     ),
     Flag(
         "pull",

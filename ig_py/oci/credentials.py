@@ -54,6 +54,9 @@ def find_auth_file(explicit: str | None) -> Path | None:
     The first two must exist; of the others, the first that does.
     """
     chosen = explicit or os.environ.get(AUTH_FILE_VARIABLE)
+    # The flags' own default is no wish: that file need not exist.
+    if explicit == str(DEFAULT_AUTH_FILE):
+        chosen = os.environ.get(AUTH_FILE_VARIABLE)
     if chosen:
         return Path(chosen)
     if DEFAULT_AUTH_FILE.exists():

@@ -20,7 +20,7 @@ _ESCAPES = {
     "\b": "\\b",
     "\f": "\\f",
 }
-_SPECIAL = re.compile('["\\\\\x00-\x1f<>&\u2028\u2029\ud800-\udfff]')
+_SPECIAL = '["\\\\\x00-\x1f<>&\u2028\u2029\ud800-\udfff]'
 
 
 def sorted_map(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _wrap(start: str, items: list[str], end: str, indent: str, newline: str) -> 
 
 def string(text: str) -> str:
     """*text* quoted."""
-    return f'"{_SPECIAL.sub(_escape, text)}"'
+    return f'"{re.sub(_SPECIAL, _escape, text)}"'
 
 
 def _escape(match: re.Match[str]) -> str:

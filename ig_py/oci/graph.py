@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from ig_py.errors import IntegrityError, LimitError
@@ -16,9 +17,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l"
 
 def host_architecture() -> str:
     """This machine, as images name it: ``amd64``, ``arm64``, …"""
-    import platform
-
-    machine = platform.machine()
+    machine = os.uname().machine
     return _ARCHITECTURES.get(machine, machine)
 
 

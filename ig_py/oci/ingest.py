@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -50,6 +49,9 @@ class Ingest:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # With its compressors it would take longer to import than a store takes to read.
+        import shutil
+
         shutil.rmtree(self._dir, ignore_errors=True)
         os.close(self._lock)
 
@@ -155,7 +157,10 @@ def _sweep_session(path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
+            # With its compressors it would take longer to import than a store takes to read.
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(fd)
 

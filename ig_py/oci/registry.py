@@ -8,16 +8,20 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
-from ig_py.errors import IntegrityError, RegistryError, RegistryNotFound
+from ig_py.errors import IntegrityError, LimitError, RegistryError, RegistryNotFound
 from ig_py.oci import credentials, limits, media
 from ig_py.oci import digest as digests
 from ig_py.oci.artifact import Descriptor
+from ig_py.oci.document import parse_index
 from ig_py.oci.reference import Reference
 from ig_py.oci.source import BlobSource
 from ig_py.oci.transport import Timeouts, Transport
 from ig_py.records import dataclass, field
 
 _ACCEPT = f"{media.INDEX}, {media.MANIFEST}"
+MAX_REFERRER_PAGES = 20
+_NO_REFERRERS = (400, 404, 405, 501)
+"""How registries answer that have no list of referrers."""
 _MAX_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -105,6 +109,33 @@ class Repository(BlobSource):
                 )
         return iter([self._documents[descriptor.digest]])
 
+    def referrers(self, digest: str) -> list[Descriptor] | None:
+        """What names *digest* as its subject; None when the registry does not keep count.
+
+        Raises :class:`LimitError` for more than :data:`MAX_REFERRER_PAGES` pages.
+        """
+        digests.split(digest)
+        url = f"{self._base}/referrers/{digest}"
+        found: list[Descriptor] = []
+        for _ in range(MAX_REFERRER_PAGES):
+            response, raw = self._http.read(
+                "GET",
+                url,
+                headers={"Accept": media.INDEX},
+                limit=limits.MAX_DOCUMENT,
+                ok=(200, *_NO_REFERRERS),
+            )
+            if response.status_code != 200:
+                return None
+            found += parse_index(raw, f"{self.name}: referrers of {digest}").manifests
+            following = response.links.get("next", {}).get("url")
+            if not following:
+                return found
+            url = self._http.check_location(url, following, elsewhere=False)
+        raise LimitError(
+            f"{self.name}: the referrers of {digest} have more than {MAX_REFERRER_PAGES} pages"
+        )
+
     # Writing
 
     def tagged(self, tag: str) -> str:
@@ -145,8 +176,11 @@ class Repository(BlobSource):
             seconds=self._http.timeouts.transfer(descriptor.size),
         )
 
-    def put_document(self, descriptor: Descriptor, raw: bytes, tag: str = "") -> None:
-        """Upload exactly these bytes, by digest or under *tag*."""
+    def put_document(self, descriptor: Descriptor, raw: bytes, tag: str = "") -> bool:
+        """Upload exactly these bytes, by digest or under *tag*.
+
+        True when the registry says that it has noted the document's subject.
+        """
         target = tag or descriptor.digest
         response, _ = self._http.read(
             "PUT",
@@ -161,6 +195,7 @@ class Repository(BlobSource):
                 f"{self.name}: the registry stored {target} as {stored[:80]} "
                 f"instead of {descriptor.digest}"
             )
+        return "OCI-Subject" in response.headers
 
     def _manifest_url(self, target: str) -> str:
         if not _MAX_TAG.fullmatch(target):

@@ -9,10 +9,14 @@ or a gadget's source directory; ``PATH:TAG`` chooses among several images.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ig_py.errors import (
+    IgPyError,
     ImageNotFound,
     InvalidReference,
     RegistryDenied,
@@ -23,10 +27,17 @@ from ig_py.errors import (
 from ig_py.oci import graph, media, verification
 from ig_py.oci.artifact import Artifact, Descriptor, Origin
 from ig_py.oci.document import Index
-from ig_py.oci.reference import Reference, normalize
+from ig_py.oci.reference import Reference, normalize, parse_stored
 from ig_py.oci.source import BLOBS, INDEX_FILE, LAYOUT_FILE, BlobSource, LayoutSource, MemorySource
 from ig_py.oci.store import Store
+from ig_py.oci.trust.find import LocalSignatures
+from ig_py.oci.trust.keys import UPSTREAM_KEY
+from ig_py.oci.trust.model import Trust, Verdict
 from ig_py.records import dataclass, field
+
+if TYPE_CHECKING:
+    from ig_py.oci.archive import ArchiveSource
+    from ig_py.oci.registry import RegistryOptions
 
 PULL_POLICIES = ("always", "missing", "never")
 SOURCE_FILES = ("build.yaml", "gadget.yaml", "program.bpf.c")
@@ -45,7 +56,8 @@ class ResolveOptions:
     """How to find an image and whether to trust it.
 
     *arch* as images name it; *pull* one of :data:`PULL_POLICIES`; *store* None opens
-    the default one; *on_message* hears warnings.
+    the default one; *public_keys*, *notation_certificates*: PEM texts or files,
+    *notation_policy*: a JSON text or file; *on_message* hears warnings.
     """
 
     arch: str = field(default_factory=graph.host_architecture)
@@ -55,6 +67,9 @@ class ResolveOptions:
     authfile: str | None = None
     allowed_gadgets: Sequence[str] = ()
     disallow_pulling: bool = False
+    public_keys: Sequence[str] = (UPSTREAM_KEY,)
+    notation_certificates: Sequence[str] = ()
+    notation_policy: str = ""
     store: Store | None = None
     on_message: Callable[[str], None] = _ignore
 
@@ -87,7 +102,83 @@ def resolve(ref: str, options: ResolveOptions) -> Artifact:
     verification.check_allowed(
         ref, str(reference), reference.repository, root.digest, options.allowed_gadgets
     )
+    fetch = partial(_fetch_signatures, reference, root, store, options)
+    may_fetch = not options.disallow_pulling and options.pull != "never"
+    _verify(store, root, ref, reference.repository, options, fetch if may_fetch else None)
     return _read(store, root, ref, str(reference), "store", options)
+
+
+def _fetch_signatures(
+    reference: Reference, root: Descriptor, store: Store, options: ResolveOptions
+) -> None:
+    from ig_py.oci.trust.fetch import pull_signatures
+
+    options.on_message(f"no signature of {reference} in the store: asking its registry")
+    try:
+        pull_signatures(reference, root, store, _registry_options(options))
+    except IgPyError as err:
+        options.on_message(f"asking for the signatures of {reference}: {err}")
+
+
+def _registry_options(options: ResolveOptions) -> RegistryOptions:
+    from ig_py.oci.registry import RegistryOptions
+
+    return RegistryOptions(options.authfile, tuple(options.insecure_registries))
+
+
+def _verify(
+    source: LayoutSource | ArchiveSource,
+    root: Descriptor,
+    ref: str,
+    repository: str,
+    options: ResolveOptions,
+    fetch: Callable[[], None] | None = None,
+) -> None:
+    if options.verify_image:
+        _check(source, root, ref, repository, options, fetch)
+    else:
+        options.on_message(verification.OFF)
+
+
+def _check(
+    source: LayoutSource | ArchiveSource,
+    root: Descriptor,
+    ref: str,
+    repository: str,
+    options: ResolveOptions,
+    fetch: Callable[[], None] | None = None,
+) -> Verdict:
+    return verification.check_signature(
+        ref,
+        repository,
+        root,
+        lambda: LocalSignatures(source, source.index()),
+        Trust(options.public_keys, options.notation_certificates, options.notation_policy),
+        fetch=fetch,
+    )
+
+
+def verify(ref: str, options: ResolveOptions) -> Verdict:
+    """Check the signatures of an image that is here, whatever *verify_image* says.
+
+    The signatures of one in the store may be fetched. Raises :class:`ImageNotFound`,
+    :class:`VerificationError`, and what :func:`resolve` raises for paths.
+    """
+    if is_path(ref):
+        path, tag = _split_path(ref)
+        with _opened(path, ref) as source:
+            root, name = _picked(source, ref, tag)
+            return _check(source, root, ref, name, options)
+    reference = normalize(ref)
+    store = options.store or Store.open()
+    try:
+        root = store.resolve(str(reference))
+    except ImageNotFound as err:
+        raise ImageNotFound(
+            f'verifying "{ref}": resolving "{ref}" in local store: not found', remedy=err.remedy
+        ) from None
+    fetch = partial(_fetch_signatures, reference, root, store, options)
+    return _check(store, root, ref, reference.repository, options, fetch)
 
 
 def _ensure(ref: str, reference: Reference, store: Store, options: ResolveOptions) -> Descriptor:
@@ -102,13 +193,11 @@ def _ensure(ref: str, reference: Reference, store: Store, options: ResolveOption
                 ) from None
     if options.disallow_pulling:
         raise RegistryDenied(f'pulling image "{ref}": pulling is disallowed{_path_hint(ref)}')
-    from ig_py.oci.registry import RegistryOptions
     from ig_py.oci.transfer import pull
 
     policy = "always" if options.pull == "always" else "if missing"
-    registry = RegistryOptions(options.authfile, tuple(options.insecure_registries))
     try:
-        return pull(reference, store, registry)
+        return pull(reference, store, _registry_options(options), on_message=options.on_message)
     except RegistryError as err:
         raise type(err)(
             f'pulling image ({policy}) "{ref}": {err.message}',
@@ -130,21 +219,46 @@ def _from_path(ref: str, options: ResolveOptions) -> Artifact:
     if any(options.allowed_gadgets):
         raise verification.not_allowed(ref, options.allowed_gadgets)
     path, tag = _split_path(ref)
+    if _is_source(path) and not tag:
+        return _from_source(ref, path, options)
+    with _opened(path, ref) as source:
+        root, repository = _picked(source, ref, tag)
+        _verify(source, root, ref, repository, options)
+        name = root.annotations.get(media.REF_NAME, "")
+        normalized = f"{path.absolute()}:{name}" if name else str(path.absolute())
+        origin: Origin = "layout" if path.is_dir() else "archive"
+        return _read(source, root, ref, normalized, origin, options)
+
+
+def _is_source(path: Path) -> bool:
+    """Is *path* a directory with a gadget's sources, and no layout?"""
+    if not path.is_dir() or any((path / name).exists() for name in (LAYOUT_FILE, INDEX_FILE)):
+        return False
+    return any((path / name).exists() for name in SOURCE_FILES)
+
+
+@contextmanager
+def _opened(path: Path, ref: str) -> Iterator[LayoutSource | ArchiveSource]:
     if path.is_dir():
-        if (path / LAYOUT_FILE).exists() or (path / INDEX_FILE).exists():
-            source = LayoutSource(path)
-            return _pick_and_read(source, source.index(), ref, path, tag, "layout", options)
-        if not tag and any((path / name).exists() for name in SOURCE_FILES):
-            return _from_source(ref, path, options)
-        raise StoreError(
-            f"{path}: neither an OCI image layout nor a gadget's sources",
-            remedy=f"a layout has {LAYOUT_FILE}, {INDEX_FILE} and {BLOBS}/; "
-            f"sources have one of {', '.join(SOURCE_FILES)}",
-        )
+        if not any((path / name).exists() for name in (LAYOUT_FILE, INDEX_FILE)):
+            raise StoreError(
+                f"{path}: neither an OCI image layout nor a gadget's sources",
+                remedy=f"a layout has {LAYOUT_FILE}, {INDEX_FILE} and {BLOBS}/; "
+                f"sources have one of {', '.join(SOURCE_FILES)}",
+            )
+        yield LayoutSource(path)
+        return
     from ig_py.oci.archive import ArchiveSource
 
     with ArchiveSource(path) as archive:
-        return _pick_and_read(archive, archive.index(), ref, path, tag, "archive", options)
+        yield archive
+
+
+def _picked(source: LayoutSource | ArchiveSource, ref: str, tag: str) -> tuple[Descriptor, str]:
+    """The image that *tag* names or the only one, and the repository it is of."""
+    root = _pick(source.index(), ref, tag)
+    named = parse_stored(root.annotations.get(media.REF_NAME, ""))
+    return root, named.repository if named else ""
 
 
 def _split_path(ref: str) -> tuple[Path, str]:
@@ -163,21 +277,6 @@ def _split_path(ref: str) -> tuple[Path, str]:
         except (OSError, RuntimeError):
             continue
     raise StoreError(f"open {text}: no such file or directory")
-
-
-def _pick_and_read(
-    source: BlobSource,
-    index: Index,
-    ref: str,
-    path: Path,
-    tag: str,
-    origin: Origin,
-    options: ResolveOptions,
-) -> Artifact:
-    root = _pick(index, ref, tag)
-    name = root.annotations.get(media.REF_NAME, "")
-    normalized = f"{path.absolute()}:{name}" if name else str(path.absolute())
-    return _read(source, root, ref, normalized, origin, options)
 
 
 def _pick(index: Index, ref: str, tag: str) -> Descriptor:
@@ -228,13 +327,6 @@ def _read(
     origin: Origin,
     options: ResolveOptions,
 ) -> Artifact:
-    verification.check_signature(
-        ref,
-        root.digest,
-        origin,
-        verify_image=options.verify_image,
-        on_message=options.on_message,
-    )
     return graph.read_artifact(
         source, root, arch=options.arch, reference=ref, normalized=normalized, origin=origin
     )

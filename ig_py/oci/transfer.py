@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from ig_py.errors import IntegrityError, StoreError
+from ig_py.errors import IgPyError, IntegrityError, StoreError
 from ig_py.oci import graph, limits, media
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.ingest import Ingest
@@ -42,18 +42,33 @@ def pull(
     store: Store,
     options: RegistryOptions,
     progress: Progress | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> Descriptor:
     """Copy an image, all architectures, into the store under its reference.
 
-    The store is changed in one step at the end, or not at all. Raises
+    Its signatures come along; *on_message* hears when they could not be fetched. The store
+    is changed in one step at the end, or not at all. Raises
     :class:`RegistryError`, :class:`IntegrityError`, :class:`LimitError`,
     :class:`StoreError`.
     """
+    from ig_py.oci.trust import fetch
+
     with Repository(reference, options) as remote:
         root = remote.resolve(reference.digest or reference.tag)
         if root.media_type != media.INDEX:
             raise IntegrityError(f'image "{reference}" is not an image index')
-        copy(remote, root, store, str(reference), progress)
+        walked = graph.walk(remote, root)
+        with store.ingest() as session:
+            stage(remote, walked, session, store, progress or Silent())
+            try:
+                signatures = fetch.collect(fetch.RemoteSignatures(remote), root)
+            except IgPyError as err:
+                signatures = fetch.Bundle(root)
+                if on_message:
+                    on_message(f"the signatures of {reference} could not be fetched: {err}")
+            signatures.stage(session)
+            images = [(root, str(reference)), *signatures.entries()]
+            store.commit(session, images, walked.manifests)
     return root
 
 
@@ -96,16 +111,20 @@ def push(
     options: RegistryOptions,
     progress: Progress | None = None,
 ) -> Descriptor:
-    """Copy an image of the store to its registry: blobs, then manifests, the tag last.
+    """Copy an image of the store to its registry: blobs, then manifests, the tag last;
+    then its signatures.
 
     Raises :class:`ImageNotFound`, :class:`RegistryError`, :class:`IntegrityError` for
     damage in the store.
     """
     progress = progress or Silent()
+    from ig_py.oci.trust import fetch
+
     root = store.resolve(str(reference))
     walked = graph.walk(store, root)
     with Repository(reference, options, write=True) as remote:
         if reference.tag and remote.tagged(reference.tag) == root.digest:
+            fetch.push_signatures(remote, store, root)
             return root
         missing = [d for d in walked.blobs if not remote.has_blob(d)]
         progress.expect(sum(d.size for d in missing))
@@ -115,6 +134,7 @@ def push(
         for descriptor, raw in reversed(walked.documents[1:]):
             remote.put_document(descriptor, raw)
         remote.put_document(root, walked.documents[0][1], reference.tag)
+        fetch.push_signatures(remote, store, root)
     return root
 
 

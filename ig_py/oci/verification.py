@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ig_py.errors import VerificationError
-from ig_py.oci.artifact import Origin
+from ig_py.oci.artifact import Descriptor
 
-REMEDY = (
-    "this version verifies no signatures; run the image unverified with --verify-image=false, "
-    "or the gadget from its source directory"
-)
+if TYPE_CHECKING:
+    from ig_py.oci.trust.model import SignatureSource, Trust, Verdict
+
 OFF = "image signature verification is off"
 
 
 def check_signature(
     reference: str,
-    digest: str,
-    origin: Origin,
+    repository: str,
+    image: Descriptor,
+    signatures: Callable[[], SignatureSource],
+    trust: Trust,
     *,
-    verify_image: bool,
-    on_message: Callable[[str], None],
-) -> None:
-    """Raise :class:`VerificationError` unless the image *digest* may be used.
+    fetch: Callable[[], None] | None = None,
+) -> Verdict:
+    """A signature of *image*, the very descriptor that will be loaded, that holds.
 
-    A gadget's source directory is its owner's and needs no signature. With
-    *verify_image* off, *on_message* is told so, once.
+    *signatures* says where they are, anew after *fetch* (None: there is no more to be had)
+    was asked to bring some when there were none. Raises :class:`VerificationError`.
     """
-    if origin == "source":
-        return
-    if not verify_image:
-        on_message(OFF)
-        return
-    raise VerificationError(
-        f'verifying image "{reference}" ({digest}): no verification method available',
-        remedy=REMEDY,
-    )
+    from ig_py.oci.trust.model import NoSignature
+    from ig_py.oci.trust.verify import Verifier
+
+    doing = f'verifying image "{reference}" ({image.digest})'
+    try:
+        verifier = Verifier(trust)
+        try:
+            return verifier.verify(signatures(), image, repository)
+        except NoSignature:
+            if fetch is None:
+                raise
+            fetch()
+            return verifier.verify(signatures(), image, repository)
+    except VerificationError as err:
+        raise type(err)(f"{doing}: {err.message}", remedy=err.remedy) from err.__cause__
 
 
 def may_be_allowed(normalized: str, allowed: Sequence[str]) -> bool:

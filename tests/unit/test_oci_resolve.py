@@ -180,7 +180,7 @@ def test_directories_that_are_nothing(tmp_path: Path, options: ResolveOptions) -
 
 def test_unverified_images_do_not_run(tmp_path: Path, options: ResolveOptions) -> None:
     write_layout(tmp_path / "image", image("b"), [])
-    strict = replace(options, verify_image=True)
+    strict = replace(options, verify_image=True, pull="never")
     for text in ("x:1", f"{tmp_path}/image"):
         with pytest.raises(VerificationError, match="--verify-image=false"):
             resolve(text, strict)
@@ -251,7 +251,7 @@ class Pulled:
         self.error = error
         monkeypatch.setattr(transfer, "pull", self.pull)
 
-    def pull(self, reference: Any, store: Store, registry: Any) -> Any:
+    def pull(self, reference: Any, store: Store, registry: Any, **_options: Any) -> Any:
         self.asked.append(str(reference))
         self.registry = registry
         if self.error:

@@ -1,0 +1,61 @@
+"""``ig-py image verify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ig_py.cli import _image, _terminal
+
+if TYPE_CHECKING:
+    from ig_py.oci.store import Store
+
+
+@click.command("verify", help="Check that IMAGE, of the store or at a path, is signed.")
+@_image.arguments(1)
+@click.option("--public-keys", metavar="PEM,…", help="Keys: PEM texts or files")
+@click.option("--notation-certificates", metavar="PEM,…", help="Certificates: PEM texts or files")
+@click.option("--notation-policy-document", metavar="JSON", help="Trust policy: text or file")
+@_image.registry_options
+@_image.store_option
+def command(
+    args: tuple[str, ...],
+    public_keys: str | None,
+    notation_certificates: str | None,
+    notation_policy_document: str | None,
+    authfile: str | None,
+    insecure_registries: tuple[str, ...],
+    store: Store,
+) -> None:
+    from ig_py.cli._config import configured
+    from ig_py.gadget.params import split_list
+    from ig_py.oci.resolve import ResolveOptions, verify
+    from ig_py.oci.trust.keys import UPSTREAM_KEY
+
+    def setting(flag: str | None, key: str, default: str) -> str:
+        value = flag if flag is not None else configured(f"operator.oci.{key}")
+        return default if value is None else value
+
+    certificates = setting(notation_certificates, "notation-certificates", "")
+    # Who names certificates and no keys means the certificates.
+    keys = setting(public_keys, "public-keys", "" if certificates else UPSTREAM_KEY)
+    options = ResolveOptions(
+        public_keys=_listed(keys) if keys or public_keys is None else (keys,),
+        notation_certificates=tuple(split_list(certificates)),
+        notation_policy=setting(notation_policy_document, "notation-policy-document", ""),
+        authfile=authfile,
+        insecure_registries=insecure_registries,
+        store=store,
+        on_message=_terminal.info,
+    )
+    click.echo(f"Verifying image: {_terminal.safe(args[0])}")
+    verdict = verify(args[0], options)
+    click.echo("Image verified successfully!")
+    _terminal.info(f"Signed by {verdict.by} ({verdict.format})")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    from ig_py.gadget.params import split_list
+
+    return tuple(split_list(text))

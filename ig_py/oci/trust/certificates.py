@@ -1,0 +1,215 @@
+"""Certificate chains as the Notary Project wants them: small, ordered, for signing code."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ig_py.errors import UsageError, VerificationError
+from ig_py.oci.trust.keys import pem_blocks
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+MAX_CHAIN = 10
+"""Certificates of one signature."""
+_FORBIDDEN_USES = {
+    "2.5.29.37.0": "any use",
+    "1.3.6.1.5.5.7.3.1": "TLS servers",
+    "1.3.6.1.5.5.7.3.4": "mail",
+    "1.3.6.1.5.5.7.3.8": "time stamps",
+    "1.3.6.1.5.5.7.3.9": "OCSP",
+}
+_CODE_SIGNING = "1.3.6.1.5.5.7.3.3"
+_ALIASES = {"S": "ST"}
+
+
+def load_trusted(sources: Sequence[str]) -> list[Certificate]:
+    """Trust anchors from PEM texts or files: authorities, or signed by themselves.
+
+    Raises :class:`UsageError`.
+    """
+    from cryptography.x509 import load_pem_x509_certificate
+
+    found = []
+    for source in sources:
+        for block in pem_blocks(source, "notation certificate", ("CERTIFICATE",)):
+            try:
+                certificate = load_pem_x509_certificate(block.encode())
+                anchor = _is_authority(certificate) or issued(certificate, certificate)
+            except ValueError as err:
+                raise UsageError(f"notation certificate: not understood: {str(err)[:200]}") from err
+            if not anchor:
+                name = certificate.subject.rfc4514_string()[:200]
+                raise UsageError(
+                    f"notation certificate {name}: neither an authority's nor signed by itself",
+                    remedy="trust the authority that issued it",
+                )
+            found.append(certificate)
+    return found
+
+
+def parse_chain(raw: Sequence[bytes]) -> list[Certificate]:
+    """The chain of a signature, the signer first. Raises :class:`VerificationError`."""
+    from cryptography.x509 import load_der_x509_certificate
+
+    if not 1 <= len(raw) <= MAX_CHAIN:
+        raise VerificationError(f"certificate chain: {len(raw)} certificates")
+    try:
+        chain = [load_der_x509_certificate(item) for item in raw]
+        check_chain(chain)
+    except ValueError as err:
+        raise VerificationError(f"certificate chain: not understood: {str(err)[:200]}") from err
+    return chain
+
+
+def check_chain(chain: Sequence[Certificate]) -> None:
+    """Every certificate is issued by the next, the last by itself; each may do what it does."""
+    for position, certificate in enumerate(chain):
+        last = position == len(chain) - 1
+        if not issued(certificate, certificate if last else chain[position + 1]):
+            raise VerificationError(
+                f"certificate chain: {_name(certificate)} is not issued by "
+                + ("itself, and it is the last" if last else _name(chain[position + 1]))
+            )
+        _check_key(certificate)
+        if position:
+            _check_authority(certificate, below=position - 1)
+    _check_signer(chain[0])
+
+
+def issued(certificate: Certificate, issuer: Certificate) -> bool:
+    """Did *issuer*'s key sign *certificate*?"""
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+    return True
+
+
+def valid_at(chain: Sequence[Certificate], when: datetime.datetime) -> str:
+    """Why the chain is not valid at *when*; empty when it is."""
+    for certificate in chain:
+        if when < certificate.not_valid_before_utc:
+            return f"{_name(certificate)} is not valid before {certificate.not_valid_before_utc}"
+        if when > certificate.not_valid_after_utc:
+            return f"{_name(certificate)} expired on {certificate.not_valid_after_utc}"
+    return ""
+
+
+def revocable(chain: Sequence[Certificate]) -> bool:
+    """Does a certificate name a place that may say it is revoked?"""
+    from cryptography import x509
+    from cryptography.x509.oid import AuthorityInformationAccessOID
+
+    for certificate in chain[:-1] or chain:
+        for extension in certificate.extensions:
+            if isinstance(extension.value, x509.CRLDistributionPoints):
+                return True
+            if isinstance(extension.value, x509.AuthorityInformationAccess) and any(
+                a.access_method == AuthorityInformationAccessOID.OCSP for a in extension.value
+            ):
+                return True
+    return False
+
+
+def subject(certificate: Certificate) -> dict[str, str]:
+    """The subject's attributes by their short names."""
+    found: dict[str, str] = {}
+    for attribute in certificate.subject:
+        name = attribute.rfc4514_attribute_name
+        found[_ALIASES.get(name, name)] = str(attribute.value)
+    return found
+
+
+def parse_name(text: str) -> dict[str, str]:
+    """``C=US, ST=WA, O=x`` → attributes. Raises :class:`UsageError`."""
+    from cryptography.x509 import Name
+
+    parts: list[str] = []
+    for piece in text.split(","):
+        # A comma in a value is escaped.
+        if parts and parts[-1].endswith("\\"):
+            parts[-1] += "," + piece
+        else:
+            parts.append(piece.strip())
+    normal = [f"ST={p[2:]}" if p[:2].upper() == "S=" else p for p in parts]
+    try:
+        name = Name.from_rfc4514_string(",".join(normal))
+    except ValueError as err:
+        raise UsageError(f"trusted identity {text[:200]!r}: {err}") from err
+    found: dict[str, str] = {}
+    for attribute in name:
+        key = attribute.rfc4514_attribute_name
+        if key in found:
+            raise UsageError(f"trusted identity {text[:200]!r}: {key} twice")
+        found[key] = str(attribute.value)
+    for needed in ("C", "ST", "O"):
+        if needed not in found:
+            raise UsageError(f"trusted identity {text[:200]!r}: has no {needed}")
+    return found
+
+
+def _extension(certificate: Certificate, kind: Any) -> Any:
+    from cryptography.x509 import ExtensionNotFound
+
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except ExtensionNotFound:
+        return None
+
+
+def _is_authority(certificate: Certificate) -> bool:
+    from cryptography.x509 import BasicConstraints
+
+    constraints = _extension(certificate, BasicConstraints)
+    return constraints is not None and bool(constraints.ca)
+
+
+def _check_authority(certificate: Certificate, *, below: int) -> None:
+    from cryptography.x509 import BasicConstraints, KeyUsage
+
+    constraints = _extension(certificate, BasicConstraints)
+    if constraints is None or not constraints.ca:
+        raise VerificationError(f"certificate chain: {_name(certificate)} is no authority")
+    if constraints.path_length is not None and constraints.path_length < below:
+        raise VerificationError(f"certificate chain: longer than {_name(certificate)} allows")
+    usage = _extension(certificate, KeyUsage)
+    if usage is None or not usage.key_cert_sign:
+        raise VerificationError(
+            f"certificate chain: {_name(certificate)} may not issue certificates"
+        )
+
+
+def _check_signer(certificate: Certificate) -> None:
+    from cryptography.x509 import ExtendedKeyUsage, KeyUsage
+
+    if _is_authority(certificate):
+        raise VerificationError(f"{_name(certificate)}: an authority's certificate signs no images")
+    usage = _extension(certificate, KeyUsage)
+    if usage is None or not usage.digital_signature:
+        raise VerificationError(f"{_name(certificate)}: not for signing")
+    extended = _extension(certificate, ExtendedKeyUsage)
+    uses = {oid.dotted_string for oid in extended} if extended is not None else set()
+    for oid in sorted(uses & _FORBIDDEN_USES.keys()):
+        raise VerificationError(f"{_name(certificate)}: for {_FORBIDDEN_USES[oid]}, not for images")
+    if uses and _CODE_SIGNING not in uses:
+        raise VerificationError(f"{_name(certificate)}: not for signing code")
+
+
+def _check_key(certificate: Certificate) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    key = certificate.public_key()
+    strong = (isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192) or isinstance(
+        key, ec.EllipticCurvePublicKey
+    )
+    if not strong:
+        raise VerificationError(f"{_name(certificate)}: neither RSA of 2048 bits nor ECDSA")
+
+
+def _name(certificate: Certificate) -> str:
+    return f"certificate {certificate.subject.rfc4514_string()[:200]!r}"

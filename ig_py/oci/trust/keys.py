@@ -1,0 +1,144 @@
+"""Public keys that signatures are checked with."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ig_py.errors import UsageError
+from ig_py.oci.trust.model import MAX_KEY_FILE
+from ig_py.records import dataclass, field
+
+UPSTREAM_KEY = """\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEoDOC0gYSxZTopenGmX3ZFvQ1DSfh
+Ir4EKRt5jC+mXaJ7c7J+oREskYMn/SfZdRHNSOjLTZUMDm60zpXGhkFecg==
+-----END PUBLIC KEY-----
+"""
+"""The key that Inspektor Gadget signs its own gadgets with."""
+
+MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 8192
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """*id* is the SHA-256 of the key's DER form in hex, which ``openssl pkey -pubin -outform
+    DER | sha256sum`` prints too.
+    """
+
+    id: str
+    key: Any = field(repr=False)
+
+    def verifies(self, signature: bytes, data: bytes) -> bool:
+        """ECDSA over SHA-256 (ASN.1), RSA PKCS #1 v1.5 over SHA-256, or Ed25519."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+        try:
+            if isinstance(self.key, ec.EllipticCurvePublicKey):
+                self.key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+            elif isinstance(self.key, rsa.RSAPublicKey):
+                self.key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
+            else:
+                self.key.verify(signature, data)
+        except InvalidSignature:
+            return False
+        return True
+
+
+def load_public_keys(sources: Sequence[str]) -> list[PublicKey]:
+    """Keys from PEM texts or files, each with one or more keys. Raises :class:`UsageError`."""
+    keys: dict[str, PublicKey] = {}
+    for source in sources:
+        for block in pem_blocks(source, "public key", ("PUBLIC KEY", "RSA PUBLIC KEY")):
+            key = public_key(block, _shown(source))
+            keys[key.id] = key
+    return list(keys.values())
+
+
+def public_key(pem: str, what: str) -> PublicKey:
+    """The key in one PEM block. Raises :class:`UsageError`."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as err:
+        raise UsageError(f"public key {what}: not understood: {str(err)[:200]}") from None
+    if isinstance(key, rsa.RSAPublicKey):
+        if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+            raise UsageError(
+                f"public key {what}: RSA of {key.key_size} bits, "
+                f"not {MIN_RSA_BITS} to {MAX_RSA_BITS}"
+            )
+    elif not isinstance(key, (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)):
+        raise UsageError(f"public key {what}: neither ECDSA, RSA nor Ed25519")
+    return PublicKey(key_id(key), key)
+
+
+def key_id(key: Any) -> str:
+    return hashlib.sha256(der(key)).hexdigest()
+
+
+def der(key: Any) -> bytes:
+    """A public key as SubjectPublicKeyInfo."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return encoded
+
+
+def pem_blocks(source: str, kind: str, labels: Sequence[str]) -> list[str]:
+    """The PEM blocks of *source*, a text or a file, all of which must have one of *labels*.
+
+    Raises :class:`UsageError` when there is none.
+    """
+    text = text_or_file(source, kind, marker="-----BEGIN")
+    found = list(_BLOCK.finditer(text))
+    for match in found:
+        if match[1] not in labels:
+            raise UsageError(f"{kind} {_shown(source)}: holds a {match[1].lower()}")
+    if not found:
+        raise UsageError(
+            f"{kind} {_shown(source)}: no PEM block in it",
+            remedy=f"give the text between -----BEGIN {labels[0]}----- and its end, or a file",
+        )
+    return [match[0] for match in found]
+
+
+def text_or_file(source: str, kind: str, *, marker: str) -> str:
+    """*source* itself when it holds *marker*, else the content of the file it names."""
+    if marker in source:
+        if len(source) > MAX_KEY_FILE:
+            raise UsageError(f"{kind}: larger than {MAX_KEY_FILE} bytes")
+        return source
+    if not source.strip():
+        raise UsageError(f"{kind}: empty")
+    return read_small(source.strip(), kind).decode("utf-8", "replace")
+
+
+def read_small(path: str, kind: str) -> bytes:
+    """A small regular file. Raises :class:`UsageError`."""
+    from ig_py.oci.source import open_regular
+
+    try:
+        file, _ = open_regular(Path(path).expanduser())
+        with file:
+            raw = file.read(MAX_KEY_FILE + 1)
+    except (OSError, ValueError, RuntimeError) as err:
+        reason = getattr(err, "strerror", None) or str(err)
+        raise UsageError(f"{kind}: reading {path[:200]}: {reason}") from err
+    if len(raw) > MAX_KEY_FILE:
+        raise UsageError(f"{kind}: {path}: larger than {MAX_KEY_FILE} bytes")
+    return raw
+
+
+def _shown(source: str) -> str:
+    return "given as text" if "-----BEGIN" in source else source.strip()[:200]
