@@ -221,22 +221,19 @@ def test_filters_discard_and_are_counted(source: Callable[..., Source]) -> None:
     assert counters["emitted"] + counters["lost"] + counters["discarded"] == s.produced
 
 
-def test_perf_arrays_count_lost_records(source: Callable[..., Source]) -> None:
+def test_perf_arrays_count_lost_samples(source: Callable[..., Source]) -> None:
+    """Also those after which no sample came (Linux 6.0 counts them)."""
     s = source(plan("records", loss={}), perf=1, burst=1000)
-    s.fire(3)
-    first = s.collect()
-    assert first == 3000
+    s.fire(2)
+    assert s.collect() == 2000
     assert s.counters()["lost"] == 0
     s.fire(40)
-    s.collect()
-    # The kernel reports what a full buffer dropped with the next record that fits.
-    s.fire(1)
     s.object.detach()
     s.collect()
     counters = s.counters()
     assert counters["lost"] > 0
     assert counters["emitted"] == len(s.sequences)
-    assert counters["emitted"] + counters["lost"] == s.produced == 44_000
+    assert counters["emitted"] + counters["lost"] == s.produced == 42_000
 
 
 def test_loss_that_nobody_counts_is_unknown(source: Callable[..., Source]) -> None:

@@ -13,6 +13,9 @@ use crate::errors::{Error, Result};
 
 /// Pages of each CPU's perf buffer.
 const PERF_PAGES: usize = 64;
+/// Bytes of a perf record's header.
+const PERF_BODY: usize = 8;
+const PERF_FORMAT_LOST: u64 = 1 << 4;
 
 /// Takes one sample; false asks to stop draining.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> bool + 'a;
@@ -27,7 +30,8 @@ struct Hook {
 
 enum Handle {
     Ring(NonNull<sys::ring_buffer>),
-    Perf(NonNull<sys::perf_buffer>),
+    /// And whether the kernel keeps the total of what it lost.
+    Perf(NonNull<sys::perf_buffer>, bool),
 }
 
 pub struct Reader {
@@ -73,15 +77,74 @@ unsafe extern "C" fn on_ring(ctx: *mut c_void, data: *mut c_void, size: sys::siz
     deliver(unsafe { &mut *ctx.cast::<Hook>() }, data, size as usize)
 }
 
-unsafe extern "C" fn on_perf(ctx: *mut c_void, _cpu: c_int, data: *mut c_void, size: u32) {
-    // SAFETY: ctx is the Hook boxed by the Reader that is draining.
-    deliver(unsafe { &mut *ctx.cast::<Hook>() }, data, size as usize);
-}
-
-unsafe extern "C" fn on_lost(ctx: *mut c_void, _cpu: c_int, count: u64) {
+/// A perf record: samples go to the sink; what the kernel says it dropped is added up.
+unsafe extern "C" fn on_perf(
+    ctx: *mut c_void,
+    _cpu: c_int,
+    record: *mut sys::perf_event_header,
+) -> sys::bpf_perf_event_ret {
     // SAFETY: ctx is the Hook boxed by the Reader that is draining.
     let hook = unsafe { &mut *ctx.cast::<Hook>() };
-    hook.lost = hook.lost.saturating_add(count);
+    // SAFETY: libbpf passes a whole record, contiguous, of the size its header says.
+    let record =
+        unsafe { std::slice::from_raw_parts(record.cast::<u8>(), usize::from((*record).size)) };
+    let word = |at: usize, size: usize| record.get(at..at + size).unwrap_or_default();
+    match number::<4>(word(0, 4)).map(u32::from_ne_bytes) {
+        // u32 size, then the bytes (with what pads them to 8).
+        Some(sys::PERF_RECORD_SAMPLE) => {
+            let size = number(word(PERF_BODY, 4)).map_or(0, u32::from_ne_bytes) as usize;
+            let start = PERF_BODY + 4;
+            let sample = record.get(start..record.len().min(start.saturating_add(size)));
+            let sample = sample.unwrap_or_default();
+            if deliver(hook, sample.as_ptr().cast(), sample.len()) < 0 {
+                return sys::LIBBPF_PERF_EVENT_DONE;
+            }
+        }
+        // u64 id, u64 count.
+        Some(sys::PERF_RECORD_LOST) => {
+            let count = number(word(PERF_BODY + 8, 8)).map_or(0, u64::from_ne_bytes);
+            hook.lost = hook.lost.saturating_add(count);
+        }
+        _ => {}
+    }
+    sys::LIBBPF_PERF_EVENT_CONT
+}
+
+fn number<const N: usize>(raw: &[u8]) -> Option<[u8; N]> {
+    raw.try_into().ok()
+}
+
+/// Opens one perf buffer a CPU; with `count_lost` the kernel keeps a total that can be
+/// read at any time (Linux 6.0), where lost records only come before a later sample.
+///
+/// # Safety
+/// `map` must be open and `ctx` a Hook that outlives the buffer.
+unsafe fn open_perf(
+    map: RawFd,
+    ctx: *mut c_void,
+    count_lost: bool,
+) -> Option<NonNull<sys::perf_buffer>> {
+    let mut attr = sys::perf_event_attr {
+        type_: sys::PERF_TYPE_SOFTWARE,
+        size: size_of::<sys::perf_event_attr>() as u32,
+        config: sys::PERF_COUNT_SW_BPF_OUTPUT.into(),
+        sample_type: sys::PERF_SAMPLE_RAW.into(),
+        read_format: if count_lost { PERF_FORMAT_LOST } else { 0 },
+        ..Default::default()
+    };
+    attr.__bindgen_anon_1.sample_period = 1;
+    attr.__bindgen_anon_2.wakeup_events = 1;
+    // SAFETY: the caller vouches for map and ctx; attr outlives the call.
+    NonNull::new(unsafe {
+        sys::perf_buffer__new_raw(
+            map,
+            PERF_PAGES as sys::size_t,
+            &mut attr,
+            Some(on_perf),
+            ctx,
+            std::ptr::null(),
+        )
+    })
 }
 
 impl Reader {
@@ -99,17 +162,11 @@ impl Reader {
             })
             .map(Handle::Ring)),
             // SAFETY: as above.
-            sys::BPF_MAP_TYPE_PERF_EVENT_ARRAY => Ok(NonNull::new(unsafe {
-                sys::perf_buffer__new(
-                    raw,
-                    PERF_PAGES as sys::size_t,
-                    Some(on_perf),
-                    Some(on_lost),
-                    ctx,
-                    std::ptr::null(),
-                )
-            })
-            .map(Handle::Perf)),
+            sys::BPF_MAP_TYPE_PERF_EVENT_ARRAY => Ok(unsafe {
+                open_perf(raw, ctx, true)
+                    .map(|perf| Handle::Perf(perf, true))
+                    .or_else(|| open_perf(raw, ctx, false).map(|perf| Handle::Perf(perf, false)))
+            }),
             other => Err(format!("type {other} is neither ring buffer nor perf event array")),
         });
         let cause = io::Error::last_os_error();
@@ -128,15 +185,18 @@ impl Reader {
         match self.handle {
             // SAFETY: a live buffer, in both arms.
             Handle::Ring(ring) => unsafe { sys::ring_buffer__epoll_fd(ring.as_ptr()) },
-            Handle::Perf(perf) => unsafe { sys::perf_buffer__epoll_fd(perf.as_ptr()) },
+            Handle::Perf(perf, _) => unsafe { sys::perf_buffer__epoll_fd(perf.as_ptr()) },
         }
     }
 
-    /// Perf records the kernel says it dropped; None for ring buffers, which do not say.
+    /// Perf samples the kernel dropped; None for ring buffers, which do not say.
     pub fn lost(&self) -> Option<u64> {
-        // SAFETY: alive until drop; no callback runs outside `drain`.
-        let lost = unsafe { self.hook.as_ref() }.lost;
-        matches!(self.handle, Handle::Perf(_)).then_some(lost)
+        match self.handle {
+            Handle::Ring(_) => None,
+            Handle::Perf(perf, true) => Some(total_lost(perf)),
+            // SAFETY: alive until drop; no callback runs outside `drain`.
+            Handle::Perf(_, false) => Some(unsafe { self.hook.as_ref() }.lost),
+        }
     }
 
     /// True while a ring buffer is filled less than `1/part`: room to wait for more.
@@ -165,7 +225,7 @@ impl Reader {
         let rc = match self.handle {
             // SAFETY: a live buffer whose hook is set.
             Handle::Ring(ring) => unsafe { sys::ring_buffer__consume(ring.as_ptr()) },
-            Handle::Perf(perf) => self.drain_perf(perf),
+            Handle::Perf(perf, _) => self.drain_perf(perf),
         };
         // SAFETY: as above; no callback runs any more.
         let hook = unsafe { self.hook.as_mut() };
@@ -180,8 +240,7 @@ impl Reader {
         Ok(())
     }
 
-    /// A perf callback cannot stop libbpf within one CPU's buffer: it is small, so it is
-    /// read to its end, and the next CPUs wait for the next call.
+    /// CPU by CPU, until the sink says stop.
     fn drain_perf(&mut self, perf: NonNull<sys::perf_buffer>) -> c_int {
         // SAFETY: a live perf buffer.
         let count = unsafe { sys::perf_buffer__buffer_cnt(perf.as_ptr()) } as usize;
@@ -199,12 +258,32 @@ impl Reader {
     }
 }
 
+/// The kernel's totals of all CPUs.
+fn total_lost(perf: NonNull<sys::perf_buffer>) -> u64 {
+    // SAFETY: a live perf buffer.
+    let count = unsafe { sys::perf_buffer__buffer_cnt(perf.as_ptr()) };
+    let mut total = 0u64;
+    for index in 0..count {
+        // With PERF_FORMAT_LOST alone, read gives the event's value and what it lost.
+        let mut words = [0u64; 2];
+        // SAFETY: an index below the count, and as many writable bytes as said.
+        let n = unsafe {
+            let fd = sys::perf_buffer__buffer_fd(perf.as_ptr(), index);
+            libc::read(fd, words.as_mut_ptr().cast(), size_of_val(&words))
+        };
+        if n == size_of_val(&words) as isize {
+            total = total.saturating_add(words[1]);
+        }
+    }
+    total
+}
+
 impl Drop for Reader {
     fn drop(&mut self) {
         // SAFETY: owned since open and freed once.
         match self.handle {
             Handle::Ring(ring) => unsafe { sys::ring_buffer__free(ring.as_ptr()) },
-            Handle::Perf(perf) => unsafe { sys::perf_buffer__free(perf.as_ptr()) },
+            Handle::Perf(perf, _) => unsafe { sys::perf_buffer__free(perf.as_ptr()) },
         }
         // SAFETY: leaked by open; the buffer that knew it is gone.
         drop(unsafe { Box::from_raw(self.hook.as_ptr()) });
