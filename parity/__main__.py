@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -113,7 +114,10 @@ def _in_vm(arguments: argparse.Namespace, image: Path) -> int:
     import guest
     import kernels
 
-    kernel = kernels.ensure(arguments.vm, ROOT / ".cache/vm/kernels")
+    try:
+        kernel = kernels.ensure(arguments.vm, ROOT / ".cache/vm/kernels")
+    except kernels.NoKernel as error:
+        raise sides.SideError(f"no VM with kernel {arguments.vm}: {error}") from error
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=OUT, prefix="vm-") as directory:
         out = Path(directory)
@@ -128,7 +132,10 @@ def _in_vm(arguments: argparse.Namespace, image: Path) -> int:
         ]
         print(f"booting {kernel.release}", flush=True)
         vm = guest.Guest(kernel, out, lambda line: print(line, flush=True))
-        result = vm.run(command, environment, VM_SECONDS)
+        try:
+            result = vm.run(command, environment, VM_SECONDS)
+        except guest.GuestError as error:
+            raise sides.SideError(f"guest {kernel.release}: {error}") from error
         for path in [*out.glob("*.json"), *out.glob("*.messages")]:
             path.replace(OUT / path.name)
     print(f"events of both: {OUT}", flush=True)
@@ -160,4 +167,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # SIGTERM unwinds like Ctrl-C, so that nothing stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

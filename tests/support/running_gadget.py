@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from support.waiting import wait_for
+from support.waiting import deadline, wait_for
 
 IG_PY = str(Path(sys.executable).with_name("ig-py"))
 RUNNING = "all programs are attached"
@@ -23,7 +23,7 @@ def ig_py(*arguments: str, seconds: float = 120, **kwargs: Any) -> subprocess.Co
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=seconds,
+        timeout=deadline(seconds),
         check=False,
         **kwargs,
     )
@@ -68,7 +68,7 @@ class RunningGadget:
     def end(self, number: int = signal.SIGINT, seconds: float = 30) -> int:
         """Send a signal and wait; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(seconds)
+        return self.process.wait(deadline(seconds))
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.out.splitlines()]

@@ -23,6 +23,11 @@ _STOP_SECONDS = 10
 _TAIL_LINES = 15
 
 
+def end_with_sigterm_too() -> None:
+    """Let SIGTERM unwind like Ctrl-C, so that no emulator stays behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class GuestError(Exception):
     """The guest did not boot, panicked, or ran out of time."""
 
@@ -72,7 +77,8 @@ class Guest:
     def _argv(self, command: Sequence[str], environment: dict[str, str]) -> list[str]:
         kernel = self._kernel
         settings = [f"{name}={value}" for name, value in environment.items()]
-        inner = [str(_INSIDE), str(self._out), str(kernel.root), str(CHECKOUT)]
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ig-py"
+        inner = [str(_INSIDE), str(self._out), str(kernel.root), str(CHECKOUT), str(cache)]
         return [
             str(Path(sys.executable).with_name("virtme-run")),
             *("--kimg", str(kernel.image), "--mods", "auto"),

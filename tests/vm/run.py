@@ -96,6 +96,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
+    guest.end_with_sigterm_too()
     arguments = _arguments()
     counts = _run(arguments)
     if arguments.report:
