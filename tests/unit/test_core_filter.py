@@ -108,3 +108,17 @@ def test_text_filters_see_every_byte() -> None:
     maker.filter(maker.field("t", "char", 0, 4), "~", r"^\x1b")
     stream = pipeline(maker.text())
     assert stream.push("x", [b"\x1b[0m", b"\xff\xfe", b"abcd"]).events == 1
+
+
+def test_no_byte_evades_a_pattern() -> None:
+    """A byte that is no UTF-8 counts as one U+FFFD, as in the patterns' own language."""
+    maker = PlanMaker(8)
+    maker.filter(maker.field("t", "char", 0, 8), "~", "^evil.x\ufffd{2}$")
+    stream = pipeline(maker.text())
+    assert stream.push("x", [b"evil\xffx\xe2\x82", b"evil x\xff\xff", b"evil\xffx\xe2"]).events == 2
+
+
+def test_floats_are_compared_in_their_width() -> None:
+    maker = PlanMaker(4)
+    maker.filter(maker.field("f", "f32", 0, 4), "==", "0.1")
+    assert pipeline(maker.text()).push("x", [struct.pack("<f", 0.1)]).events == 1

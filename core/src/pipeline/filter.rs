@@ -103,9 +103,12 @@ impl Filter {
                     _ => return Err(number("true, false, 1 or 0")),
                 }
             }
-            Kind::F32 | Kind::F64 => {
-                Test::Float(op, plan.value.parse().map_err(|_| number("a number"))?)
+            // 0.1 means the nearest value that the field can have.
+            Kind::F32 => {
+                let value: f32 = plan.value.parse().map_err(|_| number("a number"))?;
+                Test::Float(op, value.into())
             }
+            Kind::F64 => Test::Float(op, plan.value.parse().map_err(|_| number("a number"))?),
             kind if is_signed(kind) => {
                 let value: i64 = plan
                     .value
@@ -156,7 +159,7 @@ impl Filter {
             }
             (Test::Bool(op, want), Value::Bool(have)) => op.holds(Some(have.cmp(want))),
             (Test::Text(op, want), Value::Text(have)) => op.holds(Some(have.cmp(want))),
-            (Test::Regex(regex, wanted), Value::Text(have)) => regex.is_match(have) == *wanted,
+            (Test::Regex(regex, wanted), Value::Text(have)) => found(regex, have) == *wanted,
             (Test::Regex(_, wanted), _) => !wanted,
             (
                 Test::Uint(op, _)
@@ -168,4 +171,18 @@ impl Filter {
             ) => op.holds(None),
         }
     }
+}
+
+/// As RE2 on text of unknown bytes: each that is no UTF-8 counts as one U+FFFD, so that no
+/// pattern is evaded by a byte that not even `.` matches.
+fn found(regex: &regex::bytes::Regex, text: &[u8]) -> bool {
+    if std::str::from_utf8(text).is_ok() {
+        return regex.is_match(text);
+    }
+    let mut runes = String::with_capacity(text.len() * 3);
+    for chunk in text.utf8_chunks() {
+        runes.push_str(chunk.valid());
+        runes.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    regex.is_match(runes.as_bytes())
 }
