@@ -161,7 +161,7 @@ def main() -> int:
             if arguments.vm:
                 return _in_vm(arguments, image)
             return _here(arguments, image, work)
-    except (sides.SideError, StartError, busybox.NoBusybox, TimeoutError, OSError) as error:
+    except (sides.SideError, root_gadget.NoImage, StartError, busybox.NoBusybox, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_CANNOT
 

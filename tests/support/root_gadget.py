@@ -15,15 +15,24 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _BUILD_SECONDS = 300
 
 
+class NoImage(Exception):
+    """The root gadget could not be built; ig-py has said why on stderr."""
+
+
 def _ig_py(*arguments: str) -> None:
     argv = [str(Path(sys.executable).with_name("ig-py")), *arguments]
-    subprocess.run(
-        argv, cwd=_CHECKOUT, check=True, timeout=_BUILD_SECONDS, stdin=subprocess.DEVNULL
+    done = subprocess.run(
+        argv, cwd=_CHECKOUT, check=False, timeout=_BUILD_SECONDS, stdin=subprocess.DEVNULL
     )
+    if done.returncode:
+        raise NoImage(f"ig-py {' '.join(arguments[:2])} ended with {done.returncode}")
 
 
 def image_tar(directory: Path) -> Path:
-    """Path of an image tar of the root gadget, in *directory* when it has to be built."""
+    """Path of an image tar of the root gadget, in *directory* when it has to be built.
+
+    Raises NoImage.
+    """
     given = os.environ.get(IMAGE_VARIABLE)
     if given:
         return Path(given)

@@ -18,8 +18,8 @@ printf '#!/bin/sh\nexec /usr/sbin/modprobe -d %q "$@"\n' "$kernel_root" >/run/mo
 chmod +x /run/modprobe
 echo /run/modprobe >/proc/sys/kernel/modprobe
 
-export HOME=/run/home XDG_CACHE_HOME=/run/home/.cache TMPDIR=/tmp LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
-export HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
+export HOME=/run/home XDG_CACHE_HOME=/run/home/.cache TMPDIR=/run/tmp LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+export HYPOTHESIS_STORAGE_DIRECTORY=/run/tmp/hypothesis
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 cd "$checkout" || exit 1
 "$@"

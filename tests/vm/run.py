@@ -58,7 +58,10 @@ def _in_guest(arguments: argparse.Namespace, kernel: kernels.Kernel) -> dict[str
         out = Path(directory)
         environment["IG_PY_TEST_REPORT"] = str(out / "report.json")
         # The guest would compile for minutes; the image for both is the same anyway.
-        environment[root_gadget.IMAGE_VARIABLE] = str(root_gadget.image_tar(out))
+        try:
+            environment[root_gadget.IMAGE_VARIABLE] = str(root_gadget.image_tar(out))
+        except root_gadget.NoImage as error:
+            return _failed(f"guest {kernel.series}", str(error))
         vm = guest.Guest(kernel, out, lambda line: print(f"  [{kernel.series}] {line}", flush=True))
         try:
             result = vm.run(_pytest(arguments.tests), environment, arguments.seconds)
