@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import threading
 import time
 import weakref
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from ig_py.errors import ContainerError
 
 if TYPE_CHECKING:
+    import socket
+
     import requests
 
 TIMEOUT_SECONDS = 2
@@ -107,6 +108,8 @@ class DockerTransport:
 
     def abort(self) -> None:
         """End every call under way and refuse later ones; any thread."""
+        import socket
+
         with self._lock:
             self._aborted = True
             sockets = list(self._sockets)

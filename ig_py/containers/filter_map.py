@@ -8,7 +8,7 @@ passes the filter without its names (spec containers-k8s §2.2).
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -63,7 +63,7 @@ class FilterMap:
         from ig_py._core import Map
 
         # Kernel names hold 15 characters.
-        name = f"mntnsset_{secrets.token_hex(3)}"
+        name = f"mntnsset_{os.urandom(3).hex()}"
         return cls(Map.create(name, _HASH, _KEY.size, len(_SELECTED), max_entries), max_entries)
 
     def add(self, container: Container) -> None:

@@ -67,16 +67,15 @@ _WELL_KNOWN: dict[tuple[str, str], tuple[str, str, str, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 
-_INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)", re.ASCII)
+# Compiled when first used: most runs set no parameter.
+_INTEGER = r"[+-]?(?:0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)"
 _RANGES = {
     "int": (-(1 << 63), (1 << 63) - 1),
     "uint": (0, (1 << 64) - 1),
     **{f"int{n}": (-(1 << n - 1), (1 << n - 1) - 1) for n in (8, 16, 32, 64)},
     **{f"uint{n}": (0, (1 << n) - 1) for n in (8, 16, 32, 64)},
 }
-_DURATION = re.compile(
-    r"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)", re.ASCII
-)
+_DURATION = r"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)"
 
 
 def ebpf_params(
@@ -226,7 +225,7 @@ def _bad(param: ParamSpec, text: str, why: str) -> UsageError:
 
 def parse_int(text: str) -> int:
     """Decimal, or 0x, 0o, 0b. Raises ValueError."""
-    if len(text) > 70 or not _INTEGER.fullmatch(text):
+    if len(text) > 70 or not re.fullmatch(_INTEGER, text, re.ASCII):
         raise ValueError(text)
     digits = text.lstrip("+-")
     return int(text, 0) if digits[1:2].isalpha() else int(text, 10)
@@ -254,7 +253,7 @@ def check_value(param: ParamSpec, text: str) -> None:
         except ValueError:
             raise _bad(param, text, "not a number") from None
     elif hint == "duration":
-        if not _DURATION.fullmatch(text):
+        if not re.fullmatch(_DURATION, text, re.ASCII):
             raise _bad(param, text, 'not a duration such as "500ms", "2s" or "1h30m"')
     elif hint == "ip":
         try:

@@ -27,7 +27,7 @@ _BITS = {
 _SIGNED = frozenset({Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64})
 _TEXT = frozenset({Kind.STRING, Kind.CSTRING})
 _BOOLS = {"true": "true", "1": "true", "false": "false", "0": "false"}
-_DECIMAL = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_DECIMAL = r"[+-]?[0-9]+"
 
 
 def split_rules(text: str) -> list[str]:
@@ -97,7 +97,7 @@ def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
 
 
 def _integer(field: FieldSpec, value: str, bad: Any) -> str:
-    if not _DECIMAL.fullmatch(value) or len(value) > 24:
+    if not re.fullmatch(_DECIMAL, value, re.ASCII) or len(value) > 24:
         raise bad(f"is an integer, {value!r} is none")
     number, bits = parse_int(value), _BITS[field.kind]
     low, high = (

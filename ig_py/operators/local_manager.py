@@ -6,6 +6,7 @@ Facts: spec containers-k8s §2.1–2.4, cli-output §1.5, §1.6, §2.2.
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import ContainerError, KernelError, UsageError
@@ -15,8 +16,10 @@ from ig_py.operators._local_params import PREFIX, SELECTOR_KEYS, global_params, 
 from ig_py.operators.base import Context, Operator
 
 if TYPE_CHECKING:
+    from ig_py.containers.client import RuntimeConfig
     from ig_py.containers.discovery import Discovery
     from ig_py.containers.filter_map import FilterMap
+    from ig_py.containers.proc import HostView
     from ig_py.containers.selector import Selector
 
 log = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ class LocalManager(Operator):
     priority: ClassVar[int] = -1
 
     def __init__(self) -> None:
+        self._starting: _Starting | None = None
         self._discovery: Discovery | None = None
         self._filter: FilterMap | None = None
 
@@ -84,7 +88,6 @@ class LocalManager(Operator):
         :raises KernelError: no map is to be had.
         """
         from ig_py.containers.client import SOCKET_PARAMS, runtime_configs
-        from ig_py.containers.discovery import Discovery
         from ig_py.containers.proc import HostView
 
         _refuse_unsupported(ctx)
@@ -99,18 +102,19 @@ class LocalManager(Operator):
             ctx.maps[FILTER_MAP] = self._filter.map
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
                 ctx.constants[FILTER_SWITCH] = True
-        try:
-            self._discovery = Discovery(configs, view)
-            self._discovery.start()
-        except (OSError, RuntimeError) as error:
-            raise ContainerError(f"starting to look for containers: {error}") from error
+        self._starting = _Starting(configs, view)
+        self._starting.start()
 
     def start(self, ctx: Context) -> None:
+        """Wait for the containers that run already, and follow them from now on.
+
+        :raises ContainerError: looking for containers could not be started.
+        """
         from ig_py.containers.filter_map import ContainerSync
 
-        discovery = self._discovery
-        if discovery is None or ctx.stream is None:
+        if self._starting is None or ctx.stream is None:
             return
+        self._discovery = discovery = self._starting.result()
         listed = discovery.wait_listed(LIST_SECONDS)
         sync = ContainerSync(ctx.stream, self._filter, _selector(ctx))
         discovery.collection.subscribe(self, sync)
@@ -125,6 +129,9 @@ class LocalManager(Operator):
             )
 
     def stop(self, ctx: Context) -> None:
+        if self._starting is not None:
+            self._discovery = self._starting.settled()
+            self._starting = None
         if self._discovery is not None:
             # First, so that nobody speaks to a stream that is about to close.
             self._discovery.collection.unsubscribe(self)
@@ -133,6 +140,42 @@ class LocalManager(Operator):
         if self._filter is not None:
             self._filter.close()
             self._filter = None
+
+
+class _Starting(threading.Thread):
+    """Imports and starts the discovery; the kernel has the gadget to check meanwhile."""
+
+    def __init__(self, configs: list[RuntimeConfig], view: HostView) -> None:
+        super().__init__(name="ig-containers-start", daemon=True)
+        self._configs = configs
+        self._view = view
+        self._discovery: Discovery | None = None
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            from ig_py.containers.discovery import Discovery
+
+            discovery = Discovery(self._configs, self._view)
+            discovery.start()
+            self._discovery = discovery
+        except BaseException as error:
+            self._failure = error
+
+    def settled(self) -> Discovery | None:
+        """The running discovery; None when it could not be started."""
+        self.join()
+        return self._discovery
+
+    def result(self) -> Discovery:
+        discovery = self.settled()
+        if discovery is not None:
+            return discovery
+        if isinstance(self._failure, (OSError, RuntimeError)):
+            reason = f"starting to look for containers: {self._failure}"
+            raise ContainerError(reason) from self._failure
+        assert self._failure is not None
+        raise self._failure
 
 
 def _filter_map(spec: GadgetSpec) -> MapSpec | None:

@@ -7,7 +7,6 @@ with the thread.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -70,6 +69,8 @@ def with_tracefs(work: Callable[[], T]) -> T:
 
 
 def _mount_privately() -> None:
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
 
     def check(result: int, what: str) -> None:
