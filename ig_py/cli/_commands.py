@@ -29,12 +29,16 @@ TOP = {
 IMAGE = {
     "build": Entry("ig_py.cli.image_build", "Build a gadget image from its sources"),
     "export": Entry("ig_py.cli.image_export", "Write images of the store to a tar file"),
+    "generate-key-pair": Entry(
+        "ig_py.cli.image_generate_key_pair", "Make a key pair to sign images with"
+    ),
     "import": Entry("ig_py.cli.image_import", "Add the images of a tar file to the store"),
     "inspect": Entry("ig_py.cli.image_inspect", "Show what an image holds and would do"),
     "list": Entry("ig_py.cli.image_list", "List the images of the store", ("ls",)),
     "pull": Entry("ig_py.cli.image_pull", "Fetch an image from its registry"),
     "push": Entry("ig_py.cli.image_push", "Send an image to its registry"),
     "remove": Entry("ig_py.cli.image_remove", "Delete an image from the store", ("rm",)),
+    "sign": Entry("ig_py.cli.image_sign", "Sign an image of the store"),
     "tag": Entry("ig_py.cli.image_tag", "Give an image of the store another name"),
     "verify": Entry("ig_py.cli.image_verify", "Check that an image is signed"),
 }

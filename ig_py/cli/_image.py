@@ -76,6 +76,28 @@ def check_mode(mode: str, modes: Sequence[str]) -> None:
         raise UsageError(f'invalid output mode "{mode}", valid values are: {", ".join(modes)}')
 
 
+def key_password(*, confirm: bool) -> str:
+    """A private key's password: ``$COSIGN_PASSWORD``, or what the user types."""
+    import os
+
+    known = os.environ.get("COSIGN_PASSWORD")
+    if known is not None:
+        return known
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "the private key's password is not known", remedy="set COSIGN_PASSWORD"
+        )
+    password: str = click.prompt(
+        "Password of the private key",
+        default="",
+        show_default=False,
+        hide_input=True,
+        confirmation_prompt=confirm,
+        err=True,
+    )
+    return password
+
+
 @contextmanager
 def attempt(what: str) -> Iterator[None]:
     """Say *what* was attempted in front of an error's message."""

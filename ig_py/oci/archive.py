@@ -154,6 +154,8 @@ def export_images(references: Sequence[Reference], store: Store, target: Path) -
         entries[root.digest, str(reference)] = named
         for descriptor in walked.manifests:
             entries.setdefault((descriptor.digest, ""), descriptor)
+        for descriptor, tag in _signatures(store, root, blobs):
+            entries.setdefault((descriptor.digest, tag), descriptor)
     index = gojson.dumps(
         {
             "schemaVersion": 2,
@@ -166,6 +168,20 @@ def export_images(references: Sequence[Reference], store: Store, target: Path) -
             tarfmt.write(file, _members(store, blobs, index))
         except OSError as err:
             raise storage_error(f"writing {target}", err) from err
+
+
+def _signatures(
+    store: Store, image: Descriptor, blobs: dict[str, Descriptor]
+) -> Iterator[tuple[Descriptor, str]]:
+    """Entries of an image's signatures, whose content is added to *blobs*."""
+    from ig_py.oci.trust import fetch
+
+    bundle = fetch.collect(fetch.local(store), image)
+    for descriptor, _ in bundle.blobs:
+        blobs[descriptor.digest] = descriptor
+    for descriptor, tag in bundle.entries():
+        named = {media.REF_NAME: tag} if tag else {}
+        yield replace(descriptor, annotations=named), tag or ""
 
 
 def _members(

@@ -172,6 +172,8 @@ class Store(LayoutSource):
             digest = tagged[0].digest
             left = [e for e in change.entries if _ref_name(e) != name]
             if not any(_ref_name(e) and e.get("digest") == digest for e in left):
+                own = digest.replace(":", "-")
+                left = [e for e in left if _ref_name(e) not in (own, f"{own}.sig")]
                 change.garbage = self._unreachable([_parsed(e) for e in left], tagged[0])
             change.entries = [e for e in left if e.get("digest") not in change.garbage]
 

@@ -1,0 +1,180 @@
+"""Private keys: cosign's encrypted files, and plain or encrypted PKCS #8.
+
+A file of cosign's is a PEM block around JSON: scrypt makes a key of the password, and
+secretbox keeps the PKCS #8 form of the private key with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ig_py.errors import IntegrityError, LimitError, UsageError
+from ig_py.oci.document import load_json
+from ig_py.oci.trust import secretbox
+from ig_py.oci.trust.keys import PublicKey, key_id, pem_blocks
+from ig_py.oci.trust.model import MAX_KEY_FILE
+from ig_py.records import dataclass, field
+
+LABELS = ("ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY")
+_PLAIN = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
+_ENV = "env://"
+_SCRYPT = {"N": 65536, "r": 8, "p": 1}
+_MAX_SCRYPT_MEMORY = 256 << 20
+"""Bytes that a key file may make scrypt use."""
+_LINE = 64
+
+Password = Callable[[], str]
+"""Asks for a password; called only when one is needed."""
+
+
+@dataclass(frozen=True)
+class PrivateKey:
+    """Signs as :meth:`PublicKey.verifies` verifies."""
+
+    key: Any = field(repr=False)
+
+    @property
+    def public(self) -> PublicKey:
+        public = self.key.public_key()
+        return PublicKey(key_id(public), public)
+
+    def sign(self, data: bytes) -> bytes:
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+        signature: bytes
+        if isinstance(self.key, ec.EllipticCurvePrivateKey):
+            signature = self.key.sign(data, ec.ECDSA(hashes.SHA256()))
+        elif isinstance(self.key, rsa.RSAPrivateKey):
+            signature = self.key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        else:
+            signature = self.key.sign(data)
+        return signature
+
+
+def load_private_key(source: str, password: Password) -> PrivateKey:
+    """The key in PEM text, a file, or ``env://VARIABLE``. Raises :class:`UsageError`."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    if source.startswith(_ENV):
+        variable = source.removeprefix(_ENV)
+        source = os.environ.get(variable, "")
+        if "-----BEGIN" not in source:
+            raise UsageError(f"private key: the variable {variable} holds no PEM text")
+    block = pem_blocks(source, "private key", (*LABELS, *_PLAIN))[0]
+    lines = block.splitlines()
+    label = lines[0].strip("-").removeprefix("BEGIN ")
+    try:
+        if label in LABELS:
+            body = base64.b64decode("".join(lines[1:-1]), validate=True)
+            key: Any = load_der_private_key(_decrypt(body, password()), None)
+        else:
+            key = _load_pem(block, password)
+    except (ValueError, UnsupportedAlgorithm) as err:
+        raise UsageError(f"private key: not understood: {str(err)[:200]}") from None
+    if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)) and not (
+        isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2048
+    ):
+        raise UsageError("private key: neither ECDSA, RSA of 2048 bits nor Ed25519")
+    return PrivateKey(key)
+
+
+def generate(password: str) -> tuple[str, str]:
+    """A new P-256 key pair as PEM: (private, encrypted as cosign does; public)."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    secret = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    text = base64.b64encode(_encrypt(secret, password)).decode()
+    body = "\n".join(text[i : i + _LINE] for i in range(0, len(text), _LINE))
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return f"-----BEGIN {LABELS[0]}-----\n{body}\n-----END {LABELS[0]}-----\n", public.decode()
+
+
+def write_pair(prefix: str, password: str) -> tuple[Path, Path]:
+    """Write ``PREFIX.key`` (mode 0600) and ``PREFIX.pub``; neither may exist.
+
+    Raises :class:`UsageError`.
+    """
+    private, public = Path(f"{prefix}.key"), Path(f"{prefix}.pub")
+    for path in (private, public):
+        if path.exists() or path.is_symlink():
+            raise UsageError(f"{path} exists already", remedy="choose another --output-key-prefix")
+    for path, text, mode in zip((private, public), generate(password), (0o600, 0o644), strict=True):
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with os.fdopen(fd, "w") as file:
+                file.write(text)
+        except OSError as err:
+            raise UsageError(f"writing {path}: {err.strerror}") from err
+    return private, public
+
+
+def _load_pem(block: str, password: Password) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        return load_pem_private_key(block.encode(), None)
+    except TypeError:
+        # What it raises for an encrypted key without password.
+        return load_pem_private_key(block.encode(), password().encode())
+
+
+def _encrypt(secret: bytes, password: str) -> bytes:
+    salt, nonce = os.urandom(32), os.urandom(secretbox.NONCE_SIZE)
+    key = _derive(password, salt, _SCRYPT)
+    document = {
+        "kdf": {"name": "scrypt", "params": _SCRYPT, "salt": _b64(salt)},
+        "cipher": {"name": "nacl/secretbox", "nonce": _b64(nonce)},
+        "ciphertext": _b64(secretbox.seal(key, nonce, secret)),
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _decrypt(raw: bytes, password: str) -> bytes:
+    try:
+        document = load_json(raw, "private key", MAX_KEY_FILE)
+        kdf, cipher = document["kdf"], document["cipher"]
+        names = (kdf["name"], cipher["name"])
+        params = {name: kdf["params"][name] for name in ("N", "r", "p")}
+        salt, nonce, box = (
+            base64.b64decode(text, validate=True)
+            for text in (kdf["salt"], cipher["nonce"], document["ciphertext"])
+        )
+    except (IntegrityError, LimitError, LookupError, TypeError) as err:
+        raise ValueError(f"its encryption: {err}") from None
+    if names != ("scrypt", "nacl/secretbox"):
+        raise ValueError("encrypted in an unknown way")
+    if not all(type(v) is int and v > 0 for v in params.values()) or (
+        128 * params["N"] * params["r"] > _MAX_SCRYPT_MEMORY or params["p"] > 16
+    ):
+        raise ValueError("its encryption asks for too much memory or time")
+    secret = secretbox.open_box(_derive(password, salt, params), nonce, box)
+    if secret is None:
+        raise ValueError("the password is wrong, or the file was changed")
+    return secret
+
+
+def _derive(password: str, salt: bytes, params: dict[str, int]) -> bytes:
+    return hashlib.scrypt(
+        password.encode(), salt=salt, n=params["N"], r=params["r"], p=params["p"],
+        maxmem=2 * _MAX_SCRYPT_MEMORY, dklen=secretbox.KEY_SIZE,
+    )  # fmt: skip
+
+
+def _b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
