@@ -2,29 +2,25 @@
 //! is there.
 #![no_main]
 
-use ig_py_core_fuzz::{columns, is_harmless, output, run, Input};
+use ig_py_core_fuzz::{is_harmless, Input, Mode};
 use libfuzzer_sys::fuzz_target;
-use serde_json::{json, Value};
+use serde_json::Value;
 
 fuzz_target!(|data: &[u8]| {
-    let Some(mut input) = Input::of(data) else { return };
-    let columns = columns(&input.plan, input.settings);
+    let Some(input) = Input::of(data) else { return };
 
-    *output(&mut input.plan) = json!({"mode": "columns", "columns": columns});
-    let rows = run(&input.plan, &input.samples);
+    let rows = input.run(Mode::Columns);
     let text = String::from_utf8(rows.data).expect("columns are UTF-8");
     assert!(is_harmless(&text), "{text:?}");
     assert_eq!(text.matches('\n').count() as u64, rows.events);
 
-    *output(&mut input.plan) = json!({"mode": "yaml"});
-    let documents = run(&input.plan, &input.samples);
+    let documents = input.run(Mode::Yaml);
     let text = String::from_utf8(documents.data).expect("YAML is UTF-8");
     assert!(is_harmless(&text), "{text:?}");
     let begun = text.split_terminator('\n').filter(|line| *line == "---").count();
     assert_eq!(begun as u64, documents.events);
 
-    *output(&mut input.plan) = json!({"mode": "jsonpretty"});
-    let objects = run(&input.plan, &input.samples);
+    let objects = input.run(Mode::Jsonpretty);
     let values = serde_json::Deserializer::from_slice(&objects.data).into_iter::<Value>();
     let values: Vec<Value> = values.map(|v| v.expect("every object is JSON")).collect();
     assert_eq!(values.len() as u64, objects.events);

@@ -1,7 +1,10 @@
 //! What both targets share: the plans, how a corpus file becomes samples, what must hold.
 //!
-//! A corpus file is: one byte that chooses a plan, two bytes of settings (the `render` target),
-//! then samples, each a length (two bytes, little-endian, cut to what is left) and its bytes.
+//! A corpus file is: one byte that chooses a plan, one byte of settings (of columns), then
+//! samples, each a length (two bytes, little-endian, cut to what is left) and its bytes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 use _core::pipeline::plan::Plan;
 use _core::pipeline::source::{Rendered, Source};
@@ -14,21 +17,32 @@ const PLANS: [&str; 4] = [
     include_str!("../plans/filters.json"),
     include_str!("../plans/names.json"),
 ];
-const HEADER: usize = 3;
 const MAX_SAMPLES: usize = 64;
 
 /// A corpus file taken apart.
 pub struct Input<'a> {
-    pub plan: Value,
-    pub settings: u16,
-    pub samples: Vec<&'a [u8]>,
+    plan: usize,
+    settings: u8,
+    samples: Vec<&'a [u8]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    Json,
+    Jsonpretty,
+    Yaml,
+    Columns,
+}
+
+thread_local! {
+    /// Compiled once for each plan, mode and settings: compiling costs more than a sample.
+    static COMPILED: RefCell<HashMap<(usize, Mode, u8), (World, Source)>> = RefCell::default();
 }
 
 impl<'a> Input<'a> {
     /// None when the header is incomplete.
     pub fn of(data: &'a [u8]) -> Option<Input<'a>> {
-        let (head, mut rest) = data.split_at_checked(HEADER)?;
-        let plan = PLANS[usize::from(head[0]) % PLANS.len()];
+        let ([plan, settings], mut rest) = data.split_first_chunk::<2>()?;
         let mut samples = Vec::new();
         while let (Some((length, after)), true) =
             (rest.split_first_chunk::<2>(), samples.len() < MAX_SAMPLES)
@@ -38,55 +52,61 @@ impl<'a> Input<'a> {
             samples.push(sample);
             rest = next;
         }
-        Some(Input {
-            plan: serde_json::from_str(plan).expect("plans are JSON"),
-            settings: u16::from_le_bytes([head[1], head[2]]),
-            samples,
+        Some(Input { plan: usize::from(*plan) % PLANS.len(), settings: *settings, samples })
+    }
+
+    /// The samples rendered in *mode*; every one is accounted for.
+    pub fn run(&self, mode: Mode) -> Rendered {
+        let settings = if mode == Mode::Columns { self.settings } else { 0 };
+        COMPILED.with_borrow_mut(|compiled| {
+            let (world, source) = compiled
+                .entry((self.plan, mode, settings))
+                .or_insert_with(|| compile(PLANS[self.plan], mode, settings));
+            let before = source.counts;
+            for sample in &self.samples {
+                source.process(world, sample);
+            }
+            let counts = source.counts;
+            let emitted = counts.emitted - before.emitted;
+            assert_eq!(counts.received - before.received, self.samples.len() as u64);
+            assert_eq!(counts.received, counts.emitted + counts.discarded + counts.malformed);
+            let rendered = source.take().unwrap_or_else(|| source.empty(0));
+            assert_eq!(rendered.events, emitted);
+            rendered
         })
     }
 }
 
-fn world() -> World {
-    let mut world = World { clock_offset_ns: 1_795_400_000_000_000_000, ..World::default() };
-    world.set_names([(0, "root".into())].into(), [(0, "\u{1b}wheel".into())].into());
-    world
-}
-
-/// Compiles *plan*, which must be possible, and runs the samples; every one is accounted for.
-pub fn run(plan: &Value, samples: &[&[u8]]) -> Rendered {
+fn compile(plan: &str, mode: Mode, settings: u8) -> (World, Source) {
+    let mut plan: Value = serde_json::from_str(plan).expect("plans are JSON");
+    let output = match mode {
+        Mode::Json => json!({"mode": "json"}),
+        Mode::Jsonpretty => json!({"mode": "jsonpretty"}),
+        Mode::Yaml => json!({"mode": "yaml"}),
+        Mode::Columns => json!({"mode": "columns", "columns": columns(&plan, settings)}),
+    };
+    plan["datasources"][0]["output"] = output;
     let plan = Plan::parse(&plan.to_string()).expect("the plan is well-formed");
-    let mut world = world();
-    let mut source = Source::compile(&plan.datasources[0], &mut world).expect("it compiles");
+    let mut world = World { clock_offset_ns: 1_795_400_000_000_000_000, ..World::default() };
+    world
+        .set_names([(0, "root".into())].into(), [(0, "\u{1b}wheel".into())].into())
+        .expect("two names");
+    let source = Source::compile(&plan.datasources[0], &mut world).expect("it compiles");
     let name = [("runtime.containerName".to_string(), Held::Text("a\u{202e}\"\n".into()))];
     world.containers.set(1, 1, &name).expect("one container");
-    for sample in samples {
-        source.process(&world, sample);
-    }
-    let counts = source.counts;
-    assert_eq!(counts.received, samples.len() as u64);
-    assert_eq!(counts.received, counts.emitted + counts.discarded + counts.malformed);
-    let rendered = source.take().unwrap_or_else(|| source.empty(0));
-    assert_eq!(rendered.events, counts.emitted);
-    rendered
+    (world, source)
 }
 
-/// The output section of a plan.
-pub fn output(plan: &mut Value) -> &mut Value {
-    &mut plan["datasources"][0]["output"]
-}
-
-/// Columns over all fields, their settings drawn from *settings*.
-pub fn columns(plan: &Value, settings: u16) -> Value {
+/// Columns over all fields, each with other settings.
+fn columns(plan: &Value, settings: u8) -> Value {
     let fields = plan["datasources"][0]["fields"].as_array().expect("fields");
     let made = fields.iter().enumerate().map(|(i, field)| {
-        let bits = usize::from(settings.rotate_left(i as u32 * 3));
+        let bits = (usize::from(settings) + 1) * (i + 1) * 0x9e37;
+        let align = ["left", "right"][bits >> 6 & 1];
+        let ellipsis = ["end", "start", "middle", "none"][bits >> 7 & 3];
         json!({
-            "field": field["id"],
-            "width": (bits % 40) as i64 - 1,
-            "align": ["left", "right"][bits >> 6 & 1],
-            "ellipsis": ["end", "start", "middle", "none"][bits >> 7 & 3],
-            "hex": bits >> 9 & 1 == 1,
-            "precision": bits >> 10 & 7,
+            "field": field["id"], "width": (bits % 40) as i64 - 1, "align": align,
+            "ellipsis": ellipsis, "hex": bits >> 9 & 1 == 1, "precision": bits >> 10 & 7
         })
     });
     Value::Array(made.collect())
