@@ -152,6 +152,7 @@ def _execute(
     guard: SignalGuard,
 ) -> int:
     from ig_py.cli._run_output import RunOutput
+    from ig_py.runtime.budget import parse_budget
     from ig_py.runtime.loader import parse_size
     from ig_py.runtime.prepare import prepare
     from ig_py.runtime.run import Run, RunSettings
@@ -159,6 +160,7 @@ def _execute(
     from ig_py.runtime.supervise import supervise
 
     buffer_size = parse_size(early["buffer-size"])
+    budget = parse_budget(early["budget"])
     prepared = prepare(gadget, values)
     output = RunOutput(prepared.spec, values.get(OUTPUT, ""), values.get(FIELDS), stop)
     running = Latch()
@@ -169,11 +171,12 @@ def _execute(
 
     job = Run(
         prepared,
-        RunSettings(output.plans, buffer_size),
+        RunSettings(output.plans, buffer_size, budget),
         stop,
         sink=output.sink,
         notice=_terminal.warn,
         on_running=on_running,
+        account=lambda counters: output.account(counters, job.throttled),
     )
     seconds = int(early["timeout"])
     stop.check()
@@ -185,7 +188,7 @@ def _execute(
     try:
         counters = supervise(job.execute, running, stop, seconds if seconds else None)
     finally:
-        output.finish(counters)
+        output.finish(counters, job.throttled)
     output.check()
     if early["fail-on-loss"] == "true" and not output.lossless:
         return LOSS_EXIT

@@ -23,6 +23,12 @@ GENERAL = (
         "Ring buffer of each event map; events that do not fit are lost and counted",
     ),
     Flag(
+        "budget",
+        "int",
+        "0",
+        "Events a second that each container may send; more are counted, not sent (0: no limit)",
+    ),
+    Flag(
         "fail-on-loss",
         "bool",
         "false",

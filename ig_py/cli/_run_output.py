@@ -20,6 +20,7 @@ from ig_py.runtime.plan import DataSourceOutput
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Counters
+    from ig_py.runtime.budget import Throttled
     from ig_py.runtime.state import StopRequest
 
 FLUSH_SECONDS = 2.0
@@ -75,18 +76,22 @@ class RunOutput:
             self._stopped_at = time.monotonic()
         return time.monotonic() - self._stopped_at > FLUSH_SECONDS
 
-    def finish(self, counters: Mapping[str, Counters] | None) -> None:
+    def finish(
+        self, counters: Mapping[str, Counters] | None, throttled: Mapping[str, Throttled]
+    ) -> None:
         """Write what is left and print the account; *counters* is None after a failure."""
         assert self._writer is not None
-        accounts = account(counters or {}, self._writer.close(FLUSH_SECONDS))
+        accounts = account(counters or {}, self._writer.close(FLUSH_SECONDS), throttled)
         self._report(accounts)
         for entry in accounts:
             _terminal.info(entry.summary())
 
-    def account(self, counters: Mapping[str, Counters]) -> None:
+    def account(
+        self, counters: Mapping[str, Counters], throttled: Mapping[str, Throttled]
+    ) -> None:
         """While the run goes on: say what has been lost since last time, if anything."""
         assert self._writer is not None
-        self._report(account(counters, self._writer.lost()))
+        self._report(account(counters, self._writer.lost(), throttled))
 
     def _report(self, accounts: list[Account]) -> None:
         for record in self._losses.records(accounts):

@@ -8,7 +8,7 @@ sorted by their own priority, stable (spec cli-output §2.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
@@ -36,6 +36,8 @@ class Context:
     ``constants`` (variable name → value) and ``maps`` (map name → replacement)
     are what operators hand to the loader in pre_start. ``filters`` are the
     plan's filters by data source name, filled while instantiating.
+    ``container_of`` names the container of a mount namespace, "" when there is
+    none or nobody knows.
     """
 
     spec: GadgetSpec
@@ -46,6 +48,7 @@ class Context:
     maps: dict[str, Map] = field(default_factory=dict)
     object: Object | None = None
     stream: Stream | None = None
+    container_of: Callable[[int], str] = lambda _mntns: ""
 
     def add_step(self, datasource: str, priority: int, **body: Any) -> None:
         self.steps.setdefault(datasource, []).append(Step(priority, body))

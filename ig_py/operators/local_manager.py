@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ig_py.containers.client import RuntimeConfig
     from ig_py.containers.discovery import Discovery
     from ig_py.containers.filter_map import FilterMap
+    from ig_py.containers.model import Container
     from ig_py.containers.proc import HostView
     from ig_py.containers.selector import Selector
 
@@ -118,6 +119,7 @@ class LocalManager(Operator):
         listed = discovery.wait_listed(LIST_SECONDS)
         sync = ContainerSync(ctx.stream, self._filter, _selector(ctx))
         discovery.collection.subscribe(self, sync)
+        ctx.container_of = lambda mntns: _name(discovery.collection.by_mntns(mntns))
         if self._filter is not None and not discovery.connected:
             sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
             why = "answers" if listed else "has answered yet"
@@ -176,6 +178,10 @@ class _Starting(threading.Thread):
             raise ContainerError(reason) from self._failure
         assert self._failure is not None
         raise self._failure
+
+
+def _name(container: Container | None) -> str:
+    return (container.runtime.container_name or container.id) if container else ""
 
 
 def _filter_map(spec: GadgetSpec) -> MapSpec | None:

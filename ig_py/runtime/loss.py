@@ -15,16 +15,26 @@ from ig_py.records import dataclass
 
 if TYPE_CHECKING:
     from ig_py._core import Counters
+    from ig_py.runtime.budget import Throttled
+
+MAX_SHOWN = 5
+"""Containers over budget that a summary names."""
+MAX_LISTED = 100
+"""Containers over budget that a record lists, the largest counts first."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """One data source: events written, lost before user space, taken but not written."""
+    """One data source: events written, lost before user space, taken but not written.
+
+    *throttled*: kept back by a budget, which is no loss; None without a budget.
+    """
 
     datasource: str
     emitted: int
     lost: int | None
     unwritten: int
+    throttled: Throttled | None = None
 
     @property
     def missing(self) -> int:
@@ -37,13 +47,32 @@ class Account:
         else:
             lost = "lost: not measurable"
             lost += f", {self.unwritten} not written" if self.unwritten else ""
-        return f"{self.datasource}: {self.emitted} events emitted, {lost}"
+        return f"{self.datasource}: {self.emitted} events emitted, {lost}{self._throttled()}"
+
+    def _throttled(self) -> str:
+        if self.throttled is None:
+            return ""
+        largest = self.throttled.largest()
+        names = [f"{payer} {count}" for payer, count in largest[:MAX_SHOWN]]
+        if rest := sum(count for _, count in largest[MAX_SHOWN:]):
+            names.append(f"{len(largest) - MAX_SHOWN} more {rest}")
+        return f", {self.throttled.total} throttled" + (f" ({', '.join(names)})" if names else "")
 
 
-def account(counters: Mapping[str, Counters], unwritten: Mapping[str, int]) -> list[Account]:
+def account(
+    counters: Mapping[str, Counters],
+    unwritten: Mapping[str, int],
+    throttled: Mapping[str, Throttled],
+) -> list[Account]:
     """Kernel and pipeline counters together with what the writer gave up."""
     return [
-        Account(name, c["emitted"] - unwritten.get(name, 0), c["lost"], unwritten.get(name, 0))
+        Account(
+            name,
+            c["emitted"] - unwritten.get(name, 0),
+            c["lost"],
+            unwritten.get(name, 0),
+            throttled.get(name),
+        )
         for name, c in counters.items()
     ]
 
@@ -53,6 +82,7 @@ class LossReport:
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
+        self._seen_throttled: dict[str, int] = {}
         self._measurable = True
 
     @property
@@ -60,12 +90,13 @@ class LossReport:
         return self._measurable and not any(self._seen.values())
 
     def records(self, accounts: list[Account]) -> list[dict[str, Any]]:
-        """One record for each data source that lost events since the last call."""
+        """One record for each data source that lost or throttled events since the last call."""
         found = []
         for entry in accounts:
             self._measurable &= entry.lost is not None
             new = entry.missing - self._seen.get(entry.datasource, 0)
-            if new <= 0:
+            throttled = self._new_throttled(entry)
+            if new <= 0 and not throttled:
                 continue
             self._seen[entry.datasource] = entry.missing
             found.append(
@@ -79,5 +110,24 @@ class LossReport:
                     "emitted": entry.emitted,
                     "measurable": entry.lost is not None,
                 }
+                | throttled
             )
         return found
+
+    def _new_throttled(self, entry: Account) -> dict[str, Any]:
+        """A record's keys about the budget; empty when nothing new was over it."""
+        if entry.throttled is None:
+            return {}
+        total = entry.throttled.total
+        new = total - self._seen_throttled.get(entry.datasource, 0)
+        if new <= 0:
+            return {}
+        self._seen_throttled[entry.datasource] = total
+        return {
+            "throttled_new": new,
+            "throttled": total,
+            "throttled_by": [
+                {"mntns": payer.mntns, "container": payer.container, "throttled": count}
+                for payer, count in entry.throttled.largest()[:MAX_LISTED]
+            ],
+        }

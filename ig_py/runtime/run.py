@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError
 from ig_py.records import dataclass, field
+from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.loader import DEFAULT_BUFFER_SIZE, Loader, LoadSettings
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
 from ig_py.runtime.prepare import Prepared
@@ -27,10 +28,14 @@ DRAIN_SECONDS = 2.0
 
 @dataclass
 class RunSettings:
-    """*outputs* by data source name; none means mode ``none``."""
+    """*outputs* by data source name; none means mode ``none``.
+
+    *budget*: events a second of each mount namespace and data source, 0 for no limit.
+    """
 
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
     buffer_size: int = DEFAULT_BUFFER_SIZE
+    budget: int = 0
 
 
 class Run:
@@ -61,6 +66,7 @@ class Run:
         self._object: Object | None = None
         self._stream: Stream | None = None
         self._entered = 0
+        self._budget: BudgetReader | None = None
         self._counters: dict[str, Counters] = {}
         self._failures: list[Exception] = []
         self.state = State.NEW
@@ -92,6 +98,11 @@ class Run:
             raise self._failures[0]
         return self._counters
 
+    @property
+    def throttled(self) -> Mapping[str, Throttled]:
+        """Events over budget by data source, as of the last account; empty without a budget."""
+        return self._budget.throttled if self._budget else {}
+
     def _move(self, to: State) -> None:
         if to not in NEXT[self.state]:
             raise RuntimeError(f"a run cannot go from {self.state.value} to {to.value}")
@@ -110,7 +121,7 @@ class Run:
             prepared.spec,
             LoadSettings(
                 buffer_size=self._settings.buffer_size,
-                constants=context.constants,
+                constants={**context.constants, **self._limits()},
                 maps=context.maps,
                 values=prepared.values,
             ),
@@ -129,6 +140,15 @@ class Run:
             with_tracefs(lambda: loader.attach(obj, self._stop.check))
         else:
             loader.attach(obj, self._stop.check)
+
+    def _limits(self) -> dict[str, int]:
+        if not self._settings.budget:
+            return {}
+        constants = budget_constants(self._prepared.spec, self._settings.budget)
+        context = self._prepared.context
+        # Asked when it is needed: an operator may only name containers from its start on.
+        self._budget = BudgetReader(self._prepared.spec, lambda m: context.container_of(m))
+        return constants
 
     def _open_stream(self, obj: Object) -> Stream:
         from ig_py._core import CoreError
@@ -158,6 +178,7 @@ class Run:
             for batch in stream.next_batches(POLL_MS):
                 self._sink(batch)
             if time.monotonic() >= due:
+                self._read_budget()
                 self._account(stream.counters())
                 due = time.monotonic() + ACCOUNT_SECONDS
 
@@ -171,6 +192,7 @@ class Run:
         if self._stream is not None:
             self._try(self._drain, self._stream)
             self._try(self._count, self._stream)
+            self._try(self._read_budget)
         for operator in entered:
             self._try(operator.stop, context)
         context.object = context.stream = None
@@ -202,6 +224,10 @@ class Run:
 
     def _count(self, stream: Stream) -> None:
         self._counters = stream.counters()
+
+    def _read_budget(self) -> None:
+        if self._budget is not None and self._object is not None:
+            self._budget.read(self._object)
 
 
 def as_error(err: BaseException) -> IgPyError | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ig_py.runtime.loss import Account, LossReport, account
+from ig_py.runtime.budget import Payer, Throttled
+from ig_py.runtime.loss import MAX_LISTED, Account, LossReport, account
 
 
 def counters(emitted: int, lost: int | None) -> dict[str, object]:
@@ -10,14 +11,14 @@ def counters(emitted: int, lost: int | None) -> dict[str, object]:
 
 
 def test_account_takes_the_unwritten_from_the_emitted() -> None:
-    (entry,) = account({"open": counters(10, 3)}, {"open": 4})  # type: ignore[dict-item]
+    (entry,) = account({"open": counters(10, 3)}, {"open": 4}, {})  # type: ignore[dict-item]
     assert entry == Account("open", 6, 3, 4)
     assert entry.missing == 7
     assert entry.summary() == "open: 6 events emitted, 7 lost"
 
 
 def test_what_nobody_counts_is_not_zero() -> None:
-    (entry,) = account({"open": counters(10, None)}, {})  # type: ignore[dict-item]
+    (entry,) = account({"open": counters(10, None)}, {}, {})  # type: ignore[dict-item]
     assert entry.summary() == "open: 10 events emitted, lost: not measurable"
     report = LossReport()
     assert report.records([entry]) == []
@@ -48,3 +49,52 @@ def test_records_say_what_is_new_and_stay_silent_otherwise() -> None:
     (second,) = report.records([Account("a", 9, 8, 1), Account("b", 1, 0, 0)])
     assert (second["new"], second["lost"]) == (3, 9)
     assert not report.lossless
+
+
+def test_throttled_is_told_by_container_and_is_no_loss() -> None:
+    web, stranger = Payer(4026532001, "web"), Payer(4026532002)
+    throttled = Throttled(30, {stranger: 9, web: 20, Payer(): 1})
+    (entry,) = account({"open": counters(10, 0)}, {}, {"open": throttled})  # type: ignore[dict-item]
+    assert entry.summary() == (
+        "open: 10 events emitted, 0 lost, 30 throttled (web 20, mntns 4026532002 9, others 1)"
+    )
+    report = LossReport()
+    (record,) = report.records([entry])
+    assert (record["new"], record["throttled_new"], record["throttled"]) == (0, 30, 30)
+    assert record["throttled_by"] == [
+        {"mntns": 4026532001, "container": "web", "throttled": 20},
+        {"mntns": 4026532002, "container": "", "throttled": 9},
+        {"mntns": 0, "container": "", "throttled": 1},
+    ]
+    assert report.lossless
+    assert report.records([entry]) == []
+    throttled.total += 5
+    throttled.by[web] += 5
+    (record,) = report.records([entry])
+    assert (record["throttled_new"], record["throttled"]) == (5, 35)
+
+
+def test_a_budget_that_nobody_exceeded() -> None:
+    entry = Account("open", 10, 0, 0, Throttled())
+    assert entry.summary() == "open: 10 events emitted, 0 lost, 0 throttled"
+    assert LossReport().records([entry]) == []
+
+
+def test_a_loss_without_new_throttling_says_nothing_of_it() -> None:
+    report = LossReport()
+    throttled = Throttled(1, {Payer(): 1})
+    report.records([Account("open", 1, 0, 0, throttled)])
+    (record,) = report.records([Account("open", 1, 4, 0, throttled)])
+    assert record["new"] == 4
+    assert not [key for key in record if key.startswith("throttled")]
+
+
+def test_many_containers_over_budget_are_summed_up() -> None:
+    by = {Payer(n + 1, f"c{n:03}"): 2 for n in range(MAX_LISTED + 6)}
+    entry = Account("open", 1, 0, 0, Throttled(2 * len(by), by))
+    more = len(by) - 5
+    assert entry.summary().endswith(
+        f"212 throttled (c000 2, c001 2, c002 2, c003 2, c004 2, {more} more {2 * more})"
+    )
+    (record,) = LossReport().records([entry])
+    assert len(record["throttled_by"]) == MAX_LISTED

@@ -5,6 +5,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+#include <gadget/fairness.h>
+
 /*
  * One way out for events: a ring buffer, or, on kernels without it, a perf event array into which
  * user space turns the marked map at load time. CO-RE then removes the calls that such a kernel
@@ -13,7 +15,7 @@
  * Every sample that the ring buffer refuses is counted. GADGET_TRACER_MAP counts in the per-CPU
  * array "<name>_lost_samples", which user space of other gadget runners knows too.
  * GADGET_TRACER_MAP_GLOBAL_LOSS counts in the global variable "gadget_lost_samples_<name>" and
- * adds no map to the object.
+ * adds no map to the object. What a budget keeps back (fairness.h) is no loss: it is counted apart.
  */
 
 #ifndef GADGET_MAX_EVENT_SIZE
@@ -29,6 +31,7 @@
 
 #define GADGET_TRACER_MAP(name, size)                                                            \
 	__GADGET_RING_MAP(name, size);                                                           \
+	__GADGET_BUDGET(name)                                                                    \
 	struct {                                                                                 \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                         \
 		__uint(max_entries, 1);                                                          \
@@ -47,6 +50,7 @@
 
 #define GADGET_TRACER_MAP_GLOBAL_LOSS(name, size)                                                \
 	__GADGET_RING_MAP(name, size);                                                           \
+	__GADGET_BUDGET(name)                                                                    \
 	__u64 gadget_lost_samples_##name = 0;                                                    \
 	static __always_inline void name##_count_lost_sample(void)                               \
 	{                                                                                        \
@@ -59,12 +63,15 @@
 
 /*
  * gadget_output_buf(ctx, &map, event, size): copies an event out. 0, or the error of the perf
- * buffer; a full ring buffer is not an error, it is counted.
+ * buffer; a full ring buffer and a spent budget are no errors, they are counted.
  */
 #define gadget_output_buf(ctx, map, buf, size)                                                   \
 	({                                                                                       \
 		long __gadget_ret = 0;                                                           \
-		if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ringbuf_output)) {     \
+		if (!(map##_within_budget)()) {                                                  \
+			/* counted */                                                            \
+		} else if (bpf_core_enum_value_exists(enum bpf_func_id,                          \
+						      BPF_FUNC_ringbuf_output)) {                \
 			if (bpf_ringbuf_output(map, buf, size, 0))                               \
 				gadget_count_lost_sample(map);                                   \
 		} else {                                                                         \
@@ -91,8 +98,11 @@ struct {
  */
 #define gadget_reserve_buf(map, size)                                                            \
 	({                                                                                       \
-		void *__gadget_buf;                                                              \
-		if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ringbuf_reserve)) {   \
+		void *__gadget_buf = 0;                                                          \
+		if (!(map##_within_budget)()) {                                                  \
+			/* counted */                                                            \
+		} else if (!bpf_core_enum_value_exists(enum bpf_func_id,                         \
+						       BPF_FUNC_ringbuf_reserve)) {              \
 			__u32 __gadget_zero = 0;                                                 \
 			__gadget_buf = bpf_map_lookup_elem(&gadget_heap, &__gadget_zero);        \
 		} else {                                                                         \

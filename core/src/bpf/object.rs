@@ -322,6 +322,18 @@ impl Object {
         Map::from_fd(self.map_fd(name)?)
     }
 
+    /// What a loaded data section holds now; each aligned word of it is read whole.
+    pub fn data(&self, section: &str, offset: usize, size: usize) -> Result<Vec<u8>> {
+        let held = self.map_by_name(section)?.lookup(&[0; 4])?.unwrap_or_default();
+        match offset.checked_add(size).and_then(|end| held.get(offset..end)) {
+            Some(part) => Ok(part.to_vec()),
+            None => Err(Error::map(format!(
+                "{size} bytes at offset {offset} are outside the {} bytes of {section}",
+                held.len()
+            ))),
+        }
+    }
+
     /// Kernel ids of the loaded maps.
     pub fn map_ids(&self) -> Vec<u32> {
         let maps = self.raw_maps().unwrap_or_default();

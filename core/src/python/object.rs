@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::map::Map;
 use super::stream::Stream;
@@ -76,6 +76,17 @@ impl Object {
 
     fn set_data(&self, py: Python<'_>, section: &str, offset: usize, data: &[u8]) -> PyResult<()> {
         self.with(py, |o| o.set_data(section, offset, data))
+    }
+
+    fn data(
+        &self,
+        py: Python<'_>,
+        section: &str,
+        offset: usize,
+        size: usize,
+    ) -> PyResult<Py<PyBytes>> {
+        let found = self.with(py, |o| o.data(section, offset, size))?;
+        Ok(PyBytes::new(py, &found).unbind())
     }
 
     #[pyo3(signature = (map, r#type, key_size, value_size))]
