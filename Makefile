@@ -8,8 +8,9 @@ T ?= tests/kernel
 IG ?=
 VM ?=
 RUNS ?= 3
+FUZZ_SECONDS ?= 60
 
-.PHONY: help setup dev run test lint vm parity bench docs clean
+.PHONY: help setup dev run test lint vm parity bench fuzz docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -44,9 +45,12 @@ bench: ## cost, loss and start-up: make bench [IG=/path/to/ig] [RUNS=3]
 	@scripts/setup
 	@.venv/bin/python bench/run.py --runs $(RUNS) $(if $(IG),--ig '$(IG)')
 
+fuzz: ## hostile samples for a minute a target: make fuzz [FUZZ_SECONDS=60]
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz
+
 docs: ## regenerate the diagrams of DEVELOPER.md from the built object
 	@scripts/setup
 	@scripts/docs
 
 clean: ## remove what set-up and the tests made in this checkout
-	rm -rf .venv .cache dist core/target parity/out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .cache dist core/target core/fuzz/target core/fuzz/corpus parity/out .mypy_cache .ruff_cache .pytest_cache

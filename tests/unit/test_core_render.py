@@ -162,7 +162,7 @@ def test_indented_json() -> None:
         " a", "a ", "a  b", "a\tb", "a\nb", "a\n", "a\n\n", "\na", " a\nb", "a \nb", "a\n b",
         "\x1b[0m", "\x7f", "é\xa0x", "\u2028", "\ufeff", "😀", "<<", "---", "...", "--- a",
         "sh\xa0-c\xa0ls", "a\\b", "%", ",", "!", "0b11", "+1", "1.", "1.5.2", "10.0.0.1:80",
-        "a\r\nb", "\x85",
+        "a\r\nb", "\x85", "=", "==",
     ],
 )  # fmt: skip
 def test_yaml_reads_back(text: str) -> None:

@@ -90,6 +90,8 @@ fn indicators(text: &str) -> bool {
         b'#' | b',' | b'[' | b']' | b'{' | b'}' | b'&' | b'*' | b'!' | b'|' | b'>' | b'\''
         | b'"' | b'%' | b'@' | b'`' => return true,
         b'?' | b':' | b'-' if space_or_end(1) => return true,
+        // YAML 1.1 gives it a type of its own, which readers refuse.
+        b'=' if bytes.len() == 1 => return true,
         _ => {}
     }
     (1..bytes.len()).any(|i| match bytes[i] {
