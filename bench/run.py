@@ -156,6 +156,8 @@ def main() -> int:
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench: tracing needs root")
+    # An installed wheel has its bytecode; in a checkout the first run leaves it behind.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="ig-py-bench-") as name:
         directory = Path(name)

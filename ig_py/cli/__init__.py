@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -13,6 +14,9 @@ EXIT_FAILURE = 1
 EXIT_SIGINT = 130
 EXIT_SIGPIPE = 141
 
+_GC_THRESHOLD = 20_000
+"""Starting makes many objects and hardly any garbage: look for it less often than by default."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's) and return its exit code.
@@ -22,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from ig_py.cli import _terminal
 
+    gc.set_threshold(_GC_THRESHOLD)
     _open_missing_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     if os.environ.get("INSPEKTOR_GADGET_VERBOSE", "").lower() == "true":

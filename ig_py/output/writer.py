@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-MAX_QUEUED_BYTES = 32 << 20
+MAX_QUEUED_BYTES = 8 << 20
 """Rendered bytes that may wait for the reader of stdout."""
 
 _CHUNK = 1 << 16
