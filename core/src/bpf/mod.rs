@@ -6,6 +6,8 @@ pub mod facts;
 pub mod log;
 pub mod map;
 pub mod object;
+mod perf_buffer;
 mod perf_probe;
 pub mod probe;
 pub mod reader;
+mod ring;
