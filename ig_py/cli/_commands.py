@@ -22,6 +22,8 @@ class Entry:
 
 TOP = {
     "image": Entry("ig_py.cli.image", "Build, move and explain gadget images"),
+    "login": Entry("ig_py.cli.login", "Keep credentials for a registry"),
+    "logout": Entry("ig_py.cli.logout", "Forget the credentials for a registry"),
     "run": Entry("ig_py.cli.run", "Run a gadget"),
     "version": Entry("ig_py.cli.version", "Print the version"),
 }
@@ -35,6 +37,7 @@ IMAGE = {
     "import": Entry("ig_py.cli.image_import", "Add the images of a tar file to the store"),
     "inspect": Entry("ig_py.cli.image_inspect", "Show what an image holds and would do"),
     "list": Entry("ig_py.cli.image_list", "List the images of the store", ("ls",)),
+    "prune": Entry("ig_py.cli.image_prune", "Delete what no tag of the store leads to"),
     "pull": Entry("ig_py.cli.image_pull", "Fetch an image from its registry"),
     "push": Entry("ig_py.cli.image_push", "Send an image to its registry"),
     "remove": Entry("ig_py.cli.image_remove", "Delete an image from the store", ("rm",)),

@@ -74,7 +74,9 @@ class Auth(oras.auth.token.TokenAuth):  # type: ignore[misc]
 
     def _token(self, params: Mapping[str, str], what: str) -> str:
         realm = self.check_realm(params.get("realm", ""), what)
-        query = {"service": params.get("service", ""), "scope": self._scope}
+        query = {"service": params.get("service", "")}
+        if self._scope:
+            query["scope"] = self._scope
         refresh = self._credentials.identity_token
         if refresh:
             form = {**query, "grant_type": "refresh_token", "client_id": "ig-py",

@@ -77,7 +77,7 @@ def lookup(domain: str, authfile: str | None = None) -> Credentials:
     path = find_auth_file(authfile)
     if path is None:
         return Credentials()
-    config = _load(path)
+    config = load_file(path)
     for name in _names(domain):
         helper = _map(config, "credHelpers", path).get(name) or config.get("credsStore")
         if helper:
@@ -101,7 +101,8 @@ def _host(key: str) -> str:
     return re.sub(r"^https?://", "", key).partition("/")[0]
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_file(path: Path) -> dict[str, Any]:
+    """A docker config.json. Raises :class:`RegistryError`."""
     try:
         with path.open("rb") as file:
             raw = file.read(limits.MAX_AUTH_FILE + 1)
@@ -142,31 +143,45 @@ def _from_entry(entry: dict[str, Any], what: str) -> Credentials:
 
 def _from_helper(helper: str, server: str) -> Credentials:
     """Ask ``docker-credential-HELPER``; empty when it knows nothing of *server*."""
+    output = ask_helper(helper, "get", server)
+    if not output:
+        return Credentials()
+    try:
+        answer = json.loads(output)
+        username, secret = str(answer["Username"]), str(answer["Secret"])
+    except (ValueError, KeyError, TypeError):
+        raise RegistryError(
+            f"asking docker-credential-{helper} about {server}: its answer is not understood"
+        ) from None
+    if username == _TOKEN_USER:
+        return Credentials(identity_token=secret)
+    return Credentials(username, secret)
+
+
+def ask_helper(helper: str, verb: str, text: str) -> bytes:
+    """Run ``docker-credential-HELPER VERB`` with *text* as its input; its output, nothing when
+    it has no credentials. Raises :class:`RegistryError`.
+    """
     if not _HELPER.fullmatch(helper):
         raise RegistryError(f"credential helper {helper[:80]!r}: not a valid name")
     program = f"docker-credential-{helper}"
-    what = f"asking {program} about {server}"
+    what = f"asking {program} about {text}" if verb == "get" else f"{program} {verb}"
     try:
         done = subprocess.run(
-            [program, "get"],
-            input=server.encode(),
+            [program, verb],
+            input=text.encode(),
             capture_output=True,
             timeout=HELPER_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as err:
-        raise RegistryError(f"{what}: {err}") from err
+        # Not the whole error: it may show the secret that was sent.
+        reason = getattr(err, "strerror", None) or "no answer in time"
+        raise RegistryError(f"{what}: {reason}: {program}") from err
     output = done.stdout[: MAX_HELPER_OUTPUT + 1]
     if done.returncode != 0:
         if b"credentials not found" in output:
-            return Credentials()
+            return b""
         reason = (output or done.stderr)[:200].decode(errors="replace").strip()
         raise RegistryError(f"{what}: {reason or f'exit code {done.returncode}'}")
-    try:
-        answer = json.loads(output)
-        username, secret = str(answer["Username"]), str(answer["Secret"])
-    except (ValueError, KeyError, TypeError):
-        raise RegistryError(f"{what}: its answer is not understood") from None
-    if username == _TOKEN_USER:
-        return Credentials(identity_token=secret)
-    return Credentials(username, secret)
+    return output

@@ -8,7 +8,7 @@ written reads again under a shared lock.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -173,11 +173,69 @@ class Store(LayoutSource):
             left = [e for e in change.entries if _ref_name(e) != name]
             if not any(_ref_name(e) and e.get("digest") == digest for e in left):
                 own = digest.replace(":", "-")
-                left = [e for e in left if _ref_name(e) not in (own, f"{own}.sig")]
-                change.garbage = self._unreachable([_parsed(e) for e in left], tagged[0])
+                signatures = [e for e in left if _ref_name(e) in (own, f"{own}.sig")]
+                left = [e for e in left if e not in signatures]
+                gone = [tagged[0], *map(_parsed, signatures)]
+                change.garbage = self._unreachable([_parsed(e) for e in left], gone)
             change.entries = [e for e in left if e.get("digest") not in change.garbage]
 
-    def _unreachable(self, left: Sequence[Descriptor], removed: Descriptor) -> set[str]:
+    def sweep_garbage(
+        self,
+        subject_of: Callable[[str], str],
+        strays: Callable[[set[str], set[str]], set[str]],
+        *,
+        dry_run: bool,
+    ) -> dict[str, int]:
+        """Delete what tags do not lead to; digest → bytes of what went, or would.
+
+        *subject_of* (tag): the image that a tag's document is about, empty for what stands
+        for itself. *strays* (digests in use, digests that were listed): what to delete. See
+        :func:`ig_py.oci.prune.prune`.
+        """
+        if not self._exists():
+            return {}
+        if dry_run:
+            return self._garbage(list(self.index().manifests), subject_of, strays)[1]
+        with self._changing() as change:
+            kept, sizes = self._garbage([_parsed(e) for e in change.entries], subject_of, strays)
+            change.garbage = set(sizes)
+            change.entries = [
+                e for e in change.entries if (str(e.get("digest")), _ref_name(e)) in kept
+            ]
+        return sizes
+
+    def _garbage(
+        self,
+        entries: list[Descriptor],
+        subject_of: Callable[[str], str],
+        strays: Callable[[set[str], set[str]], set[str]],
+    ) -> tuple[set[tuple[str, str]], dict[str, int]]:
+        """(digest, tag) of the entries to keep, and digest → bytes of the blobs to delete."""
+        tagged = [(d, n) for d in entries if (n := d.annotations.get(media.REF_NAME, ""))]
+        alive = graph.reachable(self, [d for d, name in tagged if not subject_of(name)])
+        about = [d for d, name in tagged if subject_of(name) in alive]
+        alive |= graph.reachable(self, about)
+        alive |= graph.reachable(self, self._referrers(entries, alive))
+        listed = {d.digest for d in entries}
+        for entry in entries:
+            with suppress(IntegrityError, LimitError):
+                listed |= graph.reachable(self, [entry])
+        sizes = {}
+        for digest in strays(alive, listed):
+            with suppress(OSError):
+                sizes[digest] = self.blob_path(digest).lstat().st_size
+        kept = {
+            (d.digest, name)
+            for d in entries
+            if d.digest in alive
+            for name in [d.annotations.get(media.REF_NAME, "")]
+            if not subject_of(name) or subject_of(name) in alive
+        }
+        return kept, sizes
+
+    def _unreachable(
+        self, left: Sequence[Descriptor], removed: Sequence[Descriptor]
+    ) -> set[str]:
         """Digests that may go; none when that cannot be told.
 
         Only what ``index.json`` led to counts: blobs in no image yet may belong to a
@@ -191,7 +249,7 @@ class Store(LayoutSource):
         except (IntegrityError, LimitError):
             return set()
         known: set[str] = set()
-        for root in (removed, *untagged):
+        for root in (*removed, *untagged):
             try:
                 known |= graph.reachable(self, [root])
             except (IntegrityError, LimitError):

@@ -65,7 +65,7 @@ class Timeouts:
 class Transport(oras.provider.Registry):  # type: ignore[misc]
     """Requests to the registry *domain* for *scope* (``repository:NAME:pull``).
 
-    *insecure*: plain HTTP, and no credentials whatsoever.
+    *insecure*: plain HTTP, and no credentials whatsoever, unless *plain_credentials*.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         insecure: bool = False,
         credentials: Credentials | None = None,
         timeouts: Timeouts | None = None,
+        plain_credentials: bool = False,
     ) -> None:
         host = HUB_HOST if domain == "docker.io" else domain
         super().__init__(hostname=host, insecure=insecure, tls_verify=trusted_certificates())
@@ -89,9 +90,10 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         self.session.trust_env = False
         for prefix in ("http://", "https://"):
             self.session.mount(prefix, self._watchdog.adapter())
-        self.auth = Auth(
-            self, self.base, Credentials() if insecure else credentials or Credentials(), scope
-        )
+        known = credentials or Credentials()
+        if insecure and not plain_credentials:
+            known = Credentials()
+        self.auth = Auth(self, self.base, known, scope)
         self.auth.session = self.session
 
     def close(self) -> None:

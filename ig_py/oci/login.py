@@ -1,0 +1,162 @@
+"""Keeping credentials: checked with the registry, written to docker's config.json format."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ig_py.errors import RegistryError, UsageError
+from ig_py.oci import credentials, lock
+from ig_py.oci.credentials import DEFAULT_AUTH_FILE, Credentials
+from ig_py.oci.transport import Timeouts, Transport
+
+MAX_PASSWORD = 100 << 10
+"""Bytes of a password on standard input."""
+_REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::\d+)?")
+_HUB_KEY = "https://index.docker.io/v1/"
+
+
+def check_registry(registry: str) -> None:
+    """Raise :class:`UsageError` unless *registry* is ``host[:port]``."""
+    if not _REGISTRY.fullmatch(registry):
+        raise UsageError(
+            f'invalid registry address: invalid reference: invalid registry "{registry[:200]}"'
+        )
+
+
+def login(
+    registry: str,
+    username: str,
+    password: str,
+    *,
+    authfile: str | None = None,
+    plain_http: bool = False,
+    timeouts: Timeouts | None = None,
+) -> str:
+    """Try the credentials on ``/v2/`` and keep them; returns where.
+
+    Raises :class:`UsageError`, :class:`RegistryDenied` when they are refused,
+    :class:`RegistryError` when they cannot be tried or kept.
+    """
+    check_registry(registry)
+    if not username or not password:
+        raise UsageError("username and password are required")
+    if ":" in username or re.search(r"[\x00-\x1f\x7f]", username + password):
+        raise UsageError("a username has no colon, and neither has control characters")
+    known = Credentials(username, password)
+    http = Transport(
+        registry, scope="", insecure=plain_http, credentials=known, timeouts=timeouts,
+        plain_credentials=plain_http,
+    )  # fmt: skip
+    try:
+        http.read("GET", f"{http.base}/v2/")
+    finally:
+        http.close()
+    path = Path(authfile or os.environ.get(credentials.AUTH_FILE_VARIABLE) or DEFAULT_AUTH_FILE)
+    with _changed(path) as config:
+        helper = _helper(config, registry, path)
+        if helper:
+            credentials.ask_helper(
+                helper, "store",
+                json.dumps({"ServerURL": _key(registry), "Username": username, "Secret": password}),
+            )  # fmt: skip
+            _section(config, "auths", path).pop(_key(registry), None)
+            return f"docker-credential-{helper}"
+        pair = base64.b64encode(f"{username}:{password}".encode()).decode()
+        _section(config, "auths", path)[_key(registry)] = {"auth": pair}
+    return str(path)
+
+
+def logout(registry: str, *, authfile: str | None = None) -> None:
+    """Forget the credentials of *registry*, of all when it is empty.
+
+    Raises :class:`RegistryError` when there are none.
+    """
+    if registry:
+        check_registry(registry)
+    path = Path(authfile or os.environ.get(credentials.AUTH_FILE_VARIABLE) or DEFAULT_AUTH_FILE)
+    if not path.exists():
+        raise RegistryError(f"not logged in to {registry or 'any registry'}")
+    with _changed(path) as config:
+        auths = _section(config, "auths", path)
+        helpers = _section(config, "credHelpers", path)
+        if not registry:
+            for name in [*auths, *helpers]:
+                _erase(config, name, path)
+            auths.clear()
+            return
+        erased = _erase(config, _key(registry), path)
+        if auths.pop(_key(registry), None) is None and not erased:
+            raise RegistryError(f"not logged in to {registry}")
+
+
+def _key(registry: str) -> str:
+    return _HUB_KEY if registry in ("docker.io", "index.docker.io") else registry
+
+
+def _helper(config: dict[str, Any], registry: str, path: Path) -> str:
+    found = _section(config, "credHelpers", path).get(registry) or config.get("credsStore")
+    return str(found or "")
+
+
+def _erase(config: dict[str, Any], name: str, path: Path) -> bool:
+    """Did a helper know *name*, and forget it?"""
+    helper = _helper(config, name, path)
+    if not helper:
+        return False
+    with suppress(RegistryError):
+        credentials.ask_helper(helper, "erase", name)
+        return True
+    return False
+
+
+def _section(config: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    section = config.setdefault(key, {})
+    if not isinstance(section, dict):
+        raise RegistryError(f'loading auth config "{path}": {key} is not an object')
+    return section
+
+
+@contextmanager
+def _changed(path: Path) -> Iterator[dict[str, Any]]:
+    """The file's content, written back in one rename when the block succeeds; only its owner
+    can read it.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with lock.exclusive(path.with_name(f".{path.name}.lock")):
+            before = credentials.load_file(path) if path.exists() else {}
+            config = json.loads(json.dumps(before))
+            yield config
+            for key in ("auths", "credHelpers"):
+                if key not in before and not config.get(key):
+                    config.pop(key, None)
+            if config != before:
+                _replace(path, json.dumps(config, indent="\t").encode())
+    except OSError as err:
+        raise RegistryError(
+            f"writing {path}: {err.strerror}", remedy="name a file of your own with --authfile"
+        ) from err
+
+
+def _replace(path: Path, content: bytes) -> None:
+    # A link, as people have to their configuration, stays one.
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,59 @@
+"""Giving back what no tag of the store leads to."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ig_py.oci import limits
+from ig_py.oci.ingest import FOREIGN_MAX_AGE_S
+from ig_py.oci.source import BLOBS, storage
+from ig_py.oci.store import Store
+
+_SIGNATURE_TAG = re.compile(r"sha256-([0-9a-f]{64})(\.sig)?")
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What went, or would go: digests by name, and *size* bytes."""
+
+    digests: tuple[str, ...]
+    size: int
+
+    def __str__(self) -> str:
+        return f"{len(self.digests)} blobs, {limits.human(self.size)}"
+
+
+def prune(store: Store, *, dry_run: bool = False, now: float | None = None) -> Pruned:
+    """Delete images without tag, signatures without image, and blobs that belong to nothing.
+
+    Blobs that ``index.json`` does not lead to may be another tool's that is still writing:
+    they go when they are :data:`FOREIGN_MAX_AGE_S` old at *now* (seconds of the epoch).
+    Raises :class:`StoreError`; :class:`IntegrityError` for a broken document of a tagged
+    image, when it cannot be told what belongs to it.
+    """
+    before = (time.time() if now is None else now) - FOREIGN_MAX_AGE_S
+
+    def strays(alive: set[str], known: set[str]) -> set[str]:
+        found = set()
+        for path in _blob_files(store):
+            digest = f"{path.parent.name}:{path.name}"
+            if digest not in alive and (digest in known or path.lstat().st_mtime < before):
+                found.add(digest)
+        return found
+
+    gone = store.sweep_garbage(subject_of, strays, dry_run=dry_run)
+    return Pruned(tuple(sorted(gone)), sum(gone.values()))
+
+
+def subject_of(tag: str) -> str:
+    """The digest that a tag of signatures is about; empty for any other tag."""
+    match = _SIGNATURE_TAG.fullmatch(tag)
+    return f"sha256:{match[1]}" if match else ""
+
+
+def _blob_files(store: Store) -> list[Path]:
+    with storage(f"reading {store.name}"):
+        return [path for path in (store.root / BLOBS).glob("*/*") if path.is_file()]
