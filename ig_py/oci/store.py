@@ -172,11 +172,7 @@ class Store(LayoutSource):
             digest = tagged[0].digest
             left = [e for e in change.entries if _ref_name(e) != name]
             if not any(_ref_name(e) and e.get("digest") == digest for e in left):
-                own = digest.replace(":", "-")
-                signatures = [e for e in left if _ref_name(e) in (own, f"{own}.sig")]
-                left = [e for e in left if e not in signatures]
-                gone = [tagged[0], *map(_parsed, signatures)]
-                change.garbage = self._unreachable([_parsed(e) for e in left], gone)
+                change.garbage = self._unreachable([_parsed(e) for e in left], tagged[0])
             change.entries = [e for e in left if e.get("digest") not in change.garbage]
 
     def sweep_garbage(
@@ -233,9 +229,7 @@ class Store(LayoutSource):
         }
         return kept, sizes
 
-    def _unreachable(
-        self, left: Sequence[Descriptor], removed: Sequence[Descriptor]
-    ) -> set[str]:
+    def _unreachable(self, left: Sequence[Descriptor], removed: Descriptor) -> set[str]:
         """Digests that may go; none when that cannot be told.
 
         Only what ``index.json`` led to counts: blobs in no image yet may belong to a
@@ -249,7 +243,7 @@ class Store(LayoutSource):
         except (IntegrityError, LimitError):
             return set()
         known: set[str] = set()
-        for root in (*removed, *untagged):
+        for root in (removed, *untagged):
             try:
                 known |= graph.reachable(self, [root])
             except (IntegrityError, LimitError):

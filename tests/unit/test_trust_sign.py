@@ -253,9 +253,12 @@ def test_signed_after_it_was_pulled(
 # Leaving
 
 
-def test_removal_takes_signatures_along(store: Store, keys: Path) -> None:
+def test_pruning_after_removal(store: Store, keys: Path) -> None:
+    """A tag of signatures stays when its image goes, as for the compatible system."""
     sign(X, store, load(keys / "p256.key"), FORMATS)
     store.remove(name("x:1"))
+    assert [i.name for i in store.images()] == [trust.sig_tag(ROOT)]
+    assert prune(store).digests
     assert index_doc(store)["manifests"] == []
     assert blob_files(store) == set()
 
