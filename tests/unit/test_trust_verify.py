@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from support import trust
 from support.images import image, name
 
@@ -19,7 +22,7 @@ from ig_py.oci.artifact import Descriptor
 from ig_py.oci.reference import normalize
 from ig_py.oci.resolve import ResolveOptions, resolve, verify
 from ig_py.oci.store import Store
-from ig_py.oci.trust.keys import UPSTREAM_KEY, load_public_keys
+from ig_py.oci.trust.keys import UPSTREAM_KEY, key_id, load_public_keys
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
 
@@ -236,3 +239,20 @@ def test_weak_keys(tmp_path: Path) -> None:
 def test_the_built_in_key_is_the_default() -> None:
     assert ResolveOptions().public_keys == (UPSTREAM_KEY,)
     assert len(load_public_keys([UPSTREAM_KEY])) == 1
+
+
+def test_the_usual_kind_of_key_is_read_without_the_loader_for_all() -> None:
+    code = (
+        "import sys; from ig_py.oci.trust.keys import UPSTREAM_KEY, load_public_keys\n"
+        "[key] = load_public_keys([UPSTREAM_KEY]); assert not key.verifies(b'', b'')\n"
+        "assert 'cryptography.hazmat.primitives.serialization' not in sys.modules; print(key.id)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    pem = load_pem_public_key(UPSTREAM_KEY.encode())
+    assert done.stdout.strip() == key_id(pem)
+
+
+def test_a_point_that_is_not_on_the_curve_is_no_key() -> None:
+    lines = UPSTREAM_KEY.splitlines()
+    with pytest.raises(UsageError, match="not understood"):
+        load_public_keys(["\n".join([lines[0], lines[1], lines[2][:-6] + "AAAA==", lines[3]])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ Ir4EKRt5jC+mXaJ7c7J+oREskYMn/SfZdRHNSOjLTZUMDm60zpXGhkFecg==
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
+_P256_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
+"""What precedes the point in an ECDSA P-256 key's DER form (RFC 5480)."""
+_POINT = 65
+"""Bytes of an uncompressed point."""
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
@@ -38,12 +43,15 @@ class PublicKey:
         """ECDSA over SHA-256 (ASN.1), RSA PKCS #1 v1.5 over SHA-256, or Ed25519."""
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+        from cryptography.hazmat.primitives.asymmetric import ec
 
         try:
             if isinstance(self.key, ec.EllipticCurvePublicKey):
                 self.key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
-            elif isinstance(self.key, rsa.RSAPublicKey):
+                return True
+            from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+            if isinstance(self.key, rsa.RSAPublicKey):
                 self.key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
             else:
                 self.key.verify(signature, data)
@@ -64,6 +72,29 @@ def load_public_keys(sources: Sequence[str]) -> list[PublicKey]:
 
 def public_key(pem: str, what: str) -> PublicKey:
     """The key in one PEM block. Raises :class:`UsageError`."""
+    return _p256_key(pem) or _any_key(pem, what)
+
+
+def _p256_key(pem: str) -> PublicKey | None:
+    """None when it is of another kind, or wrong.
+
+    Nearly all images are signed with such a key, and the loader for every kind
+    takes longer to import than an image to be verified.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        der = base64.b64decode("".join(pem.split("-----")[2].split()), validate=True)
+        if not der.startswith(_P256_PREFIX) or len(der) != len(_P256_PREFIX) + _POINT:
+            return None
+        point = der[len(_P256_PREFIX) :]
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    except (IndexError, ValueError):
+        return None
+    return PublicKey(hashlib.sha256(der).hexdigest(), key)
+
+
+def _any_key(pem: str, what: str) -> PublicKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
