@@ -58,6 +58,12 @@ def _dispatch(args: list[str]) -> int:
         from ig_py.cli import _run
 
         return _run.run(args[1:])
+    if args == ["version"]:
+        # Importing a parser of command lines would be half of what this takes.
+        from ig_py.version import user_version
+
+        print(user_version())
+        return 0
     import click
 
     from ig_py.cli._commands import root

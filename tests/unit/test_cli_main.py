@@ -27,8 +27,9 @@ def raising(monkeypatch: pytest.MonkeyPatch, err: BaseException) -> None:
     monkeypatch.setattr(cli, "_dispatch", dispatch)
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["version"]) == 0
+@pytest.mark.parametrize("args", [["version"], ["version", "--config=/dev/null"]])
+def test_version(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(args) == 0
     assert capsys.readouterr() == ("v0.1.0\n", "")
 
 

@@ -77,8 +77,15 @@ def imported(script: str, store: Path, *args: str) -> set[str]:
 
 def test_version(tmp_path: Path) -> None:
     modules = imported(COMMAND, tmp_path, "version")
-    assert "ig_py.cli.version" in modules
-    packages = {"ig_py.oci", "ig_py.gadget", "ig_py.runtime", "ig_py.operators", "ig_py._core"}
+    assert "ig_py.version" in modules
+    packages = {
+        "click",
+        "ig_py.oci",
+        "ig_py.gadget",
+        "ig_py.runtime",
+        "ig_py.operators",
+        "ig_py._core",
+    }
     assert not modules & (NETWORK | DOCUMENTS | BUILDING | OURS | packages | {"yaml", "hashlib"})
 
 
