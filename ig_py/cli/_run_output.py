@@ -40,10 +40,11 @@ class RunOutput:
         self._headers: list[tuple[str, bytes]] = []
         self.plans: dict[str, DataSourceOutput] = {}
         wrong: list[OutputError] = []
+        terminal = sys.stdout.isatty()
         for ds in spec.datasources:
             mode = choose_mode(ds, output, _terminal.warn)
             if mode != "columns":
-                self.plans[ds.name] = DataSourceOutput(mode or "none")
+                self.plans[ds.name] = DataSourceOutput(mode or "none", terminal=terminal)
                 continue
             try:
                 columns = _fitted(choose_columns(ds, fields))
@@ -86,9 +87,7 @@ class RunOutput:
         for entry in accounts:
             _terminal.info(entry.summary())
 
-    def account(
-        self, counters: Mapping[str, Counters], throttled: Mapping[str, Throttled]
-    ) -> None:
+    def account(self, counters: Mapping[str, Counters], throttled: Mapping[str, Throttled]) -> None:
         """While the run goes on: say what has been lost since last time, if anything."""
         assert self._writer is not None
         self._report(account(counters, self._writer.lost(), throttled))

@@ -35,11 +35,12 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class DataSourceOutput:
-    """What is rendered of one data source; *columns* as in the plan."""
+    """What is rendered of one data source; *columns* as in the plan, *terminal*: for one."""
 
     mode: str = "none"
     columns: Sequence[Mapping[str, Any]] = ()
     keep: bool = False
+    terminal: bool = False
 
 
 @dataclass
@@ -94,6 +95,8 @@ def compile_plan(given: PlanInput) -> str:
 def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
     output = given.outputs.get(ds.name, DataSourceOutput())
     rendered: dict[str, Any] = {"mode": output.mode}
+    if output.terminal:
+        rendered["terminal"] = True
     if output.mode == "columns":
         rendered["columns"] = list(output.columns)
     parents = {f.parent for f in ds.fields if f.parent is not None}

@@ -83,7 +83,7 @@ def number(value: float, kind: str) -> str:
     return sign + whole[: exponent + 1] + (f".{fraction}" if fraction else "")
 
 
-def _scalar(kind: str, value: Any, in_array: bool) -> str:
+def _scalar(kind: str, value: Any) -> str:
     if kind == "bool":
         return "true" if value else "false"
     if kind in ("f32", "f64"):
@@ -92,8 +92,6 @@ def _scalar(kind: str, value: Any, in_array: bool) -> str:
         return string(value)
     if kind == "bytes":
         return string(value.hex().encode())
-    if in_array and kind == "u64" and value >> 63:
-        return str(value - (1 << 64))
     return str(value)
 
 
@@ -109,9 +107,9 @@ def tree(source: Mapping[str, Any], values: Mapping[int, Any]) -> dict[str, Any]
             if spec["kind"] == "container" or has_children:
                 made[spec["name"]] = below(spec["id"])
             elif isinstance(value, list):
-                made[spec["name"]] = [_scalar(spec["kind"], v, True) for v in value]
+                made[spec["name"]] = [_scalar(spec["kind"], v) for v in value]
             else:
-                made[spec["name"]] = _scalar(spec["kind"], value, False)
+                made[spec["name"]] = _scalar(spec["kind"], value)
         return made
 
     return below(None)

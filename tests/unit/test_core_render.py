@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from typing import Any
 
@@ -178,3 +179,21 @@ def test_yaml_reads_back(text: str) -> None:
     expected = {"box": {"text": text, "list": [text]}, "zero": 0}
     assert yaml.safe_load(data) == expected, data
     assert not any((ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0 for c in data)
+
+
+@pytest.mark.parametrize("mode", ["json", "jsonpretty"])
+def test_json_on_a_terminal_hides_and_reorders_nothing(mode: str) -> None:
+    hostile = "a\x7f\u0085\u009b\u200b\u202e\u2066\ufeff\U000e0001é日😀\x1b\n"
+
+    def shown(**more: Any) -> str:
+        maker = PlanMaker(64)
+        maker.field("evil\u202e", "char", 0, 64)
+        maker.mode(mode, **more)
+        raw = hostile.encode().ljust(64, b"\0")
+        return pipeline(maker.text()).push("x", [raw]).data.decode()
+
+    exact, safe = shown(terminal=False), shown(terminal=True)
+    assert json.loads(exact) == json.loads(safe) == {"evil\u202e": hostile}
+    assert shown() == exact and "\x7f" in exact and "\u202e" in exact
+    assert "é日😀" in safe and "\\udb40\\udc01" in safe
+    assert not any(c == "\x7f" or "\x80" <= c < "\xa0" or c in "\u200b\u202e\u2066" for c in safe)

@@ -182,6 +182,9 @@ pub enum Mode {
 #[serde(deny_unknown_fields)]
 pub struct Output {
     pub mode: Mode,
+    /// JSON is for a terminal's eyes.
+    #[serde(default)]
+    pub terminal: bool,
     #[serde(default)]
     pub columns: Vec<Column>,
 }

@@ -11,6 +11,7 @@ use crate::errors::Result;
 use crate::render::columns::Columns;
 use crate::render::json::Json;
 use crate::render::tree;
+use crate::render::unicode;
 use crate::render::yaml::Yaml;
 
 /// Rendered bytes after which a batch is handed out.
@@ -54,6 +55,7 @@ pub struct Source {
     sample_size: usize,
     min_size: usize,
     renderer: Renderer,
+    terminal: bool,
     keep: Option<Json>,
     slots: Slots,
     clock: Clock,
@@ -88,6 +90,7 @@ impl Source {
             sample_size: plan.sample_size,
             min_size: plan.min_size,
             renderer,
+            terminal: plan.output.terminal,
             keep: plan.keep.then(|| Json::compile(&nodes, &fields, false)),
             fields,
             slots: Slots::default(),
@@ -161,7 +164,13 @@ impl Source {
         let data = &mut self.out.data;
         match &self.renderer {
             Renderer::None => {}
-            Renderer::Json(json) => json.write(&event, &fields.list, data),
+            Renderer::Json(json) => {
+                let start = data.len();
+                json.write(&event, &fields.list, data);
+                if self.terminal {
+                    unicode::escape_in_json(data, start);
+                }
+            }
             Renderer::Yaml(yaml) => yaml.write(&event, &fields.list, data),
             Renderer::Columns(columns) => columns.write(&event, fields, &mut self.cell, data),
         }

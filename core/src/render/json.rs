@@ -128,7 +128,7 @@ fn write_array(array: &crate::pipeline::event::Array<'_>, depth: Option<usize>, 
         if let Some(depth) = depth {
             indent(depth + 1, out);
         }
-        element(value, out);
+        scalar(value, out);
     }
     if let (Some(depth), false) = (depth, array.is_empty()) {
         indent(depth, out);
@@ -139,15 +139,6 @@ fn write_array(array: &crate::pipeline::event::Array<'_>, depth: Option<usize>, 
 fn indent(depth: usize, out: &mut Vec<u8>) {
     out.push(b'\n');
     out.resize(out.len() + 2 * depth, b' ');
-}
-
-/// Array elements: unsigned numbers go through a signed 64-bit one, as users of
-/// the compatible system parse them.
-pub fn element(value: Value<'_>, out: &mut Vec<u8>) {
-    match value {
-        Value::Uint(u) => scalar(Value::Int(u as i64), out),
-        other => scalar(other, out),
-    }
 }
 
 #[inline]

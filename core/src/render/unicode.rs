@@ -81,6 +81,25 @@ pub fn quote(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Escapes what a terminal obeys or hides in the JSON text from `start` on: DEL, C1
+/// controls, format and invisible characters. All of them can only stand in its strings.
+pub fn escape_in_json(out: &mut Vec<u8>, start: usize) {
+    if out[start..].iter().all(|b| *b < 0x7f) {
+        return;
+    }
+    let text = String::from_utf8_lossy(&out[start..]).into_owned();
+    out.truncate(start);
+    for c in text.chars() {
+        if !c.is_control() && !is_invisible(c) || c == '\n' {
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +118,20 @@ mod tests {
         assert_eq!(show("\u{85}\u{9b}".as_bytes()), r"\u0085\u009b");
         assert_eq!(show("a\u{a0}b".as_bytes()), r"a\u00a0b");
         assert_eq!(show("日本 e\u{301} 😀".as_bytes()), "日本 e\u{301} 😀");
+    }
+
+    #[test]
+    fn json_for_a_terminal_is_the_same_value() {
+        let value = "a\u{7f}\u{80}\u{9b}é日\u{200b}\u{202e}\u{2066}\u{feff}\u{ad}\u{e0001}😀\n";
+        let mut plain = b"{".to_vec();
+        crate::render::json::string(value.as_bytes(), &mut plain);
+        escape_in_json(&mut plain, 1);
+        let shown = String::from_utf8(plain.split_off(1)).unwrap();
+        assert_eq!(
+            shown,
+            r#""a\u007f\u0080\u009bé日\u200b\u202e\u2066\ufeff\u00ad\udb40\udc01😀\n""#
+        );
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), value);
     }
 
     #[test]
