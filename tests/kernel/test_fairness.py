@@ -27,7 +27,8 @@ pytestmark = [
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 GADGET = CHECKOUT / "tests/gadgets/trace_open"
-UID = 61234
+UID = 300_000 + os.getpid() % 100_000
+"""Of nobody else: a second run of this test may have the same machine."""
 RING = "128K"
 """Far more than two budgets, far less than a flood."""
 BUDGET = 25
