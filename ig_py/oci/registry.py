@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ig_py.errors import IntegrityError, LimitError, RegistryError, RegistryNotFound
-from ig_py.oci import credentials, limits, media
+from ig_py.oci import credentials, limits, media, policy
 from ig_py.oci import digest as digests
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import parse_index
@@ -47,7 +47,7 @@ class Repository(BlobSource):
         self, reference: Reference, options: RegistryOptions, *, write: bool = False
     ) -> None:
         self.name = reference.repository
-        insecure = reference.domain in options.insecure_registries
+        insecure = reference.domain in policy.insecure(options.insecure_registries)
         known = (
             credentials.Credentials()
             if insecure

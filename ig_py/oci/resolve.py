@@ -24,7 +24,7 @@ from ig_py.errors import (
     StoreError,
     UsageError,
 )
-from ig_py.oci import graph, media, verification
+from ig_py.oci import graph, media, policy, verification
 from ig_py.oci.artifact import Artifact, Descriptor, Origin
 from ig_py.oci.document import Index
 from ig_py.oci.reference import Reference, normalize, parse_stored
@@ -33,7 +33,7 @@ from ig_py.oci.store import Store
 from ig_py.oci.trust.find import LocalSignatures
 from ig_py.oci.trust.keys import UPSTREAM_KEY
 from ig_py.oci.trust.model import Trust, Verdict
-from ig_py.records import dataclass, field
+from ig_py.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from ig_py.oci.archive import ArchiveSource
@@ -57,7 +57,9 @@ class ResolveOptions:
 
     *arch* as images name it; *pull* one of :data:`PULL_POLICIES`; *store* None opens
     the default one; *public_keys*, *notation_certificates*: PEM texts or files,
-    *notation_policy*: a JSON text or file; *on_message* hears warnings.
+    *notation_policy*: a JSON text or file; *required_gadgets*: further lists like
+    *allowed_gadgets*, each of which must allow the image; *on_message* hears warnings.
+    What :mod:`ig_py.oci.policy` finds tightens all this.
     """
 
     arch: str = field(default_factory=graph.host_architecture)
@@ -70,6 +72,7 @@ class ResolveOptions:
     public_keys: Sequence[str] = (UPSTREAM_KEY,)
     notation_certificates: Sequence[str] = ()
     notation_policy: str = ""
+    required_gadgets: Sequence[Sequence[str]] = ()
     store: Store | None = None
     on_message: Callable[[str], None] = _ignore
 
@@ -92,16 +95,18 @@ def resolve(ref: str, options: ResolveOptions) -> Artifact:
             f'invalid value "{options.pull}" as "pull": valid values are: '
             + ", ".join(PULL_POLICIES)
         )
+    options = policy.tighten(options)
     if is_path(ref):
         return _from_path(ref, options)
     reference = normalize(ref)
-    if not verification.may_be_allowed(str(reference), options.allowed_gadgets):
-        raise verification.not_allowed(ref, options.allowed_gadgets)
+    lists = (options.allowed_gadgets, *options.required_gadgets)
+    for allowed in lists:
+        if not verification.may_be_allowed(str(reference), allowed):
+            raise verification.not_allowed(ref, allowed)
     store = options.store or Store.open()
     root = _ensure(ref, reference, store, options)
-    verification.check_allowed(
-        ref, str(reference), reference.repository, root.digest, options.allowed_gadgets
-    )
+    for allowed in lists:
+        verification.check_allowed(ref, str(reference), reference.repository, root.digest, allowed)
     fetch = partial(_fetch_signatures, reference, root, store, options)
     may_fetch = not options.disallow_pulling and options.pull != "never"
     _verify(store, root, ref, reference.repository, options, fetch if may_fetch else None)
@@ -164,6 +169,7 @@ def verify(ref: str, options: ResolveOptions) -> Verdict:
     The signatures of one in the store may be fetched. Raises :class:`ImageNotFound`,
     :class:`VerificationError`, and what :func:`resolve` raises for paths.
     """
+    options = policy.tighten(replace(options, verify_image=True))
     if is_path(ref):
         path, tag = _split_path(ref)
         with _opened(path, ref) as source:
@@ -195,12 +201,12 @@ def _ensure(ref: str, reference: Reference, store: Store, options: ResolveOption
         raise RegistryDenied(f'pulling image "{ref}": pulling is disallowed{_path_hint(ref)}')
     from ig_py.oci.transfer import pull
 
-    policy = "always" if options.pull == "always" else "if missing"
+    when = "always" if options.pull == "always" else "if missing"
     try:
         return pull(reference, store, _registry_options(options), on_message=options.on_message)
     except RegistryError as err:
         raise type(err)(
-            f'pulling image ({policy}) "{ref}": {err.message}',
+            f'pulling image ({when}) "{ref}": {err.message}',
             remedy=err.remedy + _path_hint(ref),
             detail=err.detail,
         ) from err.__cause__
@@ -216,8 +222,9 @@ def _path_hint(ref: str) -> str:
 
 
 def _from_path(ref: str, options: ResolveOptions) -> Artifact:
-    if any(options.allowed_gadgets):
-        raise verification.not_allowed(ref, options.allowed_gadgets)
+    for allowed in (options.allowed_gadgets, *options.required_gadgets):
+        if any(allowed):
+            raise verification.not_allowed(ref, allowed)
     path, tag = _split_path(ref)
     if _is_source(path) and not tag:
         return _from_source(ref, path, options)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from ig_py.errors import IgPyError, IntegrityError, StoreError
-from ig_py.oci import graph, limits, media
+from ig_py.errors import IgPyError, IntegrityError, RegistryError, StoreError
+from ig_py.oci import graph, limits, media, policy
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.ingest import Ingest
 from ig_py.oci.reference import Reference
@@ -53,7 +54,7 @@ def pull(
     """
     from ig_py.oci.trust import fetch
 
-    with Repository(reference, options) as remote:
+    with asked(reference, options, on_message) as remote:
         root = remote.resolve(reference.digest or reference.tag)
         if root.media_type != media.INDEX:
             raise IntegrityError(f'image "{reference}" is not an image index')
@@ -70,6 +71,26 @@ def pull(
             images = [(root, str(reference)), *signatures.entries()]
             store.commit(session, images, walked.manifests)
     return root
+
+
+@contextmanager
+def asked(
+    reference: Reference, options: RegistryOptions, on_message: Callable[[str], None] | None
+) -> Iterator[Repository]:
+    """The repository to fetch *reference* from: on its mirror when that has it."""
+    *mirrors, own = policy.places(reference)
+    for place in mirrors:
+        with Repository(place, options) as remote:
+            try:
+                remote.resolve(reference.digest or reference.tag)
+            except RegistryError as err:
+                if on_message:
+                    on_message(f"the mirror does not have {reference}: {err}")
+                continue
+            yield remote
+            return
+    with Repository(own, options) as remote:
+        yield remote
 
 
 def copy(

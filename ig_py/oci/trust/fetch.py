@@ -108,7 +108,9 @@ def pull_signatures(
     Raises :class:`RegistryError`, :class:`IntegrityError`, :class:`LimitError`,
     :class:`StoreError`.
     """
-    with Repository(reference, options) as remote:
+    from ig_py.oci.transfer import asked
+
+    with asked(reference, options, None) as remote:
         bundle = collect(RemoteSignatures(remote), image)
     if bundle.signatures:
         with store.ingest() as session:

@@ -1,0 +1,209 @@
+"""What an administrator, then the user, has written down about images and registries.
+
+``/etc/ig-py/policy.yaml`` and ``~/.ig/policy.yaml``, all keys optional::
+
+    verify-image: true                  # --verify-image=false is refused
+    public-keys: [/etc/ig-py/team.pub]  # PEM texts or files: these, and no others
+    notation-certificates: [ca.pem]
+    notation-policy-document: /etc/ig-py/trustpolicy.json
+    allowed-gadgets: ["registry.example/gadgets/*"]
+    disallow-pulling: true
+    insecure-registries: ["127.0.0.1:5000"]       # these at most
+    mirrors: {ghcr.io: "mirror.example/ghcr"}     # asked first, then the registry itself
+
+Each file only tightens what comes after it: the user's file cannot loosen the system's, nor a
+flag either of them. A file that is not understood lets nothing through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ig_py.errors import UsageError
+from ig_py.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from ig_py.oci.resolve import ResolveOptions
+
+SYSTEM = Path("/etc/ig-py/policy.yaml")
+USER = Path("~/.ig/policy.yaml")
+MAX_FILE = 256 << 10
+"""Bytes of a policy file."""
+
+_FLAGS = ("verify-image", "disallow-pulling")
+_LISTS = ("public-keys", "notation-certificates", "allowed-gadgets", "insecure-registries")
+_MIRROR = re.compile(r"(?P<host>[A-Za-z0-9.\[\]:-]+)(?P<path>(?:/[a-z0-9._-]+)*)")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One file. None: it says nothing about that."""
+
+    source: str
+    verify_image: bool = False
+    disallow_pulling: bool = False
+    public_keys: tuple[str, ...] | None = None
+    certificates: tuple[str, ...] | None = None
+    trust_policy: str = ""
+    allowed_gadgets: tuple[str, ...] | None = None
+    insecure_registries: tuple[str, ...] | None = None
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+
+    def tighten(self, options: ResolveOptions) -> ResolveOptions:
+        """*options* with nothing allowed that this policy does not allow.
+
+        Raises :class:`UsageError` when a user asks for what it refuses.
+        """
+        if self.verify_image and not options.verify_image:
+            raise self._refuses("images are verified: --verify-image=false is not allowed")
+        if self.disallow_pulling:
+            options = replace(options, disallow_pulling=True)
+        if self.insecure_registries is not None:
+            options = replace(options, insecure_registries=self.insecure(options))
+        if self.allowed_gadgets is not None:
+            lists = (*options.required_gadgets, self.allowed_gadgets or ("none",))
+            options = replace(options, required_gadgets=lists)
+        if self.public_keys is None and self.certificates is None:
+            return options
+        return replace(
+            options,
+            public_keys=self._keys(options),
+            notation_certificates=self.certificates or (),
+            notation_policy=self.trust_policy,
+        )
+
+    def insecure(self, options: ResolveOptions) -> tuple[str, ...]:
+        return permitted(self, options.insecure_registries)
+
+    def _keys(self, options: ResolveOptions) -> tuple[str, ...]:
+        """This policy's keys; of them those that the user named, if any were."""
+        from ig_py.oci.trust.keys import UPSTREAM_KEY, load_public_keys
+
+        own = self.public_keys or ()
+        if tuple(options.public_keys) in ((), (UPSTREAM_KEY,)):
+            return own
+        wanted = {key.id for key in load_public_keys(options.public_keys)}
+        chosen = tuple(s for s in own if any(k.id in wanted for k in load_public_keys([s])))
+        if not chosen:
+            raise self._refuses("none of the given public keys is allowed")
+        return chosen
+
+    def _refuses(self, what: str) -> UsageError:
+        return UsageError(f"{what} by {self.source}", remedy="ask who administers this machine")
+
+
+def permitted(policy: Policy, registries: Sequence[str]) -> tuple[str, ...]:
+    """Those of *registries* that the policy lets be insecure."""
+    if policy.insecure_registries is None:
+        return tuple(registries)
+    return tuple(r for r in registries if r in policy.insecure_registries)
+
+
+def policies() -> list[Policy]:
+    """The system's policy, then the user's; those that exist. Raises :class:`UsageError`."""
+    found = []
+    for place in (SYSTEM, USER):
+        try:
+            path = place.expanduser()
+        except RuntimeError:
+            continue
+        policy = _read(path)
+        if policy is not None:
+            found.append(policy)
+    return found
+
+
+def tighten(options: ResolveOptions) -> ResolveOptions:
+    """*options* under all policies. Raises :class:`UsageError`."""
+    for policy in policies():
+        options = policy.tighten(options)
+    return options
+
+
+def insecure(registries: Sequence[str]) -> tuple[str, ...]:
+    """Those of *registries* that all policies let be insecure."""
+    for policy in policies():
+        registries = permitted(policy, registries)
+    return tuple(registries)
+
+
+def places(reference: Reference) -> list[Reference]:
+    """Where to ask for an image: its mirror, if there is one, then its own registry."""
+    for policy in policies():
+        mirror = policy.mirrors.get(reference.domain)
+        if mirror:
+            host, slash, path = mirror.partition("/")
+            prefix = f"{path}/" if slash else ""
+            return [replace(reference, domain=host, path=prefix + reference.path), reference]
+    return [reference]
+
+
+def _read(path: Path) -> Policy | None:
+    what = f"policy {path}"
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as err:
+        raise UsageError(f"reading {what}: {err.strerror}") from err
+    if len(raw) > MAX_FILE:
+        raise UsageError(f"{what}: larger than {MAX_FILE} bytes")
+    from ig_py.gadget import yamlsafe
+
+    document, _ = yamlsafe.load(raw, str(path))
+    if not isinstance(document, dict):
+        raise UsageError(f"{what}: not a mapping of settings")
+    readers: dict[str, Callable[[Any, str], Any]] = {
+        **dict.fromkeys(_FLAGS, _flag),
+        **dict.fromkeys(_LISTS, _strings),
+        "notation-policy-document": _string,
+        "mirrors": _mirrors,
+    }
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        if key not in readers:
+            raise UsageError(f"{what}: {str(key)[:80]!r} is no setting of a policy")
+        values[key] = readers[key](value, f"{what}: {key}")
+    return Policy(
+        str(path),
+        values.get("verify-image", False),
+        values.get("disallow-pulling", False),
+        values.get("public-keys"),
+        values.get("notation-certificates"),
+        values.get("notation-policy-document", ""),
+        values.get("allowed-gadgets"),
+        values.get("insecure-registries"),
+        values.get("mirrors", {}),
+    )
+
+
+def _flag(value: Any, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{what}: neither true nor false")
+    return value
+
+
+def _string(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{what}: not a string")
+    return value
+
+
+def _strings(value: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise UsageError(f"{what}: not a list")
+    return tuple(_string(item, what) for item in value)
+
+
+def _mirrors(value: Any, what: str) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{what}: not a mapping of registries")
+    for mirror in value.values():
+        if not _MIRROR.fullmatch(_string(mirror, what)):
+            raise UsageError(f"{what}: {mirror[:100]!r} is not host[:port][/path]")
+    return {_string(key, what): mirror for key, mirror in value.items()}

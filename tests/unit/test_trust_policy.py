@@ -1,0 +1,159 @@
+"""Policy files: what they set, no flag loosens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import trust
+from support.images import image, name
+from support.registry_cases import do_pull, make_quick
+from support.registry_cases import options as registry_options
+from support.registry_server import LyingRegistry, serving
+
+from ig_py.errors import IgPyError, RegistryDenied, UsageError, VerificationError
+from ig_py.oci import policy
+from ig_py.oci.reference import normalize
+from ig_py.oci.registry import Repository
+from ig_py.oci.resolve import ResolveOptions, resolve
+from ig_py.oci.store import Store
+from ig_py.oci.transfer import pull
+
+pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ``system`` and ``user`` policies."""
+    monkeypatch.setattr(policy, "SYSTEM", tmp_path / "system")
+    monkeypatch.setattr(policy, "USER", tmp_path / "user")
+    return tmp_path
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> ResolveOptions:
+    store = Store.open(tmp_path / "store")
+    store.add(image("a"), name("x:1"))
+    for key in ("one", "two"):
+        trust.make_key(tmp_path, "p256", key)
+    trust.sign_legacy(store, image("a").index, tmp_path / "one.key")
+    return ResolveOptions(
+        arch="amd64", pull="never", store=store, public_keys=[str(tmp_path / "one.pub")]
+    )
+
+
+def say(path: Path, **settings: object) -> None:
+    path.write_text(json.dumps({k.replace("_", "-"): v for k, v in settings.items()}))
+
+
+@pytest.mark.parametrize("who", ["system", "user"])
+def test_verification_stays_on(files: Path, options: ResolveOptions, who: str) -> None:
+    say(files / who, verify_image=True)
+    assert resolve("x:1", options)
+    with pytest.raises(UsageError, match="--verify-image=false is not allowed"):
+        resolve("x:1", replace(options, verify_image=False))
+
+
+def test_keys(files: Path, options: ResolveOptions) -> None:
+    say(files / "system", public_keys=[str(files / "two.pub")])
+    # The flag's key made the signature, and does not count.
+    with pytest.raises(UsageError, match="none of the given public keys"):
+        resolve("x:1", options)
+    with pytest.raises(VerificationError, match="not signed by"):
+        resolve("x:1", ResolveOptions(arch="amd64", pull="never", store=options.store))
+    say(files / "system", public_keys=[str(files / "one.pub"), str(files / "two.pub")])
+    assert resolve("x:1", options)
+    # A flag may choose among them, and a user's policy too.
+    with pytest.raises(VerificationError):
+        resolve("x:1", replace(options, public_keys=[(files / "two.pub").read_text()]))
+    say(files / "user", public_keys=[str(files / "two.pub")])
+    with pytest.raises(IgPyError):
+        resolve("x:1", options)
+
+
+def test_certificates_of_flags_do_not_count(files: Path, options: ResolveOptions) -> None:
+    say(files / "system", public_keys=[str(files / "one.pub")])
+    tightened = policy.tighten(
+        replace(options, notation_certificates=["mine.pem"], notation_policy="{}")
+    )
+    assert (tightened.notation_certificates, tightened.notation_policy) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "flags", "passes"),
+    [
+        ([name("x:1")], [], True),
+        ([name("*")], [name("x:1")], True),
+        ([name("y*")], [name("x:1")], False),
+        ([name("x*")], [name("y:1")], False),
+        ([], [name("x:1")], False),
+    ],
+)
+def test_allowed_gadgets(
+    files: Path, options: ResolveOptions, allowed: list[str], flags: list[str], passes: bool
+) -> None:
+    say(files / "system", allowed_gadgets=allowed)
+    wanted = replace(options, allowed_gadgets=flags)
+    if passes:
+        assert resolve("x:1", wanted)
+        with pytest.raises(VerificationError, match="allowed gadgets"):
+            resolve(str(files / "store"), wanted)
+    else:
+        with pytest.raises(VerificationError, match="allowed gadgets"):
+            resolve("x:1", wanted)
+
+
+def test_pulling(files: Path, options: ResolveOptions) -> None:
+    say(files / "user", disallow_pulling=True)
+    with pytest.raises(RegistryDenied, match="disallowed"):
+        resolve("y:1", replace(options, pull="always", disallow_pulling=False))
+
+
+def test_insecure_registries(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+    with serving(LyingRegistry()) as registry:
+        registry.put("te", "1", image("a"))
+        say(files / "system", insecure_registries=["other:5000"])
+        with pytest.raises(IgPyError, match="HTTPS"):
+            do_pull(registry, Store.open(files / "new"))
+        say(files / "system", insecure_registries=[registry.host])
+        do_pull(registry, Store.open(files / "new"))
+        with Repository(normalize(f"{registry.host}/te:1"), replace(
+            registry_options(registry), insecure_registries=()
+        )) as remote, pytest.raises(IgPyError):  # fmt: skip
+            remote.resolve("1")
+
+
+def test_mirrors(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mirror is asked first; images keep their own name."""
+    make_quick(monkeypatch)
+    said: list[str] = []
+    with serving(LyingRegistry()) as mirror, serving(LyingRegistry()) as own:
+        mirror.put("cache/te", "1", image("a"))
+        own.put("te", "2", image("b"))
+        say(files / "system", mirrors={own.host: f"{mirror.host}/cache"})
+        options = replace(registry_options(own), insecure_registries=(own.host, mirror.host))
+        store = Store.open(files / "new")
+        pull(normalize(f"{own.host}/te:1"), store, options, on_message=said.append)
+        assert own.requests == [] and said == []
+        pull(normalize(f"{own.host}/te:2"), store, options, on_message=said.append)
+        assert "mirror does not have" in said[0]
+        assert [i.name for i in store.images()] == [f"{own.host}/te:1", f"{own.host}/te:2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "verify-image: 1", "verify-image: 'false'", "public-keys: x", "public-keys: [1]",
+     "unknown: 1", "mirrors: [x]", "mirrors: {a: 'http://b'}", "a: [", "verify-image: true\n" * 2,
+     "", "# " + "x" * 300_000],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_what_is_not_understood_lets_nothing_through(
+    files: Path, options: ResolveOptions, text: str
+) -> None:
+    (files / "system").write_text(text)
+    with pytest.raises(IgPyError):
+        resolve("x:1", options)
