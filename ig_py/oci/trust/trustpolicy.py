@@ -22,7 +22,7 @@ _LEVELS = {
     "skip": (SKIP, SKIP, SKIP, SKIP, SKIP),
 }
 _STORE = re.compile(r"(ca|signingAuthority|tsa):([A-Za-z0-9_.-]+)")
-_SCOPE = re.compile(r"[A-Za-z0-9.\[\]:-]+/[a-z0-9._/-]+")
+_SCOPE = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d+)?(?:/[a-z0-9._-]+)+")
 _IDENTITY = "x509.subject:"
 
 
