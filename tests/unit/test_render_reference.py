@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
 from support import reference
 from support.plan_strategies import PLAIN_NAMES, Case, cases
 from support.reference_steps import Untold
@@ -74,6 +75,17 @@ def test_json(case: Case) -> None:
 def test_indented_json(case: Case) -> None:
     batch = pushed(case)
     assert batch.data == expected(case).data
+
+
+@thorough
+@given(cases("json"), st.sampled_from(["json", "jsonpretty"]))
+def test_json_on_a_terminal(case: Case, mode: str) -> None:
+    values = objects(pushed(case).data)
+    case.maker.mode(mode, terminal=True)
+    text = pushed(case).data.decode()
+    assert terminal_controls(text) == []
+    if mode == "json":
+        assert objects(text.encode()) == values
 
 
 @thorough
