@@ -11,8 +11,9 @@ class CoreError(Exception):
     """A failure inside the core.
 
     ``args`` is ``(kind, message, log)``. *kind* is one of ``open``, ``load``,
-    ``verifier``, ``attach``, ``map``, ``btf``, ``plan``, ``unsupported``,
-    ``closed``. *log* is libbpf's and the verifier's text (may be empty).
+    ``verifier``, ``attach``, ``map``, ``memory`` (refused for a map or its buffers),
+    ``btf``, ``plan``, ``unsupported``, ``closed``. *log* is libbpf's and the
+    verifier's text (may be empty).
     """
 
 class ProgramInfo(TypedDict):

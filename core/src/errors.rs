@@ -8,6 +8,8 @@ pub enum Kind {
     Verifier,
     Attach,
     Map,
+    /// Memory for a map or its buffers was refused.
+    Memory,
     Btf,
     Plan,
     Unsupported,
@@ -22,6 +24,7 @@ impl Kind {
             Kind::Verifier => "verifier",
             Kind::Attach => "attach",
             Kind::Map => "map",
+            Kind::Memory => "memory",
             Kind::Btf => "btf",
             Kind::Plan => "plan",
             Kind::Unsupported => "unsupported",
@@ -51,6 +54,12 @@ impl Error {
 
     pub fn map(message: impl Into<String>) -> Self {
         Error::new(Kind::Map, message)
+    }
+
+    /// A failed call on a map: apart when the cause is memory, which the caller can ask less of.
+    pub fn of_map(cause: &std::io::Error, message: impl Into<String>) -> Self {
+        let refused = matches!(cause.raw_os_error(), Some(libc::EPERM | libc::ENOMEM));
+        Error::new(if refused { Kind::Memory } else { Kind::Map }, message)
     }
 
     pub fn plan(message: impl Into<String>) -> Self {

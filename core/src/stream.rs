@@ -15,12 +15,16 @@ use crate::pipeline::source::{Counts, Rendered, Source};
 use crate::pipeline::world::World;
 
 const MAX_SOURCES: usize = 256;
-/// Within this time after events, more are awaited before the next drain…
-const BUSY: Duration = Duration::from_millis(20);
-/// …this long at most, in steps, and while every ring is less than a quarter full.
-const GATHER: Duration = Duration::from_millis(8);
-const GATHER_STEP_MS: i32 = 1;
-const ROOM: usize = 4;
+/// Bytes of each CPU's perf buffer when the plan does not say.
+const PERF_BYTES: usize = 256 << 10;
+/// Time between two drains under steady load: one wake-up for many events. Of the 50 ms in
+/// which an event must be printed, the rest is for rendering and writing.
+const GATHER: Duration = Duration::from_millis(24);
+/// A ring filled to this part is drained at once.
+const FULL_PART: usize = 4;
+/// The fastest that writers are taken to be, bytes a millisecond: as long as half of what is
+/// free lasts at that rate, the ring may be left alone.
+const BURST_RATE: usize = 128 << 10;
 
 /// What one drain rendered of one data source.
 pub struct Batch {
@@ -44,7 +48,7 @@ struct Lane {
 struct State {
     world: World,
     lanes: Vec<Lane>,
-    /// When events last came.
+    /// When the last drain was, if it found events and took all.
     active: Option<Instant>,
 }
 
@@ -114,12 +118,10 @@ impl Stream {
 
     /// What is there, or what comes within the time; empty when woken or interrupted.
     pub fn next_batches(&self, timeout_ms: i32) -> Result<Vec<Batch>> {
+        let woken = timeout_ms != 0 && self.gather(timeout_ms)?;
         let batches = self.drain()?;
-        if !batches.is_empty() || timeout_ms == 0 {
+        if !batches.is_empty() || woken || timeout_ms == 0 || !self.wait(timeout_ms)? {
             return Ok(batches);
-        }
-        if self.wait(timeout_ms)? {
-            self.gather()?;
         }
         self.drain()
     }
@@ -168,36 +170,45 @@ impl Stream {
         n > 0 && unsafe { libc::read(poll.fd, (&raw mut count).cast(), 8) } == 8
     }
 
-    /// Under steady load, lets events pile up a little: one wake-up for many.
-    fn gather(&self) -> Result<()> {
-        let busy = self.with(|s| Ok(s.active.is_some_and(|t| t.elapsed() < BUSY)))?;
-        let start = Instant::now();
-        while busy && start.elapsed() < GATHER {
-            let room = |l: &Lane| l.reader.as_ref().is_none_or(|r| r.has_room(ROOM));
-            if !self.with(|s| Ok(s.lanes.iter().all(room)))?
-                || self.sleep_until_woken(GATHER_STEP_MS)
-            {
-                break;
+    /// Soon after a drain that found events, lets them pile up; true when woken meanwhile.
+    /// The first event after a pause is not delayed.
+    fn gather(&self, timeout_ms: i32) -> Result<bool> {
+        let most = u64::try_from(timeout_ms).map_or(GATHER, Duration::from_millis).min(GATHER);
+        loop {
+            let pause = self.with(|state| {
+                let since = state.active.map_or(most, |t| t.elapsed());
+                let left = most.saturating_sub(since).as_millis() as usize;
+                let pauses = state.lanes.iter().filter_map(|l| l.reader.as_ref()).map(pause);
+                Ok(pauses.fold(left, usize::min))
+            })?;
+            if pause == 0 {
+                return Ok(false);
+            }
+            if self.sleep_until_woken(pause as i32) {
+                return Ok(true);
             }
         }
-        Ok(())
     }
 
     fn drain(&self) -> Result<Vec<Batch>> {
         self.with(|state| {
             let mut batches = Vec::new();
+            let (mut seen, mut full) = (false, false);
             for Lane { source, reader, .. } in &mut state.lanes {
                 let Some(reader) = reader else { continue };
                 let world = &state.world;
-                let result = reader.drain(&mut |sample| source.process(world, sample));
+                let result = reader.drain(&mut |sample| {
+                    let room = source.process(world, sample);
+                    seen = true;
+                    full |= !room;
+                    room
+                });
                 if let Some(rendered) = source.take() {
                     batches.push(Batch { datasource: source.name.clone(), rendered });
                 }
                 result?;
             }
-            if !batches.is_empty() {
-                state.active = Some(Instant::now());
-            }
+            state.active = (seen && !full).then(Instant::now);
             Ok(batches)
         })
     }
@@ -244,6 +255,14 @@ impl Stream {
     }
 }
 
+/// How many milliseconds a reader may be left alone.
+fn pause(reader: &Reader) -> usize {
+    match reader.filled() {
+        Some((filled, size)) if filled < size / FULL_PART => (size - filled) / 2 / BURST_RATE,
+        _ => 0,
+    }
+}
+
 impl Lane {
     fn totals(&self) -> Result<Totals> {
         let counts = self.source.counts;
@@ -276,7 +295,7 @@ fn reader(
     epoll: &OwnedFd,
 ) -> Result<Option<Reader>> {
     let (Some(object), Some(map)) = (object, &ds.map) else { return Ok(None) };
-    let reader = Reader::open(object.map_fd(map)?, map)?;
+    let reader = Reader::open(object.map_fd(map)?, map, ds.perf_bytes.unwrap_or(PERF_BYTES))?;
     watch(epoll, reader.epoll_fd())?;
     Ok(Some(reader))
 }

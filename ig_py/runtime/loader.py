@@ -21,6 +21,12 @@ MAX_BUFFER_SIZE = 1 << 30
 MAX_MAP_ENTRIES = 1 << 24
 """Most entries that a ``<map>_max_entries`` variable may ask for."""
 
+MEMORY_REMEDY = (
+    "raise RLIMIT_MEMLOCK (ulimit -l) or the control group's memory limit, "
+    "or ask for less with --buffer-size"
+)
+"""libbpf raises RLIMIT_MEMLOCK where the kernel charges it and privileges allow."""
+
 MAP_PERF_EVENT_ARRAY = 4
 MAP_RINGBUF = 27
 MAX_ENTRIES_SUFFIX = "_max_entries"
@@ -235,6 +241,8 @@ class Loader:
             return VerifierRejected(
                 f"{what}{_last_words(log)}", remedy="-v shows the whole log", detail=log
             )
+        if kind == "memory":
+            return KernelError(what, remedy=MEMORY_REMEDY, detail=log)
         if kind in ("open", "btf", "map", "plan"):
             return ObjectError(what, detail=log)
         if program is not None and (lack := self._lacks(program)):

@@ -69,7 +69,8 @@ class PlanInput:
     """Everything a plan is made of.
 
     *steps* and *filters* are by data source name; without *readers* samples are
-    pushed, and no map is named.
+    pushed, and no map is named. *perf_bytes*: each CPU's buffer of perf event arrays;
+    None leaves it to the core.
     """
 
     spec: GadgetSpec
@@ -78,6 +79,7 @@ class PlanInput:
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     readers: bool = True
+    perf_bytes: int | None = None
 
 
 def compile_plan(given: PlanInput) -> str:
@@ -113,6 +115,8 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
     }
     if given.readers and ds.source == "tracer":
         plan["map"] = ds.map
+        if given.perf_bytes is not None:
+            plan["perf_bytes"] = given.perf_bytes
         plan |= loss_counter(given.spec, ds.map)
     return plan
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ig_py.errors import IgPyError, KernelError
 from ig_py.records import dataclass, field
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
-from ig_py.runtime.loader import DEFAULT_BUFFER_SIZE, Loader, LoadSettings
+from ig_py.runtime.loader import DEFAULT_BUFFER_SIZE, MEMORY_REMEDY, Loader, LoadSettings
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
@@ -161,13 +161,15 @@ class Run:
                 filters=context.filters,
                 outputs=self._settings.outputs,
                 clock=Clock.now(),
+                perf_bytes=self._settings.buffer_size,
             )
         )
         try:
             return obj.stream(plan)
         except CoreError as err:
             raise KernelError(
-                f"opening the buffers of gadget {self._prepared.spec.name}: {err.args[1]}"
+                f"opening the buffers of gadget {self._prepared.spec.name}: {err.args[1]}",
+                remedy=MEMORY_REMEDY if err.args[0] == "memory" else "",
             ) from err
 
     def _pump(self) -> None:

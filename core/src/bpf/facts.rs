@@ -129,9 +129,25 @@ pub fn load_error(object: &str, reason: &str, said: String) -> Error {
             Kind::Load,
             format!("the kernel does not load program {program} of {object}: {reason}"),
         ),
+        None if refused_memory(&said).is_some() => Error::new(
+            Kind::Memory,
+            format!(
+                "the kernel does not create map {} of {object}: {reason}",
+                refused_memory(&said).unwrap_or_default()
+            ),
+        ),
         None => Error::new(Kind::Load, format!("libbpf cannot load object {object}: {reason}")),
     }
     .with_log(said)
+}
+
+/// The map for which the kernel gave no memory (locked memory gives EPERM).
+fn refused_memory(said: &str) -> Option<&str> {
+    said.lines().find_map(|line| {
+        let (name, rest) = line.split_once("map '")?.1.split_once('\'')?;
+        let refused = rest.contains("-EPERM") || rest.contains("-ENOMEM");
+        (rest.contains("failed to create") && refused).then_some(name)
+    })
 }
 
 #[cfg(test)]
@@ -143,6 +159,16 @@ mod tests {
         assert_eq!(section_name("gadget.rodata", true), ".rodata");
         assert_eq!(section_name(".rodata.str1.1", true), ".rodata.str1.1");
         assert_eq!(section_name("my.bss", false), "my.bss");
+    }
+
+    #[test]
+    fn memory_that_is_refused_is_told_apart() {
+        let said = "libbpf: map 'events': failed to create: -ENOMEM\n";
+        let error = load_error("obj", "Cannot allocate memory", said.into());
+        assert_eq!(error.kind, Kind::Memory);
+        assert!(error.message.contains("map events of obj"));
+        let said = "libbpf: map 'events': failed to create: -EINVAL\n";
+        assert_eq!(load_error("obj", "Invalid argument", said.into()).kind, Kind::Load);
     }
 
     #[test]

@@ -76,11 +76,12 @@ impl Map {
             sys::bpf_map_create(map_type, c_name.as_ptr(), key, value, entries, std::ptr::null())
         };
         if fd < 0 {
-            return Err(Error::map(format!(
+            let cause = io::Error::last_os_error();
+            let message = format!(
                 "cannot create map {name} (type {map_type}, key {key} bytes, value {value} bytes, \
-                 {entries} entries): {}",
-                io::Error::last_os_error()
-            )));
+                 {entries} entries): {cause}"
+            );
+            return Err(Error::of_map(&cause, message));
         }
         // SAFETY: a fresh descriptor owned by nobody else.
         Map::from_fd(unsafe { OwnedFd::from_raw_fd(fd) })

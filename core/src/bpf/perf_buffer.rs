@@ -11,8 +11,8 @@ use libbpf_sys as sys;
 use super::reader::{Sink, BROKEN};
 use crate::errors::{Error, Result};
 
-/// Pages of each CPU's perf buffer.
-const PERF_PAGES: usize = 64;
+/// Bytes of all CPUs' buffers together, unless those of one CPU are more.
+const MAX_TOTAL: usize = 64 << 20;
 /// Bytes of a perf record's header.
 const PERF_BODY: usize = 8;
 const PERF_FORMAT_LOST: u64 = 1 << 4;
@@ -109,6 +109,7 @@ fn number<const N: usize>(raw: &[u8]) -> Option<[u8; N]> {
 /// `map` must be open and `ctx` a Hook that outlives the buffer.
 unsafe fn open_perf(
     map: RawFd,
+    pages: usize,
     ctx: *mut c_void,
     count_lost: bool,
 ) -> Option<NonNull<sys::perf_buffer>> {
@@ -126,7 +127,7 @@ unsafe fn open_perf(
     NonNull::new(unsafe {
         sys::perf_buffer__new_raw(
             map,
-            PERF_PAGES as sys::size_t,
+            pages as sys::size_t,
             &mut attr,
             Some(on_perf),
             ctx,
@@ -135,15 +136,26 @@ unsafe fn open_perf(
     })
 }
 
+/// Pages of one CPU's buffer, a power of two (kernel: perf_mmap).
+fn pages(bytes: usize, cpus: usize, page: usize) -> usize {
+    let each = bytes.min(MAX_TOTAL.max(bytes) / cpus) / page;
+    1 << each.max(1).ilog2()
+}
+
 impl Perf {
-    pub fn open(map: OwnedFd) -> io::Result<Perf> {
+    /// Buffers of about `bytes` a CPU.
+    pub fn open(map: OwnedFd, bytes: usize) -> io::Result<Perf> {
+        // SAFETY: plain calls.
+        let (page, cpus) =
+            unsafe { (libc::sysconf(libc::_SC_PAGESIZE), sys::libbpf_num_possible_cpus()) };
+        let pages = pages(bytes, cpus.max(1) as usize, page.max(1) as usize);
         let hook = Box::new(Hook { sink: None, lost: 0, panicked: false, stopped: false });
         let hook = NonNull::from(Box::leak(hook));
         let ctx: *mut c_void = hook.as_ptr().cast();
         let fd = map.as_raw_fd();
         for counts_lost in [true, false] {
             // SAFETY: fd is an open map; the hook outlives the buffer.
-            if let Some(buffer) = unsafe { open_perf(fd, ctx, counts_lost) } {
+            if let Some(buffer) = unsafe { open_perf(fd, pages, ctx, counts_lost) } {
                 return Ok(Perf { buffer, counts_lost, hook, next_cpu: 0, _map: map });
             }
         }
@@ -237,5 +249,20 @@ impl Drop for Perf {
         unsafe { sys::perf_buffer__free(self.buffer.as_ptr()) };
         // SAFETY: leaked by open; the buffer that knew it is gone.
         drop(unsafe { Box::from_raw(self.hook.as_ptr()) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pages;
+
+    #[test]
+    fn buffers_are_powers_of_two_and_bounded_together() {
+        assert_eq!(pages(256 << 10, 2, 4096), 64);
+        assert_eq!(pages(8 << 20, 2, 4096), 2048);
+        assert_eq!(pages((8 << 20) - 1, 2, 4096), 1024);
+        assert_eq!(pages(8 << 20, 128, 4096), 128);
+        assert_eq!(pages(1 << 30, 2, 4096), 1 << 17);
+        assert_eq!(pages(1, 4096, 65536), 1);
     }
 }

@@ -21,19 +21,20 @@ pub enum Reader {
 }
 
 impl Reader {
-    pub fn open(fd: OwnedFd, name: &str) -> Result<Reader> {
+    /// `perf_bytes` is the size of each CPU's buffer of a perf event array.
+    pub fn open(fd: OwnedFd, name: &str, perf_bytes: usize) -> Result<Reader> {
         let fail = |why: String| Error::map(format!("cannot read map {name}: {why}"));
         let info = map::info(fd.as_fd()).map_err(|e| fail(e.to_string()))?;
         let (opened, said) = log::capture(|| match info.map_type {
             sys::BPF_MAP_TYPE_RINGBUF => {
                 Ring::open(fd, info.max_entries as usize).map(Reader::Ring)
             }
-            sys::BPF_MAP_TYPE_PERF_EVENT_ARRAY => Perf::open(fd).map(Reader::Perf),
+            sys::BPF_MAP_TYPE_PERF_EVENT_ARRAY => Perf::open(fd, perf_bytes).map(Reader::Perf),
             other => Err(std::io::Error::other(format!(
                 "type {other} is neither ring buffer nor perf event array"
             ))),
         });
-        opened.map_err(|cause| fail(cause.to_string()).with_log(said))
+        opened.map_err(|e| Error::of_map(&e, format!("cannot read map {name}: {e}")).with_log(said))
     }
 
     /// Becomes readable when samples wait.
@@ -52,11 +53,11 @@ impl Reader {
         }
     }
 
-    /// True while a ring buffer is filled less than `1/part`: room to wait for more.
-    pub fn has_room(&self, part: usize) -> bool {
+    /// Bytes that wait in a ring buffer, and its size; of perf buffers it is not known.
+    pub fn filled(&self) -> Option<(usize, usize)> {
         match self {
-            Reader::Ring(ring) => ring.has_room(part),
-            Reader::Perf(_) => false,
+            Reader::Ring(ring) => Some(ring.filled()),
+            Reader::Perf(_) => None,
         }
     }
 

@@ -228,10 +228,10 @@ impl Ring {
         self.map.as_raw_fd()
     }
 
-    /// True while less than `1/part` is filled.
-    pub fn has_room(&self, part: usize) -> bool {
+    /// Bytes that wait, and the size.
+    pub fn filled(&self) -> (usize, usize) {
         let consumed = self.places.consumer().load(Ordering::Relaxed);
-        self.places.produced().wrapping_sub(consumed) < self.places.size / part
+        (self.places.produced().wrapping_sub(consumed), self.places.size)
     }
 
     pub fn drain(&mut self, sink: &mut Sink<'_>) -> Result<()> {

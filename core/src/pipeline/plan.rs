@@ -28,6 +28,8 @@ pub struct DataSource {
     pub loss_map: Option<String>,
     #[serde(default)]
     pub loss_var: Option<LossVar>,
+    #[serde(default)]
+    pub perf_bytes: Option<usize>,
     pub sample_size: usize,
     #[serde(default)]
     pub min_size: usize,

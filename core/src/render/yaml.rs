@@ -87,10 +87,7 @@ fn sequence(array: &Array<'_>, depth: usize, out: &mut Vec<u8>) {
         // Items stand under their key, not deeper.
         out.resize(out.len() + 2 * depth, b' ');
         out.extend_from_slice(b"- ");
-        match value {
-            Value::Uint(u) => scalar(Value::Int(u as i64), depth + 1, out),
-            other => scalar(other, depth + 1, out),
-        }
+        scalar(value, depth + 1, out);
         out.push(b'\n');
     }
 }
