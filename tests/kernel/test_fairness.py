@@ -22,7 +22,7 @@ from support.waiting import deadline, wait_for
 
 pytestmark = [
     pytest.mark.needs("root", "bpf", "btf", "ringbuf", "tracepoint", "clang"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
