@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +118,29 @@ def test_host_shows_containers_too(tmp_path: Path, engine: Engine, image: str) -
         wait_for(lambda: '"containerName":"ig-py-demo"' in run.out, "the event is printed", 30)
         assert run.end() == 0
     assert any(e["args"] == "/bin/ls\u00a0/" for e in map(json.loads, run.out.splitlines()))
+
+
+def test_a_container_over_its_budget_is_named(tmp_path: Path, engine: Engine, image: str) -> None:
+    flood = "i=0; while [ $i -lt 60 ]; do /bin/true; i=$((i+1)); done; /bin/cat /etc/hostname"
+    with (
+        container(engine, tmp_path / "a", "ig-py-flood", flood),
+        container(engine, tmp_path / "b", "ig-py-quiet", "/bin/ls /"),
+        traced(tmp_path, engine, image, "--budget=2") as run,
+    ):
+        run.wait_running()
+        gofile.give(tmp_path / "a")
+
+        def accounted() -> bool:
+            counts = re.findall(r'"throttled":(\d+),"throttled_by"', run.err)
+            shown = run.out.count('"containerName":"ig-py-flood"')
+            return bool(counts) and shown + int(counts[-1]) == 61
+
+        wait_for(accounted, "the throttling is told", 30)
+        gofile.give(tmp_path / "b")
+        wait_for(lambda: "/bin/ls" in run.out, "the quiet one's event is printed", 30)
+        assert run.end() == 0
+    names = [e["runtime"]["containerName"] for e in run.events()]
+    kept_back = 61 - names.count("ig-py-flood")
+    assert kept_back > 30
+    last = run.err.splitlines()[-1]
+    assert f"0 lost, {kept_back} throttled (ig-py-flood {kept_back})" in last
