@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ig_py.errors import UsageError
 from ig_py.oci.reference import Reference
+from ig_py.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from ig_py.oci.resolve import ResolveOptions
@@ -81,10 +81,10 @@ class Policy:
 
     def _keys(self, options: ResolveOptions) -> tuple[str, ...]:
         """This policy's keys; of them those that the user named, if any were."""
-        from ig_py.oci.trust.keys import UPSTREAM_KEY, load_public_keys
+        from ig_py.oci.trust.keys import UPSTREAM, load_public_keys
 
         own = self.public_keys or ()
-        if tuple(options.public_keys) in ((), (UPSTREAM_KEY,)):
+        if tuple(options.public_keys) in ((), (UPSTREAM,)):
             return own
         wanted = {key.id for key in load_public_keys(options.public_keys)}
         chosen = tuple(s for s in own if any(k.id in wanted for k in load_public_keys([s])))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from ig_py.oci import limits
 from ig_py.oci.ingest import FOREIGN_MAX_AGE_S
 from ig_py.oci.source import BLOBS, storage
 from ig_py.oci.store import Store
+from ig_py.records import dataclass
 
 _SIGNATURE_TAG = re.compile(r"sha256-([0-9a-f]{64})(\.sig)?")
 

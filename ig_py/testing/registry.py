@@ -25,12 +25,12 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ig_py.oci import media
 from ig_py.oci.pack import PackedImage
+from ig_py.records import dataclass, field
 from ig_py.testing.server import Reply, Request, listening
 
 __all__ = ["Lie", "Registry", "Reply", "Request", "digest_of", "serving"]
