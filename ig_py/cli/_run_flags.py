@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ig_py.cli._flags import Flag
 from ig_py.gadget.spec import ParamSpec
-from ig_py.oci.trust.keys import UPSTREAM_KEY
+from ig_py.oci.trust.keys import UPSTREAM
 
 OCI = "operator.oci."
 FIELDS = "operator.cli.fields"
@@ -47,8 +47,8 @@ IMAGE = (
     Flag(
         "public-keys",
         "[]string",
-        UPSTREAM_KEY,
-        "Keys to verify images with: PEM texts or files",
+        UPSTREAM,
+        "Keys to verify images with: PEM texts, files, or the built-in inspektor-gadget",
         param=OCI + "public-keys",
     ),
     Flag(

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @click.command("verify", help="Check that IMAGE, of the store or at a path, is signed.")
 @_image.arguments(1)
-@click.option("--public-keys", metavar="PEM,…", help="Keys: PEM texts or files")
+@click.option(
+    "--public-keys",
+    metavar="PEM,…",
+    help="Keys: PEM texts, files, or the built-in inspektor-gadget (default)",
+)
 @click.option("--notation-certificates", metavar="PEM,…", help="Certificates: PEM texts or files")
 @click.option("--notation-policy-document", metavar="JSON", help="Trust policy: text or file")
 @_image.registry_options
@@ -31,7 +35,7 @@ def command(
     from ig_py.cli._config import configured
     from ig_py.gadget.params import split_list
     from ig_py.oci.resolve import ResolveOptions, verify
-    from ig_py.oci.trust.keys import UPSTREAM_KEY
+    from ig_py.oci.trust.keys import UPSTREAM
 
     def setting(flag: str | None, key: str, default: str) -> str:
         value = flag if flag is not None else configured(f"operator.oci.{key}")
@@ -39,7 +43,7 @@ def command(
 
     certificates = setting(notation_certificates, "notation-certificates", "")
     # Who names certificates and no keys means the certificates.
-    keys = setting(public_keys, "public-keys", "" if certificates else UPSTREAM_KEY)
+    keys = setting(public_keys, "public-keys", "" if certificates else UPSTREAM)
     options = ResolveOptions(
         public_keys=_listed(keys) if keys or public_keys is None else (keys,),
         notation_certificates=tuple(split_list(certificates)),

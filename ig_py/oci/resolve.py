@@ -31,7 +31,7 @@ from ig_py.oci.reference import Reference, normalize, parse_stored
 from ig_py.oci.source import BLOBS, INDEX_FILE, LAYOUT_FILE, BlobSource, LayoutSource, MemorySource
 from ig_py.oci.store import Store
 from ig_py.oci.trust.find import LocalSignatures
-from ig_py.oci.trust.keys import UPSTREAM_KEY
+from ig_py.oci.trust.keys import UPSTREAM
 from ig_py.oci.trust.model import Trust, Verdict
 from ig_py.records import dataclass, field, replace
 
@@ -56,8 +56,8 @@ class ResolveOptions:
     """How to find an image and whether to trust it.
 
     *arch* as images name it; *pull* one of :data:`PULL_POLICIES`; *store* None opens
-    the default one; *public_keys*, *notation_certificates*: PEM texts or files,
-    *notation_policy*: a JSON text or file; *required_gadgets*: further lists like
+    the default one; *public_keys* (the built-in one has a name: :data:`UPSTREAM`) and
+    *notation_certificates*: PEM texts or files; *notation_policy*: a JSON text or file; *required_gadgets*: further lists like
     *allowed_gadgets*, each of which must allow the image; *on_message* hears warnings.
     What :mod:`ig_py.oci.policy` finds tightens all this.
     """
@@ -69,7 +69,7 @@ class ResolveOptions:
     authfile: str | None = None
     allowed_gadgets: Sequence[str] = ()
     disallow_pulling: bool = False
-    public_keys: Sequence[str] = (UPSTREAM_KEY,)
+    public_keys: Sequence[str] = (UPSTREAM,)
     notation_certificates: Sequence[str] = ()
     notation_policy: str = ""
     required_gadgets: Sequence[Sequence[str]] = ()

@@ -1,8 +1,8 @@
-"""Kill a change to a store at each of its system calls: ``kill_worker.py FOLDER OPERATION ARG STRIDE``.
+"""Kill a change to a store: ``kill_worker.py FOLDER OPERATION ARGUMENT STRIDE``.
 
 For every STRIDE-th point right before or right after one of the calls below that the operation
-makes there is one child, which SIGKILLs itself there. After each death the store must be usable. Prints how
-many died; any surprise is a traceback.
+makes there is one child, which SIGKILLs itself there. After each death the store must be
+usable. Prints how many died; any surprise is a traceback.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ig_py.oci.artifact import Descriptor
 from ig_py.oci.reference import normalize
 from ig_py.oci.resolve import ResolveOptions, resolve, verify
 from ig_py.oci.store import Store
-from ig_py.oci.trust.keys import UPSTREAM_KEY, key_id, load_public_keys
+from ig_py.oci.trust.keys import UPSTREAM, UPSTREAM_KEY, key_id, load_public_keys
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
 
@@ -237,13 +237,13 @@ def test_weak_keys(tmp_path: Path) -> None:
 
 
 def test_the_built_in_key_is_the_default() -> None:
-    assert ResolveOptions().public_keys == (UPSTREAM_KEY,)
-    assert len(load_public_keys([UPSTREAM_KEY])) == 1
+    assert ResolveOptions().public_keys == (UPSTREAM,)
+    assert len(load_public_keys([UPSTREAM_KEY, UPSTREAM])) == 1
 
 
 def test_the_usual_kind_of_key_is_read_without_the_loader_for_all() -> None:
     code = (
-        "import sys; from ig_py.oci.trust.keys import UPSTREAM_KEY, load_public_keys\n"
+        "import sys; from ig_py.oci.trust.keys import UPSTREAM, UPSTREAM_KEY, load_public_keys\n"
         "[key] = load_public_keys([UPSTREAM_KEY]); assert not key.verifies(b'', b'')\n"
         "assert 'cryptography.hazmat.primitives.serialization' not in sys.modules; print(key.id)"
     )

@@ -21,6 +21,9 @@ Ir4EKRt5jC+mXaJ7c7J+oREskYMn/SfZdRHNSOjLTZUMDm60zpXGhkFecg==
 """
 """The key that Inspektor Gadget signs its own gadgets with."""
 
+UPSTREAM = "inspektor-gadget"
+"""Its name, which may stand where a key's text or file does."""
+
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 _P256_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
@@ -63,7 +66,8 @@ class PublicKey:
 def load_public_keys(sources: Sequence[str]) -> list[PublicKey]:
     """Keys from PEM texts or files, each with one or more keys. Raises :class:`UsageError`."""
     keys: dict[str, PublicKey] = {}
-    for source in sources:
+    for given in sources:
+        source = UPSTREAM_KEY if given == UPSTREAM else given
         for block in pem_blocks(source, "public key", ("PUBLIC KEY", "RSA PUBLIC KEY")):
             key = public_key(block, _shown(source))
             keys[key.id] = key
