@@ -57,8 +57,9 @@ class ResolveOptions:
 
     *arch* as images name it; *pull* one of :data:`PULL_POLICIES`; *store* None opens
     the default one; *public_keys* (the built-in one has a name: :data:`UPSTREAM`) and
-    *notation_certificates*: PEM texts or files; *notation_policy*: a JSON text or file; *required_gadgets*: further lists like
-    *allowed_gadgets*, each of which must allow the image; *on_message* hears warnings.
+    *notation_certificates*: PEM texts or files; *notation_policy*: a JSON text or file;
+    *required_gadgets*: further lists like *allowed_gadgets*, each of which must allow the
+    image; *on_message* hears warnings.
     What :mod:`ig_py.oci.policy` finds tightens all this.
     """
 

@@ -52,14 +52,15 @@ def load_trusted(sources: Sequence[str]) -> list[Certificate]:
 
 def parse_chain(raw: Sequence[bytes]) -> list[Certificate]:
     """The chain of a signature, the signer first. Raises :class:`VerificationError`."""
-    from cryptography.x509 import load_der_x509_certificate
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.x509 import DuplicateExtension, InvalidVersion, load_der_x509_certificate
 
     if not 1 <= len(raw) <= MAX_CHAIN:
         raise VerificationError(f"certificate chain: {len(raw)} certificates")
     try:
         chain = [load_der_x509_certificate(item) for item in raw]
         check_chain(chain)
-    except ValueError as err:
+    except (ValueError, UnsupportedAlgorithm, DuplicateExtension, InvalidVersion) as err:
         raise VerificationError(f"certificate chain: not understood: {str(err)[:200]}") from err
     return chain
 

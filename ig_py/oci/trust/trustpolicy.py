@@ -132,7 +132,7 @@ def _actions(value: Any, name: str) -> dict[str, str]:
         raise _bad(f"policy {name!r}: its override is not understood")
     for aspect, action in override.items():
         allowed = {ENFORCE, LOG, SKIP} - ({SKIP} if aspect == "authenticity" else set())
-        if aspect not in ASPECTS[1:] or action not in allowed:
+        if aspect not in ASPECTS[1:] or not isinstance(action, str) or action not in allowed:
             raise _bad(f"policy {name!r}: {str(aspect)[:40]} cannot be {str(action)[:40]!r}")
         actions[aspect] = action
     return actions
