@@ -1,5 +1,39 @@
 //! Shortest floating point text, in JavaScript's and in Go's notation.
 
+/// Fewer digits than these never leave two shortest texts equally near: half a unit of the last
+/// one would be more than what the type can tell apart.
+const TIES_F32: usize = 7;
+const TIES_F64: usize = 16;
+
+/// Scientific notation with the fewest digits that read back; of two texts equally near the even
+/// one, where Rust takes the upper.
+pub fn shortest32(f: f32) -> String {
+    even(format!("{f:e}"), TIES_F32, |n| format!("{f:.n$e}"), |text| text.parse() == Ok(f))
+}
+
+/// As [`shortest32`].
+pub fn shortest64(f: f64) -> String {
+    even(format!("{f:e}"), TIES_F64, |n| format!("{f:.n$e}"), |text| text.parse() == Ok(f))
+}
+
+fn even(
+    text: String,
+    ties: usize,
+    rounded: impl Fn(usize) -> String,
+    reads_back: impl Fn(&str) -> bool,
+) -> String {
+    let count = text.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    if count < ties {
+        return text;
+    }
+    let nearest = rounded(count - 1);
+    if reads_back(&nearest) {
+        nearest
+    } else {
+        text
+    }
+}
+
 /// The shortest digits that read back, and the exponent of the first.
 struct Digits {
     negative: bool,
@@ -68,7 +102,7 @@ mod tests {
 
     fn text(f: f64) -> String {
         let mut out = Vec::new();
-        es6(&format!("{f:e}"), &mut out);
+        es6(&shortest64(f), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -85,6 +119,10 @@ mod tests {
             (0.000001, "0.000001"),
             (1e-7, "1e-7"),
             (123.456, "123.456"),
+            (131_072.000_244_140_625, "131072.00024414062"),
+            (2f64.powi(-24), "5.960464477539063e-8"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
         ] {
             assert_eq!(text(f), want);
         }

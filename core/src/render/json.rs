@@ -148,8 +148,8 @@ pub fn scalar(value: Value<'_>, out: &mut Vec<u8>) {
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Int(i) => out.extend_from_slice(itoa::Buffer::new().format(i).as_bytes()),
         Value::Uint(u) => out.extend_from_slice(itoa::Buffer::new().format(u).as_bytes()),
-        Value::F32(f) if f.is_finite() => float::es6(&format!("{f:e}"), out),
-        Value::F64(f) if f.is_finite() => float::es6(&format!("{f:e}"), out),
+        Value::F32(f) if f.is_finite() => float::es6(&float::shortest32(f), out),
+        Value::F64(f) if f.is_finite() => float::es6(&float::shortest64(f), out),
         // JSON has no other way to say "not a number".
         Value::F32(_) | Value::F64(_) => out.extend_from_slice(b"null"),
         Value::Text(text) => string(text, out),

@@ -95,8 +95,8 @@ fn sequence(array: &Array<'_>, depth: usize, out: &mut Vec<u8>) {
 fn scalar(value: Value<'_>, depth: usize, out: &mut Vec<u8>) {
     match value {
         Value::Text(text) => yaml_scalar::string(text, depth, out),
-        Value::F32(f) if f.is_finite() && f.fract() != 0.0 => float::go(&format!("{f:e}"), out),
-        Value::F64(f) if f.is_finite() && f.fract() != 0.0 => float::go(&format!("{f:e}"), out),
+        Value::F32(f) if f.is_finite() && f.fract() != 0.0 => float::go(&float::shortest32(f), out),
+        Value::F64(f) if f.is_finite() && f.fract() != 0.0 => float::go(&float::shortest64(f), out),
         Value::Bytes(raw) => {
             let mut hex = Vec::new();
             json::scalar(Value::Bytes(raw), &mut hex);
