@@ -1,13 +1,15 @@
-"""The whole story on one machine: build, push, remove, pull, trace one container.
+"""The whole story on one machine: build, sign, push, remove, pull, verify, trace one container.
 
 Everything that this starts it ends again: an engine where none was there, a registry, two
-containers, the tracer. The user's own images are left alone.
+containers, the tracer. Its store and its keys are its own, and go with it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -54,13 +56,17 @@ def ig_py(*arguments: str) -> None:
         raise DemoError(f"ig-py {arguments[0]} {arguments[1]} ended with {done.returncode}")
 
 
-def build_and_travel(reference: str, registry: str) -> None:
+def build_and_travel(reference: str, registry: str, key: Path) -> None:
     """Into the registry and back, with nothing left here in between."""
     insecure = f"--insecure-registries={registry}"
+    ig_py("image", "generate-key-pair", f"--output-key-prefix={key}")
     ig_py("image", "build", ".", "-t", reference)
+    ig_py("image", "sign", reference, f"--key={key}.key")
     ig_py("image", "push", reference, insecure)
     ig_py("image", "remove", reference)
+    ig_py("image", "prune")
     ig_py("image", "pull", reference, insecure)
+    ig_py("image", "verify", reference, f"--public-keys={key}.pub")
 
 
 def clear_names(client: docker.DockerClient) -> None:
@@ -96,13 +102,13 @@ def waiting_container(
 class Tracer:
     """``ig-py run`` with its events passed on and kept."""
 
-    def __init__(self, reference: str, registry: str, engine: Engine, output: Path) -> None:
+    def __init__(self, reference: str, key: Path, engine: Engine, output: Path) -> None:
         self._output = output
         argv = [
             *("run", reference, "-c", "demo", "-o", "json"),
             *("--runtimes=docker", f"--docker-socketpath={engine.socket}"),
-            # The image is not signed: signing and verifying are not there yet.
-            *("--verify-image=false", f"--insecure-registries={registry}"),
+            # What the registry gave back must be what was signed; nothing is fetched any more.
+            *(f"--public-keys={key}.pub", "--pull=never"),
         ]
         say(f"ig-py {' '.join(argv)}")
         with output.open("wb") as sink:
@@ -148,7 +154,7 @@ def check(events: list[dict[str, Any]]) -> None:
         raise DemoError(f"demo executed {wanted}, the events say {found}")
 
 
-def trace(reference: str, registry: str, engine: Engine, work: Path) -> int:
+def trace(reference: str, key: Path, engine: Engine, work: Path) -> int:
     """Trace demo while noise and the host execute too; the number of events."""
     with ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(engine.client()))
@@ -161,7 +167,7 @@ def trace(reference: str, registry: str, engine: Engine, work: Path) -> int:
         noise = stack.enter_context(
             waiting_container(client, image, "noise", NOISE, work / "noise")
         )
-        run = Tracer(reference, registry, engine, work / "events.json")
+        run = Tracer(reference, key, engine, work / "events.json")
         stack.callback(run.close)
         first = demo.attrs["State"]["Pid"]
         wait_for(lambda: run.watches(first), "ig-py watches the container demo", 60)
@@ -187,11 +193,11 @@ def main() -> int:
             registry = stack.enter_context(docker_registry(work / "registry"))
             say(f"registry: {registry}")
             reference = f"{registry}/trace_exec:demo"
-            build_and_travel(reference, registry)
-            try:
-                events = trace(reference, registry, engine, work)
-            finally:
-                ig_py("image", "remove", reference)
+            key = work / "key"
+            os.environ["COSIGN_PASSWORD"] = secrets.token_hex()
+            os.environ["IG_PY_STORE"] = str(work / "store")
+            build_and_travel(reference, registry, key)
+            events = trace(reference, key, engine, work)
         except (
             DemoError,
             StartError,
