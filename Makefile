@@ -10,10 +10,10 @@ VM ?=
 RUNS ?= 3
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup dev run test lint vm parity bench fuzz docs clean
+.PHONY: help setup dev run test lint vm parity bench bench-micro fuzz docs clean
 
 help: ## say what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
 setup: ## install what is missing; leaves .venv/bin/ig-py working
 	@scripts/setup
@@ -47,6 +47,10 @@ bench: ## cost, loss and start-up: make bench [IG=/path/to/ig] [RUNS=3]
 
 fuzz: ## hostile samples for a minute a target: make fuzz [FUZZ_SECONDS=60]
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz
+
+bench-micro: ## cost of an event by stage (criterion)
+	@scripts/setup
+	@cd core && cargo bench --no-default-features --bench stages
 
 docs: ## regenerate the diagrams of DEVELOPER.md from the built object
 	@scripts/setup

@@ -106,6 +106,15 @@ def test_a_program_that_must_attach(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail = {"load": CoreError("memory", "the kernel does not create map events of g: no", LOG)}
+    install(monkeypatch, Fake(programs(), fail=fail))
+    with pytest.raises(KernelError) as caught:
+        run(Fake())
+    assert "map events" in str(caught.value)
+    assert "RLIMIT_MEMLOCK" in str(caught.value) and "--buffer-size" in str(caught.value)
+
+
 def test_the_verifier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     fail = {"load": CoreError("verifier", "program tp rejected", LOG)}
     fake = install(monkeypatch, Fake(programs(), fail=fail))

@@ -98,6 +98,11 @@ def test_a_field_without_a_type() -> None:
     assert group["kind"] == "container"
 
 
+def test_perf_buffers_have_a_size() -> None:
+    assert "perf_bytes" not in plan(gadget())["datasources"][0]
+    assert plan(gadget(), perf_bytes=1 << 20)["datasources"][0]["perf_bytes"] == 1 << 20
+
+
 def test_steps_keep_their_order_within_a_priority() -> None:
     steps = [Step(5, {"op": "c"}), Step(0, {"op": "a"}), Step(5, {"op": "d"}), Step(0, {"op": "b"})]
     ds = plan(gadget(), steps={"d": steps, "other": [Step(0, {"op": "x"})]})["datasources"][0]

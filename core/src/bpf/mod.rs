@@ -10,4 +10,4 @@ mod perf_buffer;
 mod perf_probe;
 pub mod probe;
 pub mod reader;
-mod ring;
+pub mod ring;
