@@ -34,9 +34,12 @@ pub enum Mode {
     Columns,
 }
 
+/// By plan, mode and settings.
+type Compiled = HashMap<(usize, Mode, u8), (World, Source)>;
+
 thread_local! {
-    /// Compiled once for each plan, mode and settings: compiling costs more than a sample.
-    static COMPILED: RefCell<HashMap<(usize, Mode, u8), (World, Source)>> = RefCell::default();
+    /// Compiled once: that costs more than a sample.
+    static COMPILED: RefCell<Compiled> = RefCell::default();
 }
 
 impl<'a> Input<'a> {
