@@ -51,9 +51,22 @@ fn probe_feature(py: Python<'_>, feature: &str) -> PyResult<bool> {
     Ok(py.detach(|| probe::probe(feature))?)
 }
 
+/// glibc raises its mmap threshold to the largest block ever freed, and then keeps
+/// blocks of a batch's size: a fixed one gives them back (mallopt(3)).
+#[cfg(target_env = "gnu")]
+fn give_back_large_blocks() {
+    const LARGE: libc::c_int = 256 << 10;
+    // SAFETY: sets a number; refused, nothing changes.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_back_large_blocks() {}
+
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     log::install();
+    give_back_large_blocks();
     m.add("CoreError", m.py().get_type::<CoreError>())?;
     m.add_class::<map::Map>()?;
     m.add_class::<object::Object>()?;
