@@ -84,9 +84,7 @@ def key_password(*, confirm: bool) -> str:
     if known is not None:
         return known
     if not sys.stdin.isatty():
-        raise UsageError(
-            "the private key's password is not known", remedy="set COSIGN_PASSWORD"
-        )
+        raise UsageError("the private key's password is not known", remedy="set COSIGN_PASSWORD")
     password: str = click.prompt(
         "Password of the private key",
         default="",
