@@ -137,9 +137,7 @@ class Stream:
         GIL is released. At most a bounded amount a call."""
     def push(self, datasource: str, samples: Sequence[bytes]) -> Batch:
         """Run samples through the pipeline without a kernel (tests, replay)."""
-    def set_container(
-        self, mntns: int, netns: int, values: Mapping[str, str | int | bool]
-    ) -> None:
+    def set_container(self, mntns: int, netns: int, values: Mapping[str, str | int | bool]) -> None:
         """Events of *mntns* get *values*: full field name (``runtime.containerName``)
         -> value. Replaces an earlier entry of the same mntns."""
     def drop_container(self, mntns: int) -> None: ...

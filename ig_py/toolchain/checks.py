@@ -26,9 +26,7 @@ def check_metadata(raw: bytes, source: str, obj: bytes | None, log: Callable[[st
         return
     elf = Elf(obj, "eBPF object")
     btf = object_btf(elf)
-    messages = [
-        f"{lines.at(path)}: {message}" for path, message in _param_mistakes(document, btf)
-    ]
+    messages = [f"{lines.at(path)}: {message}" for path, message in _param_mistakes(document, btf)]
     if messages:
         raise MetadataError("; ".join(messages), detail="\n".join(messages))
     programs = dict(read_programs(elf))
@@ -70,9 +68,7 @@ def _qualifiers(btf: Btf, target: Type) -> Iterator[BtfKind]:
         target = btf.type(target.ref)
 
 
-def _param_mistakes(
-    document: dict[str, Any], btf: Btf
-) -> Iterator[tuple[tuple[str, ...], str]]:
+def _param_mistakes(document: dict[str, Any], btf: Btf) -> Iterator[tuple[tuple[str, ...], str]]:
     params = (document.get("params") or {}).get("ebpf") or {}
     for name, param in params.items():
         path = ("params", "ebpf", name)

@@ -45,9 +45,7 @@ def find_clang() -> Clang | None:
             raise BuildError(f"finding clang: CLANG={override} does not exist")
         version = _version(path)
         if version is None or version < MIN_CLANG:
-            raise BuildError(
-                f"finding clang: CLANG={override} is not clang {MIN_CLANG} or newer"
-            )
+            raise BuildError(f"finding clang: CLANG={override} is not clang {MIN_CLANG} or newer")
         return Clang(path, _strip(path, version), version)
     for name in ("clang", *(f"clang-{n}" for n in range(MAX_CLANG, MIN_CLANG - 1, -1))):
         path = shutil.which(name)

@@ -63,9 +63,7 @@ def object_argvs(source: str, arch: str) -> list[list[str]]:
     ]
 
 
-def build_in_container(
-    options: BuildOptions, root: Path, file: BuildFile, scratch: Path
-) -> Built:
+def build_in_container(options: BuildOptions, root: Path, file: BuildFile, scratch: Path) -> Built:
     """Run the build's steps in a container that is removed in any case.
 
     Raises BuildError without an engine or image, and for a step that fails; UsageError for
@@ -124,9 +122,7 @@ def _wasm_steps(
 
 
 @contextmanager
-def _container(
-    options: BuildOptions, root: Path, scratch: Path, network: str
-) -> Iterator[Any]:
+def _container(options: BuildOptions, root: Path, scratch: Path, network: str) -> Iterator[Any]:
     import docker
     from docker.errors import DockerException
 

@@ -99,9 +99,7 @@ def client(engine: Engine) -> Iterator[docker.DockerClient]:
 @pytest.mark.usefixtures("client")
 def test_the_same_image_as_a_local_build() -> None:
     local = build_gadget(BuildOptions(ROOT))
-    contained = build_gadget(
-        BuildOptions(ROOT, builder_image=IMAGE, builder_image_pull="never")
-    )
+    contained = build_gadget(BuildOptions(ROOT, builder_image=IMAGE, builder_image_pull="never"))
     assert contained.index.digest == local.index.digest
 
 
@@ -125,9 +123,7 @@ def test_errors_are_those_of_the_compiler(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("client")
-def test_an_image_without_a_compiler(
-    client: docker.DockerClient, tmp_path: Path
-) -> None:
+def test_an_image_without_a_compiler(client: docker.DockerClient, tmp_path: Path) -> None:
     from support.busybox import import_image
 
     image = import_image(client)

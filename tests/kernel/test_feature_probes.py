@@ -1,8 +1,9 @@
 """The core's probes and the tests' gates look at different things and must agree."""
 
 import pytest
-from ig_py import _core
 from support import features
+
+from ig_py import _core
 
 pytestmark = pytest.mark.needs("root", "bpf")
 

@@ -300,9 +300,7 @@ def test_layers_of_an_overlay(events: Find, tmp_path: Path, program: str, upper:
         mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m
         cp /bin/true m/new; exec m/{program} last
     """
-    pid = execute(
-        ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-ec", script]
-    )
+    pid = execute(["unshare", "--mount", "--propagation", "private", "/bin/sh", "-ec", script])
     last = with_args(events, pid, f"m/{program}{NBSP}last")
     assert last["upper_layer"] is upper
     assert last["pupper_layer"] is False

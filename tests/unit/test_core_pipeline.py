@@ -263,7 +263,11 @@ def test_enrichment_by_namespaces() -> None:
     stream.drop_container(2)
     assert show(7, 10) == found
 
-    pod: dict[str, str | int | bool] = {"k8s.podName": "p", "k8s.namespace": "n", "runtime.containerPid": 5}
+    pod: dict[str, str | int | bool] = {
+        "k8s.podName": "p",
+        "k8s.namespace": "n",
+        "runtime.containerPid": 5,
+    }
     stream.set_container(3, 30, pod | {"runtime.containerName": "first"})
     stream.set_container(4, 30, pod | {"runtime.containerName": "second"})
     by_net = show(9, 30)

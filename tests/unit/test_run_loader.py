@@ -101,9 +101,7 @@ def test_a_program_that_must_attach(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, Fake(programs(), {"tracepoint": False}, fail=fail))
     with pytest.raises(KernelError) as caught:
         run(Fake())
-    assert str(caught.value) == (
-        "running gadget g: no such event (this kernel has no tracepoints)"
-    )
+    assert str(caught.value) == ("running gadget g: no such event (this kernel has no tracepoints)")
 
 
 def test_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

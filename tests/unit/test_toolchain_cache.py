@@ -21,9 +21,7 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "ig-py"
 
 
-def test_place(
-    private_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_place(private_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache.cache_dir() == private_cache
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for useless in ("", "relative/path"):

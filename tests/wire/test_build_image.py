@@ -256,9 +256,7 @@ def test_the_command(tmp_path: Path) -> None:
     digest = build_gadget(BuildOptions(gadget)).index.digest
     built = ig_py(str(gadget), "-t", "tiny:1", "--local")
     assert (built.returncode, built.stdout) == (0, "")
-    assert built.stderr == (
-        f"Successfully built ghcr.io/inspektor-gadget/gadget/tiny:1@{digest}\n"
-    )
+    assert built.stderr == (f"Successfully built ghcr.io/inspektor-gadget/gadget/tiny:1@{digest}\n")
     assert ig_py(str(gadget)).stderr == f"Successfully built @{digest}\n"
     (gadget / "gadget.yaml").write_text("annotations: [a]\n")
     assert ig_py(str(gadget), "--local=false", "--validate-metadata=true").returncode == 1
