@@ -19,10 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import guest
 import kernels
-from support import features, root_gadget
+from support import features, gadget_build, root_gadget
+
+from ig_py.errors import IgPyError
 
 _CACHE = guest.CHECKOUT / ".cache/vm"
 _SECONDS = 1500
+_GADGET_TESTS = "tests/kernel/test_gadget_families.py"
 # What Debian's kernels can do: there, a skip for want of one of these is a failure.
 _GUEST_FEATURES = "root,bpf,ringbuf,btf,kprobe,uprobe,tracepoint,fentry,lsm,cgroup2"
 # Emulation is slow: every deadline of the tests is multiplied by this.
@@ -62,6 +65,12 @@ def _in_guest(arguments: argparse.Namespace, kernel: kernels.Kernel) -> dict[str
             environment[root_gadget.IMAGE_VARIABLE] = str(root_gadget.image_tar(out))
         except root_gadget.NoImage as error:
             return _failed(f"guest {kernel.series}", str(error))
+        if any(_GADGET_TESTS.startswith(test) for test in arguments.tests):
+            environment[gadget_build.VARIABLE] = str(out / "gadgets")
+            try:
+                gadget_build.build_all(out / "gadgets")
+            except IgPyError as error:
+                return _failed(f"guest {kernel.series}", str(error))
         vm = guest.Guest(kernel, out, lambda line: print(f"  [{kernel.series}] {line}", flush=True))
         try:
             result = vm.run(_pytest(arguments.tests), environment, arguments.seconds)

@@ -1,0 +1,37 @@
+"""Every gadget of tests/gadgets does what its test.yaml says (docs/testing-gadgets.md)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support import features
+from support.gadget_build import VARIABLE
+from support.gadget_format import GadgetTest, discover
+from support.gadget_runner import run_test
+
+_BASE = ("root", "bpf", "btf")
+TESTS = [
+    pytest.param(test, id=test.id, marks=pytest.mark.needs(*_BASE, *test.needs))
+    for test in discover()
+]
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Objects are compiled once."""
+    return tmp_path_factory.mktemp("gadgets")
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_gadget(test: GadgetTest, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if VARIABLE not in os.environ and (reason := features.missing("clang")):
+        pytest.skip(f"needs clang: {reason}")
+    for feature in test.lacks:
+        if features.missing(feature) is None:
+            pytest.skip(f"only where there is no {feature}")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    run_test(test, directory)

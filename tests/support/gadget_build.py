@@ -1,0 +1,65 @@
+"""Objects and workload programs of the gadgets in tests/gadgets, for this machine.
+
+``IG_PY_TEST_GADGETS`` names a directory where they are already: an emulated guest compiles
+too slowly (:func:`build_all` fills one).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ig_py.toolchain.clang import require_clang
+from ig_py.toolchain.compile import compile_object
+from ig_py.toolchain.vmlinux import host_arch
+from support.gadget_format import FILE, GADGETS
+
+VARIABLE = "IG_PY_TEST_GADGETS"
+SOURCE = "program.bpf.c"
+WORKLOAD = "workload.c"
+_CC_SECONDS = 120
+
+
+def gadget_object(name: str, directory: Path) -> bytes:
+    """The eBPF object of ``tests/gadgets/<name>``; made in *directory* when it is not there."""
+    path = _place(directory) / f"{name}.bpf.o"
+    if not path.exists():
+        arch = host_arch()
+        assert arch is not None, "gadgets are tested on amd64 and arm64"
+        root = GADGETS / name
+        compile_object(
+            require_clang(), root, SOURCE, arch, path, log=_say, debug=lambda _text: None
+        )
+    return path.read_bytes()
+
+
+def workload_program(name: str, directory: Path) -> Path | None:
+    """``workload.c`` of the gadget, compiled; None when it has none."""
+    source = GADGETS / name / WORKLOAD
+    if not source.exists():
+        return None
+    path = _place(directory) / f"{name}.workload"
+    if not path.exists():
+        # Symbols and notes stay where a test looks for them.
+        argv = ["cc", "-O1", "-g0", "-fno-inline", "-rdynamic", str(source), "-o", str(path)]
+        subprocess.run(argv, check=True, timeout=_CC_SECONDS)
+    return path
+
+
+def build_all(directory: Path) -> None:
+    """Everything that the tests may ask for, in *directory*."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in sorted(GADGETS.glob(f"*/{FILE}")):
+        gadget_object(path.parent.name, directory)
+        workload_program(path.parent.name, directory)
+
+
+def _place(directory: Path) -> Path:
+    given = os.environ.get(VARIABLE)
+    return Path(given) if given else directory
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
