@@ -10,7 +10,7 @@ from support import features
 from support.gadget_format import BadTest, discover, filled, matches, read
 
 
-def tests_in(tmp_path: Path, text: str) -> Any:
+def entries(tmp_path: Path, text: str) -> Any:
     path = tmp_path / "some_gadget" / "test.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
@@ -26,7 +26,7 @@ def test_every_test_of_ours_is_understood() -> None:
 
 
 def test_a_whole_test(tmp_path: Path) -> None:
-    (test,) = tests_in(
+    (test,) = entries(
         tmp_path,
         "needs: [uprobe]\n"
         "tests:\n"
@@ -60,7 +60,7 @@ def test_a_whole_test(tmp_path: Path) -> None:
 )
 def test_what_nobody_understands_is_an_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(BadTest):
-        tests_in(tmp_path, text)
+        entries(tmp_path, text)
 
 
 @pytest.mark.parametrize(
