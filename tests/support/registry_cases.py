@@ -20,6 +20,9 @@ from support.registry_server import LyingRegistry
 
 QUICK = Timeouts(connect=2, read=0.7, request=1.5, rate=1 << 20)
 
+IMPATIENT = Timeouts(connect=2, read=0.2, request=0.4, rate=1 << 20)
+"""For registries that are slow on purpose."""
+
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between attempts, and nothing from the environment."""

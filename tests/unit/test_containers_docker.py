@@ -15,7 +15,7 @@ import pytest
 from support.fake_docker import DIGEST, IMAGE, FakeContainer, FakeDocker, container_id, fake_docker
 from support.waiting import deadline, wait_for
 
-from ig_py.containers import docker_http, proc
+from ig_py.containers import docker, docker_http, proc
 from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.discovery import Discovery
 
@@ -332,9 +332,12 @@ def test_wrong_answers_are_retried_and_said_once(
     engine: FakeDocker,
     spawn: Spawn,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     path: str,
     body: bytes,
 ) -> None:
+    monkeypatch.setattr(docker, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(docker, "MAX_PAUSE", 0.05)
     engine.override[path] = lambda: body
     running(engine, 1, "one", spawn)
     with watching(engine.path, explicit=True) as watcher:

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 from support.images import blob_files, hexes, image, reindexed
-from support.registry_cases import QUICK, assert_clean, auth_file, do_pull, make_quick, options
+from support.registry_cases import (
+    IMPATIENT,
+    QUICK,
+    assert_clean,
+    auth_file,
+    do_pull,
+    make_quick,
+    options,
+)
 from support.registry_server import LyingRegistry, Reply, Request, serving
 
 from ig_py.errors import (
@@ -331,15 +339,16 @@ def test_missing_blobs(registry: LyingRegistry, store: Store) -> None:
     "slow",
     [
         {"delay": 20.0},
-        {"drip": 0.2},
-        {"drip_headers": 0.2},
+        {"drip": 0.05},
+        {"drip_headers": 0.05},
     ],
 )
 def test_slow_registries(registry: LyingRegistry, store: Store, where: str, slow: Any) -> None:
     registry.on(where, lambda _, r: replace(r, **slow))
+    impatient = replace(options(registry), timeouts=IMPATIENT)
     started = time.monotonic()
     with pytest.raises(RegistryError, match=r"too slow|silent"):
-        do_pull(registry, store)
+        pull(normalize(f"{registry.host}/te:1"), store, impatient)
     assert time.monotonic() - started < 8
     assert_clean(store)
 

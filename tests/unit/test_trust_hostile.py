@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.images import image
 from support.registry_cases import (
+    IMPATIENT,
     assert_clean,
     auth_file,
     do_pull,
@@ -33,7 +34,7 @@ from ig_py.errors import (
 from ig_py.oci import limits
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.reference import normalize
-from ig_py.oci.registry import Repository
+from ig_py.oci.registry import RegistryOptions, Repository
 from ig_py.oci.resolve import ResolveOptions, resolve
 from ig_py.oci.store import Store
 from ig_py.oci.transfer import pull, push
@@ -204,8 +205,9 @@ def test_slow_content(store: Store) -> None:
     with serving(LyingRegistry()) as registry:
         registry.put("te", "1", image("a"))
         registry.on("GET .*/manifests/1", lies.slow(0.05))
+        impatient = RegistryOptions(None, (registry.host,), IMPATIENT)
         with pytest.raises(RegistryError, match="too slow"):
-            do_pull(registry, store)
+            pull(normalize(f"{registry.host}/te:1"), store, impatient)
     assert_clean(store)
 
 

@@ -26,8 +26,13 @@ AUTHORITY = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
 SUBJECT = "/C=US/ST=WA/O=Gadgets/CN=signer"
 
 
-def request(folder: Path, who: str, subject: str, key: list[str]) -> None:
-    (folder / f"{who}.key").write_bytes(trust.openssl("genpkey", *key))
+def request(folder: Path, who: str, subject: str, key: list[str] | str) -> None:
+    """*key*: what kind to make, or whose to use: making RSA keys takes long."""
+    (folder / f"{who}.key").write_bytes(
+        (folder / f"{key}.key").read_bytes()
+        if isinstance(key, str)
+        else trust.openssl("genpkey", *key)
+    )
     trust.openssl(
         "req", "-new", "-key", str(folder / f"{who}.key"), "-subj", subject,
         "-out", str(folder / f"{who}.csr"),
@@ -54,21 +59,21 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rsa, ec = trust.KINDS["rsa"], trust.KINDS["p256"]
     request(folder, "ca", "/CN=authority", rsa)
     certify(folder, "ca", "ca", AUTHORITY)
-    request(folder, "stranger", "/CN=stranger", rsa)
+    request(folder, "stranger", "/CN=stranger", ec)
     certify(folder, "stranger", "stranger", AUTHORITY)
     for who, key in (("leaf", rsa), ("ecleaf", ec)):
         request(folder, who, SUBJECT, key)
         certify(folder, who, "ca", LEAF)
-    request(folder, "alone", SUBJECT, rsa)
+    request(folder, "alone", SUBJECT, "leaf")
     certify(folder, "alone", "alone", LEAF)
     for who, extensions in {
         "mailer": LEAF.replace("codeSigning", "emailProtection"),
         "unsigning": "keyUsage=critical,keyEncipherment\n",
         "revocable": LEAF + "crlDistributionPoints=URI:http://crl.test/x\n",
     }.items():
-        request(folder, who, SUBJECT, rsa)
+        request(folder, who, SUBJECT, "leaf")
         certify(folder, who, "ca", extensions)
-    request(folder, "below", SUBJECT, rsa)
+    request(folder, "below", SUBJECT, "leaf")
     certify(folder, "below", "leaf", LEAF)
     return folder
 
