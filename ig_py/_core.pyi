@@ -105,6 +105,36 @@ class Object:
     def attach(self, program: str) -> None:
         """Attach one program by its type and target; ``attach`` on failure,
         the object stays usable (the caller decides about optional ones)."""
+    # What follows attaches a program once more, in a place that its section does not say;
+    # the number is for :meth:`release`.
+    def attach_perf_event(
+        self, program: str, type: int, config: int, *, frequency: int = 0, period: int = 0
+    ) -> int:
+        """Sample perf event (*type*, *config*) on every online CPU, *frequency* times a
+        second, or once in *period* events."""
+    def attach_cgroup(self, program: str, path: str) -> int:
+        """``cgroup/*`` and ``sockops`` programs to a cgroup2 directory."""
+    def attach_xdp(self, program: str, ifindex: int) -> int: ...
+    def attach_sockmap(self, program: str, map: str) -> int:
+        """``sk_skb`` and ``sk_msg`` programs to a map of sockets of this object."""
+    def release(self, attachment: int) -> bool:
+        """End one attachment; False when it has ended already."""
+    def iterate(
+        self,
+        program: str,
+        *,
+        map: str | None = None,
+        netns: int | None = None,
+        pid: int = 0,
+        limit: int = 268435456,
+    ) -> bytes:
+        """Run the loaded ``iter/…`` program once and return all that it writes.
+
+        *map*: the object's map whose elements ``iter/bpf_map_elem`` walks. *netns*:
+        descriptor of the network namespace to run in (``iter/tcp``, ``iter/udp``).
+        *pid*: walk this process only (``iter/task*``; 0: all). ``memory`` when it
+        writes more than *limit* bytes. Does not hold the object: others may use it
+        meanwhile."""
     def detach(self) -> None:
         """Detach every program; maps and streams stay, so that what was written can
         be drained and counted to the last event. Idempotent."""

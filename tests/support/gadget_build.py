@@ -24,15 +24,21 @@ _CC_SECONDS = 120
 
 def gadget_object(name: str, directory: Path) -> bytes:
     """The eBPF object of ``tests/gadgets/<name>``; made in *directory* when it is not there."""
-    path = _place(directory) / f"{name}.bpf.o"
-    if not path.exists():
+    return _compiled(GADGETS / name, SOURCE, _place(directory) / f"{name}.bpf.o")
+
+
+def compile_for_here(source: str, directory: Path) -> bytes:
+    """The object of ``tests/gadgets/<source>``, with vmlinux.h and the gadgets' headers."""
+    path = GADGETS / source
+    return _compiled(path.parent, path.name, _place(directory) / f"{path.stem}.o")
+
+
+def _compiled(root: Path, source: str, out: Path) -> bytes:
+    if not out.exists():
         arch = host_arch()
         assert arch is not None, "gadgets are tested on amd64 and arm64"
-        root = GADGETS / name
-        compile_object(
-            require_clang(), root, SOURCE, arch, path, log=_say, debug=lambda _text: None
-        )
-    return path.read_bytes()
+        compile_object(require_clang(), root, source, arch, out, log=_say, debug=lambda _text: None)
+    return out.read_bytes()
 
 
 def workload_program(name: str, directory: Path) -> Path | None:
@@ -54,6 +60,8 @@ def build_all(directory: Path) -> None:
     for path in sorted(GADGETS.glob(f"*/{FILE}")):
         gadget_object(path.parent.name, directory)
         workload_program(path.parent.name, directory)
+    for path in sorted(GADGETS.glob("core/*.bpf.c")):
+        compile_for_here(str(path.relative_to(GADGETS)), directory)
 
 
 def _place(directory: Path) -> Path:

@@ -3,8 +3,12 @@
 pub mod attach;
 pub mod btf;
 pub mod facts;
+pub mod families;
+pub mod held;
+pub mod iterate;
 pub mod log;
 pub mod map;
+pub mod netns;
 pub mod object;
 mod perf_buffer;
 mod perf_probe;

@@ -12,6 +12,8 @@ use super::facts::{
     borrow_fd, cause, load_error, map_facts, program_facts, section_name, settle_type, MapFacts,
     ProgramFacts,
 };
+use super::families::program_fd;
+use super::held::Held;
 use super::map::{info, Map, MapInfo};
 use super::{attach, log};
 use crate::errors::{Error, Kind, Result};
@@ -31,6 +33,8 @@ pub struct Object {
     name: String,
     /// Dropped before `state`: a link must go before its program.
     links: HashMap<String, Link>,
+    held: HashMap<u64, Box<dyn Held>>,
+    last_held: u64,
     targets: HashMap<String, String>,
     state: State,
 }
@@ -59,6 +63,8 @@ impl Object {
         let object = Object {
             name: name.to_string(),
             links: HashMap::new(),
+            held: HashMap::new(),
+            last_held: 0,
             targets: HashMap::new(),
             state: State::Open(open),
         };
@@ -288,10 +294,7 @@ impl Object {
                 format!("object {} is not loaded: cannot attach {program}", self.name),
             ));
         }
-        let raw = self.raw_programs()?.into_iter().find(|p| program_facts(*p).name == program);
-        let Some(raw) = raw else {
-            return Err(no_program(&self.name, program));
-        };
+        let raw = self.raw_program(program)?;
         if self.links.contains_key(program) {
             return Err(Error::new(Kind::Attach, format!("program {program} is attached already")));
         }
@@ -301,9 +304,44 @@ impl Object {
         Ok(())
     }
 
+    fn raw_program(&self, program: &str) -> Result<NonNull<sys::bpf_program>> {
+        let mut programs = self.raw_programs()?.into_iter();
+        programs
+            .find(|p| program_facts(*p).name == program)
+            .ok_or_else(|| no_program(&self.name, program))
+    }
+
+    /// Attaches a loaded program by `work`; the number is for `release`.
+    pub fn hold(
+        &mut self,
+        program: &str,
+        work: impl FnOnce(NonNull<sys::bpf_program>) -> Result<Box<dyn Held>>,
+    ) -> Result<u64> {
+        let raw = self.raw_program(program)?;
+        // Also says when it is not loaded.
+        program_fd(raw)?;
+        let held = work(raw)?;
+        self.last_held += 1;
+        self.held.insert(self.last_held, held);
+        Ok(self.last_held)
+    }
+
+    /// Ends one attachment of `hold`; False when it has ended already.
+    pub fn release(&mut self, number: u64) -> bool {
+        self.held.remove(&number).is_some()
+    }
+
+    /// A descriptor of one's own for a loaded program.
+    pub fn program_fd(&self, program: &str) -> Result<OwnedFd> {
+        program_fd(self.raw_program(program)?)?
+            .try_clone_to_owned()
+            .map_err(|e| Error::map(format!("program {program} cannot be held: {e}")))
+    }
+
     /// Detaches every program; maps stay readable.
     pub fn detach(&mut self) {
         self.links.clear();
+        self.held.clear();
     }
 
     /// A descriptor of one's own for the loaded map (or section) `name`.
@@ -356,7 +394,7 @@ impl Object {
     }
 
     pub fn close(&mut self) {
-        self.links.clear();
+        self.detach();
         self.state = State::Closed;
     }
 }

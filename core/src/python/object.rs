@@ -1,6 +1,6 @@
 //! `Object`: one BPF object and its life.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pyo3::prelude::*;
@@ -8,9 +8,25 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::map::Map;
 use super::stream::Stream;
+use crate::bpf::families::{self, Rate};
+use crate::bpf::iterate::{self, Scope};
 use crate::bpf::object;
-use crate::errors::Result;
+use crate::errors::{Error, Kind, Result};
 use crate::stream;
+
+/// Bytes of one walk of an iterator, unless the caller says otherwise.
+const MAX_ITERATION: usize = 256 << 20;
+
+/// A descriptor of one's own for a number that Python gives.
+fn duplicate(fd: i32) -> Result<OwnedFd> {
+    let bad = |why: String| Error::new(Kind::Attach, format!("file descriptor {fd}: {why}"));
+    if fd < 0 {
+        return Err(bad("negative".into()));
+    }
+    // SAFETY: only used to duplicate it, which fails when it is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned().map_err(|e| bad(e.to_string()))
+}
 
 #[pyclass(frozen, module = "ig_py._core")]
 pub struct Object {
@@ -115,6 +131,67 @@ impl Object {
 
     fn attach(&self, py: Python<'_>, program: &str) -> PyResult<()> {
         self.with(py, |o| o.attach(program))
+    }
+
+    #[pyo3(signature = (program, r#type, config, *, frequency = 0, period = 0))]
+    fn attach_perf_event(
+        &self,
+        py: Python<'_>,
+        program: &str,
+        r#type: u32,
+        config: u64,
+        frequency: u64,
+        period: u64,
+    ) -> PyResult<u64> {
+        let rate = match period {
+            0 => Rate::Frequency(frequency),
+            n => Rate::Period(n),
+        };
+        self.with(py, |o| o.hold(program, |p| families::perf_event(p, r#type, config, &rate)))
+    }
+
+    fn attach_cgroup(&self, py: Python<'_>, program: &str, path: &str) -> PyResult<u64> {
+        self.with(py, |o| o.hold(program, |p| families::cgroup(p, path)))
+    }
+
+    fn attach_xdp(&self, py: Python<'_>, program: &str, ifindex: u32) -> PyResult<u64> {
+        self.with(py, |o| o.hold(program, |p| families::xdp(p, ifindex)))
+    }
+
+    fn attach_sockmap(&self, py: Python<'_>, program: &str, map: &str) -> PyResult<u64> {
+        self.with(py, |o| {
+            let fd = o.map_fd(map)?;
+            o.hold(program, |p| families::sockmap(p, fd, map))
+        })
+    }
+
+    fn release(&self, py: Python<'_>, attachment: u64) -> PyResult<bool> {
+        self.with(py, |o| Ok(o.release(attachment)))
+    }
+
+    #[pyo3(signature = (program, *, map = None, netns = None, pid = 0, limit = MAX_ITERATION))]
+    fn iterate(
+        &self,
+        py: Python<'_>,
+        program: &str,
+        map: Option<&str>,
+        netns: Option<i32>,
+        pid: u32,
+        limit: usize,
+    ) -> PyResult<Py<PyBytes>> {
+        let netns = netns.map(duplicate).transpose()?;
+        let (fd, map) =
+            self.with(py, |o| Ok((o.program_fd(program)?, map.map(|m| o.map_fd(m)).transpose()?)))?;
+        // Without the object's lock: a walk may take long, and others want to attach.
+        let bytes = py.detach(|| {
+            let scope = Scope {
+                map: map.as_ref().map(AsFd::as_fd),
+                netns: netns.as_ref().map(AsFd::as_fd),
+                pid,
+            };
+            iterate::read(program, fd.as_fd(), &scope, limit)
+        })?;
+        Ok(PyBytes::new(py, &bytes).unbind())
     }
 
     fn detach(&self, py: Python<'_>) -> PyResult<()> {
