@@ -48,12 +48,14 @@ def tasks(obj: Object, pid: int = 0) -> list[tuple[int, ...]]:
 
 def talk() -> None:
     """One TCP connection with itself."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as client:
-            peer, _ = server.accept()
-            with peer:
-                client.sendall(b"x")
-                assert peer.recv(1) == b"x"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        peer, _ = server.accept()
+        with peer:
+            client.sendall(b"x")
+            assert peer.recv(1) == b"x"
 
 
 def test_iterators_of_tasks(families: Object) -> None:
