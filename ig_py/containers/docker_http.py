@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import requests
 
-TIMEOUT_SECONDS = 2
+TIMEOUT_SECONDS = 5
 """For connecting, and for each read (§1.5)."""
 ANSWER_SECONDS = 10.0
 """For a whole answer, however it drips."""

@@ -30,8 +30,9 @@ FILTER_SWITCH = "gadget_filter_by_mntns"
 MNTNS_TYPE = "gadget_mntns_id"
 NETNS_TYPE = "gadget_netns_id"
 STEP_PRIORITY = 0
-LIST_SECONDS = 1.5
-"""How long attaching waits for the engines to say which containers run already."""
+LIST_SECONDS = 10.0
+"""How long attaching waits for the engines to say which containers run already. An engine that is
+not there, or breaks off, says so at once; only one that is slow to answer takes this long."""
 
 _SCHED_CLS = ("tc", "tcx", "classifier", "action", "sched_cls")
 
@@ -128,6 +129,12 @@ class LocalManager(Operator):
                 " --host traces the whole host",
                 why,
                 sockets,
+            )
+        elif self._filter is not None and not listed:
+            log.warning(
+                "the container engine has not listed its containers within %.0f s: the events of"
+                " those that run already may be missing until it has",
+                LIST_SECONDS,
             )
 
     def stop(self, ctx: Context) -> None:
