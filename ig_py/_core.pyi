@@ -11,8 +11,9 @@ class CoreError(Exception):
     """A failure inside the core.
 
     ``args`` is ``(kind, message, log)``. *kind* is one of ``open``, ``load``,
-    ``verifier``, ``attach``, ``map``, ``memory`` (refused for a map or its buffers),
-    ``btf``, ``plan``, ``unsupported``, ``closed``. *log* is libbpf's and the
+    ``verifier``, ``attach``, ``absent`` (nothing there to attach to), ``map``,
+    ``memory`` (refused for a map or its buffers), ``btf``, ``plan``, ``unsupported``,
+    ``closed``. *log* is libbpf's and the
     verifier's text (may be empty).
     """
 
@@ -79,6 +80,21 @@ class Map:
         """Kernel id (for leak tests)."""
     def close(self) -> None: ...
 
+def find_libraries(root: int, name: str) -> list[str]:
+    """Paths of library *name* (``libssl``) below the directory descriptor *root*: what
+    its ld.so.cache says, else files in the usual places. ``open`` for a damaged cache."""
+
+@final
+class Binary:
+    """A regular file below a container's root, held open. No link leads out of the root."""
+
+    def __init__(self, root: int, path: str) -> None:
+        """*root*: descriptor of a directory. ``open`` when it is no regular file."""
+    @property
+    def identity(self) -> tuple[int, ...]:
+        """Equal for two containers' paths to one inode (of whatever overlay), for as
+        long as this object or an attachment holds it."""
+
 @final
 class Object:
     """One BPF object: open -> configure -> load -> attach -> stream -> close.
@@ -117,6 +133,10 @@ class Object:
     def attach_xdp(self, program: str, ifindex: int) -> int: ...
     def attach_sockmap(self, program: str, map: str) -> int:
         """``sk_skb`` and ``sk_msg`` programs to a map of sockets of this object."""
+    def attach_binary(self, program: str, binary: Binary, target: str) -> int:
+        """``uprobe``, ``uretprobe`` (``FUNCTION[+OFFSET]``), their ``.multi`` kinds (a
+        pattern of functions) and ``usdt`` (``PROVIDER:NAME``) to one file, in every
+        process that maps it. ``absent`` when the file has no such place."""
     def release(self, attachment: int) -> bool:
         """End one attachment; False when it has ended already."""
     def iterate(

@@ -7,6 +7,8 @@ pub enum Kind {
     Load,
     Verifier,
     Attach,
+    /// What should be attached to is not there.
+    Absent,
     Map,
     /// Memory for a map or its buffers was refused.
     Memory,
@@ -23,6 +25,7 @@ impl Kind {
             Kind::Load => "load",
             Kind::Verifier => "verifier",
             Kind::Attach => "attach",
+            Kind::Absent => "absent",
             Kind::Map => "map",
             Kind::Memory => "memory",
             Kind::Btf => "btf",

@@ -2,6 +2,7 @@
 //! The contract with Python is `ig_py/_core.pyi`; without the feature `python`
 //! this is a plain Rust library (tests, benchmarks, fuzzing).
 
+pub mod binary;
 pub mod bpf;
 pub mod errors;
 pub mod names;

@@ -28,7 +28,7 @@ const NOT_HERE: &str = "programs of this kind need more than a target to attach"
 type Raw = *mut sys::bpf_link;
 
 /// A section such as `?kprobe/do_exit` as (kind, target).
-fn split(section: &str) -> (&str, &str) {
+pub fn split(section: &str) -> (&str, &str) {
     let section = section.strip_prefix('?').unwrap_or(section);
     section.split_once('/').unwrap_or((section, ""))
 }
@@ -102,7 +102,7 @@ pub fn attach(
 }
 
 /// Refused before the kernel was asked.
-enum Refusal {
+pub enum Refusal {
     Unsupported(String),
     Target(String),
 }
@@ -187,7 +187,7 @@ unsafe fn attach_kind(program: *const sys::bpf_program, kind: &str, target: &str
 }
 
 /// `FUNCTION` or `FUNCTION+OFFSET`.
-fn function_and_offset(target: &str) -> std::result::Result<(&str, u64), Refusal> {
+pub fn function_and_offset(target: &str) -> std::result::Result<(&str, u64), Refusal> {
     let Some((name, offset)) = target.split_once('+') else { return Ok((target, 0)) };
     let parsed = match offset.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16),

@@ -38,7 +38,7 @@ pub fn refusal(program: Program, at: &str, why: &io::Error) -> Error {
 }
 
 /// A link that libbpf made, or why it did not.
-fn linked(raw: *mut sys::bpf_link) -> io::Result<Link> {
+pub fn linked(raw: *mut sys::bpf_link) -> io::Result<Link> {
     match NonNull::new(raw) {
         // SAFETY: a fresh link from libbpf, owned by nobody else.
         Some(link) => Ok(unsafe { Link::from_ptr(link) }),
@@ -46,7 +46,11 @@ fn linked(raw: *mut sys::bpf_link) -> io::Result<Link> {
     }
 }
 
-fn attempt(program: Program, at: &str, work: impl FnOnce() -> io::Result<Link>) -> Result<Link> {
+pub fn attempt(
+    program: Program,
+    at: &str,
+    work: impl FnOnce() -> io::Result<Link>,
+) -> Result<Link> {
     let (outcome, said) = log::capture(work);
     outcome.map_err(|e| refusal(program, at, &e).with_log(said))
 }

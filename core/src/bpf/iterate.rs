@@ -21,6 +21,8 @@ pub struct Scope<'a> {
     pub netns: Option<BorrowedFd<'a>>,
     /// The process that `iter/task`, `iter/task_file` and `iter/task_vma` walk; 0: all.
     pub pid: u32,
+    /// The one thread that they walk; 0: all.
+    pub tid: u32,
 }
 
 fn owned(fd: i32) -> io::Result<OwnedFd> {
@@ -32,18 +34,19 @@ fn owned(fd: i32) -> io::Result<OwnedFd> {
 }
 
 /// Opens the iterator of `program`; the link goes when the descriptor is closed.
-fn open(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>, pid: u32) -> io::Result<OwnedFd> {
+fn open(program: BorrowedFd<'_>, scope: &Scope<'_>) -> io::Result<OwnedFd> {
+    let (pid, tid) = (scope.pid, scope.tid);
     let mut info = sys::bpf_iter_link_info {
-        task: sys::bpf_iter_link_info__bindgen_ty_3 { pid, ..Default::default() },
+        task: sys::bpf_iter_link_info__bindgen_ty_3 { pid, tid, ..Default::default() },
     };
-    if let Some(map) = map {
+    if let Some(map) = scope.map {
         info.map = sys::bpf_iter_link_info__bindgen_ty_1 { map_fd: map.as_raw_fd() as u32 };
     }
     let mut options = sys::bpf_link_create_opts {
         sz: size_of::<sys::bpf_link_create_opts>() as sys::size_t,
         ..Default::default()
     };
-    if map.is_some() || pid != 0 {
+    if scope.map.is_some() || pid != 0 || tid != 0 {
         options.iter_info = &mut info;
         options.iter_info_len = size_of::<sys::bpf_iter_link_info>() as u32;
     }
@@ -64,7 +67,7 @@ pub fn read(
 ) -> Result<Vec<u8>> {
     let walk = || -> Result<Vec<u8>> {
         let fail = |e: &io::Error| Error::map(format!("cannot run iterator {name}: {e}"));
-        let fd = open(program, scope.map, scope.pid)
+        let fd = open(program, scope)
             .map_err(|e| Error::new(Kind::Attach, format!("cannot attach iterator {name}: {e}")))?;
         let mut file = File::from(fd);
         let (mut bytes, mut filled) = (Vec::new(), 0);

@@ -356,6 +356,10 @@ impl Object {
         }
     }
 
+    pub fn has_map(&self, name: &str) -> bool {
+        self.raw_maps().unwrap_or_default().into_iter().any(|m| map_facts(m).name == name)
+    }
+
     pub fn map_by_name(&self, name: &str) -> Result<Map> {
         Map::from_fd(self.map_fd(name)?)
     }

@@ -32,7 +32,7 @@ pub fn probe(feature: &str) -> Result<bool> {
     })
 }
 
-const fn insn(code: u32, registers: u8, off: i16, imm: i32) -> sys::bpf_insn {
+pub const fn insn(code: u32, registers: u8, off: i16, imm: i32) -> sys::bpf_insn {
     sys::bpf_insn {
         code: code as u8,
         _bitfield_align_1: [],
@@ -84,7 +84,7 @@ pub fn load_nothing(program_type: u32) -> Option<OwnedFd> {
 }
 
 /// BTF id of a kernel function as target of `attach_type`.
-fn btf_id(name: &str, attach_type: u32) -> Option<u32> {
+pub fn btf_id(name: &str, attach_type: u32) -> Option<u32> {
     let name = CString::new(name).ok()?;
     // SAFETY: the name outlives the call.
     let id = unsafe { sys::libbpf_find_vmlinux_btf_id(name.as_ptr(), attach_type) };

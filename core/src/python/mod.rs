@@ -1,6 +1,7 @@
 //! The Python face: conversions only, the work is elsewhere. The GIL is
 //! released wherever the kernel, libbpf or the pipeline works.
 
+mod binary;
 mod map;
 mod object;
 mod stream;
@@ -68,10 +69,12 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     log::install();
     give_back_large_blocks();
     m.add("CoreError", m.py().get_type::<CoreError>())?;
+    m.add_class::<binary::Binary>()?;
     m.add_class::<map::Map>()?;
     m.add_class::<object::Object>()?;
     m.add_class::<stream::Stream>()?;
     m.add_class::<stream::Batch>()?;
+    m.add_function(wrap_pyfunction!(binary::find_libraries, m)?)?;
     m.add_function(wrap_pyfunction!(headers, m)?)?;
     m.add_function(wrap_pyfunction!(btf_to_c, m)?)?;
     m.add_function(wrap_pyfunction!(libbpf_version, m)?)?;

@@ -1,32 +1,25 @@
 //! `Object`: one BPF object and its life.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use super::binary::{duplicate, Binary};
 use super::map::Map;
 use super::stream::Stream;
 use crate::bpf::families::{self, Rate};
 use crate::bpf::iterate::{self, Scope};
 use crate::bpf::object;
-use crate::errors::{Error, Kind, Result};
+use crate::errors::Result;
 use crate::stream;
 
 /// Bytes of one walk of an iterator, unless the caller says otherwise.
 const MAX_ITERATION: usize = 256 << 20;
 
-/// A descriptor of one's own for a number that Python gives.
-fn duplicate(fd: i32) -> Result<OwnedFd> {
-    let bad = |why: String| Error::new(Kind::Attach, format!("file descriptor {fd}: {why}"));
-    if fd < 0 {
-        return Err(bad("negative".into()));
-    }
-    // SAFETY: only used to duplicate it, which fails when it is not open.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    borrowed.try_clone_to_owned().map_err(|e| bad(e.to_string()))
-}
+/// By which libbpf's `usdt.bpf.h` gives programs the arguments of static probes.
+const USDT_MAP: &str = "__bpf_usdt_specs";
 
 #[pyclass(frozen, module = "ig_py._core")]
 pub struct Object {
@@ -165,6 +158,19 @@ impl Object {
         })
     }
 
+    fn attach_binary(
+        &self,
+        py: Python<'_>,
+        program: &str,
+        binary: &Binary,
+        target: &str,
+    ) -> PyResult<u64> {
+        self.with(py, |o| {
+            let described = o.has_map(USDT_MAP);
+            o.hold(program, |p| binary.inner.attach(p, target, described))
+        })
+    }
+
     fn release(&self, py: Python<'_>, attachment: u64) -> PyResult<bool> {
         self.with(py, |o| Ok(o.release(attachment)))
     }
@@ -188,6 +194,7 @@ impl Object {
                 map: map.as_ref().map(AsFd::as_fd),
                 netns: netns.as_ref().map(AsFd::as_fd),
                 pid,
+                tid: 0,
             };
             iterate::read(program, fd.as_fd(), &scope, limit)
         })?;

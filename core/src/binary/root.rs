@@ -1,0 +1,184 @@
+//! Opening files below a container's root: no link leads out of it, and nothing that
+//! is not a regular file is ever opened for reading. (openat2(2), Linux 5.6)
+
+use std::ffi::CString;
+use std::fs::{read_dir, File};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use super::ldcache;
+
+/// Where libraries are when there is no cache (musl) or none that names it.
+const DIRECTORIES: [&str; 6] =
+    ["/lib", "/usr/lib", "/usr/local/lib", "/lib64", "/usr/lib64", "/usr/local/lib64"];
+pub const MAX_DIRECTORY: usize = 65_536;
+const CACHE: &str = "/etc/ld.so.cache";
+
+const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+const RESOLVE_IN_ROOT: u64 = 0x10;
+
+/// `struct open_how` of openat2(2).
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+fn openat2(root: BorrowedFd<'_>, path: &str, flags: i32) -> io::Result<OwnedFd> {
+    let path = CString::new(path)?;
+    let how = OpenHow {
+        flags: (flags | libc::O_CLOEXEC) as u64,
+        mode: 0,
+        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    };
+    // SAFETY: path and how outlive the call, whose last argument is the size of how.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<OpenHow>(),
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// A regular file below `root`, for reading.
+pub fn open(root: BorrowedFd<'_>, path: &str) -> io::Result<File> {
+    let place = File::from(openat2(root, path, libc::O_PATH)?);
+    if !place.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    // The very file that was looked at: opening a device may do something.
+    File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))
+}
+
+/// Paths below `root` of the library `name`: those its loader knows, else the usual places.
+pub fn libraries(root: BorrowedFd<'_>, name: &str) -> super::Result<Vec<String>> {
+    let mut found = Vec::new();
+    match open(root, CACHE) {
+        Ok(file) => {
+            let size = file.metadata()?.len();
+            let file = super::FileBytes::new(file)?;
+            found = ldcache::find(&super::read(&file, 0, size, ldcache::MAX_SIZE)?, name)?;
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e.into()),
+    }
+    if found.is_empty() {
+        for directory in DIRECTORIES {
+            in_directory(root, directory, name, &mut found);
+        }
+    }
+    Ok(found)
+}
+
+/// Files of `directory` that are called as the library; musl's C library has its own name.
+fn in_directory(root: BorrowedFd<'_>, directory: &str, name: &str, found: &mut Vec<String>) {
+    let Ok(fd) = openat2(root, directory, libc::O_RDONLY | libc::O_DIRECTORY) else { return };
+    let Ok(entries) = read_dir(format!("/proc/self/fd/{}", fd.as_raw_fd())) else { return };
+    let (shared, musl) = (format!("{name}.so"), format!("{name}.musl-"));
+    for entry in entries.flatten().take(MAX_DIRECTORY) {
+        let file = entry.file_name();
+        let bytes = file.as_bytes();
+        if !bytes.starts_with(shared.as_bytes()) && !bytes.starts_with(musl.as_bytes()) {
+            continue;
+        }
+        if let (Ok(text), true) = (std::str::from_utf8(bytes), found.len() < ldcache::MAX_FOUND) {
+            found.push(format!("{directory}/{text}"));
+        }
+    }
+    found.sort();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    /// A directory that is removed when the test ends.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let path = std::env::temp_dir().join(format!("ig-py-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Scratch(path)
+        }
+
+        fn fd(&self) -> File {
+            File::open(&self.0).unwrap()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn links_stay_inside() {
+        let scratch = Scratch::new("links");
+        let root = scratch.fd();
+        std::fs::write(scratch.0.join("inside"), b"x").unwrap();
+        symlink("/inside", scratch.0.join("good")).unwrap();
+        symlink("/etc/passwd", scratch.0.join("absolute")).unwrap();
+        symlink("../../../../etc/passwd", scratch.0.join("up")).unwrap();
+        symlink("/proc/self/root/etc/passwd", scratch.0.join("magic")).unwrap();
+        assert!(open(root.as_fd(), "/good").is_ok());
+        assert!(open(root.as_fd(), "/../../good").is_ok());
+        for path in ["/absolute", "/up", "/magic", "/../../../etc/passwd", "/none"] {
+            let e = open(root.as_fd(), path).unwrap_err();
+            assert_eq!(e.kind(), io::ErrorKind::NotFound, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let scratch = Scratch::new("kinds");
+        let root = scratch.fd();
+        let fifo = CString::new(scratch.0.join("fifo").as_os_str().as_bytes()).unwrap();
+        // SAFETY: a live string.
+        assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+        std::fs::create_dir(scratch.0.join("directory")).unwrap();
+        for path in ["/fifo", "/directory", "/"] {
+            assert!(open(root.as_fd(), path).is_err(), "{path}");
+        }
+        assert!(open(root.as_fd(), "/a\0b").is_err());
+    }
+
+    #[test]
+    fn libraries_without_a_cache() {
+        let scratch = Scratch::new("musl");
+        std::fs::create_dir_all(scratch.0.join("usr/lib")).unwrap();
+        symlink("usr/lib", scratch.0.join("lib")).unwrap();
+        for name in ["libc.musl-x86_64.so.1", "libssl.so.3", "libsslx.a"] {
+            std::fs::write(scratch.0.join("usr/lib").join(name), b"x").unwrap();
+        }
+        let root = scratch.fd();
+        let found = |name| libraries(root.as_fd(), name).unwrap();
+        assert_eq!(found("libc"), ["/lib/libc.musl-x86_64.so.1", "/usr/lib/libc.musl-x86_64.so.1"]);
+        assert_eq!(found("libssl"), ["/lib/libssl.so.3", "/usr/lib/libssl.so.3"]);
+        assert_eq!(found("libz"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_cache_that_never_ends_is_an_error() {
+        let scratch = Scratch::new("huge");
+        std::fs::create_dir(scratch.0.join("etc")).unwrap();
+        let cache = File::create(scratch.0.join("etc/ld.so.cache")).unwrap();
+        cache.set_len(1 << 40).unwrap();
+        let error = libraries(scratch.fd().as_fd(), "libc").unwrap_err();
+        assert!(error.0.contains("at most"), "{error}");
+    }
+}

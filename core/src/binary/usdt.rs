@@ -1,0 +1,93 @@
+//! Static probes: the notes that `sys/sdt.h` leaves in a binary.
+
+use super::elf::{Cursor, Elf};
+use super::{text_at, Bytes, Problem, Result};
+
+pub const MAX_NOTES: usize = 10_000;
+/// Of a note's name or description, as declared.
+pub const MAX_FIELD: usize = 1 << 20;
+pub const MAX_SECTION: usize = 16 << 20;
+pub const MAX_TEXT: usize = 4096;
+
+const SECTION: &str = ".note.stapsdt";
+const BASE: &str = ".stapsdt.base";
+const NOTE_NAME: &[u8] = b"stapsdt\0";
+const NOTE_TYPE: u32 = 3;
+
+/// One place of a probe, as offsets in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    pub offset: u64,
+    /// The counter that turns the probe on; 0 when it has none.
+    pub semaphore: u64,
+}
+
+/// Every place of probe `provider:name`, in the order of the notes.
+pub fn find<B: Bytes + ?Sized>(elf: &Elf<'_, B>, provider: &str, name: &str) -> Result<Vec<Site>> {
+    let Some(section) = elf.named(SECTION) else { return Ok(Vec::new()) };
+    let content = elf.content(section, MAX_SECTION)?;
+    let base = elf.named(BASE).map(|s| s.address);
+    let mut sites = Vec::new();
+    let mut rest = &content[..];
+    for _ in 0..MAX_NOTES {
+        if rest.is_empty() {
+            return Ok(sites);
+        }
+        let (note, after) = note(rest)?;
+        rest = after;
+        let Some(description) = note else { continue };
+        if let Some(site) = site(elf, description, base, provider, name)? {
+            if !sites.contains(&site) {
+                sites.push(site);
+            }
+        }
+    }
+    Err(Problem::new(format!("more than {MAX_NOTES} notes in {SECTION}")))
+}
+
+/// The first note of `bytes`: its description when it is a probe's; and what follows.
+#[allow(clippy::type_complexity)]
+fn note(bytes: &[u8]) -> Result<(Option<&[u8]>, &[u8])> {
+    let mut c = Cursor { bytes, wide: false };
+    let (name_size, size, kind) = (c.u32()? as usize, c.u32()? as usize, c.u32()?);
+    if name_size > MAX_FIELD || size > MAX_FIELD {
+        return Err(Problem::new(format!("a note of {name_size} and {size} bytes")));
+    }
+    let end = || Problem::new("a note reaches beyond its section");
+    let name_end = name_size.next_multiple_of(4);
+    let name = c.bytes.get(..name_size).ok_or_else(end)?;
+    let rest = c.bytes.get(name_end..).ok_or_else(end)?;
+    let description = rest.get(..size).ok_or_else(end)?;
+    // The last one may lack its padding.
+    let after = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+    Ok(((kind == NOTE_TYPE && name == NOTE_NAME).then_some(description), after))
+}
+
+fn site<B: Bytes + ?Sized>(
+    elf: &Elf<'_, B>,
+    description: &[u8],
+    base: Option<u64>,
+    provider: &str,
+    name: &str,
+) -> Result<Option<Site>> {
+    let mut c = Cursor { bytes: description, wide: elf.wide };
+    let (location, linked_base, semaphore) = (c.word()?, c.word()?, c.word()?);
+    let unended = || Problem::new("a probe's name does not end");
+    let found_provider = text_at(c.bytes, 0, MAX_TEXT).ok_or_else(unended)?;
+    let found_name = text_at(c.bytes, found_provider.len() + 1, MAX_TEXT).ok_or_else(unended)?;
+    if found_provider != provider.as_bytes() || found_name != name.as_bytes() {
+        return Ok(None);
+    }
+    // Prelinking moves the section, not what the notes say.
+    let moved = base.map_or(0, |b| b.wrapping_sub(linked_base));
+    let place = |address: u64| elf.offset_of(address.wrapping_add(moved));
+    let Some(offset) = place(location) else {
+        return Err(Problem::new("a probe lies outside of what is loaded"));
+    };
+    let semaphore = match semaphore {
+        0 => 0,
+        address => place(address)
+            .ok_or_else(|| Problem::new("a probe's semaphore lies outside of what is loaded"))?,
+    };
+    Ok(Some(Site { offset, semaphore }))
+}

@@ -1,0 +1,186 @@
+//! Probes in one file: user functions and static probes, found by our own reading of
+//! the file, attached for every process that maps it.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+use libbpf_rs::Link;
+use libbpf_sys as sys;
+
+use super::attach::{function_and_offset, split};
+use super::facts::program_facts;
+use super::families::{attempt, linked};
+use super::held::Held;
+use super::inode::{self, Identity};
+use crate::binary::elf::Elf;
+use crate::binary::{root, symbols, usdt, FileBytes};
+use crate::errors::{Error, Kind, Result};
+
+/// Places in a file that one program is attached to.
+const MAX_SITES: usize = 1000;
+
+/// A file of a container, held open.
+pub struct Binary {
+    path: String,
+    bytes: FileBytes,
+    pub identity: Identity,
+}
+
+/// Where to attach, as offsets in the file.
+enum Places {
+    At(Vec<usdt::Site>),
+    /// Static probes whose arguments libbpf prepares for the program.
+    Described {
+        provider: String,
+        name: String,
+    },
+}
+
+impl Binary {
+    /// `path` below the directory `root`; no link leads out of it.
+    pub fn open(directory: BorrowedFd<'_>, path: &str) -> Result<Binary> {
+        let fail = |e: std::io::Error| {
+            Error::new(Kind::Open, format!("cannot open {path} in the container: {e}"))
+        };
+        let bytes = FileBytes::new(root::open(directory, path).map_err(fail)?).map_err(fail)?;
+        let identity = inode::identity(&bytes.file).map_err(fail)?;
+        Ok(Binary { path: path.to_string(), bytes, identity })
+    }
+
+    fn places(&self, kind: &str, target: &str, described: bool) -> Result<Places> {
+        let error = |why: String| {
+            Error::new(Kind::Attach, format!("cannot attach to {target} in {}: {why}", self.path))
+        };
+        let elf = Elf::parse(&self.bytes).map_err(|e| error(e.0))?;
+        let site = |offset| usdt::Site { offset, semaphore: 0 };
+        let nowhere = || error("it lies outside of what is loaded".into());
+        let sites = match kind {
+            "usdt" => {
+                let Some((provider, name)) = target.split_once(':') else {
+                    return Err(error("the target must read PROVIDER:NAME".into()));
+                };
+                let sites = usdt::find(&elf, provider, name).map_err(|e| error(e.0))?;
+                if described && !sites.is_empty() {
+                    let (provider, name) = (provider.into(), name.into());
+                    return Ok(Places::Described { provider, name });
+                }
+                sites
+            }
+            "multi" => symbols::matching(&elf, target)
+                .map_err(|e| error(e.0))?
+                .iter()
+                .map(|f| elf.offset_of(f.address).map(site).ok_or_else(nowhere))
+                .collect::<Result<_>>()?,
+            _ => {
+                let (name, plus) = function_and_offset(target)
+                    .map_err(|_| error("its offset is no number".into()))?;
+                match symbols::find(&elf, name).map_err(|e| error(e.0))? {
+                    Some(found) => {
+                        let offset = elf.offset_of(found.address).ok_or_else(nowhere)?;
+                        vec![site(offset.checked_add(plus).ok_or_else(nowhere)?)]
+                    }
+                    None => Vec::new(),
+                }
+            }
+        };
+        if sites.is_empty() {
+            return Err(Error::new(Kind::Absent, format!("{} has no {target}", self.path)));
+        }
+        if sites.len() > MAX_SITES && kind != "multi" {
+            return Err(error(format!("{} places, at most {MAX_SITES}", sites.len())));
+        }
+        Ok(Places::At(sites))
+    }
+
+    /// Attaches `program` to `target` (a function, `PROVIDER:NAME`, or a pattern, by the
+    /// program's section); `described`: the object has libbpf's maps of probe arguments.
+    pub fn attach(
+        &self,
+        program: NonNull<sys::bpf_program>,
+        target: &str,
+        described: bool,
+    ) -> Result<Box<dyn Held>> {
+        let facts = program_facts(program);
+        let kind = split(&facts.section).0;
+        let kind = kind.strip_suffix(".s").unwrap_or(kind);
+        let (base, multi) = match kind.split_once('.') {
+            Some((base, "multi" | "session")) => (base, true),
+            _ => (kind, false),
+        };
+        let path = CString::new(format!("/proc/self/fd/{}", self.bytes.file.as_raw_fd()))
+            .unwrap_or_default();
+        let at = format!("{target} in {}", self.path);
+        let places = self.places(if multi { "multi" } else { base }, target, described)?;
+        let returns = base == "uretprobe";
+        let mut links: Vec<Link> = Vec::new();
+        match places {
+            Places::Described { provider, name } => {
+                let (provider, name) = (text(&provider)?, text(&name)?);
+                links.push(attempt(program, &at, || {
+                    // SAFETY: a live program; the strings outlive the call; -1: any process.
+                    linked(unsafe {
+                        sys::bpf_program__attach_usdt(
+                            program.as_ptr(),
+                            -1,
+                            path.as_ptr(),
+                            provider.as_ptr(),
+                            name.as_ptr(),
+                            std::ptr::null(),
+                        )
+                    })
+                })?);
+            }
+            Places::At(sites) if multi => {
+                let offsets: Vec<_> = sites.iter().map(|s| s.offset as libc::c_ulong).collect();
+                let options = sys::bpf_uprobe_multi_opts {
+                    sz: size_of::<sys::bpf_uprobe_multi_opts>() as sys::size_t,
+                    offsets: offsets.as_ptr(),
+                    cnt: offsets.len() as sys::size_t,
+                    retprobe: returns,
+                    session: kind.ends_with("session"),
+                    ..Default::default()
+                };
+                links.push(attempt(program, &at, || {
+                    // SAFETY: as above; options and offsets outlive the call.
+                    linked(unsafe {
+                        sys::bpf_program__attach_uprobe_multi(
+                            program.as_ptr(),
+                            -1,
+                            path.as_ptr(),
+                            std::ptr::null(),
+                            &options,
+                        )
+                    })
+                })?);
+            }
+            Places::At(sites) => {
+                for site in sites {
+                    let options = sys::bpf_uprobe_opts {
+                        sz: size_of::<sys::bpf_uprobe_opts>() as sys::size_t,
+                        ref_ctr_offset: site.semaphore as sys::size_t,
+                        retprobe: returns,
+                        ..Default::default()
+                    };
+                    links.push(attempt(program, &at, || {
+                        // SAFETY: as above. No name: libbpf does not read the file.
+                        linked(unsafe {
+                            sys::bpf_program__attach_uprobe_opts(
+                                program.as_ptr(),
+                                -1,
+                                path.as_ptr(),
+                                site.offset as sys::size_t,
+                                &options,
+                            )
+                        })
+                    })?);
+                }
+            }
+        }
+        Ok(Box::new(links))
+    }
+}
+
+fn text(value: &str) -> Result<CString> {
+    CString::new(value).map_err(|_| Error::new(Kind::Attach, "the target contains a NUL character"))
+}
