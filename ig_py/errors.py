@@ -62,6 +62,10 @@ class RegistryError(IgPyError):
     """A registry could not be reached or did not answer as the protocol says."""
 
 
+class RegistryUnavailable(RegistryError):
+    """The registry broke off or is busy: another try may succeed."""
+
+
 class RegistryDenied(RegistryError):
     """The registry refused our credentials, or the lack of them."""
 

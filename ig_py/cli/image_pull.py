@@ -31,5 +31,5 @@ def command(
         reference = normalize(args[0])
         options = RegistryOptions(authfile, insecure_registries)
         with _image.progress("pulling") as bar:
-            root = pull(reference, store, options, bar)
+            root = pull(reference, store, options, bar, _terminal.warn)
     _terminal.info(f"Successfully pulled {reference.with_digest(root.digest)}")

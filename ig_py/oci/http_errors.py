@@ -10,7 +10,14 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 import urllib3
 
-from ig_py.errors import IntegrityError, LimitError, RegistryDenied, RegistryError, RegistryNotFound
+from ig_py.errors import (
+    IntegrityError,
+    LimitError,
+    RegistryDenied,
+    RegistryError,
+    RegistryNotFound,
+    RegistryUnavailable,
+)
 from ig_py.oci.document import load_json
 
 FAILURES = (
@@ -21,6 +28,15 @@ FAILURES = (
     ValueError,
 )
 """Everything that a request may raise."""
+BUSY = (429, 500, 502, 503, 504)
+"""Answers after which the same request may succeed later."""
+BROKEN = (
+    ConnectionError,
+    http.client.RemoteDisconnected,
+    urllib3.exceptions.ProtocolError,
+    urllib3.exceptions.ReadTimeoutError,
+)
+"""Connections that were good and then were not."""
 
 _PLAIN_HTTP_REASONS = {
     "WRONG_VERSION_NUMBER",
@@ -69,7 +85,9 @@ def explain(err: Exception, what: str, domain: str) -> RegistryError:
         reason = "the registry broke the connection off"
     elif system is not None and system.strerror:
         reason = system.strerror[0].lower() + system.strerror[1:]
-    return RegistryError(f"{what}: {reason}", remedy=remedy, detail=str(err))
+    gone = cause(err, BROKEN) and not cause(err, ConnectionRefusedError)
+    kind = RegistryUnavailable if gone else RegistryError
+    return kind(f"{what}: {reason}", remedy=remedy, detail=str(err))
 
 
 def refusal(
@@ -87,7 +105,8 @@ def refusal(
             f"{what}: the registry speaks HTTPS",
             remedy=f"leave {domain} out of --insecure-registries",
         )
-    return RegistryError(text, detail=body)
+    kind = RegistryUnavailable if status in BUSY else RegistryError
+    return kind(text, detail=body)
 
 
 def _error_text(body: str, reason: str | None) -> str:

@@ -9,7 +9,8 @@
     allowed-gadgets: ["registry.example/gadgets/*"]
     disallow-pulling: true
     insecure-registries: ["127.0.0.1:5000"]       # these at most
-    mirrors: {ghcr.io: "mirror.example/ghcr"}     # asked first, then the registry itself
+    mirrors: {ghcr.io: "mirror.example/ghcr"}     # or a list; asked first, in this order
+    default-registry: registry.example/gadgets    # of names like trace_exec
 
 Each file only tightens what comes after it: the user's file cannot loosen the system's, nor a
 flag either of them. A file that is not understood lets nothing through.
@@ -17,13 +18,13 @@ flag either of them. A file that is not understood lets nothing through.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ig_py.errors import UsageError
-from ig_py.oci.reference import Reference
 from ig_py.records import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -36,7 +37,19 @@ MAX_FILE = 256 << 10
 
 _FLAGS = ("verify-image", "disallow-pulling")
 _LISTS = ("public-keys", "notation-certificates", "allowed-gadgets", "insecure-registries")
-_MIRROR = re.compile(r"(?P<host>[A-Za-z0-9.\[\]:-]+)(?P<path>(?:/[a-z0-9._-]+)*)")
+_PLACE = re.compile(r"(?P<host>[A-Za-z0-9.\[\]:-]+)(?P<path>(?:/[a-z0-9._-]+)*)")
+MAX_MIRRORS = 16
+"""Mirrors of one registry."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where repositories are: on *host* (``host[:port]``), their paths after *prefix*, which
+    is empty or ends in a slash.
+    """
+
+    host: str
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,8 @@ class Policy:
     trust_policy: str = ""
     allowed_gadgets: tuple[str, ...] | None = None
     insecure_registries: tuple[str, ...] | None = None
-    mirrors: Mapping[str, str] = field(default_factory=dict)
+    mirrors: Mapping[str, Sequence[Place]] = field(default_factory=dict)
+    default_registry: Place | None = None
 
     def tighten(self, options: ResolveOptions) -> ResolveOptions:
         """*options* with nothing allowed that this policy does not allow.
@@ -131,26 +145,29 @@ def insecure(registries: Sequence[str]) -> tuple[str, ...]:
     return tuple(registries)
 
 
-def places(reference: Reference) -> list[Reference]:
-    """Where to ask for an image: its mirror, if there is one, then its own registry."""
-    for policy in policies():
-        mirror = policy.mirrors.get(reference.domain)
-        if mirror:
-            host, slash, path = mirror.partition("/")
-            prefix = f"{path}/" if slash else ""
-            return [replace(reference, domain=host, path=prefix + reference.path), reference]
-    return [reference]
+_known: dict[Path, tuple[tuple[int, ...], Policy]] = {}
+"""What files said, by path, and the state of the file that said it."""
 
 
 def _read(path: Path) -> Policy | None:
     what = f"policy {path}"
     try:
         with path.open("rb") as file:
+            info = os.fstat(file.fileno())
+            state = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+            if path in _known and _known[path][0] == state:
+                return _known[path][1]
             raw = file.read(MAX_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as err:
         raise UsageError(f"reading {what}: {err.strerror}") from err
+    policy = _parsed(raw, path, what)
+    _known[path] = (state, policy)
+    return policy
+
+
+def _parsed(raw: bytes, path: Path, what: str) -> Policy:
     if len(raw) > MAX_FILE:
         raise UsageError(f"{what}: larger than {MAX_FILE} bytes")
     from ig_py.gadget import yamlsafe
@@ -163,6 +180,7 @@ def _read(path: Path) -> Policy | None:
         **dict.fromkeys(_LISTS, _strings),
         "notation-policy-document": _string,
         "mirrors": _mirrors,
+        "default-registry": _place,
     }
     values: dict[str, Any] = {}
     for key, value in document.items():
@@ -179,6 +197,7 @@ def _read(path: Path) -> Policy | None:
         values.get("allowed-gadgets"),
         values.get("insecure-registries"),
         values.get("mirrors", {}),
+        values.get("default-registry"),
     )
 
 
@@ -200,10 +219,21 @@ def _strings(value: Any, what: str) -> tuple[str, ...]:
     return tuple(_string(item, what) for item in value)
 
 
-def _mirrors(value: Any, what: str) -> dict[str, str]:
+def _mirrors(value: Any, what: str) -> dict[str, tuple[Place, ...]]:
     if not isinstance(value, dict):
         raise UsageError(f"{what}: not a mapping of registries")
-    for mirror in value.values():
-        if not _MIRROR.fullmatch(_string(mirror, what)):
-            raise UsageError(f"{what}: {mirror[:100]!r} is not host[:port][/path]")
-    return {_string(key, what): mirror for key, mirror in value.items()}
+    found = {}
+    for key, given in value.items():
+        mirrors = given if isinstance(given, list) else [given]
+        if len(mirrors) > MAX_MIRRORS:
+            raise UsageError(f"{what}: more than {MAX_MIRRORS} mirrors of one registry")
+        found[_string(key, what)] = tuple(_place(mirror, what) for mirror in mirrors)
+    return found
+
+
+def _place(value: Any, what: str) -> Place:
+    match = _PLACE.fullmatch(_string(value, what))
+    if not match:
+        raise UsageError(f"{what}: {value[:100]!r} is not host[:port][/path]")
+    path = match["path"].removeprefix("/")
+    return Place(match["host"], f"{path}/" if path else "")

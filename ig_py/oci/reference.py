@@ -39,8 +39,8 @@ class Reference:
 
     @property
     def short_repository(self) -> str:
-        """The repository as ``image list`` shows it: without the default prefix."""
-        return self.repository.removeprefix(f"{DEFAULT_DOMAIN}/{DEFAULT_PREFIX}")
+        """The repository as ``image list`` shows it: without what :func:`normalize` adds."""
+        return self.repository.removeprefix("/".join(_default()))
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
@@ -55,7 +55,8 @@ class Reference:
 def normalize(text: str) -> Reference:
     """Parse *text*, completed by the default domain, repository prefix and tag.
 
-    Raises :class:`InvalidReference`.
+    Raises :class:`InvalidReference`, and :class:`UsageError` for a policy file that is not
+    understood.
     """
     shown = text if len(text) <= MAX_INPUT else text[:64] + "…"
 
@@ -88,15 +89,24 @@ def _split_domain(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         domain = first
+        if domain == DEFAULT_DOMAIN and "/" not in rest:
+            rest = DEFAULT_PREFIX + rest
     else:
-        domain, rest = DEFAULT_DOMAIN, text
-    if domain == DEFAULT_DOMAIN and "/" not in rest:
-        rest = DEFAULT_PREFIX + rest
+        domain, prefix = _default()
+        rest = text if slash else prefix + text
     if domain == "index.docker.io":
         domain = "docker.io"
     if domain == "docker.io" and "/" not in rest:
         rest = f"library/{rest}"
     return domain, rest
+
+
+def _default() -> tuple[str, str]:
+    """(domain, prefix) of names without a registry."""
+    from ig_py.oci.places import default_registry
+
+    place = default_registry()
+    return (place.host, place.prefix) if place else (DEFAULT_DOMAIN, DEFAULT_PREFIX)
 
 
 def parse_stored(name: str) -> Reference | None:

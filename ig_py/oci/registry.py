@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlencode
 
-from ig_py.errors import IntegrityError, LimitError, RegistryError, RegistryNotFound
+from ig_py.errors import IntegrityError, LimitError, RegistryNotFound
 from ig_py.oci import credentials, limits, media, policy
 from ig_py.oci import digest as digests
 from ig_py.oci.artifact import Descriptor
@@ -16,6 +16,7 @@ from ig_py.oci.document import parse_index
 from ig_py.oci.reference import Reference
 from ig_py.oci.source import BlobSource
 from ig_py.oci.transport import Timeouts, Transport
+from ig_py.oci.upload import upload
 from ig_py.records import dataclass, field
 
 _ACCEPT = f"{media.INDEX}, {media.MANIFEST}"
@@ -64,6 +65,16 @@ class Repository(BlobSource):
         self._base = f"{self._http.base}/v2/{reference.path}"
         self._documents: dict[str, bytes] = {}
 
+    def clone(self) -> Repository:
+        """The same repository over connections of its own, for another thread."""
+        twin = copy.copy(self)
+        twin._http, twin._documents = self._http.clone(), {}
+        return twin
+
+    def abort(self) -> None:
+        """End what is under way in another thread; it fails there."""
+        self._http.abort()
+
     def __enter__(self) -> Repository:
         return self
 
@@ -73,6 +84,9 @@ class Repository(BlobSource):
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._http.close()
 
     # Reading
@@ -159,22 +173,8 @@ class Repository(BlobSource):
     def put_blob(
         self, descriptor: Descriptor, data: bytes, on_bytes: Callable[[int], None]
     ) -> None:
-        """Upload a verified blob in one piece."""
-        url = f"{self._base}/blobs/uploads/"
-        response, _ = self._http.read("POST", url, ok=(202,), body=lambda: b"")
-        location = response.headers.get("Location", "")
-        if not location:
-            raise RegistryError(f"POST {url}: the registry named no place to upload to")
-        target = self._http.check_location(url, location, elsewhere=True)
-        query = urlencode({"digest": descriptor.digest})
-        self._http.read(
-            "PUT",
-            f"{target}{'&' if '?' in target else '?'}{query}",
-            headers={"Content-Type": "application/octet-stream"},
-            body=lambda: _Upload(data, on_bytes),
-            ok=(201,),
-            seconds=self._http.timeouts.transfer(descriptor.size),
-        )
+        """Upload a verified blob; again when the registry breaks off or is busy."""
+        upload(self._http, f"{self._base}/blobs/uploads/", descriptor, data, on_bytes)
 
     def put_document(self, descriptor: Descriptor, raw: bytes, tag: str = "") -> bool:
         """Upload exactly these bytes, by digest or under *tag*.
@@ -205,24 +205,6 @@ class Repository(BlobSource):
     def _blob_url(self, digest: str) -> str:
         digests.split(digest)
         return f"{self._base}/blobs/{digest}"
-
-
-class _Upload:
-    """Bytes as a file that tells how far it was read."""
-
-    def __init__(self, data: bytes, on_bytes: Callable[[int], None]) -> None:
-        self._view = memoryview(data)
-        self._size = len(data)
-        self._on_bytes = on_bytes
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, size: int = -1) -> bytes:
-        part = bytes(self._view[: len(self._view) if size is None or size < 0 else size])
-        self._view = self._view[len(part) :]
-        self._on_bytes(len(part))
-        return part
 
 
 def _media_type(response: Any, what: str) -> str:

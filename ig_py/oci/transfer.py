@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from ig_py.errors import IgPyError, IntegrityError, RegistryError, StoreError
-from ig_py.oci import graph, limits, media, policy
+from ig_py.oci import graph, limits, media, parallel
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.ingest import Ingest
+from ig_py.oci.places import places
 from ig_py.oci.reference import Reference
 from ig_py.oci.registry import RegistryOptions, Repository
 from ig_py.oci.source import BlobSource, storage
@@ -78,7 +79,7 @@ def asked(
     reference: Reference, options: RegistryOptions, on_message: Callable[[str], None] | None
 ) -> Iterator[Repository]:
     """The repository to fetch *reference* from: on its mirror when that has it."""
-    *mirrors, own = policy.places(reference)
+    *mirrors, own = places(reference)
     for place in mirrors:
         with Repository(place, options) as remote:
             try:
@@ -118,9 +119,12 @@ def stage(
     missing = [d for d in walked.blobs if not session.adopt(d)]
     _check_space(store, sum(d.size for d in missing))
     progress.expect(sum(d.size for d in missing))
+    if isinstance(source, Repository) and len(missing) > 1:
+        parallel.download(source, missing, session, progress)
     for descriptor in missing:
-        chunks = source.chunks(descriptor, graph.blob_limit(descriptor))
-        session.write(descriptor, _counted(chunks, progress))
+        if not session.staged(descriptor):
+            chunks = source.chunks(descriptor, graph.blob_limit(descriptor))
+            session.write(descriptor, _counted(chunks, progress))
     for descriptor, raw in walked.documents:
         if not session.adopt(descriptor):
             session.write(descriptor, [raw])

@@ -26,14 +26,27 @@ from ig_py.errors import LimitError, RegistryDenied, RegistryError
 from ig_py.oci import limits
 from ig_py.oci.auth import HUB_HOST, Auth
 from ig_py.oci.credentials import Credentials
-from ig_py.oci.http_errors import FAILURES, cause, explain, origin, redacted, refusal
+from ig_py.oci.http_errors import (
+    BROKEN,
+    BUSY,
+    FAILURES,
+    cause,
+    explain,
+    origin,
+    redacted,
+    refusal,
+)
 from ig_py.oci.watchdog import Expired, Watchdog
 from ig_py.records import dataclass
 from ig_py.version import VERSION
 
 MAX_REDIRECTS = 5
 RETRY_DELAYS_S = (0.5, 1.5)
-"""Pauses before a download is tried again after a broken connection or a 5xx."""
+"""Pauses before something is tried again after a broken connection or a busy answer."""
+MAX_RETRY_AFTER_S = 10.0
+"""The longest pause that a registry may ask for."""
+MAX_RESUMES = 5
+"""How often one download goes on where it broke off."""
 CHUNK = 1 << 18
 
 _PERMANENT = (
@@ -83,7 +96,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         self.domain = domain
         self.base = f"{self.prefix}://{host}"
         self.timeouts = timeouts or Timeouts()
-        self._insecure = insecure
+        self._insecure, self._scope = insecure, scope
         self._origin = origin(self.base)
         self._watchdog = Watchdog()
         # .netrc would be another source of credentials; proxies are looked up per request.
@@ -93,8 +106,22 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         known = credentials or Credentials()
         if insecure and not plain_credentials:
             known = Credentials()
+        self._known = known
         self.auth = Auth(self, self.base, known, scope)
         self.auth.session = self.session
+
+    def clone(self) -> Transport:
+        """Connections of its own, for another thread; the same rights."""
+        twin = Transport(
+            self.domain, scope=self._scope, insecure=self._insecure, credentials=self._known,
+            timeouts=self.timeouts, plain_credentials=True,
+        )  # fmt: skip
+        twin.auth.header = self.auth.header
+        return twin
+
+    def abort(self) -> None:
+        """End what is under way in another thread; it fails there."""
+        self._watchdog.abort()
 
     def close(self) -> None:
         self.session.close()
@@ -127,16 +154,47 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
                 response.close()
 
     def stream(self, url: str, size: int) -> Iterator[bytes]:
-        """Download *size* bytes; the caller verifies them. Errors as :meth:`read`."""
+        """Download *size* bytes, going on where a connection broke off; the caller verifies
+        them. Errors as :meth:`read`.
+        """
         what = f"GET {redacted(url)}"
+        received, resumes, pauses = 0, 0, list(RETRY_DELAYS_S)
         with self._bounded(what, self.timeouts.transfer(size)):
-            response = self._retried("GET", url, {}, None, elsewhere=True)
-            try:
-                if response.status_code != 200:
-                    raise self._refusal(response, what)
-                yield from response.raw.stream(CHUNK, decode_content=False)
-            finally:
-                response.close()
+            while True:
+                start = received
+                try:
+                    for chunk in self._from(url, received, what):
+                        received += len(chunk)
+                        yield chunk
+                    return
+                except BROKEN:
+                    resumes += 1
+                    if received > start:
+                        pauses = list(RETRY_DELAYS_S)
+                    if not pauses or resumes > MAX_RESUMES or self._watchdog.expired:
+                        raise
+                time.sleep(pauses.pop(0))
+
+    def _from(self, url: str, offset: int, what: str) -> Iterator[bytes]:
+        """The content from *offset* on, whether or not the registry knows of ranges."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        response = self._retried("GET", url, headers, None, elsewhere=True)
+        try:
+            if response.status_code not in (200, 206) or (response.status_code, offset) == (206, 0):
+                raise self._refusal(response, what)
+            skip = offset
+            if response.status_code == 206:
+                given = response.headers.get("Content-Range", "")
+                if not given.startswith(f"bytes {offset}-"):
+                    raise RegistryError(f"{what}: sent {given[:80]!r} instead of byte {offset} on")
+                skip = 0
+            for chunk in response.raw.stream(CHUNK, decode_content=False):
+                rest = chunk[skip:]
+                skip -= len(chunk) - len(rest)
+                if rest:
+                    yield rest
+        finally:
+            response.close()
 
     def do_request(
         self,
@@ -180,6 +238,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         elsewhere: bool,
     ) -> requests.Response:  # fmt: skip
         delays = list(RETRY_DELAYS_S) if method in ("GET", "HEAD") else []
+        asked = 0.0
         while True:
             try:
                 response = self._authorized(method, url, headers, body, elsewhere)
@@ -187,10 +246,11 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
                 if not delays or self._watchdog.expired or cause(err, _PERMANENT):
                     raise
             else:
-                if response.status_code not in (500, 502, 503, 504) or not delays:
+                if response.status_code not in BUSY or not delays:
                     return response
+                asked = _retry_after(response)
                 response.close()
-            time.sleep(delays.pop(0))
+            time.sleep(max(asked, delays.pop(0)))
 
     def _authorized(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None, elsewhere: bool
@@ -300,6 +360,12 @@ def _proxies(url: str) -> dict[str, str]:
     if host in ("localhost", "::1") or host.startswith("127."):
         return {}
     return dict(requests.utils.get_environ_proxies(url))
+
+
+def _retry_after(response: requests.Response) -> float:
+    """Seconds that the registry asks us to wait; dates are not looked at."""
+    text = response.headers.get("Retry-After", "").strip()
+    return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else 0.0
 
 
 def _capped(response: requests.Response, limit: int, what: str) -> bytes:

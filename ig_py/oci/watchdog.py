@@ -34,6 +34,7 @@ class Watchdog:
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
         self.expired = False
+        self._aborted = False
 
     def adapter(self) -> HTTPAdapter:
         """An adapter whose connections this watchdog can end."""
@@ -42,7 +43,8 @@ class Watchdog:
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
         """Raise :class:`Expired` when the block takes longer than *seconds*."""
-        self.expired = False
+        with self._lock:
+            self.expired = self._aborted
         timer = threading.Timer(seconds, self._expire)
         timer.daemon = True
         timer.start()
@@ -67,6 +69,14 @@ class Watchdog:
             self._sockets.append(sock.dup())
             while len(self._sockets) > _KEPT_SOCKETS:
                 self._sockets.pop(0).close()
+
+    def abort(self) -> None:
+        """End the current request from another thread, as if its time were over; no other
+        can be made.
+        """
+        with self._lock:
+            self._aborted = True
+        self._expire()
 
     def close(self) -> None:
         with self._lock:

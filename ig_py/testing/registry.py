@@ -51,6 +51,8 @@ class Registry:
     """*login*: (user, password) demanded; *scheme*: ``basic`` or ``bearer``; *realm*: where the
     token service is, None for this server. *referrers*: keep lists of them, as registries
     since specification 1.1 do. *page*: entries of one page of tags or referrers, 0 for all.
+    *ranges*: send parts of blobs. *max_body*: bytes of an upload's request above which it is
+    refused as too large, 0 for any number.
 
     ``manifests`` has (media type, bytes) by (repository, tag or digest), ``blobs`` bytes by
     digest; both may be changed at will.
@@ -63,12 +65,15 @@ class Registry:
         scheme: str = "bearer",
         referrers: bool = True,
         page: int = 0,
+        ranges: bool = True,
+        max_body: int = 0,
     ) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.requests: list[Request] = []
         self.login, self.scheme = login, scheme
         self.referrers, self.page = referrers, page
+        self.ranges, self.max_body = ranges, max_body
         self.tokens: set[str] = set()
         self.realm = ""
         self.host = ""
@@ -228,9 +233,9 @@ class Registry:
         data = self.blobs.get(digest)
         if data is None:
             return _error(404, "BLOB_UNKNOWN")
-        headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
+        headers = {"Content-Type": "application/octet-stream"}
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
-        if not match:
+        if not match or not self.ranges:
             return Reply(200, data, headers)
         start, end = int(match[1]), int(match[2] or len(data) - 1)
         if start >= len(data) or end < start:
@@ -241,6 +246,8 @@ class Registry:
 
     def _upload(self, request: Request, name: str, session: str) -> Reply:
         digest = request.query.get("digest", [""])[0]
+        if self.max_body and len(request.body) > self.max_body:
+            return _error(413, "SIZE_INVALID")
         if request.method == "POST":
             mounted = request.query.get("mount", [""])[0]
             if mounted in self.blobs:

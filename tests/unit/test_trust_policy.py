@@ -144,9 +144,62 @@ def test_mirrors(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [i.name for i in store.images()] == [f"{own.host}/te:1", f"{own.host}/te:2"]
 
 
+def test_several_mirrors(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order; one that is gone or has nothing is no failure."""
+    make_quick(monkeypatch)
+    said: list[str] = []
+    with serving(LyingRegistry()) as gone:
+        pass
+    with serving(LyingRegistry()) as empty, serving(LyingRegistry()) as mirror:
+        mirror.put("te", "1", image("a"))
+        say(files / "user", mirrors={"own.test": [gone.host, f"{empty.host}/x/y", mirror.host]})
+        hosts = (gone.host, empty.host, mirror.host)
+        options = replace(registry_options(mirror), insecure_registries=hosts)
+        store = Store.open(files / "new")
+        pull(normalize("own.test/te:1"), store, options, on_message=said.append)
+        assert [text.partition(":")[0] for text in said] == [
+            "the mirror does not have own.test/te"
+        ] * 2
+        assert [r.path for r in empty.requests] == ["/v2/x/y/te/manifests/1"]
+        assert [i.name for i in store.images()] == ["own.test/te:1"]
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "meant"),
+    [
+        ("registry.test/team/gadgets", "x", "registry.test/team/gadgets/x:latest"),
+        ("registry.test:5000", "x:1", "registry.test:5000/x:1"),
+        ("registry.test/team", "other/x", "registry.test/other/x:latest"),
+        ("registry.test/team", "ghcr.io/x", "ghcr.io/inspektor-gadget/gadget/x:latest"),
+        ("registry.test/team", "localhost/x", "localhost/x:latest"),
+        ("docker.io", "x", "docker.io/library/x:latest"),
+    ],
+)
+def test_default_registry(files: Path, place: str, text: str, meant: str) -> None:
+    say(files / "user", default_registry=place)
+    assert str(normalize(text)) == meant
+    short = normalize("x").short_repository
+    assert short == "x" or place == "docker.io"
+    # What the list shows for it must not mean another image.
+    full = normalize("ghcr.io/inspektor-gadget/gadget/x")
+    assert full.short_repository == full.repository
+    say(files / "system", default_registry="first.test")
+    assert str(normalize("x")) == "first.test/x:latest"
+
+
+def test_policies_are_read_again_when_they_change(files: Path) -> None:
+    for number in range(3):
+        say(files / "user", default_registry=f"r{number}.test")
+        assert normalize("x").domain == f"r{number}.test"
+        assert normalize("x").domain == f"r{number}.test"
+
+
 @pytest.mark.parametrize(
     "text",
-    ["[]", "verify-image: 1", "verify-image: 'false'", "public-keys: x", "public-keys: [1]",
+    ["default-registry: 1", "default-registry: 'https://x'", "mirrors: {a: [b, 1]}",
+     "mirrors: {a: [" + "b," * 17 + "]}", "[]",
+     "verify-image: 1", "verify-image: 'false'", "public-keys: x",
+     "public-keys: [1]",
      "unknown: 1", "mirrors: [x]", "mirrors: {a: 'http://b'}", "a: [", "verify-image: true\n" * 2,
      "", "# " + "x" * 300_000],
     ids=lambda text: text[:20],

@@ -1,0 +1,111 @@
+"""Several blobs of an image at once, over a few connections."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from ig_py.oci import graph
+from ig_py.oci.artifact import Descriptor
+from ig_py.oci.ingest import Ingest
+from ig_py.oci.registry import Repository
+
+MAX_CONNECTIONS = 3
+"""As many as container tools open: more makes registries suspicious, not downloads faster."""
+
+
+class Heard(Protocol):
+    """Hears how many bytes have moved."""
+
+    def advance(self, size: int) -> None: ...
+
+
+class _Stopped(Exception):
+    """Another download failed."""
+
+
+def download(
+    remote: Repository, blobs: Sequence[Descriptor], session: Ingest, progress: Heard
+) -> None:
+    """Bring *blobs* into *session*, the largest first.
+
+    The first failure ends all; it is raised, as is what interrupts the caller. Errors as
+    :func:`ig_py.oci.transfer.pull`.
+    """
+    count = min(MAX_CONNECTIONS, len(blobs))
+    remotes = [remote, *(remote.clone() for _ in range(count - 1))]
+    crew = _Crew(remotes, sorted(blobs, key=lambda d: d.size), session, progress)
+    threads = [
+        threading.Thread(target=crew.work, args=(one,), name="ig-download", daemon=True)
+        for one in remotes[1:]
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        crew.work(remote)
+        for thread in threads:
+            thread.join()
+    finally:
+        crew.stop(remote)
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+        for one in remotes[1:]:
+            one.close()
+    if crew.failures:
+        raise crew.failures[0]
+
+
+class _Crew:
+    """*blobs* are taken from the end."""
+
+    def __init__(
+        self,
+        remotes: Sequence[Repository],
+        blobs: list[Descriptor],
+        session: Ingest,
+        progress: Heard,
+    ) -> None:
+        self._remotes = remotes
+        self._blobs = blobs
+        self._session = session
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._stopping = False
+        self.failures: list[Exception] = []
+
+    def work(self, remote: Repository) -> None:
+        """Until there is no more to do."""
+        while True:
+            with self._lock:
+                if not self._blobs or self._stopping:
+                    return
+                descriptor = self._blobs.pop()
+            try:
+                chunks = remote.chunks(descriptor, graph.blob_limit(descriptor))
+                self._session.write(descriptor, self._counted(chunks))
+            except _Stopped:
+                return
+            except Exception as err:
+                self.failures.append(err)
+                self.stop(remote)
+                return
+
+    def stop(self, caller: Repository) -> None:
+        """Nothing new is begun, and what others do is broken off."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+        for remote in self._remotes:
+            if remote is not caller:
+                remote.abort()
+
+    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            with self._lock:
+                if self._stopping:
+                    raise _Stopped
+                self._progress.advance(len(chunk))
+            yield chunk
