@@ -12,8 +12,8 @@ from support.images import image
 
 from ig_py.errors import IgPyError
 from ig_py.oci.trust import cosign, privatekeys, trustpolicy
+from ig_py.oci.trust.envelope import Envelope
 from ig_py.oci.trust.keys import UPSTREAM, load_public_keys
-from ig_py.oci.trust.notation import Envelope
 
 ROOT = image("a").index
 KEYS = load_public_keys([UPSTREAM])
