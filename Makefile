@@ -10,7 +10,7 @@ VM ?=
 RUNS ?= 3
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup dev run test lint vm parity bench bench-micro fuzz docs clean
+.PHONY: protos help setup dev run test lint vm parity bench bench-micro fuzz docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -51,6 +51,10 @@ fuzz: ## hostile samples for a minute a target: make fuzz [FUZZ_SECONDS=60]
 bench-micro: ## cost of an event by stage (criterion)
 	@scripts/setup
 	@cd core && cargo bench --no-default-features --bench stages
+
+protos: ## regenerate the protobuf modules from their .proto files
+	@scripts/setup
+	@scripts/protos
 
 docs: ## regenerate the diagrams of DEVELOPER.md from the built object
 	@scripts/setup

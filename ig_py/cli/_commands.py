@@ -22,6 +22,7 @@ class Entry:
 
 TOP = {
     "image": Entry("ig_py.cli.image", "Build, move and explain gadget images"),
+    "list-containers": Entry("ig_py.cli.list_containers", "List the containers of this host"),
     "login": Entry("ig_py.cli.login", "Keep credentials for a registry"),
     "logout": Entry("ig_py.cli.logout", "Forget the credentials for a registry"),
     "run": Entry("ig_py.cli.run", "Run a gadget"),

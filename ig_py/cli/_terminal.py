@@ -6,6 +6,7 @@ strangers: control and bidirectional characters must never act on the terminal.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -92,3 +93,15 @@ def debug(msg: str) -> None:
         from ig_py.cli._logging import log_line
 
         to_stderr(log_line("debug", msg))
+
+
+def width() -> int | None:
+    """Characters in a line of the terminal that stdout is; None when it is none."""
+    if not sys.stdout.isatty():
+        return None
+    for stream in (sys.stdin, sys.stdout):
+        try:
+            return os.get_terminal_size(stream.fileno()).columns or None
+        except (OSError, ValueError):
+            continue
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -33,7 +32,7 @@ def command(args: tuple[str, ...], no_trunc: bool, output: str, store: Store) ->
     _image.check_mode(output, MODES)
     found = rows(store, _terminal.warn)
     if output == "columns":
-        width = _terminal_width()
+        width = _terminal.width()
         lines = _plain(found) if no_trunc or width is None else _table(found, width)
         click.echo("\n".join(_terminal.safe(line) for line in lines))
         return
@@ -71,17 +70,6 @@ def _table(found: list[Row], width: int) -> list[str]:
 
 def _fit(text: str, width: int) -> str:
     return text.ljust(width) if len(text) <= width else text[: max(width - 1, 0)] + "…"
-
-
-def _terminal_width() -> int | None:
-    if not sys.stdout.isatty():
-        return None
-    for stream in (sys.stdin, sys.stdout):
-        try:
-            return os.get_terminal_size(stream.fileno()).columns or None
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 def age(created: str, now: datetime) -> str:

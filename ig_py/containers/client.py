@@ -8,14 +8,13 @@ comes back, and ``stop`` must not wait for it.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
 from ig_py.errors import ContainerError, UsageError
-from ig_py.records import dataclass
+from ig_py.records import dataclass, replace
 
 DEFAULT_SOCKETS = {
     "docker": "/run/docker.sock",
@@ -29,7 +28,15 @@ SOCKET_PARAMS = {
     "cri-o": "crio-socketpath",
     "podman": "podman-socketpath",
 }
-SUPPORTED = ("docker",)
+CRI_DOCKER_SOCKET = "/run/cri-dockerd.sock"
+"""Where Docker's CRI adaptor listens; no flag changes that (§1.5)."""
+ROOTLESS_PODMAN = "run/user/*/podman/podman.sock"
+ENGINELESS = "runc"
+"""Name of what finds containers that no engine knows (started by runc or crun alone)."""
+MAX_USERS = 64
+PROTOCOLS = ("internal", "cri")
+DOCKER_NAMESPACE = "moby"
+"""containerd's namespace for Docker's containers."""
 
 
 class Sink(Protocol):
@@ -49,9 +56,6 @@ class Sink(Protocol):
     def forget(self, container_id: str) -> None:
         """The container does not exist any more."""
 
-    def running(self, runtime: str, container_ids: Collection[str]) -> None:
-        """All that run now: others of that runtime are gone."""
-
     def find_init(self, container_id: str) -> int | None:
         """Init's pid by other means than the engine, when certain."""
 
@@ -67,6 +71,12 @@ class RuntimeClient(Protocol):
 
     name: str
     socket_path: str
+    error: str
+    """Why the engine does not answer; "" when it does, or was not asked yet."""
+
+    @property
+    def containers(self) -> int:
+        """How many run, as far as the engine said."""
 
     def start(self) -> None: ...
 
@@ -83,50 +93,97 @@ class RuntimeClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """One runtime to use. ``explicit``: the user named it or its socket, so that
-    a missing socket is an error instead of "not installed"."""
+    """One engine to ask.
+
+    ``explicit``: the user named it or its socket, so that a missing socket is
+    an error instead of "not installed". ``protocol`` is ``internal`` (its own)
+    or ``cri``. Of containerd's namespaces the ``namespaces`` are used, or when
+    there are none, all but ``others_namespaces``.
+    """
 
     name: str
     socket_path: str
     explicit: bool = False
+    protocol: str = "internal"
+    namespaces: tuple[str, ...] = ()
+    others_namespaces: tuple[str, ...] = ()
 
 
-def runtime_configs(runtimes: str, sockets: dict[str, str], view: HostView) -> list[RuntimeConfig]:
+def runtime_configs(
+    runtimes: str,
+    sockets: dict[str, str],
+    view: HostView,
+    *,
+    containerd_namespaces: str = "",
+    protocol: str = "",
+) -> list[RuntimeConfig]:
     """The clients to create, sorted by name (§1.5).
 
     *runtimes* is the comma list of ``--runtimes``, *sockets* runtime name →
-    socket path ("" : environment, then default).
+    socket path ("" : environment, then default), *containerd_namespaces* a
+    comma list, *protocol* of ``--runtime-protocol``.
 
-    :raises UsageError: an unknown runtime.
-    :raises ContainerError: one named by the user that is not supported yet, or
-        whose socket does not exist.
+    :raises UsageError: an unknown runtime or protocol.
+    :raises ContainerError: one named by the user whose socket does not exist.
     """
+    if (protocol or "internal") not in PROTOCOLS:
+        raise UsageError(
+            f"--runtime-protocol: {protocol!a} is not supported",
+            remedy=f"give one of {', '.join(PROTOCOLS)}",
+        )
     names = sorted({name for name in runtimes.split(",") if name})
-    everything = set(names) == set(DEFAULT_SOCKETS)
+    everything = set(names) >= set(DEFAULT_SOCKETS)
     configs = []
     for name in names:
+        if name == ENGINELESS:
+            continue
         if name not in DEFAULT_SOCKETS:
             raise UsageError(
-                f"--runtimes: runtime {name!a} is not supported",
-                remedy=f"give some of {', '.join(DEFAULT_SOCKETS)}",
+                f"invalid argument '--runtime / -r': runtime {name!a} is not supported",
+                remedy=f"give some of {', '.join((*DEFAULT_SOCKETS, ENGINELESS))}",
             )
         path = _socket_path(name, sockets.get(name, ""))
-        explicit = not everything or path != DEFAULT_SOCKETS[name]
-        if name not in SUPPORTED:
-            if explicit:
-                raise ContainerError(
-                    f"tracing containers of {name}: this version has no client for it",
-                    remedy=f"--runtimes={','.join(SUPPORTED)}",
-                )
-            continue
-        configs.append(RuntimeConfig(name, view.path(path), explicit))
+        if name == "docker" and protocol == "cri":
+            path = CRI_DOCKER_SOCKET
+        explicit = not everything or path not in (DEFAULT_SOCKETS[name], CRI_DOCKER_SOCKET)
+        configs.append(RuntimeConfig(name, view.path(path), explicit, protocol or "internal"))
     for config in configs:
         if config.explicit and not Path(config.socket_path).exists():
             raise ContainerError(
                 f"runtime {config.name}: there is no socket {config.socket_path!a}",
                 remedy=f"start the engine, or correct --{SOCKET_PARAMS[config.name]}",
             )
-    return configs
+    return [c for config in configs for c in _completed(config, configs, containerd_namespaces)]
+
+
+def engineless(runtimes: str) -> bool:
+    """Whether containers that no engine knows are wanted: with every engine, or when named."""
+    names = set(runtimes.split(","))
+    return names >= set(DEFAULT_SOCKETS) or ENGINELESS in names
+
+
+def _completed(
+    config: RuntimeConfig, configs: list[RuntimeConfig], namespaces: str
+) -> list[RuntimeConfig]:
+    if config.name == "podman" and not config.explicit:
+        return [config, *_rootless_podman(config)]
+    if config.name != "containerd":
+        return [config]
+    docker = any(c.name == "docker" and Path(c.socket_path).exists() for c in configs)
+    return [
+        replace(
+            config,
+            namespaces=tuple(n for n in namespaces.split(",") if n),
+            others_namespaces=(DOCKER_NAMESPACE,) if docker else (),
+        )
+    ]
+
+
+def _rootless_podman(config: RuntimeConfig) -> list[RuntimeConfig]:
+    """Each user's own podman has its own socket."""
+    root = config.socket_path.removesuffix(DEFAULT_SOCKETS["podman"]) or "/"
+    found = sorted(str(path) for path in Path(root).glob(ROOTLESS_PODMAN))
+    return [replace(config, socket_path=path) for path in found[:MAX_USERS]]
 
 
 def _socket_path(name: str, given: str) -> str:

@@ -30,6 +30,9 @@ MAX_CONTAINERS = 65536
 
 
 class EventType(enum.Enum):
+    PRECREATE = "PRECREATE"
+    """A runtime begins to make it: only its id and bundle are known, and it is not in the
+    collection. It may never come to be."""
     CREATED = "CREATED"
     """Now in the collection."""
     UPDATED = "UPDATED"
@@ -89,6 +92,12 @@ class ContainerCollection:
             self._index(entry)
             self._publish(EventType.CREATED, container)
             return True
+
+    def announce(self, container: Container) -> None:
+        """Publish PRECREATE for a container that is about to be made."""
+        with self._lock:
+            if not self._closed and valid_id(container.id) and container.id not in self._entries:
+                self._publish(EventType.PRECREATE, container)
 
     def update(self, container: Container) -> bool:
         """Replace the data of a live container, except its namespaces; False when absent."""

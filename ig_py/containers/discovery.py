@@ -9,17 +9,18 @@ ours, on the engine's word or when its /proc entry changed.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import resource
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
+from ig_py.containers import oci
 from ig_py.containers.cgroups import CgroupScout
-from ig_py.containers.client import RuntimeClient, RuntimeConfig
+from ig_py.containers.client import RuntimeClient, RuntimeConfig, Sink
 from ig_py.containers.collection import MAX_CONTAINERS, ContainerCollection
-from ig_py.containers.docker import DockerClient
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView, Process, ProcessGone, alive
 from ig_py.containers.reactor import Reactor
@@ -33,7 +34,20 @@ PROC_POLL_SECONDS = 1.0
 MAX_UNCLAIMED = 4096
 """Inits found for which no engine has spoken yet."""
 
-CLIENTS: dict[str, type[DockerClient]] = {"docker": DockerClient}
+_CLIENTS = {
+    ("docker", "internal"): ("ig_py.containers.docker", "DockerClient"),
+    ("containerd", "internal"): ("ig_py.containers.containerd", "ContainerdClient"),
+    ("podman", "internal"): ("ig_py.containers.podman", "PodmanClient"),
+    ("podman", "cri"): ("ig_py.containers.podman", "PodmanClient"),
+}
+_CRI_CLIENT = ("ig_py.containers.cri", "CriClient")
+
+
+def make_client(config: RuntimeConfig, sink: Sink) -> RuntimeClient:
+    """The client that *config* asks for, not started."""
+    module, name = _CLIENTS.get((config.name, config.protocol), _CRI_CLIENT)
+    client: RuntimeClient = getattr(importlib.import_module(module), name)(config, sink)
+    return client
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +64,16 @@ class Discovery:
         configs: Iterable[RuntimeConfig],
         view: HostView | None = None,
         collection: ContainerCollection | None = None,
+        *,
+        engineless: bool = False,
+        oci_configs: bool = False,
     ) -> None:
+        """*engineless*: report containers that no engine knows as well.
+        *oci_configs*: keep each container's config.json (about 10 kB)."""
+        self._oci_configs = oci_configs
         self.view = view or HostView.from_env()
         self.collection = collection or ContainerCollection()
-        self.clients: list[RuntimeClient] = [CLIENTS[c.name](c, self) for c in configs]
+        self.clients: list[RuntimeClient] = [make_client(c, self) for c in configs]
         self._reactor = Reactor("ig-containers")
         self._scout = CgroupScout(self.view, self._reactor, self._init_found)
         self._lock = threading.RLock()
@@ -98,7 +118,11 @@ class Discovery:
 
     def describe(self, container: Container) -> None:
         with self._lock:
-            if container.id not in self._records and len(self._records) >= MAX_CONTAINERS:
+            record = self._records.get(container.id)
+            if record is None and len(self._records) >= MAX_CONTAINERS:
+                return
+            if record and record.runtime.name == "docker" != container.runtime.name:
+                # Docker's containers are containerd's as well, which knows no names.
                 return
             self._records[container.id] = container
             pid = self._inits.pop(container.id, 0)
@@ -131,12 +155,6 @@ class Discovery:
         with self._lock:
             self._records.pop(container_id, None)
             self._inits.pop(container_id, None)
-
-    def running(self, runtime: str, container_ids: Collection[str]) -> None:
-        with self._lock:
-            for container in self.collection.containers():
-                if container.runtime.name == runtime and container.id not in container_ids:
-                    self.died(container.id)
 
     def find_init(self, container_id: str) -> int | None:
         return self._scout.init_pid(container_id)
@@ -197,7 +215,11 @@ class Discovery:
         except ContainerError as error:
             log.warning("container %.12s is not traced: %s", container.id, error)
             return
-        container = self._complete(container, process)
+        complete = self._complete(container, process)
+        if complete is None:
+            process.close()
+            return
+        container = complete
         if not process.mntns:
             log.warning(
                 "container %a is not traced: its namespaces may not be read",
@@ -218,7 +240,14 @@ class Discovery:
                     process.pidfd, lambda: self._exited(container.id, process.pidfd)
                 )
 
-    def _complete(self, container: Container, process: Process) -> Container:
+    def _complete(self, container: Container, process: Process) -> Container | None:
+        """None for what turns out to be a pod's sandbox."""
+        if self._oci_configs:
+            config = oci.read_config(self.view, process.pid, container.id, container.bundle)
+            annotated = oci.annotated(container, oci.notes_of(config))
+            if annotated is None:
+                return None
+            container = replace(annotated, oci_config=config, bundle="")
         host_network = container.host_network
         if process.netns and self.view.host_netns is not None:
             host_network = process.netns == self.view.host_netns

@@ -1,108 +1,52 @@
 """The Docker client: the containers there are, then every change, for as long as it takes.
 
 The event stream is opened before the listing, so nothing falls between them;
-what both tell is reported twice and the sink keeps one. A stopped engine is
-awaited with growing pauses, and a listing brings everything up to date.
+what both tell is reported twice and the sink keeps one.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from ig_py.containers import docker_parse as parse
 from ig_py.containers.client import RuntimeConfig, Sink
-from ig_py.containers.docker_http import DockerTransport, EngineError, NoSuchObject
+from ig_py.containers.docker_http import DockerTransport
+from ig_py.containers.engine import EngineClient, EngineError, NoSuchObject
 from ig_py.containers.model import Container
-from ig_py.errors import ContainerError
 from ig_py.records import replace
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.1
-MAX_PAUSE = 2.0
-JOIN_SECONDS = 1.0
 INSPECT_ATTEMPTS = 2
 MAX_IMAGES = 4096
 """Images whose digest is remembered."""
-EVENTS = {"type": ["container"], "event": ["create", "start", "die", "destroy", "rename"]}
 
 
-class DockerClient:
-    """A :class:`~ig_py.containers.client.RuntimeClient`."""
+class DockerClient(EngineClient):
+    """The engine at ``/run/docker.sock``, or whoever speaks its protocol."""
 
     name = parse.RUNTIME
+    events: ClassVar[dict[str, list[str]]] = {
+        "type": ["container"],
+        "event": ["create", "start", "die", "destroy", "rename"],
+    }
 
     def __init__(self, config: RuntimeConfig, sink: Sink) -> None:
-        self.socket_path = config.socket_path
-        self._explicit = config.explicit
-        self._sink = sink
+        super().__init__(config, sink)
         self._digests: dict[str, str] = {}
-        self._listed = threading.Event()
-        self._stopping = threading.Event()
-        self._connected = False
-        self._complained = False
         self._transport: DockerTransport | None = None
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="ig-docker", daemon=True)
 
-    @property
-    def connected(self) -> bool:
-        return self._connected
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def wait_listed(self, seconds: float) -> bool:
-        return self._listed.wait(seconds)
-
-    def stop(self) -> None:
-        self._stopping.set()
+    def abort(self) -> None:
         with self._lock:
             transport = self._transport
         if transport:
             transport.abort()
-        if self._thread.ident is not None:
-            self._thread.join(JOIN_SECONDS)
-        if self._thread.is_alive():
-            log.warning("the docker client did not stop in %s s", JOIN_SECONDS)
 
-    def _run(self) -> None:
-        pause = FIRST_PAUSE
-        while not self._stopping.is_set():
-            was_connected = False
-            try:
-                self._serve()
-            except Exception as error:
-                was_connected = self._connected
-                self._lost(error)
-            self._listed.set()
-            pause = FIRST_PAUSE if was_connected else min(pause * 2, MAX_PAUSE)
-            self._stopping.wait(pause)
-
-    def _lost(self, error: Exception) -> None:
-        if self._stopping.is_set():
-            return
-        reason = str(error) if isinstance(error, ContainerError) else f"{type(error).__name__}"
-        if self._connected:
-            log.warning("%s; waiting for it to come back", reason)
-        elif not self._complained:
-            level = logging.WARNING if self._explicit else logging.DEBUG
-            log.log(level, "%s; waiting for it", reason)
-        else:
-            log.debug("%s", reason)
-        self._complained = True
-        self._connected = False
-
-    def _serve(self) -> None:
-        """One connection to the engine, until it ends. :raises EngineError: always."""
-        if not Path(self.socket_path).exists():
-            raise EngineError(f"docker engine {self.socket_path!a}: no such socket")
+    def serve(self) -> None:
         transport = DockerTransport(self.socket_path)
         with self._lock:
             self._transport = transport
@@ -110,7 +54,7 @@ class DockerClient:
             if self._stopping.is_set():
                 raise EngineError("stopped")
             transport.negotiate()
-            with transport.events(EVENTS) as events:
+            with transport.events(self.events) as events:
                 self._follow(transport, events)
         finally:
             with self._lock:
@@ -119,10 +63,7 @@ class DockerClient:
 
     def _follow(self, transport: DockerTransport, events: Iterator[dict[str, Any]]) -> None:
         rest = self._list_running(transport)
-        if self._complained:
-            log.info("docker engine %a answers", self.socket_path)
-        self._connected = True
-        self._listed.set()
+        self.ready()
         for container in rest:
             self._sink.describe(self._with_digest(transport, container))
         for event in events:
@@ -132,9 +73,7 @@ class DockerClient:
         """Report what runs; the containers that do not are returned."""
         entries = transport.get("/containers/json", all="1")
         if not isinstance(entries, list):
-            raise EngineError(
-                f"docker engine {self.socket_path!a}: /containers/json: the answer is no list"
-            )
+            raise self.fail("/containers/json", "the answer is no list")
         rest: list[Container] = []
         running: set[str] = set()
         for entry in entries:
@@ -148,7 +87,7 @@ class DockerClient:
             container = self._with_digest(transport, container)
             self._sink.describe(container)
             self._start(transport, container.id, container)
-        self._sink.running(self.name, running)
+        self.report_running(running)
         return rest
 
     def _handle(self, transport: DockerTransport, event: dict[str, Any]) -> None:
@@ -161,9 +100,9 @@ class DockerClient:
         elif action == "start":
             self._start(transport, container_id, None)
         elif action == "die":
-            self._sink.died(container_id)
+            self.report_died(container_id)
         elif action == "destroy":
-            self._sink.forget(container_id)
+            self.report_forgotten(container_id)
         elif action == "rename":
             self._sink.renamed(container_id, parse.event_name(event))
 
@@ -188,7 +127,7 @@ class DockerClient:
         if self._sink.live(container_id):
             return
         if listed and (pid := self._sink.find_init(container_id)):
-            self._sink.started(listed, pid)
+            self.report_started(listed, pid)
             return
         suspect = 0
         for _ in range(INSPECT_ATTEMPTS):
@@ -207,7 +146,7 @@ class DockerClient:
             # A pid outside of the container's cgroup may have been reused since
             # the answer; an engine that says it twice has its own way with cgroups.
             if pid == suspect or self._sink.owns(container_id, pid):
-                self._sink.started(self._with_digest(transport, container), pid)
+                self.report_started(self._with_digest(transport, container), pid)
                 return
             suspect = pid
 

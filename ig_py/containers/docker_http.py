@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ig_py.errors import ContainerError
+from ig_py.containers.engine import EngineError, NoSuchObject
 
 if TYPE_CHECKING:
     import socket
@@ -33,14 +33,6 @@ _CHUNK = 16 * 1024
 _MAX_CAUSES = 8
 _VERSION = re.compile(r"\d{1,3}\.\d{1,4}")
 _BASE = "http+docker://localhost"
-
-
-class EngineError(ContainerError):
-    """The engine is absent, refuses, is too slow, or does not speak its protocol."""
-
-
-class NoSuchObject(EngineError):
-    """The engine has no such container or image."""
 
 
 class DockerTransport:

@@ -114,7 +114,7 @@ class ContainerSync:
     def __call__(self, event: Event) -> None:
         container = event.container
         mntns = container.mntns
-        if not mntns:
+        if not mntns or event.type is EventType.PRECREATE:
             return
         if event.type is EventType.DELETED:
             if self._filter is not None:

@@ -36,7 +36,11 @@ def global_params() -> list[ParamSpec]:
         ),
         _global("crio-socketpath", "/run/crio/crio.sock", "Unix socket of CRI-O"),
         _global("podman-socketpath", "/run/podman/podman.sock", "Unix socket of podman"),
-        _global("containerd-namespace", "k8s.io", "Namespace of containerd's containers"),
+        _global(
+            "containerd-namespace",
+            "",
+            "Namespaces of containerd to look into, a comma list (default all)",
+        ),
         _global(
             "runtime-protocol",
             "internal",

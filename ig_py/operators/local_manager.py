@@ -89,14 +89,21 @@ class LocalManager(Operator):
         :raises ContainerError: a runtime the user named cannot be used.
         :raises KernelError: no map is to be had.
         """
-        from ig_py.containers.client import SOCKET_PARAMS, runtime_configs
+        from ig_py.containers.client import SOCKET_PARAMS, engineless, runtime_configs
         from ig_py.containers.proc import HostView
 
         _refuse_unsupported(ctx)
         host = _bool(ctx, "host")
         view = HostView.from_env()
         sockets = {name: ctx.param(PREFIX + key) for name, key in SOCKET_PARAMS.items()}
-        configs = runtime_configs(ctx.param(PREFIX + "runtimes"), sockets, view)
+        runtimes = ctx.param(PREFIX + "runtimes")
+        configs = runtime_configs(
+            runtimes,
+            sockets,
+            view,
+            containerd_namespaces=ctx.param(PREFIX + "containerd-namespace"),
+            protocol=ctx.param(PREFIX + "runtime-protocol"),
+        )
         _selector(ctx)
         declared = _filter_map(ctx.spec)
         if declared is not None and not host:
@@ -104,7 +111,7 @@ class LocalManager(Operator):
             ctx.maps[FILTER_MAP] = self._filter.map
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
                 ctx.constants[FILTER_SWITCH] = True
-        self._starting = _Starting(configs, view)
+        self._starting = _Starting(configs, view, engineless(runtimes))
         self._starting.start()
 
     def start(self, ctx: Context) -> None:
@@ -154,10 +161,11 @@ class LocalManager(Operator):
 class _Starting(threading.Thread):
     """Imports and starts the discovery; the kernel has the gadget to check meanwhile."""
 
-    def __init__(self, configs: list[RuntimeConfig], view: HostView) -> None:
+    def __init__(self, configs: list[RuntimeConfig], view: HostView, engineless: bool) -> None:
         super().__init__(name="ig-containers-start", daemon=True)
         self._configs = configs
         self._view = view
+        self._engineless = engineless
         self._discovery: Discovery | None = None
         self._failure: BaseException | None = None
 
@@ -165,7 +173,7 @@ class _Starting(threading.Thread):
         try:
             from ig_py.containers.discovery import Discovery
 
-            discovery = Discovery(self._configs, self._view)
+            discovery = Discovery(self._configs, self._view, engineless=self._engineless)
             discovery.start()
             self._discovery = discovery
         except BaseException as error:
@@ -296,11 +304,5 @@ def _refuse_unsupported(ctx: Context) -> None:
     if _bool(ctx, "enrich-with-k8s-apiserver"):
         raise ContainerError(
             "--enrich-with-k8s-apiserver: this version does not ask Kubernetes",
-            remedy="leave the flag out",
-        )
-    protocol = ctx.param(PREFIX + "runtime-protocol")
-    if protocol not in ("", "internal"):
-        raise ContainerError(
-            f"--runtime-protocol={protocol!a}: this version speaks the engines' own protocols only",
             remedy="leave the flag out",
         )

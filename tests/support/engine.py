@@ -53,7 +53,7 @@ def answers(path: Path) -> bool:
             return False
 
 
-def _unmount_below(directory: Path) -> None:
+def unmount_below(directory: Path) -> None:
     """A killed engine leaves mounts behind, and they would keep *directory* from going."""
     prefix = f"{directory}/"
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
@@ -61,7 +61,7 @@ def _unmount_below(directory: Path) -> None:
         subprocess.run(["umount", "-l", mount], check=False, timeout=30)
 
 
-def _program(name: str) -> str:
+def find_program(name: str) -> str:
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
         raise StartError(f"{name} is not installed")
@@ -96,7 +96,7 @@ address = "{address}"
 address = "{directory / "ttrpc.sock"}"
 """
     )
-    argv = [_program("containerd"), "--config", str(directory / "config.toml")]
+    argv = [find_program("containerd"), "--config", str(directory / "config.toml")]
     log = directory / "containerd.log"
     with running(argv, log, lambda: _accepts(address), seconds=_START_SECONDS):
         yield address
@@ -113,7 +113,7 @@ def own_engine(directory: Path) -> Iterator[Engine]:
     address = directory / "docker.sock"
     (directory / "none.json").write_text("{}")
     argv = [
-        _program("dockerd"),
+        find_program("dockerd"),
         *("--host", f"unix://{address}"),
         *("--data-root", str(directory / "data"), "--exec-root", str(directory / "exec")),
         *("--pidfile", str(directory / "docker.pid")),
@@ -131,7 +131,7 @@ def own_engine(directory: Path) -> Iterator[Engine]:
             stack.callback(_remove_containers, engine)
             yield engine
     finally:
-        _unmount_below(directory)
+        unmount_below(directory)
 
 
 def _remove_containers(engine: Engine) -> None:

@@ -138,6 +138,11 @@ def _skopeo() -> str | None:
     return _program("skopeo")
 
 
+@_feature("containerd")
+def _containerd() -> str | None:
+    return _program("containerd") or _program("ctr") or _program("runc", "crun")
+
+
 @_feature("busybox")
 def _busybox() -> str | None:
     return _program("busybox")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ig_py.containers.client import DEFAULT_SOCKETS, runtime_configs
+from ig_py.containers.client import DEFAULT_SOCKETS, engineless, runtime_configs
 from ig_py.containers.collection import ContainerCollection
 from ig_py.containers.filter_map import ContainerSync, FilterMap
 from ig_py.containers.model import Container, RuntimeInfo
@@ -228,7 +228,7 @@ def test_global_params() -> None:
         "containerd-socketpath": "/run/containerd/containerd.sock",
         "crio-socketpath": "/run/crio/crio.sock",
         "podman-socketpath": "/run/podman/podman.sock",
-        "containerd-namespace": "k8s.io",
+        "containerd-namespace": "",
         "runtime-protocol": "internal",
         "enrich-with-k8s-apiserver": "false",
         "kubeconfig": "",
@@ -247,10 +247,10 @@ def run_params(**given: str) -> Context:
     ("given", "error", "names"),
     [
         ({"runtimes": "foo"}, UsageError, "foo"),
-        ({"runtimes": "docker,podman"}, ContainerError, "podman"),
+        ({"podman_socketpath": "/nonexistent/p.sock"}, ContainerError, "podman"),
         ({"containerd_socketpath": "/x/c.sock"}, ContainerError, "containerd"),
         ({"docker_socketpath": "/nonexistent/d.sock"}, ContainerError, "/nonexistent/d.sock"),
-        ({"runtime_protocol": "cri"}, ContainerError, "--runtime-protocol"),
+        ({"runtime_protocol": "ttrpc"}, UsageError, "--runtime-protocol"),
         ({"enrich_with_k8s_apiserver": "true"}, ContainerError, "--enrich-with-k8s-apiserver"),
         ({"host": "maybe"}, UsageError, "--host"),
         ({"k8s_selector": "a"}, UsageError, "key=value"),
@@ -267,15 +267,44 @@ def test_what_cannot_be_done_is_said_before_anything_starts(
     operator.stop(ctx)
 
 
-def test_default_runtimes_use_what_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_runtimes_are_looked_for_where_they_usually_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in ("DOCKER", "CONTAINERD", "CRIO", "PODMAN"):
         monkeypatch.delenv(f"INSPEKTOR_GADGET_{name}_SOCKETPATH", raising=False)
-    (config,) = runtime_configs(",".join(DEFAULT_SOCKETS), {}, HostView())
-    assert (config.name, config.socket_path, config.explicit) == (
-        "docker",
-        "/run/docker.sock",
-        False,
-    )
+    rootless = tmp_path / "run/user/1000/podman/podman.sock"
+    rootless.parent.mkdir(parents=True)
+    rootless.touch()
+    configs = runtime_configs(",".join(DEFAULT_SOCKETS), {}, HostView(str(tmp_path)))
+    assert [(c.name, c.socket_path.removeprefix(str(tmp_path))) for c in configs] == [
+        ("containerd", "/run/containerd/containerd.sock"),
+        ("cri-o", "/run/crio/crio.sock"),
+        ("docker", "/run/docker.sock"),
+        ("podman", "/run/podman/podman.sock"),
+        ("podman", "/run/user/1000/podman/podman.sock"),
+    ]
+    assert not any(c.explicit for c in configs)
+
+
+def test_dockers_containers_are_left_to_docker(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    view, names = HostView(str(tmp_path)), ",".join(DEFAULT_SOCKETS)
+
+    def others() -> tuple[str, ...]:
+        configs = runtime_configs(names, {}, view)
+        return next(c.others_namespaces for c in configs if c.name == "containerd")
+
+    assert others() == ()
+    (tmp_path / "run/docker.sock").touch()
+    assert others() == ("moby",)
+
+
+def test_containers_without_an_engine_are_wanted_with_all_engines_or_by_name() -> None:
+    assert engineless("podman,docker,cri-o,containerd")
+    assert engineless("runc")
+    assert not engineless("docker")
+    assert not engineless("")
+    assert runtime_configs("runc", {}, HostView()) == []
 
 
 def test_sockets_from_the_environment_and_below_the_host_root(

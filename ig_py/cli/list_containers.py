@@ -1,0 +1,160 @@
+"""``ig-py list-containers``: the containers there are, or each one as it comes and goes."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ig_py.cli import _container_flags as flags
+from ig_py.cli import _logging, _terminal
+from ig_py.errors import UsageError
+from ig_py.oci import gojson
+
+if TYPE_CHECKING:
+    from ig_py.containers.collection import Event
+    from ig_py.containers.discovery import Discovery
+    from ig_py.containers.listing import Column
+    from ig_py.containers.model import Container
+    from ig_py.containers.selector import Selector
+    from ig_py.runtime.state import StopRequest
+
+LIST_SECONDS = 15.0
+"""Longest wait for slow engines to list what they run."""
+WAKE_SECONDS = 0.5
+MODES = ("columns", "json", "yaml")
+
+
+@click.command("list-containers", help="List the containers of this host.")
+@click.option("-o", "--output", default="columns", metavar="MODE", help="columns[=A,B], json, yaml")
+@click.option("-w", "--watch", is_flag=True, help="Go on, and print containers as they come and go")
+@click.option(
+    "--timeout", default=0, type=click.IntRange(min=0), help="Seconds to watch (0: no limit)"
+)
+@click.option("--host", is_flag=True, help="Accepted for compatibility; changes nothing")
+@flags.selector_options
+@flags.runtime_options
+def command(output: str, watch: bool, timeout: int, host: bool, **values: Any) -> None:
+    from ig_py.runtime.state import SignalGuard, Stopped, StopRequest
+
+    mode, columns = _mode(output)
+    _logging.route_logging()
+    selector = flags.selector(values)
+    discovery = flags.discovery(values)
+    stop = StopRequest()
+    with SignalGuard(stop):
+        try:
+            if watch:
+                deadline = time.monotonic() + timeout if timeout else None
+                _watch(discovery, selector, _Watched(mode, columns), stop, deadline)
+                return
+            found = _listed(discovery, selector)
+        except Stopped:
+            return
+        finally:
+            discovery.stop()
+    _list(found, mode, columns)
+
+
+def _listed(discovery: Discovery, selector: Selector) -> list[Container]:
+    discovery.start()
+    if not discovery.wait_listed(LIST_SECONDS):
+        slow = [c.socket_path for c in discovery.clients if not c.connected and not c.error]
+        _terminal.warn(f"no answer in {LIST_SECONDS:.0f} s from {', '.join(slow)}")
+    return [c for c in discovery.collection.containers() if selector.matches(c)]
+
+
+def _mode(output: str) -> tuple[str, list[Column]]:
+    from ig_py.containers.listing import choose
+
+    mode, _, names = output.partition("=")
+    if mode not in MODES or (names and mode != "columns"):
+        raise UsageError(
+            f"invalid argument '--output / -o': {output!a} output mode is not supported",
+            remedy=f"give one of {', '.join(MODES)}",
+        )
+    return mode, choose(names)
+
+
+def _list(found: list[Container], mode: str, columns: list[Column]) -> None:
+    from ig_py.containers.listing import Table, document, ordered
+
+    found = ordered(found)
+    if mode == "columns":
+        table = Table(columns, _terminal.width(), _terminal.safe)
+        _write("\n".join([table.header(), *(table.row(c) for c in found)]))
+        return
+    documents = [document(container) for container in found]
+    _write(_json(documents) if mode == "json" else _yaml(documents))
+
+
+class _Watched:
+    """Prints events, in one of the modes."""
+
+    def __init__(self, mode: str, columns: list[Column]) -> None:
+        self._mode = mode
+        self._columns = columns
+        self._header_due = mode == "columns"
+
+    def __call__(self, event: Event) -> None:
+        from ig_py.containers.listing import Table, document, event_columns, seconds
+
+        now, name = seconds(time.time_ns()), event.type.value
+        if self._mode == "columns":
+            columns = [*event_columns(now, name), *self._columns]
+            table = Table(columns, _terminal.width(), _terminal.safe)
+            if self._header_due:
+                self._header_due = False
+                _write(table.header())
+            _write(table.row(event.container))
+            return
+        item = {"timestamp": now, "event": name, "container": document(event.container)}
+        _write(_json(item) if self._mode == "json" else "---\n" + _yaml(item))
+
+
+def _watch(
+    discovery: Discovery,
+    selector: Selector,
+    show: Callable[[Event], None],
+    stop: StopRequest,
+    deadline: float | None,
+) -> None:
+    from ig_py.containers.collection import EventType
+
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    wanted = {EventType.PRECREATE, EventType.CREATED, EventType.DELETED}
+
+    def keep(event: Event) -> None:
+        # Of what is not made yet, nothing is known that could be selected by.
+        chosen = event.type is EventType.PRECREATE or selector.matches(event.container)
+        if chosen and event.type in wanted:
+            events.put(event)
+
+    discovery.collection.subscribe(keep, keep)
+    discovery.start()
+    while not stop and (deadline is None or time.monotonic() < deadline):
+        left = WAKE_SECONDS if deadline is None else deadline - time.monotonic()
+        try:
+            event = events.get(timeout=max(0.0, min(WAKE_SECONDS, left)))
+        except queue.Empty:
+            continue
+        show(event)
+
+
+def _json(value: Any) -> str:
+    return gojson.dumps(value, indent="  ").decode()
+
+
+def _yaml(value: Any) -> str:
+    import yaml
+
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip("\n")
+
+
+def _write(text: str) -> None:
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    sys.stdout.buffer.flush()

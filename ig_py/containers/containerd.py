@@ -1,0 +1,175 @@
+"""The containerd client: its own protocol, in every one of its namespaces or in the chosen ones.
+
+The subscription to events says nothing when it begins, so a listing follows
+soon after the first, and then now and again: what it finds that no event told
+of is counted (``missed``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from ig_py.containers import containerd_parse as parse
+from ig_py.containers.client import RuntimeConfig, Sink
+from ig_py.containers.engine import EngineClient, EngineError, NoSuchObject
+from ig_py.containers.grpc_engine import GrpcTransport
+from ig_py.containers.model import Container, text, valid_id
+
+if TYPE_CHECKING:
+    from ig_py.containers.containerd_calls import Calls
+    from ig_py.containers.protos import containerd_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+MAX_NAMESPACES = 256
+MAX_IMAGES = 4096
+"""Images whose ids are remembered."""
+FIRST_CHECK = 0.5
+CHECK_SECONDS = 30.0
+"""How often a listing checks what the events told."""
+
+
+class ContainerdClient(EngineClient):
+    """The engine at ``/run/containerd/containerd.sock``."""
+
+    name = parse.RUNTIME
+
+    def __init__(self, config: RuntimeConfig, sink: Sink) -> None:
+        super().__init__(config, sink)
+        self.missed = 0
+        self._configs: dict[str, str] = {}
+        self._transport: GrpcTransport | None = None
+
+    def abort(self) -> None:
+        with self._lock:
+            transport = self._transport
+        if transport:
+            transport.close()
+
+    def serve(self) -> None:
+        from ig_py.containers.containerd_calls import Calls
+
+        transport = GrpcTransport(self.name, self.socket_path)
+        with self._lock:
+            self._transport = transport
+        try:
+            if self._stopping.is_set():
+                raise EngineError("stopped")
+            self._follow(Calls(transport))
+        finally:
+            with self._lock:
+                self._transport = None
+            transport.close()
+
+    def _follow(self, calls: Calls) -> None:
+        events = calls.events()
+        rest = self._list(calls)
+        self.ready()
+        for namespace, message in rest:
+            self._describe(calls, namespace, message)
+        check_at = time.monotonic() + FIRST_CHECK
+        while not self._stopping.is_set():
+            envelope = events.get(max(0.0, check_at - time.monotonic()))
+            if envelope is not None:
+                self._handle(calls, envelope)
+            if events.dropped() or time.monotonic() >= check_at:
+                before = set(self._running)
+                for namespace, message in self._list(calls):
+                    self._describe(calls, namespace, message)
+                self.missed += len(self._running - before)
+                check_at = time.monotonic() + CHECK_SECONDS
+
+    def _wanted(self, namespace: str) -> bool:
+        if self.config.namespaces:
+            return namespace in self.config.namespaces
+        return namespace not in self.config.others_namespaces
+
+    def _list(self, calls: Calls) -> list[tuple[str, pb.Container]]:
+        """Report what runs; the containers that do not are returned, with their namespace."""
+        rest: list[tuple[str, pb.Container]] = []
+        running: set[str] = set()
+        names = self.config.namespaces or tuple(calls.namespaces())[:MAX_NAMESPACES]
+        for namespace in filter(self._wanted, names):
+            pids = calls.running(namespace)
+            for message in calls.containers(namespace):
+                pid = pids.get(message.id)
+                if not pid:
+                    rest.append((namespace, message))
+                    continue
+                if self._started(calls, namespace, message, pid, certain=False):
+                    running.add(message.id)
+        self.report_running(running)
+        return rest
+
+    def _handle(self, calls: Calls, envelope: pb.Envelope) -> None:
+        if not self._wanted(envelope.namespace):
+            return
+        topic, container_id, pid = calls.told(envelope)
+        if not valid_id(container_id):
+            return
+        if topic in ("/containers/create", "/containers/update"):
+            self._described(calls, envelope.namespace, container_id)
+        elif topic == "/containers/delete":
+            self.report_forgotten(container_id)
+        elif topic in ("/tasks/create", "/tasks/start"):
+            self._task(calls, envelope.namespace, container_id, pid)
+        elif topic == "/tasks/exit":
+            self.report_died(container_id)
+
+    def _task(self, calls: Calls, namespace: str, container_id: str, pid: int) -> None:
+        if not pid or self._sink.live(container_id):
+            return
+        try:
+            message = calls.container(namespace, container_id)
+        except NoSuchObject:
+            return
+        self._started(calls, namespace, message, pid, certain=True)
+
+    def _started(
+        self, calls: Calls, namespace: str, message: pb.Container, pid: int, *, certain: bool
+    ) -> bool:
+        """*certain*: the engine named *pid* just now; else it may have been reused since.
+
+        False when it is no container.
+        """
+        if self._sink.live(message.id):
+            return True
+        container = self._container(calls, namespace, message)
+        if container is None:
+            return False
+        sure = certain or self._sink.owns(container.id, pid)
+        if sure or calls.running(namespace).get(container.id) == pid:
+            self.report_started(container, pid)
+        return True
+
+    def _described(self, calls: Calls, namespace: str, container_id: str) -> None:
+        with contextlib.suppress(NoSuchObject):
+            self._describe(calls, namespace, calls.container(namespace, container_id))
+
+    def _describe(self, calls: Calls, namespace: str, message: pb.Container) -> None:
+        if container := self._container(calls, namespace, message):
+            self._sink.describe(container)
+
+    def _container(self, calls: Calls, namespace: str, message: pb.Container) -> Container | None:
+        return parse.from_container(message, self._image(calls, namespace, message.image))
+
+    def _image(self, calls: Calls, namespace: str, name: str) -> parse.ImageIds:
+        if not name:
+            return parse.ImageIds()
+        try:
+            target = calls.image(namespace, name)
+            config = self._configs.get(target.digest)
+            if config is None:
+                config = calls.config_of(namespace, target)
+        except EngineError as error:
+            if self._stopping.is_set():
+                raise
+            log.debug("%s", error)
+            return parse.ImageIds()
+        if len(self._configs) >= MAX_IMAGES:
+            self._configs.clear()
+        self._configs[target.digest] = config
+        return parse.ImageIds(text(target.digest), config)

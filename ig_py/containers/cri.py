@@ -1,0 +1,157 @@
+"""The client of every engine that speaks the Kubernetes runtime interface (CRI).
+
+Its stream of events is young, and may be switched off: where there is none,
+the engine is asked for its containers every second.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from ig_py.containers import cri_parse as parse
+from ig_py.containers.client import RuntimeConfig, Sink
+from ig_py.containers.engine import EngineClient, EngineError
+from ig_py.containers.grpc_engine import GrpcTransport, Subscription
+from ig_py.containers.model import valid_id
+
+if TYPE_CHECKING:
+    from ig_py.containers.cri_calls import Calls
+    from ig_py.containers.protos import cri_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+"""How often an engine without events is asked."""
+CHECK_SECONDS = 30.0
+"""How often a listing checks what the events told."""
+FIRST_CHECK = 0.5
+
+
+class CriClient(EngineClient):
+    """The engine at ``/run/crio/crio.sock``, or another CRI socket.
+
+    ``polling``: the engine has no events; ``missed`` counts what a listing
+    found that no event had told of.
+    """
+
+    def __init__(self, config: RuntimeConfig, sink: Sink) -> None:
+        self.name = config.name
+        super().__init__(config, sink)
+        self.polling = False
+        self.missed = 0
+        self._known: set[str] = set()
+        self._transport: GrpcTransport | None = None
+
+    def abort(self) -> None:
+        with self._lock:
+            transport = self._transport
+        if transport:
+            transport.close()
+
+    def serve(self) -> None:
+        from ig_py.containers.cri_calls import Calls
+
+        transport = GrpcTransport(f"{self.name} (CRI)", self.socket_path)
+        with self._lock:
+            self._transport = transport
+        try:
+            if self._stopping.is_set():
+                raise EngineError("stopped")
+            self._follow(Calls(transport))
+        finally:
+            with self._lock:
+                self._transport = None
+            transport.close()
+
+    def _follow(self, calls: Calls) -> None:
+        log.debug("%s at %a", calls.version(), self.socket_path)
+        events: Subscription[pb.ContainerEvent] | None = calls.events()
+        self.polling = False
+        self._list(calls)
+        self.ready()
+        check_at = time.monotonic() + FIRST_CHECK
+        while not self._stopping.is_set():
+            left = max(0.0, check_at - time.monotonic())
+            dropped = False
+            if events is None:
+                self._stopping.wait(left)
+            else:
+                try:
+                    if (event := events.get(left)) is not None:
+                        self._handle(calls, event)
+                    dropped = events.dropped()
+                except EngineError as error:
+                    # If the engine is gone, the next listing says so.
+                    log.debug("%s", error)
+                    events, self.polling, dropped = None, True, True
+            if dropped or time.monotonic() >= check_at:
+                before = set(self._running)
+                self._list(calls)
+                if not self.polling:
+                    self.missed += len(self._running - before)
+                check_at = time.monotonic() + (POLL_SECONDS if self.polling else CHECK_SECONDS)
+
+    def _list(self, calls: Calls) -> None:
+        from ig_py.containers.cri_calls import RUNNING
+
+        messages = [m for m in calls.containers() if valid_id(m.id)]
+        sandboxes: dict[str, pb.PodSandbox] | None = None
+        running = {m.id for m in messages if m.state == RUNNING}
+        for message in messages:
+            begins = message.id in running and not self._sink.live(message.id)
+            if message.id in self._known and not begins:
+                continue
+            if sandboxes is None:
+                sandboxes = calls.sandboxes()
+            self._report(calls, message, sandboxes, begins)
+        present = {m.id for m in messages}
+        for container_id in self._known - present:
+            self.report_forgotten(container_id)
+        self._known = present
+        self.report_running(running)
+
+    def _report(
+        self,
+        calls: Calls,
+        message: pb.Container,
+        sandboxes: dict[str, pb.PodSandbox],
+        begins: bool,
+    ) -> None:
+        container = parse.from_container(message, sandboxes.get(message.pod_sandbox_id), self.name)
+        if container is None:
+            return
+        self._sink.describe(container)
+        if not begins:
+            return
+        if pid := self._sink.find_init(container.id):
+            self.report_started(container, pid)
+            return
+        seen = 0
+        for _ in range(2):
+            pid = parse.pid_of(calls.info(container.id) or {})
+            # Said twice, or within the container's control group: not a number used again.
+            if pid and (self._sink.owns(container.id, pid) or pid == seen):
+                self.report_started(container, pid)
+                return
+            seen = pid
+
+    def _handle(self, calls: Calls, event: pb.ContainerEvent) -> None:
+        from ig_py.containers import cri_calls as cri
+
+        container_id, kind = event.container_id, event.container_event_type
+        if not valid_id(container_id):
+            return
+        if kind == cri.STOPPED_EVENT:
+            self.report_died(container_id)
+        elif kind == cri.DELETED_EVENT:
+            self._known.discard(container_id)
+            self.report_forgotten(container_id)
+        elif kind in (cri.CREATED_EVENT, cri.STARTED_EVENT):
+            # The sandbox itself has events, but is none of the containers.
+            for message in calls.containers(container_id):
+                self._known.add(container_id)
+                sandboxes = calls.sandboxes(message.pod_sandbox_id)
+                begins = kind == cri.STARTED_EVENT and not self._sink.live(container_id)
+                self._report(calls, message, sandboxes, begins)

@@ -1,0 +1,163 @@
+"""A container's OCI bundle: where its config.json is, and what its annotations tell (§1.4).
+
+The bundle is found through the parent of the container's init: containerd's
+shim works in it, podman's and CRI-O's conmon names it in its arguments. It is
+read through ``/proc/PARENT/root``, so that the parent's view of the files
+counts, whatever we see ourselves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ig_py.containers.model import Container, labels, text
+from ig_py.containers.proc import HostView
+from ig_py.records import dataclass, replace
+
+MAX_CONFIG = 16 * 1024 * 1024
+CONFIG_FILES = ("config.json", "userdata/config.json")
+MANAGER = "io.container.manager"
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The annotations of one engine."""
+
+    runtime: str
+    namespace: str
+    pod_name: str
+    pod_uid: str
+    container_name: str
+    kind: str
+    image: str
+    sandbox_id: str
+
+
+_CONTAINERD = _Keys(
+    "containerd",
+    *(
+        f"io.kubernetes.cri.{key}"
+        for key in (
+            "sandbox-namespace",
+            "sandbox-name",
+            "sandbox-uid",
+            "container-name",
+            "container-type",
+            "image-name",
+            "sandbox-id",
+        )
+    ),
+)
+_CRIO = _Keys(
+    "cri-o",
+    "io.kubernetes.pod.namespace",
+    "io.kubernetes.pod.name",
+    "io.kubernetes.pod.uid",
+    "io.kubernetes.container.name",
+    "io.kubernetes.cri-o.ContainerType",
+    "io.kubernetes.cri-o.ImageName",
+    "io.kubernetes.cri-o.SandboxID",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conmon:
+    """What conmon's arguments tell of its container."""
+
+    container_id: str = ""
+    name: str = ""
+    bundle: str = ""
+
+
+def conmon_of(view: HostView, pid: int) -> Conmon:
+    """Empty when *pid* is no conmon."""
+    words = view.read(pid, "cmdline").split("\0")
+    if os.path.basename(words[0]) != "conmon":  # noqa: PTH119 (text, not a path of ours)
+        return Conmon()
+    given: dict[str, str] = {}
+    options = {"-n": "name", "--name": "name", "-c": "id", "--cid": "id"}
+    options |= {"-b": "bundle", "--bundle": "bundle"}
+    for word, value in itertools.pairwise(words):
+        if word in options:
+            given.setdefault(options[word], text(value))
+    return Conmon(given.get("id", ""), given.get("name", ""), given.get("bundle", ""))
+
+
+def read_config(view: HostView, pid: int, container_id: str, bundle: str = "") -> str:
+    """Text of the config.json of the container whose init is *pid*; "" when not to be found.
+
+    *bundle*: where it is, if somebody knows.
+    """
+    parent = view.status(pid).get("PPid", "")
+    if not parent or parent == "0":
+        return ""
+    root = f"{view.proc}/{parent}/root"
+    for place in (bundle, *_places(view, int(parent), container_id)):
+        for name in CONFIG_FILES if place.startswith("/") else ():
+            if config := _read(f"{root}{place}/{name}"):
+                return config
+    return ""
+
+
+def _places(view: HostView, parent: int, container_id: str) -> tuple[str, ...]:
+    if bundle := conmon_of(view, parent).bundle:
+        return (bundle,)
+    try:
+        cwd = Path(f"{view.proc}/{parent}/cwd").readlink()
+    except OSError:
+        return ()
+    # A pod's shim works in the bundle of the pod's first container.
+    own = cwd if cwd.name == container_id else cwd.parent / container_id
+    return (str(own),)
+
+
+def _read(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            raw = file.read(MAX_CONFIG + 1)
+    except OSError:
+        return ""
+    return raw.decode("utf-8", "replace") if len(raw) <= MAX_CONFIG else ""
+
+
+def notes_of(config: str) -> dict[str, str]:
+    """The annotations of a config.json; {} when it is none."""
+    try:
+        document: Any = json.loads(config) if config else {}
+    except (ValueError, RecursionError):
+        return {}
+    return labels(document.get("annotations")) if isinstance(document, dict) else {}
+
+
+def annotated(container: Container, notes: dict[str, str]) -> Container | None:
+    """*container* with what its annotations tell, which wins; None for a pod's sandbox."""
+    manager = notes.get(MANAGER, "")
+    if manager == "libpod":
+        return replace(container, runtime=replace(container.runtime, name="podman"))
+    if manager == "cri-o":
+        keys = _CRIO
+    elif _CONTAINERD.kind in notes:
+        keys = _CONTAINERD
+    else:
+        return container
+    if notes.get(keys.kind) == "sandbox":
+        return None
+    runtime, k8s = container.runtime, container.k8s
+    return replace(
+        container,
+        runtime=replace(
+            runtime, name=keys.runtime, image_name=notes.get(keys.image) or runtime.image_name
+        ),
+        k8s=replace(
+            k8s,
+            namespace=notes.get(keys.namespace) or k8s.namespace,
+            pod_name=notes.get(keys.pod_name) or k8s.pod_name,
+            pod_uid=notes.get(keys.pod_uid) or k8s.pod_uid,
+            container_name=notes.get(keys.container_name) or k8s.container_name,
+        ),
+        sandbox_id=notes.get(keys.sandbox_id) or container.sandbox_id,
+    )

@@ -1,0 +1,26 @@
+"""The podman client: the Docker-compatible half of podman's socket, of root or of a user.
+
+Without its service there is no socket; podman's containers are then found by
+what their runtime and monitor leave (``engineless``).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ig_py.containers.docker import DockerClient
+from ig_py.containers.docker_http import DockerTransport
+from ig_py.containers.model import Container
+from ig_py.records import replace
+
+
+class PodmanClient(DockerClient):
+    """The engine at ``/run/podman/podman.sock``."""
+
+    name = "podman"
+    # podman's own names of events are filtered, others are sent.
+    events: ClassVar[dict[str, list[str]]] = {"type": ["container"]}
+
+    def _with_digest(self, transport: DockerTransport, container: Container) -> Container:
+        # Upstream leaves the digest empty (spec containers-k8s §1.5).
+        return replace(container, runtime=replace(container.runtime, name=self.name))

@@ -1,0 +1,116 @@
+"""A containerd of our own below a directory, and its command line client."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.engine import find_program, unmount_below
+from support.image_archive import NAME, PAUSE, archive
+from support.processes import running
+from support.waiting import deadline
+
+_START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Containerd:
+    """A reachable containerd; its state is below *directory*."""
+
+    directory: Path
+    socket: Path
+
+    def ctr(self, *args: str, namespace: str = "default", seconds: float = 60) -> str:
+        """Output of ``ctr``; CalledProcessError when it fails."""
+        argv = [find_program("ctr"), "-a", str(self.socket), "-n", namespace, *args]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=deadline(seconds), check=False
+        )
+        if done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
+        return done.stdout
+
+    def load(self, namespace: str = "default") -> str:
+        """Bring the busybox image in; its name."""
+        self._import(archive(), namespace)
+        return NAME
+
+    def load_pause(self) -> None:
+        """Bring in what pods are made with."""
+        self._import(archive(PAUSE, ("/bin/sleep", "1000000")), "k8s.io")
+
+    def _import(self, content: bytes, namespace: str) -> None:
+        tar = self.directory / "image.tar"
+        tar.write_bytes(content)
+        self.ctr("images", "import", "--snapshotter=native", str(tar), namespace=namespace)
+
+    def run(self, name: str, *command: str, namespace: str = "default") -> None:
+        """Start a container in the background; it has the network namespace of the host."""
+        self.ctr(
+            *("run", "-d", "--snapshotter=native", "--null-io", "--net-host"),
+            *(NAME, name, *command),
+            namespace=namespace,
+        )
+
+    def kill(self, name: str, namespace: str = "default") -> None:
+        """End the container's init and remove the container."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.ctr("tasks", "rm", "--force", name, namespace=namespace)
+        self.ctr("containers", "rm", name, namespace=namespace)
+
+
+@contextlib.contextmanager
+def own_containerd(directory: Path, *, cri: bool = False) -> Iterator[Containerd]:
+    """A containerd that stops, containers included, with the block. Raises StartError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    address = directory / "c.sock"
+    disabled = "" if cri else 'disabled_plugins = ["io.containerd.grpc.v1.cri"]'
+    (directory / "config.toml").write_text(
+        f"""version = 2
+root = "{directory / "root"}"
+state = "{directory / "state"}"
+{disabled}
+[grpc]
+address = "{address}"
+[ttrpc]
+address = "{directory / "t.sock"}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE}"
+disable_apparmor = true
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{directory / "cni"}"
+conf_dir = "{directory / "cni"}"
+"""
+    )
+    argv = [find_program("containerd"), "--config", str(directory / "config.toml")]
+
+    def accepts() -> bool:
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(str(address))
+            return True
+        return False
+
+    try:
+        with running(argv, directory / "log", accepts, seconds=_START_SECONDS):
+            engine = Containerd(directory, address)
+            try:
+                yield engine
+            finally:
+                _remove_everything(engine)
+    finally:
+        unmount_below(directory)
+
+
+def _remove_everything(engine: Containerd) -> None:
+    with contextlib.suppress(subprocess.SubprocessError):
+        for namespace in engine.ctr("namespaces", "ls", "-q").split():
+            for name in engine.ctr("containers", "ls", "-q", namespace=namespace).split():
+                with contextlib.suppress(subprocess.SubprocessError):
+                    engine.kill(name, namespace)

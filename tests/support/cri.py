@@ -1,0 +1,97 @@
+"""Pods, made through CRI with messages written by hand: independent of the client under test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+
+from support.image_archive import NAME
+
+_SERVICE = "/runtime.v1.RuntimeService/"
+_NODE = 2
+"""NamespaceMode: the host's namespace."""
+
+Fields = Mapping[int, object]
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def encode(fields: Fields) -> bytes:
+    """A message: field number → int, text, message (a mapping) or a list of these."""
+    out = b""
+    for number, value in fields.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, int):
+                out += _varint(number << 3) + _varint(item)
+                continue
+            raw = item.encode() if isinstance(item, str) else encode(item)
+            out += _varint(number << 3 | 2) + _varint(len(raw)) + raw
+    return out
+
+
+def text_of(message: bytes) -> str:
+    """The first field of a message, when that is a short text."""
+    return message[2 : 2 + message[1]].decode() if message else ""
+
+
+class Cri:
+    """Makes pods without a network of their own on a CRI socket."""
+
+    def __init__(self, socket: Path) -> None:
+        self._channel = grpc.insecure_channel(f"unix:{socket}")
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def call(self, method: str, fields: Fields, seconds: float = 60) -> bytes:
+        return bytes(self._channel.unary_unary(_SERVICE + method)(encode(fields), timeout=seconds))
+
+    def pod(self, name: str, labels: Mapping[str, str]) -> tuple[str, Fields]:
+        """Run a pod; its id and its configuration."""
+        uid = f"uid-{name}"
+        own = {"pod.name": name, "pod.namespace": "shop", "pod.uid": uid}
+        config = {
+            1: {1: name, 2: uid, 3: "shop"},
+            6: _map({**labels, **{f"io.kubernetes.{k}": v for k, v in own.items()}}),
+            8: {2: {1: {1: _NODE, 2: 1, 3: _NODE}}},
+        }
+        return text_of(self.call("RunPodSandbox", {1: config})), config
+
+    def container(self, pod: tuple[str, Fields], name: str, *command: str) -> str:
+        """Create a container in *pod*; its id."""
+        config = {
+            1: {1: name},
+            2: {1: NAME},
+            3: list(command),
+            9: [
+                *_pod_labels(pod[1]),
+                {1: "io.kubernetes.container.name", 2: name},
+            ],
+            15: {4: {3: {1: _NODE, 2: 1, 3: _NODE}}},
+        }
+        return text_of(self.call("CreateContainer", {1: pod[0], 2: config, 3: pod[1]}))
+
+    def start(self, container_id: str) -> None:
+        self.call("StartContainer", {1: container_id})
+
+    def remove(self, pod: tuple[str, Fields]) -> None:
+        self.call("StopPodSandbox", {1: pod[0]})
+        self.call("RemovePodSandbox", {1: pod[0]})
+
+
+def _map(values: Mapping[str, str]) -> list[Fields]:
+    return [{1: key, 2: value} for key, value in values.items()]
+
+
+def _pod_labels(config: Fields) -> list[Fields]:
+    found = config[6]
+    assert isinstance(found, list)
+    return [entry for entry in found if entry[1].startswith("io.kubernetes.")]

@@ -1,0 +1,221 @@
+"""The containerd client against an engine that only pretends (support/fake_containerd.py)."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.fake_containerd import CONFIG, INDEX, FakeContainer, FakeContainerd
+from support.waiting import deadline, wait_for
+
+from ig_py.containers import containerd, engine, grpc_engine
+from ig_py.containers.client import RuntimeConfig
+from ig_py.containers.discovery import Discovery
+from ig_py.containers.protos import containerd_pb2 as pb
+
+Spawn = Callable[[], int]
+POD = {
+    "io.kubernetes.container.name": "main",
+    "io.kubernetes.pod.name": "pod-one",
+    "io.kubernetes.pod.namespace": "shop",
+    "io.kubernetes.pod.uid": "1111",
+}
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Processes to play the containers' init."""
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start() -> int:
+        children.append(subprocess.Popen(["sleep", "300"]))
+        return children[-1].pid
+
+    yield start
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeContainerd]:
+    started = FakeContainerd(tmp_path / "c.sock")
+    started.start()
+    yield started
+    started.stop()
+
+
+@contextmanager
+def watching(path: Path, **config: object) -> Iterator[tuple[Discovery, list[tuple[str, str]]]]:
+    discovery = Discovery([RuntimeConfig("containerd", str(path), **config)])  # type: ignore[arg-type]
+    events: list[tuple[str, str]] = []
+    discovery.collection.subscribe(
+        "test", lambda e: events.append((e.type.value, e.container.runtime.container_name))
+    )
+    discovery.start()
+    try:
+        yield discovery, events
+    finally:
+        discovery.stop()
+
+
+def test_what_is_listed(fake: FakeContainerd, spawn: Spawn) -> None:
+    pid = spawn()
+    fake.add(FakeContainer("one", pid))
+    fake.add(FakeContainer("pause", spawn(), labels={"io.cri-containerd.kind": "sandbox"}))
+    fake.add(FakeContainer("f" * 64, spawn(), labels=POD, namespace="k8s.io"))
+    fake.add(FakeContainer("stopped"))
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        assert events == [("CREATED", "one"), ("CREATED", "main")]
+        found = discovery.collection.get("one")
+        assert found is not None
+        assert found.to_json()["runtime"] == {
+            "runtimeName": "containerd",
+            "containerId": "one",
+            "containerName": "one",
+            "containerPid": pid,
+            "containerImageName": "docker.io/library/bb:latest",
+            "containerImageId": CONFIG,
+            "containerImageDigest": INDEX,
+            "containerStartedAt": found.runtime.started_at,
+        }
+        pod = discovery.collection.get("f" * 64)
+        assert pod is not None
+        assert pod.to_json()["k8s"] == {
+            "namespace": "shop",
+            "podName": "pod-one",
+            "containerName": "main",
+            "podUID": "1111",
+        }
+        assert discovery.clients[0].containers == 2
+
+
+def test_namespaces_are_chosen_or_left_to_their_engine(fake: FakeContainerd, spawn: Spawn) -> None:
+    for number, namespace in enumerate(("default", "k8s.io", "moby")):
+        fake.add(FakeContainer(f"c{number}", spawn(), namespace=namespace))
+    with watching(fake.path, others_namespaces=("moby",)) as (discovery, events):
+        assert discovery.wait_listed(10)
+        assert [name for _, name in events] == ["c0", "c1"]
+    with watching(fake.path, namespaces=("moby",)) as (discovery, events):
+        assert discovery.wait_listed(10)
+        assert [name for _, name in events] == ["c2"]
+
+
+def test_life_by_events_without_waiting(
+    fake: FakeContainerd, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containerd, "FIRST_CHECK", 300)
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        wait_for(fake.subscribers, "subscribed", 5, 0.01)
+        container = FakeContainer("one", spawn())
+        fake.begin(container)
+        wait_for(lambda: events == [("CREATED", "one")], "created", 5, 0.01)
+        fake.begin(FakeContainer("two", spawn(), namespace="born-later"))
+        wait_for(lambda: events[1:] == [("CREATED", "two")], "in a new namespace", 5, 0.01)
+
+
+def test_a_listing_finds_what_no_event_told_of(
+    fake: FakeContainerd, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containerd, "FIRST_CHECK", 0.05)
+    fake.namespaces.append("default")
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        fake.add(FakeContainer("silent", spawn()))
+        wait_for(lambda: events == [("CREATED", "silent")], "found", 5, 0.01)
+        (client,) = discovery.clients
+        wait_for(lambda: getattr(client, "missed", 0) == 1, "counted", 5, 0.01)
+
+
+def test_an_engine_that_stops_and_comes_back(
+    fake: FakeContainerd, spawn: Spawn, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.add(FakeContainer("one", spawn()))
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        fake.stop()
+        wait_for(lambda: not discovery.connected, "noticed", 10, 0.01)
+        # Containers outlive their engine.
+        assert events == [("CREATED", "one")]
+        fake.add(FakeContainer("two", spawn()))
+        fake.start()
+        wait_for(lambda: events[1:] == [("CREATED", "two")], "listed again", 10, 0.01)
+        assert discovery.connected
+    assert "waiting for it to come back" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["Namespaces/List", "Tasks/List", "Containers/List"])
+def test_wrong_answers_are_retried_and_said_once(
+    fake: FakeContainerd, spawn: Spawn, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    fake.add(FakeContainer("one", spawn()))
+    fake.override[method] = lambda: b"\xff\xff\xff"
+    with watching(fake.path, explicit=True) as (discovery, events):
+        assert discovery.wait_listed(10)
+        assert not discovery.connected
+        wait_for(lambda: fake.calls.count(method) > 2, "asked again", 10, 0.01)
+        fake.override.clear()
+        wait_for(lambda: events == [("CREATED", "one")], "in the end", 10, 0.01)
+    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert method in warnings[0]
+
+
+def test_malformed_events_break_the_connection_only(fake: FakeContainerd, spawn: Spawn) -> None:
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        wait_for(fake.subscribers, "subscribed", 5, 0.01)
+        odd = pb.Envelope(namespace="default", topic="/tasks/start")
+        odd.event.value = b"\xff\xff"
+        fake.raw(odd.SerializeToString())
+        fake.begin(FakeContainer("one", spawn()))
+        wait_for(lambda: events == [("CREATED", "one")], "seen after all", 10, 0.01)
+
+
+def test_hostile_names_and_labels_are_bounded(fake: FakeContainerd, spawn: Spawn) -> None:
+    labels = {f"k{i}": "v" * 5000 for i in range(500)} | {
+        "io.kubernetes.container.name": "n" * 9999
+    }
+    fake.add(FakeContainer("one", spawn(), image="i" * 100_000, labels=labels))
+    fake.add(FakeContainer("../../etc", spawn()))
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        found = discovery.collection.get("one")
+    assert len(events) == 1
+    assert found is not None
+    assert len(found.runtime.container_name) <= 4096
+    assert len(found.runtime.image_name) == 1024
+
+
+def test_a_slow_engine_holds_nothing_up(
+    fake: FakeContainerd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(grpc_engine, "TIMEOUT_SECONDS", 0.2)
+
+    def slow() -> bytes:
+        time.sleep(1)
+        return b""
+
+    fake.override["Namespaces/List"] = slow
+    with watching(fake.path, explicit=True) as (discovery, _):
+        assert not discovery.wait_listed(0.05)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < deadline(engine.JOIN_SECONDS)
+    assert "did not stop" not in caplog.text
+
+
+def test_a_dead_pid_is_no_container(fake: FakeContainerd) -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    fake.add(FakeContainer("dead", child.pid))
+    fake.add(FakeContainer("huge", 2**31))
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        assert events == []

@@ -1,0 +1,175 @@
+"""``list-containers``: its modes, columns and selectors, against a fake engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from support.fake_docker import DIGEST, IMAGE, FakeContainer, FakeDocker, container_id, fake_docker
+from support.waiting import wait_for
+
+from ig_py.cli import main
+from ig_py.containers.listing import Table, choose, nanoseconds, seconds
+from ig_py.containers.model import Container, KubernetesInfo, RuntimeInfo
+
+HEADER = (
+    "RUNTIME.RUNTIMENAME RUNTIME.CONTAINERID RUNTIME.CONTAINERNAME RUNTIME.CONTAINERPID"
+    " RUNTIME.CONTAINERIMAGENAME RUNTIME.CONTAINERIMAGEID RUNTIME.CONTAINERIMAGEDIGEST"
+    " RUNTIME.CONTAINERSTARTEDAT"
+)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[FakeDocker]:
+    children = [subprocess.Popen(["sleep", "300"]) for _ in range(3)]
+    with fake_docker(tmp_path) as fake:
+        for number, (name, child) in enumerate(
+            zip(("web", "db", "x\x1b[2J"), children, strict=True)
+        ):
+            fake.add(FakeContainer(container_id(number), name, pid=child.pid))
+        yield fake
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+@pytest.fixture
+def run(engine: FakeDocker, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., str]:
+    def call(*args: str, code: int = 0) -> str:
+        socket = f"--docker-socketpath={engine.path}"
+        assert main(["list-containers", "-r", "docker", socket, *args]) == code
+        out, err = capsysbinary.readouterr()
+        return (err if code else out).decode()
+
+    return call
+
+
+def test_columns(run: Callable[..., str]) -> None:
+    lines = run().splitlines()
+    assert lines[0] == HEADER
+    assert [line.split(" ")[2] for line in lines[1:]] == ["db", "web", "x\\x1b[2J"]
+    cells = lines[1].split(" ")
+    assert cells[:2] == ["docker", container_id(1)]
+    assert cells[4:7] == ["bb:latest", IMAGE, DIGEST]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", cells[7])
+
+
+def test_chosen_columns(run: Callable[..., str]) -> None:
+    out = run("-o", "columns=runtime.containername,MNTNS,hostNetwork", "-c", "web")
+    mntns = Path("/proc/self/ns/mnt").stat().st_ino
+    header, row = out.splitlines()
+    assert header == "RUNTIME.CONTAINERNAME MNTNS HOSTNETWORK"
+    assert row.startswith(f"web {mntns} ")
+
+
+def test_json(run: Callable[..., str]) -> None:
+    out = run("-o", "json", "-c", "db,web")
+    assert out.startswith('[\n  {\n    "runtime": {\n      "runtimeName": "docker",')
+    first, second = json.loads(out)
+    assert first["runtime"]["containerName"] == "db"
+    assert list(second) == [
+        k
+        for k in ("runtime", "k8s", "mntns", "netns", "hostNetwork", "cgroupPath", "cgroupID")
+        if k in second
+    ] + [k for k in ("cgroupV1", "cgroupV2") if k in second]
+    assert run("-o", "json", "--containername", "!db,!web,!x\x1b[2J") == "[]\n"
+
+
+def test_yaml(run: Callable[..., str]) -> None:
+    documents = yaml.safe_load(run("-o", "yaml", "--containerimage-id", IMAGE[:20], "-c", "web"))
+    assert [d["runtime"]["containerId"] for d in documents] == [container_id(0)]
+
+
+@pytest.mark.parametrize(
+    ("flag", "found"),
+    [
+        ("--runtime-containername=web", 1),
+        (f"--containerimage-digest={DIGEST[7:25]}", 3),
+        (f"--runtime-containerimage-digest=!{DIGEST}", 0),
+        ("--k8s-namespace=shop", 0),
+        ("--host", 3),
+    ],
+)
+def test_selectors(run: Callable[..., str], flag: str, found: int) -> None:
+    assert len(run(flag).splitlines()) == 1 + found
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (("-o", "xml"), "not supported"),
+        (("-o", "columns=nope"), "column 'nope' does not exist"),
+        (("-o", "json=x"), "not supported"),
+        (("-r", "foo"), "invalid argument '--runtime / -r': runtime 'foo' is not supported"),
+        (("--docker-socketpath=/nonexistent/d.sock",), "there is no socket"),
+        (("--timeout=-1",), "timeout"),
+    ],
+)
+def test_wrong_flags(run: Callable[..., str], args: tuple[str, ...], why: str) -> None:
+    assert why in run(*args, code=1)
+
+
+def test_watch(run: Callable[..., str], engine: FakeDocker) -> None:
+    child = subprocess.Popen(["sleep", "300"])
+
+    def change() -> None:
+        wait_for(engine.subscribers, "subscribed", 5, 0.01)
+        time.sleep(0.1)
+        engine.begin(FakeContainer(container_id(9), "late", pid=child.pid))
+        time.sleep(0.1)
+        child.kill()
+        child.wait()
+
+    worker = threading.Thread(target=change)
+    worker.start()
+    out = run("-w", "-o", "json", "--timeout", "1", "-c", "web,late")
+    worker.join()
+    decoder, events = json.JSONDecoder(), []
+    while out.strip():
+        event, end = decoder.raw_decode(out)
+        events.append((event["event"], event["container"]["runtime"]["containerName"]))
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", event["timestamp"])
+        out = out[end:].lstrip()
+    assert events == [("CREATED", "web"), ("CREATED", "late"), ("DELETED", "late")]
+
+
+def test_watch_in_columns(run: Callable[..., str]) -> None:
+    lines = run("-w", "--timeout", "1", "-c", "web").splitlines()
+    assert lines[0] == f"TIMESTAMP EVENT {HEADER}"
+    assert lines[1].split(" ")[1:3] == ["CREATED", "docker"]
+    assert len(lines) == 2
+
+
+def test_a_table_for_a_terminal() -> None:
+    runtime = RuntimeInfo(name="docker", container_id="c" * 64, container_name="web", pid=7)
+    table = Table(choose(""), 200, str)
+    assert table.header().startswith(
+        "RUNTIME.RUNTIMENAME       RUNTIME.CONTAINE… RUNTIME.CONTAINERNAME"
+        "                   RUNTIME… "
+    )
+    row = table.row(Container(runtime=runtime))
+    assert row.startswith(f"docker{' ' * 19} {'c' * 16}… web")
+    assert len(row) == len(table.header()) == 200
+
+
+def test_cells() -> None:
+    digest = "sha256:" + "ab" * 32
+    container = Container(
+        runtime=RuntimeInfo(image_name=digest),
+        k8s=KubernetesInfo(pod_labels={"b": "2", "a": "1"}),
+    )
+    image, labels, started = choose(
+        "runtime.containerImageName,k8s.labels,runtime.containerStartedAt"
+    )
+    assert image.cell(container) == "abababababab"
+    assert labels.cell(container) == "a=1,b=2"
+    assert started.cell(container) == "1970-01-01T00:00:00.000000000Z"
+    assert seconds(1795413035804653300) == "2026-11-23T05:50:35Z"
+    assert nanoseconds(1795413035804653300) == "2026-11-23T05:50:35.804653300Z"
