@@ -15,7 +15,8 @@ import pytest
 from support.fake_docker import DIGEST, IMAGE, FakeContainer, FakeDocker, container_id, fake_docker
 from support.waiting import deadline, wait_for
 
-from ig_py.containers import docker, docker_http, proc
+from ig_py.containers import docker_http, proc
+from ig_py.containers import engine as engine_module
 from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.discovery import Discovery
 
@@ -336,8 +337,8 @@ def test_wrong_answers_are_retried_and_said_once(
     path: str,
     body: bytes,
 ) -> None:
-    monkeypatch.setattr(docker, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(docker, "MAX_PAUSE", 0.05)
+    monkeypatch.setattr(engine_module, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(engine_module, "MAX_PAUSE", 0.05)
     engine.override[path] = lambda: body
     running(engine, 1, "one", spawn)
     with watching(engine.path, explicit=True) as watcher:
