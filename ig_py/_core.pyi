@@ -161,8 +161,9 @@ class Object:
     def map_ids(self) -> list[int]: ...
     def program_ids(self) -> list[int]: ...
     def stream(self, plan: str) -> Stream:
-        """Open the readers of every tracer map named in *plan* (see
-        docs/plan.md). Call after load and before attach."""
+        """Open the readers of every tracer map named in *plan* (see docs/plan.md), and
+        the iterator programs; those need no :meth:`attach`. Call after load and
+        before attach."""
     def close(self) -> None:
         """Detach and unload everything; idempotent."""
 
@@ -187,6 +188,11 @@ class Stream:
         GIL is released. At most a bounded amount a call."""
     def push(self, datasource: str, samples: Sequence[bytes]) -> Batch:
         """Run samples through the pipeline without a kernel (tests, replay)."""
+    def fetch(self, datasource: str, netns: Sequence[int] = ()) -> tuple[Batch, str]:
+        """Read an array data source once: empty its map, or run its iterator
+        programs (those of a network namespace once in each of *netns*, open descriptors).
+        With the array, what went wrong on the way ("" for nothing): what was read
+        until then is in the array. Others may use the stream meanwhile."""
     def set_container(self, mntns: int, netns: int, values: Mapping[str, str | int | bool]) -> None:
         """Events of *mntns* get *values*: full field name (``runtime.containerName``)
         -> value. Replaces an earlier entry of the same mntns."""

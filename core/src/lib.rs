@@ -5,6 +5,7 @@
 pub mod binary;
 pub mod bpf;
 pub mod errors;
+mod fetch;
 pub mod names;
 pub mod pipeline;
 #[cfg(feature = "python")]

@@ -1,7 +1,7 @@
 //! One run's data plane: readers, pipelines, waiting and counting.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use crate::bpf::map::Counter;
 use crate::bpf::object::Object;
 use crate::bpf::reader::Reader;
 use crate::errors::{Error, Kind, Result};
+use crate::fetch::Feed;
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::source::{Counts, Rendered, Source};
 use crate::pipeline::world::World;
@@ -43,6 +44,8 @@ struct Lane {
     source: Source,
     reader: Option<Reader>,
     counter: Option<Counter>,
+    /// None also while it is read.
+    feed: Option<Feed>,
 }
 
 struct State {
@@ -97,6 +100,7 @@ impl Stream {
                 source: Source::compile(ds, &mut world)?,
                 reader: reader(ds, object, &epoll)?,
                 counter: object.map(|o| counter(ds, o)).transpose()?.flatten(),
+                feed: Feed::open(ds, object)?,
             };
             lanes.push(lane);
         }
@@ -220,15 +224,56 @@ impl Stream {
         samples: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Batch> {
         self.with(|state| {
-            let lane =
-                state.lanes.iter_mut().find(|l| l.source.name == datasource).ok_or_else(|| {
-                    Error::plan(format!("the plan has no data source {datasource}"))
-                })?;
-            for sample in samples {
-                lane.source.process(&state.world, sample);
+            let State { world, lanes, .. } = state;
+            let index = find(lanes, datasource)?;
+            let source = &mut lanes[index].source;
+            if source.is_open() {
+                return Err(Error::plan(format!("data source {datasource} is being fetched")));
             }
-            let rendered = lane.source.take().unwrap_or_else(|| lane.source.empty(0));
+            source.begin();
+            for sample in samples {
+                source.process(world, sample);
+            }
+            let rendered = match source.is_array() {
+                true => source.finish(world),
+                false => source.take().unwrap_or_else(|| source.empty(0)),
+            };
             Ok(Batch { datasource: datasource.to_string(), rendered })
+        })
+    }
+
+    /// Reads all that an array data source shows now, and what went wrong on the way.
+    /// Others use the stream meanwhile; at most one fetch of a data source at a time.
+    pub fn fetch(
+        &self,
+        datasource: &str,
+        netns: &[BorrowedFd<'_>],
+    ) -> Result<(Batch, Option<Error>)> {
+        let (index, mut feed) = self.with(|state| {
+            let index = find(&state.lanes, datasource)?;
+            let lane = &mut state.lanes[index];
+            let feed = lane.feed.take().ok_or_else(|| {
+                Error::plan(format!("data source {datasource} has nothing to fetch from now"))
+            })?;
+            lane.source.begin();
+            Ok((index, feed))
+        })?;
+        let size = feed.size();
+        let outcome = feed.read(netns, &mut |elements| {
+            self.with(|state| {
+                let State { world, lanes, .. } = state;
+                for sample in elements.chunks_exact(size) {
+                    lanes[index].source.process(world, sample);
+                }
+                Ok(true)
+            })
+        });
+        self.with(|state| {
+            let State { world, lanes, .. } = state;
+            let lane = &mut lanes[index];
+            lane.feed = Some(feed);
+            let rendered = lane.source.finish(world);
+            Ok((Batch { datasource: datasource.to_string(), rendered }, outcome.err()))
         })
     }
 
@@ -269,13 +314,22 @@ impl Lane {
         let kernel = self.counter.as_ref().map(Counter::read).transpose()?;
         let perf = self.reader.as_ref().and_then(Reader::lost);
         let lost = match (kernel, perf) {
+            // Of what a program shows or a map holds, the kernel drops nothing.
+            (None, None) if self.source.is_array() => Some(counts.lost()),
             (None, None) => None,
             (a, b) => {
-                Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0)).saturating_add(counts.malformed))
+                Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0)).saturating_add(counts.lost()))
             }
         };
         Ok(Totals { datasource: self.source.name.clone(), counts, lost })
     }
+}
+
+fn find(lanes: &[Lane], datasource: &str) -> Result<usize> {
+    lanes
+        .iter()
+        .position(|l| l.source.name == datasource)
+        .ok_or_else(|| Error::plan(format!("the plan has no data source {datasource}")))
 }
 
 fn watch(epoll: &OwnedFd, fd: RawFd) -> Result<()> {

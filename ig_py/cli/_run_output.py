@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ig_py.cli import _terminal
 from ig_py.errors import OutputError, UsageError
-from ig_py.gadget.spec import GadgetSpec
+from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec
 from ig_py.output.columns import Column, choose_columns, header, scaled
 from ig_py.output.modes import choose_mode
 from ig_py.output.writer import Writer
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ig_py.runtime.budget import Throttled
     from ig_py.runtime.state import StopRequest
 
+CLEAR = "cli.clear-screen-before"
+CLEAR_SCREEN = b"\x1b[H\x1b[2J"
+"""Cursor to the top left, then clear: as the compatible system writes it."""
 FLUSH_SECONDS = 2.0
 """Longest time that a slow reader of stdout may delay the end of a run."""
 
@@ -51,12 +54,24 @@ class RunOutput:
             except OutputError as err:
                 wrong.append(err)
                 continue
-            self.plans[ds.name] = DataSourceOutput("columns", [c.plan() for c in columns])
-            self._headers.append((ds.name, header(columns)))
+            self._columns(ds, columns, terminal)
         if wrong and len(wrong) == len(spec.datasources):
             raise UsageError(str(wrong[0]))
         for skipped in wrong:
             _terminal.warn(f"{skipped}; skipping data source")
+
+    def _columns(self, ds: DataSourceSpec, columns: list[Column], terminal: bool) -> None:
+        line = header(columns)
+        clears = ds.annotations.get(CLEAR) == "true"
+        plan = [c.plan() for c in columns]
+        if ds.type != DataSourceType.ARRAY:
+            self.plans[ds.name] = DataSourceOutput("columns", plan)
+            self._headers.append((ds.name, line))
+            return
+        if clears:
+            self._headers.append((ds.name, CLEAR_SCREEN + line))
+        before = CLEAR_SCREEN + line if clears and terminal else line
+        self.plans[ds.name] = DataSourceOutput("columns", plan, header=before.decode())
 
     def start(self) -> None:
         """Begin to write; headers come first."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -153,6 +154,17 @@ class ContainerCollection:
         """Every live container, oldest first."""
         with self._lock:
             return [e.container for e in self._entries.values()]
+
+    def open_netns(self, wanted: Callable[[Container], bool]) -> list[int]:
+        """The network namespaces of live containers that are *wanted*, each once:
+        descriptors that the caller closes."""
+        with self._lock:
+            found = {
+                e.container.netns: e.pins.net_fd
+                for e in self._entries.values()
+                if e.container.netns and e.pins.net_fd >= 0 and wanted(e.container)
+            }
+            return [os.dup(fd) for fd in found.values()]
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -207,6 +207,16 @@ class HostView:
         return fd, os.fstat(fd).st_ino
 
 
+def open_netns(view: HostView) -> list[int]:
+    """The host's network namespace; where it may not be opened, our own."""
+    for path in (f"{view.proc}/1/ns/net", "/proc/thread-self/ns/net"):
+        try:
+            return [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
+        except OSError:
+            continue
+    return []
+
+
 def alive(pidfd: int) -> bool:
     """False once the process of *pidfd* exited; True when there is no pidfd to ask."""
     if pidfd < 0:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ig_py.errors import MetadataError, ObjectError
 from ig_py.gadget.btf import Btf
 from ig_py.gadget.custom import apply_custom
-from ig_py.gadget.datasource import new_datasource
+from ig_py.gadget.datasource import add_field, new_datasource
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.fields import add_struct_fields
 from ig_py.gadget.maps import read_maps
@@ -19,6 +19,7 @@ from ig_py.gadget.spec import (
     DataSourceSpec,
     DataSourceType,
     GadgetSpec,
+    Kind,
     ParamSpec,
     ProgramSpec,
 )
@@ -26,6 +27,8 @@ from ig_py.gadget.variables import read_programs, read_variables
 
 if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact
+
+_LENGTHS = frozenset({Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.UINT64})
 
 DISABLED_PROGRAM = "gadget_program_disabled"
 """``attach_to`` of a program that is not to be attached."""
@@ -132,6 +135,7 @@ def _datasources(btf: Btf, markers: Markers, metadata: Metadata) -> list[DataSou
         ds.map, ds.struct, ds.sample_size = tracer.map, tracer.struct.name, tracer.struct.size
         ds.payloads = 1
         add_struct_fields(ds, btf, tracer.struct)
+        _add_rest(ds)
         result.append(ds)
     for item in markers.iterators:
         ds = new_datasource(
@@ -161,6 +165,22 @@ def _datasources(btf: Btf, markers: Markers, metadata: Metadata) -> list[DataSou
         add_struct_fields(ds, btf, topper.value, payload_index=1)
         result.append(ds)
     return result
+
+
+def _add_rest(ds: DataSourceSpec) -> None:
+    """The field of the bytes behind the struct, where annotations name one."""
+    name = ds.annotations.get("ebpf.rest.name", "")
+    if not name:
+        return
+    if length := ds.annotations.get("ebpf.rest.len", ""):
+        field = ds.field(length)
+        if field is None or field.kind not in _LENGTHS or field.array:
+            raise MetadataError(
+                f"data source {ds.name!r}: ebpf.rest.len names {length!r}, "
+                "which is no unsigned integer of the event"
+            )
+        ds.rest_length = field.index
+    ds.rest = add_field(ds, name, Kind.BYTES).index
 
 
 def _map_params() -> list[ParamSpec]:

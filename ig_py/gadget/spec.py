@@ -102,7 +102,9 @@ class DataSourceSpec:
     with offsets in the key or value; ``key_size`` is then the key's.
     ``field_config`` is what gadget.yaml and ``--annotate`` say about fields:
     lower-case full name -> ``{"annotations": {…}, "tags": […]}``; whoever adds
-    a field applies it (:func:`ig_py.gadget.datasource.add_field`). ``notes``
+    a field applies it (:func:`ig_py.gadget.datasource.add_field`). ``rest`` is
+    the index of the field that takes what follows the struct in a sample,
+    ``rest_length`` of the one that says how many bytes. ``notes``
     are remarks for the user about the data source.
     """
 
@@ -120,6 +122,8 @@ class DataSourceSpec:
     field_config: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     payloads: int = 0
+    rest: int | None = None
+    rest_length: int | None = None
 
     def field(self, full_name: str) -> FieldSpec | None:
         """Exact full name, then case-insensitive."""

@@ -13,14 +13,18 @@ def instances() -> list[Operator]:
     from ig_py.operators.ebpf_enum import EbpfEnum
     from ig_py.operators.filter import Filter
     from ig_py.operators.formatters import Formatters
+    from ig_py.operators.limiter import Limiter
     from ig_py.operators.local_manager import LocalManager
+    from ig_py.operators.sort import Sort
     from ig_py.operators.uid_gid_resolver import UidGidResolver
 
     found: list[Operator] = [
         EbpfEnum(),
         Filter(),
         Formatters(),
+        Limiter(),
         LocalManager(),
+        Sort(),
         UidGidResolver(),
     ]
     return sorted(found, key=lambda op: (op.priority, op.name))

@@ -35,7 +35,10 @@ class Context:
     name. ``object`` and ``stream`` are live between pre_start and stop.
     ``constants`` (variable name → value) and ``maps`` (map name → replacement)
     are what operators hand to the loader in pre_start. ``filters`` are the
-    plan's filters by data source name, filled while instantiating.
+    plan's filters by data source name, filled while instantiating, as are
+    ``sorts`` and ``limits`` of arrays. ``open_netns`` opens the network
+    namespaces that are watched (the host's, where nobody says which):
+    descriptors that the caller closes.
     ``container_of`` names the container of a mount namespace, "" when there is
     none or nobody knows.
     """
@@ -44,17 +47,26 @@ class Context:
     params: Mapping[str, str] = field(default_factory=dict)
     steps: dict[str, list[Step]] = field(default_factory=dict)
     filters: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    sorts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
     constants: dict[str, bool | int | bytes] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     object: Object | None = None
     stream: Stream | None = None
     container_of: Callable[[int], str] = lambda _mntns: ""
+    open_netns: Callable[[], list[int]] = lambda: _host_netns()
 
     def add_step(self, datasource: str, priority: int, **body: Any) -> None:
         self.steps.setdefault(datasource, []).append(Step(priority, body))
 
     def param(self, full_name: str, default: str = "") -> str:
         return self.params.get(full_name, default)
+
+
+def _host_netns() -> list[int]:
+    from ig_py.containers.proc import HostView, open_netns
+
+    return open_netns(HostView.from_env())
 
 
 class Operator:

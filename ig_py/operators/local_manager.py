@@ -6,6 +6,7 @@ Facts: spec containers-k8s §2.1–2.4, cli-output §1.5, §1.6, §2.2.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
@@ -127,6 +128,8 @@ class LocalManager(Operator):
         listed = discovery.wait_listed(LIST_SECONDS)
         sync = ContainerSync(ctx.stream, self._filter, _selector(ctx))
         discovery.collection.subscribe(self, sync)
+        host = _bool(ctx, "host")
+        ctx.open_netns = lambda: _open_netns(discovery, _selector(ctx), host)
         ctx.container_of = lambda mntns: _name(discovery.collection.by_mntns(mntns))
         if self._filter is not None and not discovery.connected:
             sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
@@ -197,6 +200,17 @@ class _Starting(threading.Thread):
 
 def _name(container: Container | None) -> str:
     return (container.runtime.container_name or container.id) if container else ""
+
+
+def _open_netns(discovery: Discovery, selector: Selector, host: bool) -> list[int]:
+    """Of the containers selected, with *host* the host's too; each namespace once."""
+    from ig_py.containers.proc import open_netns
+
+    found = open_netns(discovery.view) if host else []
+    seen = {os.fstat(fd).st_ino for fd in found}
+    return found + discovery.collection.open_netns(
+        lambda c: c.netns not in seen and selector.matches(c)
+    )
 
 
 def _filter_map(spec: GadgetSpec) -> MapSpec | None:

@@ -109,7 +109,7 @@ class Loader:
         from ig_py._core import CoreError
 
         for program in self._spec.programs:
-            if program.disabled or not self._wanted(program):
+            if program.disabled or not self._wanted(program) or is_iterator(program):
                 continue
             check()
             try:
@@ -248,6 +248,11 @@ class Loader:
         if program is not None and (lack := self._lacks(program)):
             what += f" (this kernel has no {lack})"
         return KernelError(what, detail=log)
+
+
+def is_iterator(program: ProgramSpec) -> bool:
+    """Iterators are opened by what reads them, not attached."""
+    return program.section.lstrip("?").split("/", 1)[0] in ("iter", "iter.s")
 
 
 def _last_words(log: str) -> str:

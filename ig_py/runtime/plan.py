@@ -9,9 +9,10 @@ from typing import Any
 
 from ig_py.errors import ObjectError
 from ig_py.gadget.load import loss_counter
-from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind
+from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, GadgetSpec, Kind
 from ig_py.operators.base import Step
 from ig_py.records import dataclass, field
+from ig_py.runtime.fetch import NETNS_ITERATORS
 
 PLAN_VERSION = 1
 
@@ -35,12 +36,16 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class DataSourceOutput:
-    """What is rendered of one data source; *columns* as in the plan, *terminal*: for one."""
+    """What is rendered of one data source; *columns* as in the plan, *terminal*: for one.
+
+    *header* goes before the rows of each array.
+    """
 
     mode: str = "none"
     columns: Sequence[Mapping[str, Any]] = ()
     keep: bool = False
     terminal: bool = False
+    header: str = ""
 
 
 @dataclass
@@ -68,7 +73,7 @@ class Clock:
 class PlanInput:
     """Everything a plan is made of.
 
-    *steps* and *filters* are by data source name; without *readers* samples are
+    *steps*, *filters*, *sorts* and *limits* are by data source name; without *readers* samples are
     pushed, and no map is named. *perf_bytes*: each CPU's buffer of perf event arrays;
     None leaves it to the core.
     """
@@ -80,6 +85,8 @@ class PlanInput:
     clock: Clock = field(default_factory=Clock)
     readers: bool = True
     perf_bytes: int | None = None
+    sorts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 def compile_plan(given: PlanInput) -> str:
@@ -101,6 +108,8 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
         rendered["terminal"] = True
     if output.mode == "columns":
         rendered["columns"] = list(output.columns)
+        if output.header:
+            rendered["header"] = output.header
     parents = {f.parent for f in ds.fields if f.parent is not None}
     steps = sorted(given.steps.get(ds.name, ()), key=lambda step: step.priority)
     plan: dict[str, Any] = {
@@ -108,11 +117,15 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
         "sample_size": ds.sample_size,
         "min_size": 0,
         "keep": output.keep,
-        "fields": [_field(f, f.index in parents) for f in ds.fields],
+        "fields": [_field(ds, f, f.index in parents) for f in ds.fields],
         "steps": [step.body for step in steps],
         "filters": list(given.filters.get(ds.name, ())),
         "output": rendered,
     }
+    if ds.rest is not None:
+        plan["rest"] = {"field": ds.rest, "length": ds.rest_length}
+    if ds.type == DataSourceType.ARRAY:
+        plan |= _array(given, ds)
     if given.readers and ds.source == "tracer":
         plan["map"] = ds.map
         if given.perf_bytes is not None:
@@ -121,14 +134,42 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
     return plan
 
 
-def _field(field: FieldSpec, is_parent: bool) -> dict[str, Any]:
+def _array(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
+    plan: dict[str, Any] = {"array": True}
+    if keys := given.sorts.get(ds.name):
+        plan["sort"] = list(keys)
+    if ds.name in given.limits:
+        plan["limit"] = given.limits[ds.name]
+    if not given.readers:
+        return plan
+    if ds.source == "mapiter":
+        plan["fetch"] = {"map": ds.map}
+    elif ds.source == "iter":
+        targets = given.spec.targets
+        programs = [
+            {"name": p.name, "netns": _of_netns(p.section), "map": targets.get(p.name)}
+            for p in given.spec.programs
+            if p.name in ds.programs and not p.disabled
+        ]
+        if programs:
+            plan["fetch"] = {"programs": programs}
+    return plan
+
+
+def _of_netns(section: str) -> bool:
+    return section.lstrip("?").partition("/")[2] in NETNS_ITERATORS
+
+
+def _field(ds: DataSourceSpec, field: FieldSpec, is_parent: bool) -> dict[str, Any]:
+    # A map's entry is its key, then its value.
+    base = ds.key_size if field.payload_index == 1 and ds.source == "mapiter" else 0
     plan: dict[str, Any] = {
         "id": field.index,
         "name": field.name,
         "full_name": field.full_name,
         "parent": field.parent,
         "kind": "container",
-        "offset": field.offset,
+        "offset": field.offset + base if field.flags & Flag.STATIC_MEMBER else 0,
         "size": field.size,
         "count": 1,
         "json": not field.flags & Flag.UNREFERENCED

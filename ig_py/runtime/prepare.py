@@ -10,6 +10,7 @@ from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
 from ig_py.operators.base import Context, Operator
 from ig_py.records import dataclass, field
+from ig_py.runtime.fetch import Timing, timings
 
 if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact
@@ -44,6 +45,7 @@ class Prepared:
     elf: bytes
     values: dict[str, bytes]
     """Bytes of the eBPF parameters' variables."""
+    timings: list[Timing] = field(default_factory=list)
 
 
 def fetch(
@@ -86,18 +88,13 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
     given.update(values)
     context = Context(spec, params=given)
     operators = instantiate_all(context)
-    return Prepared(spec, context, operators, elf or b"", encode_values(spec, given))
+    values_of = encode_values(spec, given)
+    return Prepared(spec, context, operators, elf or b"", values_of, timings(spec, given))
 
 
 def _check_runnable(spec: GadgetSpec, elf: bytes | None) -> None:
     if elf is None:
         raise ObjectError(f"running gadget {spec.name}: the image has no eBPF object")
-    for ds in spec.datasources:
-        if ds.source != "tracer":
-            raise ObjectError(
-                f'running gadget {spec.name}: data source "{ds.name}" is read by iterating, '
-                "which this version cannot do"
-            )
 
 
 def encode_values(spec: GadgetSpec, given: Mapping[str, str]) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ig_py.errors import IgPyError, KernelError
 from ig_py.records import dataclass, field
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
+from ig_py.runtime.fetch import Fetcher
 from ig_py.runtime.loader import DEFAULT_BUFFER_SIZE, MEMORY_REMEDY, Loader, LoadSettings
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
 from ig_py.runtime.prepare import Prepared
@@ -66,6 +67,9 @@ class Run:
         self._object: Object | None = None
         self._stream: Stream | None = None
         self._entered = 0
+        self._fetcher = Fetcher(
+            prepared.timings, lambda: prepared.context.open_netns(), sink, notice
+        )
         self._budget: BudgetReader | None = None
         self._counters: dict[str, Counters] = {}
         self._failures: list[Exception] = []
@@ -159,6 +163,8 @@ class Run:
                 spec=self._prepared.spec,
                 steps=context.steps,
                 filters=context.filters,
+                sorts=context.sorts,
+                limits=context.limits,
                 outputs=self._settings.outputs,
                 clock=Clock.now(),
                 perf_bytes=self._settings.buffer_size,
@@ -176,8 +182,10 @@ class Run:
         stream = self._stream
         assert stream is not None
         due = time.monotonic() + ACCOUNT_SECONDS
+        self._fetcher.start()
         while not self._stop:
-            for batch in stream.next_batches(POLL_MS):
+            self._fetcher.run(stream)
+            for batch in stream.next_batches(self._fetcher.wait_ms(POLL_MS)):
                 self._sink(batch)
             if time.monotonic() >= due:
                 self._read_budget()
@@ -193,6 +201,8 @@ class Run:
             self._try(self._object.detach)
         if self._stream is not None:
             self._try(self._drain, self._stream)
+            if self._entered == len(self._prepared.operators):
+                self._try(self._fetcher.flush, self._stream)
             self._try(self._count, self._stream)
             self._try(self._read_budget)
         for operator in entered:

@@ -116,6 +116,20 @@ def _lsm() -> str | None:
     return None if _core.probe("lsm") else "the kernel refuses BPF LSM programs"
 
 
+@_feature("iter")
+def _iter() -> str | None:
+    from ig_py import _core
+
+    return None if _core.probe("iter") else "the kernel refuses BPF iterators"
+
+
+@_feature("raw_tracepoint")
+def _raw_tracepoint() -> str | None:
+    from ig_py import _core
+
+    return None if _core.probe("raw_tracepoint") else "the kernel refuses raw tracepoints"
+
+
 @_feature("clang")
 def _clang() -> str | None:
     return _program("clang", *(f"clang-{version}" for version in range(14, 30)))

@@ -312,6 +312,8 @@ def test_operators_come_in_order() -> None:
         "formatters",
         "UidGidResolver",
         "filter",
+        "sort",
+        "limiter",
     ]
 
 

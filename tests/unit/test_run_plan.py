@@ -165,10 +165,6 @@ def test_values_of_parameters() -> None:
 def test_what_cannot_be_run() -> None:
     with pytest.raises(ObjectError, match="no eBPF object"):
         _check_runnable(gadget(), None)
-    spec = gadget()
-    spec.datasources[0].source = "mapiter"
-    with pytest.raises(ObjectError, match='"d" is read by iterating'):
-        _check_runnable(spec, b"")
     _check_runnable(gadget(), b"")
 
 

@@ -1,8 +1,8 @@
-//! Running a BPF iterator once: link, read to the end, unlink.
+//! Running BPF iterators: each opening of a link runs the program over all objects.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libbpf_sys as sys;
 
@@ -33,8 +33,8 @@ fn owned(fd: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Opens the iterator of `program`; the link goes when the descriptor is closed.
-fn open(program: BorrowedFd<'_>, scope: &Scope<'_>) -> io::Result<OwnedFd> {
+/// What opens the iterator of `program`, as often as one likes; `netns` is asked then.
+pub fn link(name: &str, program: BorrowedFd<'_>, scope: &Scope<'_>) -> Result<OwnedFd> {
     let (pid, tid) = (scope.pid, scope.tid);
     let mut info = sys::bpf_iter_link_info {
         task: sys::bpf_iter_link_info__bindgen_ty_3 { pid, tid, ..Default::default() },
@@ -51,11 +51,44 @@ fn open(program: BorrowedFd<'_>, scope: &Scope<'_>) -> io::Result<OwnedFd> {
         options.iter_info_len = size_of::<sys::bpf_iter_link_info>() as u32;
     }
     // SAFETY: an open program; options and info outlive the call.
-    let link = owned(unsafe {
-        sys::bpf_link_create(program.as_raw_fd(), 0, sys::BPF_TRACE_ITER, &options)
-    })?;
+    owned(unsafe { sys::bpf_link_create(program.as_raw_fd(), 0, sys::BPF_TRACE_ITER, &options) })
+        .map_err(|e| Error::new(Kind::Attach, format!("cannot attach iterator {name}: {e}")))
+}
+
+fn create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: an open link.
     owned(unsafe { sys::bpf_iter_create(link.as_raw_fd()) })
+}
+
+/// Feeds everything that one walk writes to `sink`, in pieces of any size, until it says false.
+pub fn walk(
+    name: &str,
+    link: BorrowedFd<'_>,
+    netns: Option<BorrowedFd<'_>>,
+    sink: &mut dyn FnMut(&[u8]) -> Result<bool>,
+) -> Result<()> {
+    let opened = match netns {
+        None => create(link),
+        // The kernel takes the namespace of who opens it; reading may be done anywhere.
+        Some(fd) => netns::within(fd, || create(link)).and_then(|opened| opened),
+    };
+    let mut file = File::from(opened.map_err(|e| {
+        let place = if netns.is_some() { " in another network namespace" } else { "" };
+        Error::new(Kind::Attach, format!("cannot run iterator {name}{place}: {e}"))
+    })?);
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let filled = match file.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            // EAGAIN: a million objects in a row wrote nothing; it goes on from there.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => 0,
+            Err(e) => return Err(Error::map(format!("cannot run iterator {name}: {e}"))),
+        };
+        if !sink(&chunk[..filled])? {
+            return Ok(());
+        }
+    }
 }
 
 /// Everything that one walk of `program` writes, at most `limit` bytes.
@@ -65,38 +98,15 @@ pub fn read(
     scope: &Scope<'_>,
     limit: usize,
 ) -> Result<Vec<u8>> {
-    let walk = || -> Result<Vec<u8>> {
-        let fail = |e: &io::Error| Error::map(format!("cannot run iterator {name}: {e}"));
-        let fd = open(program, scope)
-            .map_err(|e| Error::new(Kind::Attach, format!("cannot attach iterator {name}: {e}")))?;
-        let mut file = File::from(fd);
-        let (mut bytes, mut filled) = (Vec::new(), 0);
-        loop {
-            bytes.resize(filled + CHUNK, 0);
-            match file.read(&mut bytes[filled..]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                // EAGAIN: a million objects in a row wrote nothing; it goes on from there.
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {}
-                Err(e) => return Err(fail(&e)),
-            }
-            if filled > limit {
-                return Err(Error::new(
-                    Kind::Memory,
-                    format!("iterator {name} writes more than {limit} bytes"),
-                ));
-            }
+    let link = link(name, program, scope)?;
+    let mut bytes = Vec::new();
+    walk(name, link.as_fd(), scope.netns, &mut |chunk| {
+        bytes.extend_from_slice(chunk);
+        if bytes.len() > limit {
+            let why = format!("iterator {name} writes more than {limit} bytes");
+            return Err(Error::new(Kind::Memory, why));
         }
-        bytes.truncate(filled);
-        Ok(bytes)
-    };
-    match scope.netns {
-        None => walk(),
-        Some(fd) => netns::within(fd, walk).unwrap_or_else(|e| {
-            Err(Error::new(
-                Kind::Attach,
-                format!("cannot run iterator {name} in another network namespace: {e}"),
-            ))
-        }),
-    }
+        Ok(true)
+    })?;
+    Ok(bytes)
 }

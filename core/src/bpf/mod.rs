@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod btf;
+pub mod drain;
 pub mod facts;
 pub mod families;
 pub mod held;

@@ -344,6 +344,14 @@ impl Object {
         self.held.clear();
     }
 
+    /// The same; None when it was not loaded.
+    pub fn loaded_program(&self, program: &str) -> Result<Option<OwnedFd>> {
+        let raw = self.raw_program(program)?;
+        // SAFETY: a live program.
+        let loaded = unsafe { sys::bpf_program__fd(raw.as_ptr()) } >= 0;
+        loaded.then(|| self.program_fd(program)).transpose()
+    }
+
     /// A descriptor of one's own for the loaded map (or section) `name`.
     pub fn map_fd(&self, name: &str) -> Result<OwnedFd> {
         let found = self.raw_maps()?.into_iter().find(|m| map_facts(*m).name == name);

@@ -19,6 +19,8 @@ pub enum Slot {
     Held(u32, u32),
     /// A text of the pipeline's own table (enum names).
     Named(u32),
+    /// The bytes behind the sample.
+    Rest,
 }
 
 /// Per-event values by field index; reused from event to event.
@@ -161,6 +163,8 @@ fn empty(kind: Kind) -> Value<'static> {
 #[derive(Clone, Copy)]
 pub struct Event<'a> {
     pub sample: &'a [u8],
+    /// What came behind it, where the plan wants it.
+    pub rest: &'a [u8],
     pub slots: &'a Slots,
     pub world: &'a World,
     pub names: &'a [Box<str>],
@@ -190,6 +194,7 @@ impl<'a> Event<'a> {
             Slot::Text(start, end) => {
                 Value::Text(self.slots.text.get(start as usize..end as usize)?)
             }
+            Slot::Rest => Value::Bytes(self.rest),
             Slot::Named(n) => Value::Text(self.names.get(n as usize)?.as_bytes()),
             Slot::Held(row, column) => match self.world.containers.held(row, column)? {
                 Held::Text(s) => Value::Text(s.as_bytes()),

@@ -160,6 +160,25 @@ impl Fields {
         Ok(index)
     }
 
+    /// A slot for bytes.
+    pub fn bytes_slot(&self, id: u32, role: &str) -> Result<usize> {
+        let index = self.any_slot(id, role)?;
+        if self.list[index].kind != Kind::Bytes {
+            return Err(self.wrong(index, role, "a slot for bytes"));
+        }
+        Ok(index)
+    }
+
+    /// A single value that has an order.
+    pub fn ordered(&self, id: u32, role: &str) -> Result<usize> {
+        let index = self.index(id, role)?;
+        let field = &self.list[index];
+        if field.array || matches!(field.kind, Kind::Bytes | Kind::Container) {
+            return Err(self.wrong(index, role, "a single number, bool or text"));
+        }
+        Ok(index)
+    }
+
     /// At least `size` bytes of the sample; returns their offset.
     pub fn place(&self, id: u32, role: &str, size: usize) -> Result<usize> {
         let index = self.index(id, role)?;

@@ -1,5 +1,6 @@
 //! The data plane: one sample in, rendered bytes out. No kernel, no Python.
 
+pub mod array;
 pub mod event;
 pub mod field;
 pub mod filter;

@@ -40,7 +40,60 @@ pub struct DataSource {
     pub steps: Vec<Step>,
     #[serde(default)]
     pub filters: Vec<Filter>,
+    #[serde(default)]
+    pub rest: Option<Rest>,
+    /// Samples come in fetches, each rendered as one array.
+    #[serde(default)]
+    pub array: bool,
+    #[serde(default)]
+    pub fetch: Option<Fetch>,
+    #[serde(default)]
+    pub sort: Vec<Sort>,
+    #[serde(default)]
+    pub limit: Option<u64>,
     pub output: Output,
+}
+
+/// Where the bytes behind the struct go.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rest {
+    pub field: u32,
+    #[serde(default)]
+    pub length: Option<u32>,
+}
+
+/// Where arrays come from: a map that is emptied, or iterator programs that are read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    #[serde(default)]
+    pub map: Option<String>,
+    /// False: one entry a system call, as on kernels without batches.
+    #[serde(default = "yes")]
+    pub batch: bool,
+    #[serde(default)]
+    pub programs: Vec<Iterator>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Iterator {
+    pub name: String,
+    /// Shows one network namespace: that of who opens it.
+    #[serde(default)]
+    pub netns: bool,
+    /// The map whose elements it walks.
+    #[serde(default)]
+    pub map: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sort {
+    pub field: u32,
+    #[serde(default)]
+    pub descending: bool,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +242,9 @@ pub struct Output {
     pub terminal: bool,
     #[serde(default)]
     pub columns: Vec<Column>,
+    /// Written before the rows of each array.
+    #[serde(default)]
+    pub header: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -1,13 +1,14 @@
 //! One data source: samples in, rendered events and counts out.
 
-use super::event::{Event, Slots};
+use super::array::{Array, MAX_RENDERED};
+use super::event::{from_sample, Event, Slot, Slots};
 use super::field::Fields;
 use super::filter::Filter;
 use super::plan::{self, Mode};
 use super::step::{self, Context, Step};
 use super::steps::time::Clock;
 use super::world::World;
-use crate::errors::Result;
+use crate::errors::{Error, Result};
 use crate::render::columns::Columns;
 use crate::render::json::Json;
 use crate::render::tree;
@@ -22,6 +23,7 @@ pub const BATCH_EVENTS: u64 = 1 << 16;
 enum Renderer {
     None,
     Json(Json),
+    Pretty(Json),
     Yaml(Yaml),
     Columns(Columns),
 }
@@ -33,6 +35,15 @@ pub struct Counts {
     pub discarded: u64,
     /// Shorter than the plan's smallest sample: neither emitted nor discarded.
     pub malformed: u64,
+    /// Elements that an array had no room for.
+    pub overflow: u64,
+}
+
+impl Counts {
+    /// Received, but neither emitted nor discarded.
+    pub fn lost(&self) -> u64 {
+        self.malformed + self.overflow
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -57,6 +68,9 @@ pub struct Source {
     renderer: Renderer,
     terminal: bool,
     keep: Option<Json>,
+    array: Option<Array>,
+    /// The field of the bytes behind the struct, and the one that says how many.
+    rest: Option<(usize, Option<usize>)>,
     slots: Slots,
     clock: Clock,
     /// A short sample, extended with zeros.
@@ -73,10 +87,19 @@ impl Source {
         let filters = Filter::compile_all(&plan.filters, &fields)?;
         let (early, late) = filters.into_iter().partition(|f| f.reads_sample(&fields));
         let nodes = tree::build(&fields);
+        let array = plan.array.then(|| Array::compile(plan, &fields)).transpose()?;
+        if array.is_none() && (!plan.sort.is_empty() || plan.limit.is_some()) {
+            return Err(Error::plan(format!(
+                "data source {}: only arrays are sorted or limited",
+                plan.name
+            )));
+        }
+        let rest = rest(plan, &fields)?;
+        let json = if array.is_some() { Json::element } else { Json::compile };
         let renderer = match plan.output.mode {
             Mode::None => Renderer::None,
-            Mode::Json => Renderer::Json(Json::compile(&nodes, &fields, false)),
-            Mode::Jsonpretty => Renderer::Json(Json::compile(&nodes, &fields, true)),
+            Mode::Json => Renderer::Json(json(&nodes, &fields, false)),
+            Mode::Jsonpretty => Renderer::Pretty(json(&nodes, &fields, true)),
             Mode::Yaml => Renderer::Yaml(Yaml::compile(&nodes, &fields)),
             Mode::Columns => Renderer::Columns(Columns::compile(&plan.output.columns, &fields)?),
         };
@@ -92,6 +115,8 @@ impl Source {
             renderer,
             terminal: plan.output.terminal,
             keep: plan.keep.then(|| Json::compile(&nodes, &fields, false)),
+            array,
+            rest,
             fields,
             slots: Slots::default(),
             clock: Clock::default(),
@@ -119,31 +144,61 @@ impl Source {
             return true;
         }
         let mut extended = std::mem::take(&mut self.extended);
-        let whole = match sample.get(..self.sample_size) {
+        let (whole, rest) = match sample.split_at_checked(self.sample_size) {
             Some(in_place) => in_place,
             None => {
                 extended.clear();
                 extended.extend_from_slice(sample);
                 extended.resize(self.sample_size, 0);
-                &extended
+                (&extended[..], &[][..])
             }
         };
-        self.event(world, whole);
+        if self.array.is_some() {
+            self.element(world, whole);
+        } else {
+            self.event(world, whole, rest);
+        }
         self.extended = extended;
         !self.is_full()
     }
 
-    fn event(&mut self, world: &World, sample: &[u8]) {
+    fn event(&mut self, world: &World, sample: &[u8], rest: &[u8]) {
+        let Some(rest) = self.cut_rest(sample, rest) else {
+            self.counts.malformed += 1;
+            return;
+        };
+        if self.evaluate(world, sample, rest, true) {
+            self.render(world, sample, rest);
+        } else {
+            self.counts.discarded += 1;
+        }
+    }
+
+    /// As many of the bytes behind the struct as its field says; None when there are fewer.
+    fn cut_rest<'a>(&self, sample: &[u8], rest: &'a [u8]) -> Option<&'a [u8]> {
+        match self.rest {
+            Some((_, Some(length))) => {
+                let length = from_sample(&self.fields.list[length], sample).word();
+                rest.get(..usize::try_from(length).ok()?)
+            }
+            _ => Some(rest),
+        }
+    }
+
+    /// Runs steps and filters; false when the event is not wanted.
+    fn evaluate(&mut self, world: &World, sample: &[u8], rest: &[u8], filtered: bool) -> bool {
         self.slots.reset(self.fields.list.len());
+        if let Some((field, _)) = self.rest {
+            self.slots.values[field] = Slot::Rest;
+        }
         let names = &self.names;
         let fields = &self.fields;
         let passes = |filters: &[Filter], slots: &Slots| {
-            let event = Event { sample, slots, world, names };
-            filters.iter().all(|f| f.passes(&event, fields))
+            let event = Event { sample, rest, slots, world, names };
+            !filtered || filters.iter().all(|f| f.passes(&event, fields))
         };
         if !passes(&self.early, &self.slots) {
-            self.counts.discarded += 1;
-            return;
+            return false;
         }
         let mut cx = Context {
             fields: &fields.list,
@@ -156,15 +211,16 @@ impl Source {
         for step in &self.steps {
             step.run(&mut cx);
         }
-        if !passes(&self.late, &self.slots) {
-            self.counts.discarded += 1;
-            return;
-        }
-        let event = Event { sample, slots: &self.slots, world, names };
+        passes(&self.late, &self.slots)
+    }
+
+    fn render(&mut self, world: &World, sample: &[u8], rest: &[u8]) {
+        let fields = &self.fields;
+        let event = Event { sample, rest, slots: &self.slots, world, names: &self.names };
         let data = &mut self.out.data;
         match &self.renderer {
             Renderer::None => {}
-            Renderer::Json(json) => {
+            Renderer::Json(json) | Renderer::Pretty(json) => {
                 let start = data.len();
                 json.write(&event, &fields.list, data);
                 if self.terminal {
@@ -181,6 +237,93 @@ impl Source {
         self.out.events += 1;
     }
 
+    /// Begins an array; until [`Source::finish`], samples are its elements.
+    pub fn begin(&mut self) {
+        let Some(array) = &mut self.array else { return };
+        array.shown = 0;
+        array.open = true;
+        match self.renderer {
+            Renderer::Json(_) | Renderer::Pretty(_) => self.out.data.push(b'['),
+            Renderer::Columns(_) => self.out.data.extend_from_slice(&array.header),
+            Renderer::Yaml(_) | Renderer::None => {}
+        }
+    }
+
+    fn element(&mut self, world: &World, sample: &[u8]) {
+        if !self.evaluate(world, sample, &[], true) {
+            self.counts.discarded += 1;
+            return;
+        }
+        let Some(array) = &mut self.array else { return };
+        if !array.sorts() {
+            self.show(world, sample);
+            return;
+        }
+        let names = &self.names;
+        let event = Event { sample, rest: &[], slots: &self.slots, world, names };
+        if !array.hold(&event, &self.fields) {
+            self.counts.overflow += 1;
+        }
+    }
+
+    /// Renders the element that was just evaluated, where the array has room for it.
+    fn show(&mut self, world: &World, sample: &[u8]) {
+        let Some(array) = &mut self.array else { return };
+        if array.shown >= array.limit {
+            self.counts.discarded += 1;
+            return;
+        }
+        if self.out.data.len() >= MAX_RENDERED {
+            self.counts.overflow += 1;
+            return;
+        }
+        array.shown += 1;
+        let first = array.shown == 1;
+        let separator: &[u8] = match (&self.renderer, first) {
+            (Renderer::Json(_), false) => b",",
+            (Renderer::Pretty(_), true) => b"\n  ",
+            (Renderer::Pretty(_), false) => b",\n  ",
+            _ => b"",
+        };
+        self.out.data.extend_from_slice(separator);
+        self.render(world, sample, &[]);
+    }
+
+    /// Ends the array: what was rendered of it.
+    pub fn finish(&mut self, world: &World) -> Rendered {
+        let (held, order) = self.array.as_mut().map(Array::take_sorted).unwrap_or_default();
+        let size = self.sample_size;
+        for element in order {
+            let sample = &held[element * size..(element + 1) * size];
+            let room = self.array.as_ref().is_some_and(|a| a.shown < a.limit);
+            if room {
+                // Its slots are gone: filters have let it pass, steps run again.
+                self.evaluate(world, sample, &[], false);
+            }
+            self.show(world, sample);
+        }
+        let shown = self.array.as_mut().map_or(0, |array| {
+            array.open = false;
+            array.shown
+        });
+        match self.renderer {
+            Renderer::Pretty(_) if shown > 0 => self.out.data.extend_from_slice(b"\n]\n"),
+            Renderer::Json(_) | Renderer::Pretty(_) => self.out.data.extend_from_slice(b"]\n"),
+            _ => {}
+        }
+        let next = self.empty(0);
+        std::mem::replace(&mut self.out, next)
+    }
+
+    pub fn is_array(&self) -> bool {
+        self.array.is_some()
+    }
+
+    /// True between [`Source::begin`] and [`Source::finish`].
+    pub fn is_open(&self) -> bool {
+        self.array.as_ref().is_some_and(|a| a.open)
+    }
+
     fn is_full(&self) -> bool {
         let kept = self.out.kept.as_ref().map_or(0, Vec::len);
         self.out.data.len() + kept >= BATCH_BYTES || self.out.events >= BATCH_EVENTS
@@ -195,4 +338,14 @@ impl Source {
         let next = self.empty(self.out.data.len());
         Some(std::mem::replace(&mut self.out, next))
     }
+}
+
+fn rest(plan: &plan::DataSource, fields: &Fields) -> Result<Option<(usize, Option<usize>)>> {
+    let Some(rest) = &plan.rest else { return Ok(None) };
+    let field = fields.bytes_slot(rest.field, "rest")?;
+    let length = rest.length.map(|l| fields.integer(l, "rest")).transpose()?;
+    if plan.array {
+        return Err(Error::plan(format!("data source {}: arrays have no rest", plan.name)));
+    }
+    Ok(Some((field, length)))
 }

@@ -1,9 +1,10 @@
 //! `Stream` and `Batch`: the data plane as Python sees it.
 
 use std::collections::HashMap;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 
@@ -98,6 +99,23 @@ impl Stream {
         let raw: Vec<&[u8]> = samples.iter().map(|s| s.as_bytes()).collect();
         let batch = py.detach(|| self.inner.push(datasource, raw.into_iter()))?;
         Ok(Batch::of(py, batch))
+    }
+
+    #[pyo3(signature = (datasource, netns = Vec::new()))]
+    fn fetch(
+        &self,
+        py: Python<'_>,
+        datasource: &str,
+        netns: Vec<RawFd>,
+    ) -> PyResult<(Batch, String)> {
+        if netns.iter().any(|fd| *fd < 0) {
+            return Err(PyValueError::new_err("a network namespace is an open descriptor"));
+        }
+        // SAFETY: not negative; the caller keeps them open, else the kernel refuses them.
+        let places: Vec<BorrowedFd<'_>> =
+            netns.iter().map(|fd| unsafe { BorrowedFd::borrow_raw(*fd) }).collect();
+        let (batch, error) = py.detach(|| self.inner.fetch(datasource, &places))?;
+        Ok((Batch::of(py, batch), error.map(|e| e.message).unwrap_or_default()))
     }
 
     fn set_container(

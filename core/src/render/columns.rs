@@ -95,7 +95,8 @@ fn cell(value: Value<'_>, size: usize, column: &Column, out: &mut Vec<u8>) {
             }
             Ok(())
         }
-        Value::Bytes(_) | Value::Array(_) | Value::Container(_) => write!(out, "<{size} bytes>"),
+        Value::Bytes(raw) => write!(out, "<{} bytes>", raw.len()),
+        Value::Array(_) | Value::Container(_) => write!(out, "<{size} bytes>"),
     };
 }
 

@@ -96,14 +96,23 @@ pub fn is_object(node: &Node, field: &Field) -> bool {
 
 impl Json {
     pub fn compile(nodes: &[Node], fields: &Fields, pretty: bool) -> Json {
+        Json::of(nodes, fields, pretty, 0, b"\n")
+    }
+
+    /// The same as an element of an array, without a newline.
+    pub fn element(nodes: &[Node], fields: &Fields, pretty: bool) -> Json {
+        Json::of(nodes, fields, pretty, 1, b"")
+    }
+
+    fn of(nodes: &[Node], fields: &Fields, pretty: bool, depth: usize, end: &[u8]) -> Json {
         let mut b = Builder { parts: Vec::new(), indents: Vec::new(), literal: Vec::new(), pretty };
-        b.object(nodes, fields, 0);
-        b.literal.push(b'\n');
+        b.object(nodes, fields, depth);
+        b.literal.extend_from_slice(end);
         b.part(NO_FIELD, 0);
         Json { parts: b.parts, indents: pretty.then_some(b.indents) }
     }
 
-    /// One event and its newline.
+    /// One event, with its newline unless it is an element.
     pub fn write(&self, event: &Event<'_>, fields: &[Field], out: &mut Vec<u8>) {
         for (i, part) in self.parts.iter().enumerate() {
             part.write_literal(out);

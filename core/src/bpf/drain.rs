@@ -1,0 +1,203 @@
+//! Emptying a hash map: many entries a system call where the kernel can, else one by one.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use libbpf_sys as sys;
+
+use super::map::info;
+use crate::errors::{Error, Result};
+
+/// Bytes of keys and values that one system call should fetch.
+const BATCH_BYTES: usize = 256 << 10;
+const MIN_BATCH: u32 = 16;
+const MAX_BATCH: u32 = 4096;
+/// A batch grows to this when one bucket of the map holds more entries than fit.
+const MAX_BATCH_BYTES: usize = 64 << 20;
+/// The kernel's answer to operations that a kind of map does not have; not in libc.
+const ENOTSUPP: i32 = 524;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Batches,
+    /// Each entry is read and deleted at once.
+    Entries,
+    /// Read, then deleted: what is added to an entry in between is lost.
+    TwoSteps,
+}
+
+/// Takes the entries of a map out of it.
+pub struct Drain {
+    fd: OwnedFd,
+    id: u32,
+    key_size: usize,
+    value_size: usize,
+    max_entries: usize,
+    batch: u32,
+    method: Method,
+}
+
+impl Drain {
+    /// `entry` is the size of key and value together; `batches` false: never ask for them.
+    pub fn open(fd: OwnedFd, name: &str, entry: usize, batches: bool) -> Result<Drain> {
+        let info = info(fd.as_fd())
+            .map_err(|e| Error::map(format!("the kernel does not describe map {name}: {e}")))?;
+        if info.map_type != sys::BPF_MAP_TYPE_HASH && info.map_type != sys::BPF_MAP_TYPE_LRU_HASH {
+            return Err(Error::map(format!(
+                "map {name} is of type {}: only hash maps can be emptied",
+                info.map_type
+            )));
+        }
+        let (key_size, value_size) = (info.key_size as usize, info.value_size as usize);
+        if key_size + value_size != entry {
+            return Err(Error::map(format!(
+                "an entry of map {name} has {key_size} + {value_size} bytes, expected {entry}"
+            )));
+        }
+        let batch = (BATCH_BYTES / entry.max(1)).clamp(MIN_BATCH as usize, MAX_BATCH as usize);
+        Ok(Drain {
+            fd,
+            id: info.id,
+            key_size,
+            value_size,
+            max_entries: info.max_entries as usize,
+            batch: (batch as u32).min(info.max_entries.max(1)),
+            method: if batches { Method::Batches } else { Method::Entries },
+        })
+    }
+
+    fn failed(&self, cause: &io::Error) -> Error {
+        Error::map(format!("cannot empty map {}: {cause}", self.id))
+    }
+
+    /// Gives each entry to `sink`, key and value one after the other. What a failure leaves
+    /// in the map stays there.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        if self.method == Method::Batches && self.batches(sink)? {
+            return Ok(());
+        }
+        self.entries(sink)
+    }
+
+    /// False when this kernel has no batches for this map.
+    fn batches(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        let (key_size, value_size) = (self.key_size, self.value_size);
+        // The kernel's place in the map: 4 bytes of a hash, a key of others.
+        let mut place = vec![0u8; key_size.max(8)];
+        let mut started = false;
+        let mut keys = vec![0u8; key_size * self.batch as usize];
+        let mut values = vec![0u8; value_size * self.batch as usize];
+        let mut entry = Vec::with_capacity(key_size + value_size);
+        loop {
+            let mut count = self.batch;
+            let from = if started { place.as_mut_ptr().cast() } else { std::ptr::null_mut() };
+            // SAFETY: keys and values have room for `count` entries, `place` for the kernel's
+            // place, which it reads before it writes.
+            let rc = unsafe {
+                sys::bpf_map_lookup_and_delete_batch(
+                    self.fd.as_raw_fd(),
+                    from,
+                    place.as_mut_ptr().cast(),
+                    keys.as_mut_ptr().cast(),
+                    values.as_mut_ptr().cast(),
+                    &mut count,
+                    std::ptr::null(),
+                )
+            };
+            let cause = (rc != 0).then(io::Error::last_os_error);
+            let errno = cause.as_ref().and_then(io::Error::raw_os_error);
+            match errno {
+                None | Some(libc::ENOENT) => {}
+                Some(libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP) if !started => {
+                    self.method = Method::Entries;
+                    return Ok(false);
+                }
+                Some(libc::ENOSPC) => {
+                    let entries = self.batch.saturating_mul(2);
+                    if (key_size + value_size) * entries as usize > MAX_BATCH_BYTES {
+                        let cause = io::Error::from_raw_os_error(libc::ENOSPC);
+                        return Err(self.failed(&cause));
+                    }
+                    self.batch = entries;
+                    keys.resize(key_size * entries as usize, 0);
+                    values.resize(value_size * entries as usize, 0);
+                    continue;
+                }
+                Some(libc::EINTR) => continue,
+                Some(_) => return Err(self.failed(&cause.unwrap_or_else(io::Error::last_os_error))),
+            }
+            for i in 0..count.min(self.batch) as usize {
+                entry.clear();
+                entry.extend_from_slice(&keys[i * key_size..(i + 1) * key_size]);
+                entry.extend_from_slice(&values[i * value_size..(i + 1) * value_size]);
+                sink(&entry)?;
+            }
+            if errno.is_some() {
+                return Ok(true);
+            }
+            started = true;
+        }
+    }
+
+    /// As many entries as the map can have at most: writers may add new ones meanwhile.
+    fn entries(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut entry = vec![0u8; self.key_size + self.value_size];
+        for _ in 0..self.max_entries {
+            let (key, value) = entry.split_at_mut(self.key_size);
+            // SAFETY: null asks for the first key, which `key` has room for.
+            let rc = unsafe {
+                sys::bpf_map_get_next_key(
+                    self.fd.as_raw_fd(),
+                    std::ptr::null(),
+                    key.as_mut_ptr().cast(),
+                )
+            };
+            if rc != 0 {
+                let cause = io::Error::last_os_error();
+                return match cause.raw_os_error() {
+                    Some(libc::ENOENT) => Ok(()),
+                    _ => Err(self.failed(&cause)),
+                };
+            }
+            if self.take(key, value)? {
+                sink(&entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// False when the entry has gone meanwhile.
+    fn take(&mut self, key: &[u8], value: &mut [u8]) -> Result<bool> {
+        let fd = self.fd.as_raw_fd();
+        let (key, value) = (key.as_ptr(), value.as_mut_ptr());
+        if self.method != Method::TwoSteps {
+            // SAFETY: key and value have the map's sizes.
+            let rc = unsafe { sys::bpf_map_lookup_and_delete_elem(fd, key.cast(), value.cast()) };
+            if rc == 0 {
+                return Ok(true);
+            }
+            let cause = io::Error::last_os_error();
+            match cause.raw_os_error() {
+                Some(libc::ENOENT) => return Ok(false),
+                Some(libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP) => self.method = Method::TwoSteps,
+                _ => return Err(self.failed(&cause)),
+            }
+        }
+        // SAFETY: as above.
+        let rc = unsafe { sys::bpf_map_lookup_elem(fd, key.cast(), value.cast()) };
+        if rc != 0 {
+            let cause = io::Error::last_os_error();
+            return match cause.raw_os_error() {
+                Some(libc::ENOENT) => Ok(false),
+                _ => Err(self.failed(&cause)),
+            };
+        }
+        // SAFETY: as above.
+        let rc = unsafe { sys::bpf_map_delete_elem(fd, key.cast()) };
+        let cause = io::Error::last_os_error();
+        if rc != 0 && cause.raw_os_error() != Some(libc::ENOENT) {
+            return Err(self.failed(&cause));
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,160 @@
+//! Where arrays come from: a map that is emptied, or iterator programs that are read.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::bpf::drain::Drain;
+use crate::bpf::iterate::{self, Scope};
+use crate::bpf::object::Object;
+use crate::errors::{Error, Result};
+use crate::pipeline::plan;
+
+const MAX_PROGRAMS: usize = 64;
+
+struct Program {
+    name: String,
+    netns: bool,
+    link: OwnedFd,
+}
+
+enum Kind {
+    Map(Box<Drain>),
+    Programs(Vec<Program>),
+}
+
+pub struct Feed {
+    kind: Kind,
+    size: usize,
+}
+
+/// Takes whole elements, one after another; false asks to stop.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<bool> + 'a;
+
+impl Feed {
+    pub fn open(ds: &plan::DataSource, object: Option<&Object>) -> Result<Option<Feed>> {
+        let Some(fetch) = &ds.fetch else { return Ok(None) };
+        let bad = |why: &str| Error::plan(format!("data source {}: {why}", ds.name));
+        if !ds.array || ds.map.is_some() || ds.sample_size == 0 {
+            return Err(bad("only arrays of elements with a size are fetched"));
+        }
+        let kind = match (&fetch.map, fetch.programs.len()) {
+            (Some(map), 0) => match object {
+                Some(object) => {
+                    let fd = object.map_fd(map)?;
+                    Kind::Map(Drain::open(fd, map, ds.sample_size, fetch.batch)?.into())
+                }
+                None => return Ok(None),
+            },
+            (None, 1..=MAX_PROGRAMS) => match object {
+                Some(object) => Kind::Programs(programs(&fetch.programs, object)?),
+                None => return Ok(None),
+            },
+            _ => return Err(bad("fetches take one map, or 1 to 64 programs")),
+        };
+        Ok(Some(Feed { kind, size: ds.sample_size }))
+    }
+
+    /// Bytes of one element.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Reads all there is: programs of a network namespace once in each of `netns`.
+    pub fn read(&mut self, netns: &[BorrowedFd<'_>], sink: &mut Sink<'_>) -> Result<()> {
+        let programs = match &mut self.kind {
+            Kind::Map(drain) => return drain.drain(&mut |entry| sink(entry).map(drop)),
+            Kind::Programs(programs) => programs,
+        };
+        let mut outcome = Ok(());
+        for program in programs {
+            let places: Vec<_> = match program.netns {
+                true => netns.iter().map(|n| Some(*n)).collect(),
+                false => vec![None],
+            };
+            for place in places {
+                // One that fails must not hide what the others show.
+                outcome = outcome.and(read(&program.link, place, &program.name, self.size, sink));
+            }
+        }
+        outcome
+    }
+}
+
+/// Those that were loaded: the others are optional, and not here.
+fn programs(plans: &[plan::Iterator], object: &Object) -> Result<Vec<Program>> {
+    let mut found = Vec::new();
+    for plan in plans {
+        let Some(program) = object.loaded_program(&plan.name)? else { continue };
+        let map = plan.map.as_ref().map(|m| object.map_fd(m)).transpose()?;
+        let scope = Scope { map: map.as_ref().map(AsFd::as_fd), ..Scope::default() };
+        let link = iterate::link(&plan.name, program.as_fd(), &scope)?;
+        found.push(Program { name: plan.name.clone(), netns: plan.netns, link });
+    }
+    Ok(found)
+}
+
+fn read(
+    link: &OwnedFd,
+    netns: Option<BorrowedFd<'_>>,
+    program: &str,
+    size: usize,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let mut elements = Elements { size, part: Vec::new() };
+    iterate::walk(program, link.as_fd(), netns, &mut |chunk| elements.take(chunk, sink))?;
+    match elements.part.len() {
+        0 => Ok(()),
+        left => Err(Error::map(format!(
+            "iterator program {program} wrote {left} bytes after its last element of {size} bytes"
+        ))),
+    }
+}
+
+/// Cuts a stream of bytes into elements.
+struct Elements {
+    size: usize,
+    part: Vec<u8>,
+}
+
+impl Elements {
+    fn take(&mut self, mut chunk: &[u8], sink: &mut Sink<'_>) -> Result<bool> {
+        if !self.part.is_empty() {
+            let wanted = (self.size - self.part.len()).min(chunk.len());
+            let (head, rest) = chunk.split_at(wanted);
+            self.part.extend_from_slice(head);
+            chunk = rest;
+            if self.part.len() == self.size {
+                let whole = std::mem::take(&mut self.part);
+                if !sink(&whole)? {
+                    return Ok(false);
+                }
+            }
+        }
+        let whole = chunk.len() / self.size * self.size;
+        self.part.extend_from_slice(&chunk[whole..]);
+        sink(&chunk[..whole])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_put_together_from_any_pieces() {
+        let all: Vec<u8> = (0..100).collect();
+        for step in 1..40 {
+            let mut elements = Elements { size: 7, part: Vec::new() };
+            let mut seen = Vec::new();
+            for chunk in all.chunks(step) {
+                let mut sink = |whole: &[u8]| {
+                    assert_eq!(whole.len() % 7, 0);
+                    seen.extend_from_slice(whole);
+                    Ok(true)
+                };
+                elements.take(chunk, &mut sink).unwrap();
+            }
+            assert_eq!(seen, all[..98]);
+            assert_eq!(elements.part, [98, 99]);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The elements of one fetch: sorted, cut off, rendered as one array.
+
+use std::cmp::Ordering;
+
+use super::event::{Event, Value};
+use super::field::Fields;
+use super::plan;
+use crate::errors::{Error, Result};
+
+const MAX_SORT_FIELDS: usize = 64;
+/// Bytes of elements and sort keys that wait to be sorted.
+const MAX_HELD: usize = 128 << 20;
+/// Rendered bytes of one array.
+pub const MAX_RENDERED: usize = 128 << 20;
+
+/// What elements are sorted by.
+#[derive(Debug, PartialEq)]
+enum Key {
+    Number(i128),
+    Float(f64),
+    Text(Box<[u8]>),
+}
+
+impl Key {
+    fn of(value: Value<'_>) -> Key {
+        match value {
+            Value::Bool(b) => Key::Number(b.into()),
+            Value::Int(i) => Key::Number(i.into()),
+            Value::Uint(u) => Key::Number(u.into()),
+            Value::F32(f) => Key::Float(f.into()),
+            Value::F64(f) => Key::Float(f),
+            Value::Text(text) => Key::Text(text.into()),
+            Value::Bytes(_) | Value::Array(_) | Value::Container(_) => Key::Number(0),
+        }
+    }
+
+    fn cmp(&self, other: &Key) -> Ordering {
+        match (self, other) {
+            (Key::Number(a), Key::Number(b)) => a.cmp(b),
+            (Key::Float(a), Key::Float(b)) => a.total_cmp(b),
+            (Key::Text(a), Key::Text(b)) => a.cmp(b),
+            // An empty slot has another kind than a full one.
+            (Key::Number(_), _) | (_, Key::Text(_)) => Ordering::Less,
+            _ => Ordering::Greater,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Key>() + if let Key::Text(text) = self { text.len() } else { 0 }
+    }
+}
+
+pub struct Array {
+    by: Vec<(usize, bool)>,
+    pub limit: u64,
+    /// Text before the rows of an array.
+    pub header: Vec<u8>,
+    /// Elements rendered in the array at hand.
+    pub shown: u64,
+    pub open: bool,
+    /// Whole samples that wait to be sorted, one after another.
+    held: Vec<u8>,
+    keys: Vec<Key>,
+    key_bytes: usize,
+}
+
+impl Array {
+    pub fn compile(plan: &plan::DataSource, fields: &Fields) -> Result<Array> {
+        if plan.sort.len() > MAX_SORT_FIELDS {
+            return Err(Error::plan(format!(
+                "data source {}: sorted by {} fields, at most {MAX_SORT_FIELDS}",
+                plan.name,
+                plan.sort.len()
+            )));
+        }
+        let by = plan.sort.iter().map(|s| Ok((fields.ordered(s.field, "sort")?, s.descending)));
+        Ok(Array {
+            by: by.collect::<Result<_>>()?,
+            limit: plan.limit.unwrap_or(u64::MAX),
+            header: plan.output.header.clone().into_bytes(),
+            shown: 0,
+            open: false,
+            held: Vec::new(),
+            keys: Vec::new(),
+            key_bytes: 0,
+        })
+    }
+
+    pub fn sorts(&self) -> bool {
+        !self.by.is_empty()
+    }
+
+    /// Keeps an element to be sorted; false when there is no room.
+    pub fn hold(&mut self, event: &Event<'_>, fields: &Fields) -> bool {
+        let start = self.keys.len();
+        for (index, _) in &self.by {
+            let key = Key::of(event.value(*index, &fields.list[*index]));
+            self.key_bytes += key.bytes();
+            self.keys.push(key);
+        }
+        if self.held.len() + event.sample.len() + self.key_bytes > MAX_HELD {
+            self.key_bytes -= self.keys.drain(start..).map(|k| k.bytes()).sum::<usize>();
+            return false;
+        }
+        self.held.extend_from_slice(event.sample);
+        true
+    }
+
+    /// The samples held and their order; nothing is held any more.
+    pub fn take_sorted(&mut self) -> (Vec<u8>, Vec<usize>) {
+        let (keys, width) = (std::mem::take(&mut self.keys), self.by.len());
+        self.key_bytes = 0;
+        let mut order: Vec<usize> = (0..keys.len() / width.max(1)).collect();
+        for (column, (_, descending)) in self.by.iter().enumerate().rev() {
+            let key = |element: usize| &keys[element * width + column];
+            if *descending {
+                // As the compatible system has it: equal elements change their order.
+                order.reverse();
+                order.sort_by(|a, b| key(*b).cmp(key(*a)));
+            } else {
+                order.sort_by(|a, b| key(*a).cmp(key(*b)));
+            }
+        }
+        (std::mem::take(&mut self.held), order)
+    }
+}

@@ -1,0 +1,34 @@
+"""Durations as text: ``500ms``, ``1m30s``, ``0`` (spec cli-output §1.4)."""
+
+from __future__ import annotations
+
+import re
+
+_PARTS = r"([0-9]{0,18})(?:\.([0-9]{0,18}))?(ns|us|µs|μs|ms|s|m|h)"
+_WHOLE = re.compile(rf"[+-]?(?:0|(?:{_PARTS})+)")
+_PART = re.compile(_PARTS)
+_UNITS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+_LONGEST = 64
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds. Raises ValueError for what is no duration."""
+    if len(text) > _LONGEST or not _WHOLE.fullmatch(text):
+        raise ValueError(text)
+    total = 0
+    for whole, fraction, unit in _PART.findall(text):
+        if not whole and not fraction:
+            raise ValueError(text)
+        total += int(whole or 0) * _UNITS[unit]
+        if fraction:
+            total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
+    return -total if text.startswith("-") else total

@@ -1,0 +1,75 @@
+"""``--sort``: the order of an array's elements (spec cli-output §4.3)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ig_py.errors import UsageError
+from ig_py.gadget.spec import DataSourceSpec, DataSourceType, Flag, Kind, ParamSpec
+from ig_py.operators.base import Context, Operator
+
+PREFIX = "operator.sort."
+MAX_FIELDS = 64
+
+
+def split_rules(text: str, what: str) -> tuple[str, dict[str, str]]:
+    """``RULES`` or ``ds:RULES[;ds2:RULES]`` → (rules of all, rules by data source).
+
+    :class:`UsageError` when both forms are mixed.
+    """
+    common, by_name = "", {}
+    for part in (part.strip() for part in text.split(";")):
+        name, colon, rules = part.partition(":")
+        if colon:
+            by_name[name.strip()] = rules
+        elif part:
+            common = part
+    if common and by_name:
+        raise UsageError(f"{what}: rules with and without a data source are mixed")
+    return common, by_name
+
+
+def sort_keys(ds: DataSourceSpec, rules: str) -> list[dict[str, Any]]:
+    """``a,-b`` as the plan's ``sort``, ``-`` for descending. Raises UsageError."""
+    keys = []
+    for rule in (part.strip() for part in rules.split(",")):
+        if not rule:
+            continue
+        name = rule.removeprefix("-")
+        field = ds.field(name)
+        if field is None:
+            raise UsageError(f'--sort: data source "{ds.name}" has no field "{name}"')
+        if field.array or field.flags & Flag.EMPTY or field.kind in (Kind.INVALID, Kind.BYTES):
+            raise UsageError(f'--sort: field "{field.full_name}" has no value that has an order')
+        keys.append({"field": field.index, "descending": rule.startswith("-")})
+    if len(keys) > MAX_FIELDS:
+        raise UsageError(f"--sort: more than {MAX_FIELDS} fields")
+    return keys
+
+
+class Sort(Operator):
+    name: ClassVar[str] = "sort"
+    priority: ClassVar[int] = 9500
+
+    def instantiate(self, ctx: Context) -> bool:
+        arrays = [ds for ds in ctx.spec.datasources if ds.type == DataSourceType.ARRAY]
+        if not arrays:
+            return False
+        common, by_name = split_rules(ctx.param(PREFIX + "sort"), "--sort")
+        for ds in ctx.spec.datasources:
+            if ds.name in by_name and ds not in arrays:
+                raise UsageError(f'--sort: data source "{ds.name}" has no arrays to sort')
+        for ds in arrays:
+            if keys := sort_keys(ds, by_name.get(ds.name, common)):
+                ctx.sorts[ds.name] = keys
+        ctx.spec.params.append(
+            ParamSpec(
+                key="sort",
+                prefix=PREFIX,
+                title="Sort by",
+                description="Order of the elements of an array: FIELD,-FIELD,… (- for "
+                "descending), for all or as DATASOURCE:FIELD,…;…",
+                type_hint="string",
+            )
+        )
+        return True

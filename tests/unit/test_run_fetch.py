@@ -1,0 +1,185 @@
+"""When arrays are fetched, and what the flags and annotations may say."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+import pytest
+
+from ig_py.errors import MetadataError, UsageError
+from ig_py.gadget.duration import parse_duration
+from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec
+from ig_py.operators.base import Context
+from ig_py.operators.limiter import Limiter
+from ig_py.operators.sort import Sort
+from ig_py.runtime.fetch import Fetcher, Timing, timings
+
+SECOND = 1_000_000_000
+INTERVAL = "operator.oci.ebpf.map-fetch-interval"
+COUNT = "operator.oci.ebpf.map-fetch-count"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        ("1s", SECOND),
+        ("1000ms", SECOND),
+        ("1m0.5s", 60_500_000_000),
+        (".5s", SECOND // 2),
+        ("-2us", -2000),
+        ("1h2m3s4ms5µs6ns", 3723004005006),
+    ],
+)
+def test_durations(text: str, expected: int) -> None:
+    assert parse_duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "1", "s", ".s", "1 s", "1sx", "s1", "1e3s", "9" * 99 + "s"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_duration(text)
+
+
+def arrays(*sources: str, **annotations: str) -> GadgetSpec:
+    names = {key.replace("_", "-"): value for key, value in annotations.items()}
+    return GadgetSpec(
+        "g",
+        {},
+        datasources=[
+            DataSourceSpec(f"d{i}", DataSourceType.ARRAY, source=source, annotations=names)
+            for i, source in enumerate(sources)
+        ],
+    )
+
+
+def test_iterators_have_annotations() -> None:
+    assert timings(arrays("iter"), {}) == [Timing("d0", 0, 1)]
+    spec = arrays("iter", fetch_interval="2s", fetch_count="3")
+    spec.datasources[0].annotations["ebpf.iter.fetch-on-stop"] = "true"
+    assert timings(spec, {}) == [Timing("d0", 2 * SECOND, 3, True)]
+    with pytest.raises(MetadataError, match='data source "d0": annotation fetch-interval: "soon"'):
+        timings(arrays("iter", fetch_interval="soon"), {})
+
+
+def test_maps_have_flags() -> None:
+    spec = arrays("mapiter", "mapiter", "tracer")
+    assert timings(spec, {}) == [Timing("d0", SECOND, 0), Timing("d1", SECOND, 0)]
+    values = {INTERVAL: "d1:10ms", COUNT: "7"}
+    assert timings(spec, values) == [Timing("d0", SECOND, 7), Timing("d1", 10_000_000, 7)]
+    assert timings(arrays("mapiter"), {INTERVAL: "1ns"})[0].interval == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({INTERVAL: "foo"}, '"foo" is no duration'),
+        ({INTERVAL: "-1s"}, "negative"),
+        ({INTERVAL: "x:1s"}, 'no map iterator "x"'),
+        ({INTERVAL: "1s,d0:2s"}, "mixed"),
+        ({COUNT: "many"}, '"many" is no number'),
+        ({COUNT: "-1"}, '"-1" is no number'),
+        ({INTERVAL: "0", COUNT: "2"}, "without an interval"),
+    ],
+)
+def test_wrong_flags(values: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        timings(arrays("mapiter"), values)
+
+
+class FakeStream:
+    def __init__(self) -> None:
+        self.fetched: list[str] = []
+        self.places: list[int] = []
+        self.failure = ""
+
+    def fetch(self, name: str, places: list[int]) -> tuple[str, str]:
+        self.fetched.append(name)
+        self.places = list(places)
+        return name, self.failure
+
+
+class Bench:
+    """A fetcher whose time stands still unless moved."""
+
+    def __init__(self, *given: Timing) -> None:
+        self.now = 5 * SECOND
+        self.stream = FakeStream()
+        self.warned: list[str] = []
+        self.seen: list[Any] = []
+        self.fetcher = Fetcher(
+            list(given), self.netns, self.seen.append, self.warned.append, lambda: self.now
+        )
+        self.fetcher.start()
+
+    def netns(self) -> list[int]:
+        return [os.open("/dev/null", os.O_RDONLY)]
+
+    def run(self, seconds: float = 0) -> list[str]:
+        self.now += int(seconds * SECOND)
+        self.stream.fetched.clear()
+        self.fetcher.run(cast(Any, self.stream))
+        return list(self.stream.fetched)
+
+
+def test_once_at_the_start() -> None:
+    bench = Bench(Timing("d", 0, 1))
+    assert bench.fetcher.wait_ms(250) == 0
+    assert bench.run() == ["d"]
+    assert bench.run(100) == []
+    assert bench.fetcher.wait_ms(250) == 250
+    assert bench.seen == ["d"]
+
+
+def test_at_an_interval() -> None:
+    bench = Bench(Timing("a", SECOND, 0), Timing("b", 3 * SECOND, 2), Timing("c", 0, 0))
+    assert bench.run(0.9) == []
+    assert bench.fetcher.wait_ms(250) == 100
+    assert bench.run(0.1) == ["a"]
+    assert bench.run(1) == ["a"]
+    assert bench.run(1) == ["a", "b"]
+    # Two ticks are missed, and not made up for.
+    assert bench.run(2.5) == ["a"]
+    assert bench.fetcher.wait_ms(10_000) == 500
+    assert bench.run(0.5) == ["a", "b"]
+    assert bench.run(9) == ["a"]
+
+
+def test_the_last_fetch() -> None:
+    bench = Bench(Timing("a", SECOND, 0, True), Timing("b", SECOND, 0), Timing("c", 0, 0, True))
+    bench.fetcher.flush(cast(Any, bench.stream))
+    assert bench.stream.fetched == ["a", "c"]
+
+
+def test_failures_are_said_and_descriptors_closed() -> None:
+    bench = Bench(Timing("a", SECOND, 0))
+    bench.stream.failure = "no"
+    bench.run(1)
+    assert bench.warned == ['data source "a" was not read whole: no']
+    with pytest.raises(OSError):
+        os.fstat(bench.stream.places[0])
+
+
+def limits(spec: GadgetSpec, text: str) -> dict[str, int]:
+    context = Context(spec, params={"operator.limiter.max-entries": text})
+    assert Limiter().instantiate(context)
+    return context.limits
+
+
+def test_limits() -> None:
+    spec = arrays("iter", "mapiter")
+    assert limits(spec, "") == limits(spec, "-1") == {}
+    assert limits(spec, "5") == {"d0": 5, "d1": 5}
+    assert limits(spec, "d1:0") == {"d1": 0}
+    assert spec.params[0].default == "-1"
+    for text in ("-2", "foo", "1,2", "d0:x", "1.5"):
+        with pytest.raises(UsageError):
+            limits(spec, text)
+
+
+def test_without_arrays_there_is_nothing_to_sort_or_limit() -> None:
+    spec = GadgetSpec("g", {}, datasources=[DataSourceSpec("d", DataSourceType.SINGLE)])
+    assert not Sort().instantiate(Context(spec))
+    assert not Limiter().instantiate(Context(spec))
+    assert spec.params == []
