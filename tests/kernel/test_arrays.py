@@ -69,12 +69,11 @@ def calls(directory: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
 @pytest.mark.needs("raw_tracepoint")
 def test_no_call_is_lost_or_counted_twice(calls: Opened) -> None:
     number = 39 if os.uname().machine == "x86_64" else 172
+    pid = os.getpid()
 
     def mine() -> int:
         rows = calls.fetch()
-        return sum(
-            r["calls"] for r in rows if r["pid"] == os.getpid() and r["syscall_raw"] == number
-        )
+        return sum(r["calls"] for r in rows if r["pid"] == pid and r["syscall_raw"] == number)
 
     mine()
     seen = made = 0
@@ -113,7 +112,7 @@ def map_plan(name: str, **fetch: Any) -> str:
 def test_every_entry_comes_once(directory: Path, batch: bool, entries: int) -> None:
     obj = Object(gadget_object("count_syscalls", directory), "arrays")
     obj.set_map_type("counts", HASH, 8, 8)
-    own = Map.create("own", HASH, 8, 8, 16384)
+    own = Map.create("counts", HASH, 8, 8, 16384)
     obj.reuse_map("counts", own)
     for program in obj.programs():
         obj.set_autoload(program["name"], False)
@@ -182,12 +181,11 @@ def test_sockets_of_each_namespace(directory: Path, elsewhere: int) -> None:
             [name] = opened.stream.counters()
             with pytest.raises(CoreError, match="no data source"):
                 opened.stream.fetch("other")
-            with open("/dev/null") as file:
+            with Path("/dev/null").open() as file:
                 batch, failure = opened.stream.fetch(name, [file.fileno(), there])
             assert "another network namespace" in failure
             assert {r["src"]["port"] for r in json.loads(batch.data)} >= {4321}
-        assert os.fstat(netns := netns_of(os.getpid())).st_ino == ours[0]
-        os.close(netns)
+        assert Path("/proc/thread-self/ns/net").stat().st_ino == ours[0]
     finally:
         os.close(here)
         os.close(there)

@@ -142,28 +142,39 @@ impl Drain {
     /// As many entries as the map can have at most: writers may add new ones meanwhile.
     fn entries(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut entry = vec![0u8; self.key_size + self.value_size];
+        let mut next = vec![0u8; self.key_size];
+        let mut more = self.next_key(None, &mut next)?;
         for _ in 0..self.max_entries {
-            let (key, value) = entry.split_at_mut(self.key_size);
-            // SAFETY: null asks for the first key, which `key` has room for.
-            let rc = unsafe {
-                sys::bpf_map_get_next_key(
-                    self.fd.as_raw_fd(),
-                    std::ptr::null(),
-                    key.as_mut_ptr().cast(),
-                )
-            };
-            if rc != 0 {
-                let cause = io::Error::last_os_error();
-                return match cause.raw_os_error() {
-                    Some(libc::ENOENT) => Ok(()),
-                    _ => Err(self.failed(&cause)),
-                };
+            if !more {
+                break;
             }
+            let (key, value) = entry.split_at_mut(self.key_size);
+            key.copy_from_slice(&next);
+            // Asked before this one goes: the kernel begins anew after a key it does not find,
+            // and would meet again and again what this walk itself makes a program count.
+            more = self.next_key(Some(key), &mut next)?;
             if self.take(key, value)? {
                 sink(&entry)?;
             }
         }
         Ok(())
+    }
+
+    /// False after the last key.
+    fn next_key(&self, after: Option<&[u8]>, next: &mut [u8]) -> Result<bool> {
+        let after = after.map_or(std::ptr::null(), |k| k.as_ptr());
+        // SAFETY: both have the size of a key; null asks for the first one.
+        let rc = unsafe {
+            sys::bpf_map_get_next_key(self.fd.as_raw_fd(), after.cast(), next.as_mut_ptr().cast())
+        };
+        if rc == 0 {
+            return Ok(true);
+        }
+        let cause = io::Error::last_os_error();
+        match cause.raw_os_error() {
+            Some(libc::ENOENT) => Ok(false),
+            _ => Err(self.failed(&cause)),
+        }
     }
 
     /// False when the entry has gone meanwhile.
