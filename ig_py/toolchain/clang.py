@@ -57,6 +57,21 @@ def find_clang() -> Clang | None:
     return None
 
 
+def newer_clang(than: Clang) -> Clang | None:
+    """The newest ``clang-N`` above the version of *than*; None when ``$CLANG`` chose it.
+
+    Raises BuildError when it has no llvm-strip.
+    """
+    if os.environ.get("CLANG"):
+        return None
+    for n in range(MAX_CLANG, than.version, -1):
+        path = shutil.which(f"clang-{n}")
+        version = _version(path) if path is not None else None
+        if path is not None and version is not None and version > than.version:
+            return Clang(path, _strip(path, version), version)
+    return None
+
+
 def require_clang() -> Clang:
     """As :func:`find_clang`; BuildError when there is none."""
     found = find_clang()

@@ -8,7 +8,7 @@ from pathlib import Path
 from ig_py.errors import BuildError
 from ig_py.records import dataclass
 from ig_py.toolchain import headers, vmlinux
-from ig_py.toolchain.clang import Clang
+from ig_py.toolchain.clang import Clang, newer_clang
 from ig_py.toolchain.process import ToolFailed, run
 
 ARCHITECTURES = ("amd64", "arm64")
@@ -18,6 +18,15 @@ MULTIARCH = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 RECORDED_INCLUDE = "/usr/include"
 """Where objects say that the headers were, whatever directory they came from."""
 
+CODE = ("-target", "bpf", "-mcpu=v3", "-Wall", "-g", "-O2")
+"""What is compiled, here and in containers: the instruction set of Linux 5.1, with BTF.
+
+Up to release 19 clang's default instruction set has no 32-bit registers. Such code compares a
+shifted copy of a 32-bit value and goes on with the original, of which the verifier then knows
+nothing: it refuses programs that check all their bounds.
+"""
+
+# bpf_core_type_matches() needs release 15.
 _CRASH_OF_14 = "Incorrect flag for llvm.bpf.preserve.type.info intrinsic"
 
 
@@ -66,11 +75,7 @@ def clang_argv(
         moved.append((includes.vmlinux, f"{RECORDED_INCLUDE}/gadget/{arch}"))
     return [
         clang,
-        "-target",
-        "bpf",
-        "-Wall",
-        "-g",
-        "-O2",
+        *CODE,
         *(["-I", str(includes.system)] if includes.system else []),
         "-D",
         f"__TARGET_ARCH_{TARGET_ARCH[arch]}",
@@ -99,7 +104,8 @@ def compile_object(
 ) -> str:
     """Compile *source* of the gadget in *root* into *output*; the compiler's warnings.
 
-    DWARF is dropped, BTF stays. Raises BuildError with the first error of the compiler and
+    What *clang* cannot compile for its age is given to a newer one of this machine, unless
+    ``$CLANG`` chose it. DWARF is dropped, BTF stays. Raises BuildError with the first error of the compiler and
     all of its output as detail.
     """
     includes = find_includes(arch, log)
@@ -110,6 +116,10 @@ def compile_object(
         if includes.why is not None and "'vmlinux.h' file not found" in e.output:
             raise includes.why from None
         if _CRASH_OF_14 in e.output:
+            newer = newer_clang(clang)
+            if newer is not None:
+                log(f"clang {clang.version} cannot compile {source} for {arch}: using {newer.path}")
+                return compile_object(newer, root, source, arch, output, log=log, debug=debug)
             raise BuildError(
                 f"compiling {source} for {arch}: bpf_core_type_matches() crashes "
                 f"clang {clang.version}",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ig_py.errors import BuildError, UsageError
 from ig_py.toolchain import headers, wasm
 from ig_py.toolchain.buildfile import BuildFile
-from ig_py.toolchain.compile import ARCHITECTURES, MULTIARCH, TARGET_ARCH
+from ig_py.toolchain.compile import ARCHITECTURES, CODE, MULTIARCH, TARGET_ARCH
 from ig_py.toolchain.process import ToolFailed
 
 if TYPE_CHECKING:
@@ -37,11 +37,7 @@ def object_argvs(source: str, arch: str) -> list[list[str]]:
     return [
         [
             "clang",
-            "-target",
-            "bpf",
-            "-Wall",
-            "-g",
-            "-O2",
+            *CODE,
             # An image is of the engine's architecture; what does not exist is passed over.
             *(f"-I/usr/include/{triplet}" for triplet in MULTIARCH.values()),
             "-D",

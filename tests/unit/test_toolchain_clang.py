@@ -84,3 +84,17 @@ def test_an_unusable_override_is_an_error(
     monkeypatch.setenv("CLANG", "other")
     with pytest.raises(BuildError, match="CLANG=other does not exist"):
         clang.find_clang()
+
+
+def test_a_newer_one(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(bin_dir, "clang", "clang version 14.0.0")
+    put(bin_dir, "clang-14", "clang version 14.0.0")
+    put(bin_dir, "llvm-strip")
+    old = clang.require_clang()
+    assert clang.newer_clang(old) is None
+    put(bin_dir, "clang-15", "clang version 15.0.0")
+    newest = put(bin_dir, "clang-16", "clang version 16.0.0")
+    put(bin_dir, "clang-17", "broken")
+    assert clang.newer_clang(old) == clang.Clang(newest, old.strip, 16)
+    monkeypatch.setenv("CLANG", "clang")
+    assert clang.newer_clang(old) is None

@@ -36,7 +36,7 @@ def quiet(_: str) -> None:
 def test_compiler_arguments() -> None:
     includes = Includes(Path("/c/api"), Path("/c/vm"), Path("/usr/include/x86_64-linux-gnu"))
     argv = clang_argv("clang", "program.bpf.c", "arm64", "/o/arm64.bpf.o", includes, Path("/g"))
-    assert argv[:6] == ["clang", "-target", "bpf", "-Wall", "-g", "-O2"]
+    assert argv[:7] == ["clang", "-target", "bpf", "-mcpu=v3", "-Wall", "-g", "-O2"]
     assert argv[argv.index("-D") + 1] == "__TARGET_ARCH_arm64"
     assert argv[argv.index("-c") + 1] == "program.bpf.c"
     assert [argv[i + 1] for i, a in enumerate(argv) if a == "-I"] == [
@@ -57,6 +57,7 @@ def test_compiler_arguments() -> None:
 
 def test_arguments_inside_a_container() -> None:
     compile_, strip = object_argvs("src/p.c", "amd64")
+    assert compile_[:7] == ["clang", "-target", "bpf", "-mcpu=v3", "-Wall", "-g", "-O2"]
     assert compile_[compile_.index("-c") + 1] == "src/p.c"
     assert compile_[-2:] == ["-o", "/out/amd64.bpf.o"]
     assert "/usr/include/gadget/amd64" in compile_

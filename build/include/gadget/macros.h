@@ -2,6 +2,8 @@
 #ifndef __MACROS_H
 #define __MACROS_H
 
+#include <gadget/compiler.h>
+
 /*
  * Markers: user space finds them by the names of their BTF variables, which are global, of type
  * "const void *" and never read by a program. "___" separates the parts of a name, so that the

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #endif
 
+#include <gadget/compiler.h>
+
 /*
  * User space reacts to the *names* of these types: a field of type gadget_timestamp is rendered as
  * a time, a gadget_errno as the name of an error, and so on. Include vmlinux.h or linux/types.h
