@@ -105,8 +105,8 @@ def compile_object(
     """Compile *source* of the gadget in *root* into *output*; the compiler's warnings.
 
     What *clang* cannot compile for its age is given to a newer one of this machine, unless
-    ``$CLANG`` chose it. DWARF is dropped, BTF stays. Raises BuildError with the first error of the compiler and
-    all of its output as detail.
+    ``$CLANG`` chose it. DWARF is dropped, BTF stays. Raises BuildError with the first error of
+    the compiler and all of its output as detail.
     """
     includes = find_includes(arch, log)
     argv = clang_argv(clang.path, source, arch, str(output), includes, root)

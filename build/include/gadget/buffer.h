@@ -38,7 +38,8 @@
 		__type(key, __u32);                                                              \
 		__type(value, __u64);                                                            \
 	} name##_lost_samples SEC(".maps");                                                      \
-	static __always_inline void name##_count_lost_sample(void)                               \
+	static __always_inline __attribute__((unused))                                           \
+	void name##_count_lost_sample(void)                                                      \
 	{                                                                                        \
 		__u32 zero = 0;                                                                  \
 		__u64 *lost = bpf_map_lookup_elem(&name##_lost_samples, &zero);                  \
@@ -52,7 +53,8 @@
 	__GADGET_RING_MAP(name, size);                                                           \
 	__GADGET_BUDGET(name)                                                                    \
 	__u64 gadget_lost_samples_##name = 0;                                                    \
-	static __always_inline void name##_count_lost_sample(void)                               \
+	static __always_inline __attribute__((unused))                                           \
+	void name##_count_lost_sample(void)                                                      \
 	{                                                                                        \
 		__sync_fetch_and_add(&gadget_lost_samples_##name, 1);                            \
 	}                                                                                        \

@@ -97,7 +97,8 @@ static __always_inline bool __gadget_budget_spend(struct gadget_budget_slot *slo
 
 #define __GADGET_BUDGET(name)                                                                    \
 	struct gadget_budget_slot gadget_budget_slots_##name[GADGET_BUDGET_SLOTS + 1] = {};      \
-	static __always_inline bool name##_within_budget(void)                                   \
+	static __always_inline __attribute__((unused))                                           \
+	bool name##_within_budget(void)                                                          \
 	{                                                                                        \
 		return __gadget_budget_spend(gadget_budget_slots_##name);                        \
 	}
@@ -105,7 +106,8 @@ static __always_inline bool __gadget_budget_spend(struct gadget_budget_slot *slo
 #else
 
 #define __GADGET_BUDGET(name)                                                                    \
-	static __always_inline int name##_within_budget(void)                                    \
+	static __always_inline __attribute__((unused))                                           \
+	int name##_within_budget(void)                                                           \
 	{                                                                                        \
 		return 1;                                                                        \
 	}
