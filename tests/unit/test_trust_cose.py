@@ -174,6 +174,13 @@ def test_cbor_without_bounds() -> None:
             cbor.load(raw, "x")
 
 
+def test_names_that_cannot_be_read() -> None:
+    """The library notices only when it is asked for the subject."""
+    odd = CERTIFICATE.replace(b"\x0c\x06signer", b"\x03\x06signer")
+    with pytest.raises(VerificationError, match="not understood"):
+        Envelope(envelope(whole=lambda c: c[1].update({33: odd})), COSE)
+
+
 def test_any_byte_may_be_wrong() -> None:
     good = envelope()
     for position in range(0, len(good), 3):

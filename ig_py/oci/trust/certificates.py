@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,9 @@ def load_trusted(sources: Sequence[str]) -> list[Certificate]:
         for block in pem_blocks(source, "notation certificate", ("CERTIFICATE",)):
             try:
                 certificate = load_pem_x509_certificate(block.encode())
+                subject(certificate)
                 anchor = _is_authority(certificate) or issued(certificate, certificate)
-            except ValueError as err:
+            except _unreadable() as err:
                 raise UsageError(f"notation certificate: not understood: {str(err)[:200]}") from err
             if not anchor:
                 name = certificate.subject.rfc4514_string()[:200]
@@ -52,17 +54,33 @@ def load_trusted(sources: Sequence[str]) -> list[Certificate]:
 
 def parse_chain(raw: Sequence[bytes]) -> list[Certificate]:
     """The chain of a signature, the signer first. Raises :class:`VerificationError`."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.x509 import DuplicateExtension, InvalidVersion, load_der_x509_certificate
+    from cryptography.x509 import load_der_x509_certificate
 
     if not 1 <= len(raw) <= MAX_CHAIN:
         raise VerificationError(f"certificate chain: {len(raw)} certificates")
     try:
-        chain = [load_der_x509_certificate(item) for item in raw]
-        check_chain(chain)
-    except (ValueError, UnsupportedAlgorithm, DuplicateExtension, InvalidVersion) as err:
+        with warnings.catch_warnings():
+            # What a later version of the library will refuse.
+            warnings.simplefilter("error")
+            chain = [load_der_x509_certificate(item) for item in raw]
+            check_chain(chain)
+            # Read lazily, they would raise later.
+            for certificate in chain:
+                revocable([certificate])
+                valid_at([certificate], certificate.not_valid_after_utc)
+                subject(certificate)
+    except _unreadable() as err:
         raise VerificationError(f"certificate chain: not understood: {str(err)[:200]}") from err
     return chain
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What reading a certificate that is none may raise."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.x509 import DuplicateExtension, InvalidVersion
+
+    kinds = (UnsupportedAlgorithm, DuplicateExtension, InvalidVersion)
+    return (*kinds, ValueError, TypeError, Warning)
 
 
 def check_chain(chain: Sequence[Certificate]) -> None:
