@@ -16,7 +16,7 @@ import yaml
 from support import bpf_ids, features
 from support.root_gadget import image_tar
 from support.running_gadget import IG_PY, RunningGadget, ig_py
-from support.waiting import wait_for
+from support.waiting import deadline, wait_for
 
 pytestmark = [
     pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang"),
@@ -182,8 +182,8 @@ def test_a_reader_that_leaves_ends_a_run(image: str) -> None:
             while not select_line(process):
                 execute("/bin/true")
             process.stdout.close()
-            deadline = time.monotonic() + 30
-            while process.poll() is None and time.monotonic() < deadline:
+            end = time.monotonic() + deadline(30)
+            while process.poll() is None and time.monotonic() < end:
                 execute("/bin/true")
                 time.sleep(0.05)
             assert process.returncode == 0
@@ -208,7 +208,7 @@ def test_nothing_is_left_whenever_it_is_stopped(tmp_path: Path, image: str) -> N
         with started(tmp_path / str(number), image, "-o", "json") as run:
             time.sleep(delay)
             # While it starts, the interpreter answers SIGINT on its own, with a traceback.
-            early = delay < 0.5
+            early = delay < deadline(0.5)
             code = run.end(signal.SIGTERM if early else chosen.choice(STOPS))
         # Before its handlers are in place a process dies as any other does.
         assert code in (0, 130, -signal.SIGTERM), (delay, code, run.err)
