@@ -216,7 +216,8 @@ def _created(target: Path) -> Iterator[BinaryIO]:
     except OSError as err:
         raise StoreError(f"{failing}: {_reason(err)}") from err
     try:
-        with os.fdopen(fd, "wb") as file:
+        # What is still buffered is written when the file is closed.
+        with storage(f"writing {target}"), os.fdopen(fd, "wb") as file:
             yield file
         with storage(failing):
             temporary.replace(target)
