@@ -19,6 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         f"needs(*features): what the machine must be able to do: {', '.join(features.names())}",
     )
+    config.addinivalue_line(
+        "markers",
+        "any_kernel: what it shows is the same on every kernel; guests do not repeat it",
+    )
     report = os.environ.get(_REPORT)
     if report:
         config.pluginmanager.register(_Reporter(Path(report)), "ig-py-report")

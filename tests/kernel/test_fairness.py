@@ -280,6 +280,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 """
 
 
+@pytest.mark.any_kernel
 @pytest.mark.parametrize("kind", SOURCES)
 def test_objects_without_a_budget_still_run(tmp_path: Path, kind: str) -> None:
     source = tmp_path / "gadget"

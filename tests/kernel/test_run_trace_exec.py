@@ -121,6 +121,7 @@ def test_filters_in_the_kernel_and_after(tmp_path: Path, image: str) -> None:
     assert {e["args"] for e in after.events()} == {"/bin/cat\u00a0/proc/meminfo"}
 
 
+@pytest.mark.any_kernel
 def test_columns(tmp_path: Path, image: str) -> None:
     with started(tmp_path, image, "--fields", "proc.comm,args,error") as run:
         run.wait_running()
@@ -134,6 +135,7 @@ def test_columns(tmp_path: Path, image: str) -> None:
     assert "\x1b" not in run.out
 
 
+@pytest.mark.any_kernel
 @pytest.mark.parametrize("mode", ["jsonpretty", "yaml"])
 def test_documents(tmp_path: Path, image: str, mode: str) -> None:
     with started(tmp_path, image, "-o", mode, "-F", "proc.comm==echo") as run:
@@ -150,6 +152,7 @@ def test_documents(tmp_path: Path, image: str, mode: str) -> None:
     assert event["args"] == "/bin/echo\u00a0document"
 
 
+@pytest.mark.any_kernel
 def test_none_prints_only_the_account(tmp_path: Path, image: str) -> None:
     with started(tmp_path, image, "-o", "none") as run:
         run.wait_running()
@@ -162,6 +165,7 @@ def test_none_prints_only_the_account(tmp_path: Path, image: str) -> None:
     assert lost == 0
 
 
+@pytest.mark.any_kernel
 def test_the_timeout_ends_a_run(image: str) -> None:
     began = time.monotonic()
     done = ig_py("run", image, "--verify-image=false", "--host", "-o", "json", "--timeout", "1")
@@ -170,6 +174,7 @@ def test_the_timeout_ends_a_run(image: str) -> None:
     assert done.stderr.splitlines()[-1].startswith("exec: ")
 
 
+@pytest.mark.any_kernel
 def test_a_reader_that_leaves_ends_a_run(image: str) -> None:
     with subprocess.Popen(
         [IG_PY, "run", image, "--verify-image=false", "--host", "-o", "json", "--timeout", "60"],
@@ -235,6 +240,7 @@ def test_programs_are_named_as_in_the_object(tmp_path: Path, image: str) -> None
     assert {"ig_execve_e", "ig_sched_exec"} <= names
 
 
+@pytest.mark.any_kernel
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -264,6 +270,7 @@ def test_bad_input_is_one_line(image: str, arguments: list[str], message: str) -
     assert lines[0].startswith(message)
 
 
+@pytest.mark.any_kernel
 def test_paths_that_are_no_image(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").write_text("no tar")

@@ -45,7 +45,7 @@ def _arguments() -> argparse.Namespace:
 def _pytest(tests: list[str]) -> list[str]:
     python = guest.CHECKOUT / ".venv/bin/pytest"
     # No cache: the checkout is read-only there.
-    return [str(python), "-p", "no:cacheprovider", "-v", *tests]
+    return [str(python), "-p", "no:cacheprovider", "-v", "-m", "not any_kernel", *tests]
 
 
 def _in_guest(arguments: argparse.Namespace, kernel: kernels.Kernel) -> dict[str, Any]:
