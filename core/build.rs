@@ -1,10 +1,12 @@
 //! Embeds the C headers that `image build` hands to clang: those of the very
-//! libbpf this crate links, and the eBPF API of this project.
+//! libbpf this crate links, and the eBPF API of this project. Compiles the scout,
+//! so that finding containers needs no compiler where ig-py runs.
 
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
@@ -30,6 +32,28 @@ fn main() {
     }
     source.push_str("];\n");
     fs::write(out.join("headers.rs"), source).expect("OUT_DIR is writable");
+    compile_scout(&manifest.join("scout"), &libbpf, &out.join("scout.bpf.o"));
+}
+
+/// BPF is the same for every processor of one byte order.
+fn compile_scout(directory: &Path, libbpf: &Path, object: &Path) {
+    println!("cargo:rerun-if-changed={}", directory.display());
+    println!("cargo:rerun-if-env-changed=CLANG");
+    let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    let big = env::var("CARGO_CFG_TARGET_ENDIAN").is_ok_and(|e| e == "big");
+    let status = Command::new(&clang)
+        .args(["-target", if big { "bpfeb" } else { "bpfel" }, "-mcpu=v2", "-O2", "-g"])
+        .args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-I"])
+        .arg(directory)
+        .arg("-I")
+        .arg(libbpf)
+        .arg("-c")
+        .arg(directory.join("scout.bpf.c"))
+        .arg("-o")
+        .arg(object)
+        .status()
+        .unwrap_or_else(|e| panic!("building the core needs clang ({clang}; CLANG names it): {e}"));
+    assert!(status.success(), "{clang} does not compile core/scout/scout.bpf.c");
 }
 
 /// Adds every `*.h` below `dir` as (path relative to `root`, absolute path).

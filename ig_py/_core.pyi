@@ -43,6 +43,8 @@ class Counters(TypedDict):
     """Events a filter dropped: they are neither emitted nor lost."""
     malformed: int
     """Samples shorter than the plan's ``min_size``; part of *lost* where that is known."""
+    unidentified: int
+    """Samples lost since nobody could tell in time whose they were; part of *lost* likewise."""
     lost: int | None
     """Events lost (kernel counter, perf lost records, malformed samples);
     None when the object counts nothing ("not measurable")."""
@@ -199,11 +201,71 @@ class Stream:
     def drop_container(self, mntns: int) -> None: ...
     def set_names(self, users: Mapping[int, str], groups: Mapping[int, str]) -> None:
         """The host's user and group names (passwd, group)."""
+    def admit_by(self, scout: Scout) -> None:
+        """From now on samples of namespaces that *scout* saw begin wait for :meth:`decide`."""
+    def decide(self, mntns: int, birth: int, verdict: str) -> None:
+        """*verdict* ``keep``, ``reject`` or ``lose`` for samples that waited and those to come;
+        *birth* 0: of the namespace that has the number now."""
+    def waiting(self) -> int:
+        """Samples that wait for a decision."""
+    def end_waiting(self, verdict: str) -> None:
+        """Decide about all of them; no more are to come."""
     def counters(self) -> dict[str, Counters]:
         """Data source name -> counters; reads the kernel-side loss counters now."""
     def wake(self) -> None:
         """Make a waiting :meth:`next_batches` return soon (any thread)."""
     def close(self) -> None: ...
+
+@final
+class Notice:
+    """A mount namespace that was not there before (kind 1), or what a process of one that is
+    pending did: 2 was forked, 3 executed a program, 4 ended, 5 was moved to a cgroup."""
+
+    mntns: int
+    birth: int
+    """Tells it from an earlier namespace of the same number."""
+    kind: int
+    flags: int
+    """1: too many are pending, its events do not pass yet."""
+    pid: int
+    """In the pid namespace that was asked for; 0 when it has none there."""
+    nspid: int
+    """In the innermost pid namespace."""
+    ppid: int
+    cgroup_id: int
+    comm: bytes
+    cgroup: bytes
+    """Absolute path in the hierarchy where it is deepest; empty with kinds 2 and 4."""
+
+@final
+class Scout:
+    """Sees mount namespaces begin and lets them through filter maps meanwhile
+    (docs/discovery.md)."""
+
+    def __init__(self, pidns: int, max_pending: int) -> None:
+        """Loads it. *pidns*: inode number of the pid namespace in which pids are told, 0 for the
+        first. ``unsupported`` when the kernel's BTF lacks something."""
+    def baseline(self, mntns: Sequence[int]) -> None:
+        """Namespaces that are not new; before :meth:`attach`."""
+    def attach(self) -> None: ...
+    def attach_by_tracefs(self) -> None:
+        """The programs whose tracepoints are found by tracefs."""
+    def add_filter(self, map: Map) -> int:
+        """Pending namespaces pass this filter map; the slot for :meth:`remove_filter`."""
+    def remove_filter(self, slot: int) -> None: ...
+    def withdraw(self, map: Map, mntns: int, birth: int) -> None:
+        """Delete *mntns* from a filter map, unless a later namespace has the number."""
+    def fileno(self) -> int:
+        """Readable when there are notices."""
+    def notices(self) -> list[Notice]:
+        """What came since the last call; never waits."""
+    def settle(self, mntns: int, birth: int) -> None:
+        """It was decided about: it is pending no longer."""
+    def counts(self) -> dict[str, int]:
+        """``admitted`` namespaces, ``pending`` ones, ``missed`` notices, ``shut`` out ones,
+        ``full`` filter maps met."""
+    def close(self) -> None:
+        """Detach and unload; idempotent."""
 
 def pipeline(plan: str) -> Stream:
     """A stream without readers: only :meth:`Stream.push` feeds it."""

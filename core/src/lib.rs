@@ -2,10 +2,12 @@
 //! The contract with Python is `ig_py/_core.pyi`; without the feature `python`
 //! this is a plain Rust library (tests, benchmarks, fuzzing).
 
+pub mod admission;
 pub mod binary;
 pub mod bpf;
 pub mod errors;
 mod fetch;
+pub mod hold;
 pub mod names;
 pub mod pipeline;
 #[cfg(feature = "python")]

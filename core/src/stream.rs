@@ -3,14 +3,17 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::admission::Admission;
 use crate::bpf::map::Counter;
 use crate::bpf::object::Object;
 use crate::bpf::reader::Reader;
+use crate::bpf::scout::Scout;
 use crate::errors::{Error, Kind, Result};
 use crate::fetch::Feed;
+use crate::hold::{Fate, Queue, Verdict};
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::source::{Counts, Rendered, Source};
 use crate::pipeline::world::World;
@@ -51,6 +54,8 @@ struct Lane {
 struct State {
     world: World,
     lanes: Vec<Lane>,
+    /// None: no event waits for its container.
+    admission: Option<Admission>,
     /// When the last drain was, if it found events and took all.
     active: Option<Instant>,
 }
@@ -108,7 +113,7 @@ impl Stream {
             epoll,
             waker,
             closed: AtomicBool::new(false),
-            state: Mutex::new(Some(State { world, lanes, active: None })),
+            state: Mutex::new(Some(State { world, lanes, admission: None, active: None })),
         })
     }
 
@@ -198,19 +203,25 @@ impl Stream {
         self.with(|state| {
             let mut batches = Vec::new();
             let (mut seen, mut full) = (false, false);
-            for Lane { source, reader, .. } in &mut state.lanes {
+            let State { world, lanes, admission, .. } = state;
+            for (number, Lane { source, reader, .. }) in lanes.iter_mut().enumerate() {
                 let Some(reader) = reader else { continue };
-                let world = &state.world;
+                let mut broken = Ok(());
                 let result = reader.drain(&mut |sample| {
-                    let room = source.process(world, sample);
                     seen = true;
+                    match admitted(admission, number, source, sample) {
+                        Ok(true) => {}
+                        Ok(false) => return true,
+                        Err(e) => broken = Err(e),
+                    }
+                    let room = source.process(world, sample);
                     full |= !room;
                     room
                 });
                 if let Some(rendered) = source.take() {
                     batches.push(Batch { datasource: source.name.clone(), rendered });
                 }
-                result?;
+                result.and(broken)?;
             }
             state.active = (seen && !full).then(Instant::now);
             Ok(batches)
@@ -224,7 +235,7 @@ impl Stream {
         samples: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Batch> {
         self.with(|state| {
-            let State { world, lanes, .. } = state;
+            let State { world, lanes, admission, .. } = state;
             let index = find(lanes, datasource)?;
             let source = &mut lanes[index].source;
             if source.is_open() {
@@ -232,7 +243,9 @@ impl Stream {
             }
             source.begin();
             for sample in samples {
-                source.process(world, sample);
+                if admitted(admission, index, source, sample)? {
+                    source.process(world, sample);
+                }
             }
             let rendered = match source.is_array() {
                 true => source.finish(world),
@@ -277,6 +290,44 @@ impl Stream {
         })
     }
 
+    /// From now on events of namespaces that the scout saw begin wait until they are decided about.
+    pub fn admit_by(&self, scout: Arc<Scout>) -> Result<()> {
+        self.with(|state| {
+            state.admission = Some(Admission::new(scout));
+            Ok(())
+        })
+    }
+
+    /// What becomes of the events of a namespace, those that waited and those to come; `birth` 0:
+    /// of the one that has the number now.
+    pub fn decide(&self, mntns: u64, birth: u64, verdict: Verdict) -> Result<()> {
+        let waited = self.with(|state| {
+            let Some(admission) = &mut state.admission else { return Ok(false) };
+            let queue = admission.decide(mntns, birth, verdict)?;
+            Ok(state.release(&queue, verdict))
+        })?;
+        if waited {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Samples that wait for a decision.
+    pub fn waiting(&self) -> Result<u64> {
+        self.with(|state| Ok(state.admission.as_ref().map_or(0, Admission::waiting)))
+    }
+
+    /// The same for all that still wait, when nothing more is to come.
+    pub fn end_waiting(&self, verdict: Verdict) -> Result<()> {
+        self.with(|state| {
+            let queues = state.admission.as_mut().map(Admission::end).unwrap_or_default();
+            for queue in &queues {
+                state.release(queue, verdict);
+            }
+            Ok(())
+        })
+    }
+
     pub fn with_world<T>(&self, work: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         self.with(|state| work(&mut state.world))
     }
@@ -297,6 +348,52 @@ impl Stream {
         self.wake();
         let state = self.lock().take();
         drop(state);
+    }
+}
+
+/// May the sample be processed now?
+#[inline]
+fn admitted(
+    admission: &mut Option<Admission>,
+    lane: usize,
+    source: &mut Source,
+    sample: &[u8],
+) -> Result<bool> {
+    let (Some(admission), Some(mntns)) = (admission, source.mntns_of(sample)) else {
+        return Ok(true);
+    };
+    let fate = admission.offer(lane, mntns, sample)?;
+    if fate == Fate::Rejected {
+        source.discard(1);
+    }
+    Ok(fate == Fate::Pass)
+}
+
+impl State {
+    /// True when there was anything.
+    fn release(&mut self, queue: &Queue, verdict: Verdict) -> bool {
+        let mut any = false;
+        for (lane, sample) in queue.iter() {
+            any = true;
+            let Some(Lane { source, .. }) = self.lanes.get_mut(lane) else { continue };
+            match verdict {
+                // A batch that grows too large is bounded by what may wait.
+                Verdict::Keep => {
+                    source.process(&self.world, sample);
+                }
+                Verdict::Reject => source.discard(1),
+                Verdict::Lose => source.lose(1),
+            }
+        }
+        for (lane, count) in queue.overflow() {
+            any = true;
+            let Some(Lane { source, .. }) = self.lanes.get_mut(lane) else { continue };
+            match verdict {
+                Verdict::Reject => source.discard(count),
+                Verdict::Keep | Verdict::Lose => source.lose(count),
+            }
+        }
+        any
     }
 }
 

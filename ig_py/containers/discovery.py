@@ -16,6 +16,7 @@ import resource
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ig_py.containers import oci
 from ig_py.containers.cgroups import CgroupScout
@@ -26,6 +27,9 @@ from ig_py.containers.proc import HostView, Process, ProcessGone, alive
 from ig_py.containers.reactor import Reactor
 from ig_py.errors import ContainerError
 from ig_py.records import dataclass, replace
+
+if TYPE_CHECKING:
+    from ig_py.containers.admission import Admission
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class Discovery:
         """*engineless*: report containers that no engine knows as well.
         *oci_configs*: keep each container's config.json (about 10 kB)."""
         self._oci_configs = oci_configs
+        self.engineless = engineless
         self.view = view or HostView.from_env()
         self.collection = collection or ContainerCollection()
         self.clients: list[RuntimeClient] = [make_client(c, self) for c in configs]
@@ -81,6 +86,8 @@ class Discovery:
         self._inits: dict[str, int] = {}
         self._live: dict[str, _Live] = {}
         self._expiry_armed = False
+        self.admission: Admission | None = None
+        """Set by whoever has the kernel's scout; not before :meth:`start`."""
 
     def start(self) -> None:
         """Begin; returns at once. Containers appear in ``collection``."""
@@ -106,6 +113,8 @@ class Discovery:
         """End all threads (about a second at most) and let go of every descriptor."""
         for client in self.clients:
             client.stop()
+        if self.admission is not None:
+            self.admission.close()
         self._reactor.stop()
         self._scout.stop()
         with self._lock:
@@ -131,6 +140,8 @@ class Discovery:
                 self.collection.update(_merged(known, container))
         if pid and not known:
             self._admit(container, pid)
+        if self.admission is not None and not known:
+            self.admission.engine_said(container.id)
 
     def started(self, container: Container, pid: int) -> None:
         self.describe(container)
@@ -166,6 +177,29 @@ class Discovery:
 
     def owns(self, container_id: str, pid: int) -> bool:
         return container_id in self.view.cgroups(pid).raw
+
+    # Finder: what the admission of new namespaces asks.
+
+    def record(self, container_id: str) -> Container | None:
+        return self._records.get(container_id)
+
+    def current(self, container_id: str) -> Container | None:
+        with self._lock:
+            return self.collection.get(container_id) if self.live(container_id) else None
+
+    def by_mntns(self, mntns: int) -> Container | None:
+        container = self.collection.by_mntns(mntns)
+        return self.current(container.id) if container else None
+
+    def admit(self, container: Container, pid: int) -> None:
+        self._admit(container, pid)
+
+    def admit_ended(self, container: Container) -> bool:
+        with self._lock:
+            if container.id in self._live or not self.collection.add(container):
+                return False
+            self._forget_soon(container.id)
+            return True
 
     # The reactor's thread.
 
@@ -276,6 +310,9 @@ class Discovery:
         if live.pidfd >= 0:
             self._reactor.unwatch(live.pidfd)
             os.close(live.pidfd)
+        self._forget_soon(container_id)
+
+    def _forget_soon(self, container_id: str) -> None:
         self.collection.remove(container_id)
         if not self._expiry_armed:
             self._expiry_armed = True

@@ -19,6 +19,7 @@ from ig_py.containers.selector import Selector
 
 if TYPE_CHECKING:
     from ig_py._core import Map
+    from ig_py.containers.admission import Admission
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ _HASH = 1
 """BPF_MAP_TYPE_HASH."""
 _KEY = struct.Struct("=Q")
 _SELECTED = struct.pack("=I", 1)
+KEEP, REJECT, LOSE = "keep", "reject", "lose"
+"""Verdicts about the events of a namespace that wait, and those to come."""
 
 
 class Names(Protocol):
@@ -39,6 +42,8 @@ class Names(Protocol):
     ) -> None: ...
 
     def drop_container(self, mntns: int) -> None: ...
+
+    def decide(self, mntns: int, birth: int, verdict: str) -> None: ...
 
 
 class FilterMap:
@@ -84,11 +89,14 @@ class FilterMap:
         self.map.update(_KEY.pack(mntns), _SELECTED)
         self._inside.add(mntns)
 
-    def remove(self, mntns: int) -> None:
+    def remove(self, mntns: int, *, pending: bool = False) -> None:
+        """*pending*: the kernel's scout may have put it there."""
         self._waiting.pop(mntns, None)
-        if mntns not in self._inside:
+        inside = mntns in self._inside
+        if inside or pending:
+            self.map.delete(_KEY.pack(mntns))
+        if not inside:
             return
-        self.map.delete(_KEY.pack(mntns))
         self._inside.discard(mntns)
         if self._waiting:
             self.add(self._waiting.pop(next(iter(self._waiting))))
@@ -101,35 +109,73 @@ class FilterMap:
 
 
 class ContainerSync:
-    """A collection's subscriber: keeps a stream's names and a filter map right.
+    """A collection's subscriber: keeps a stream's names and a filter map right, and decides
+    about the events that wait for their container.
 
-    *filter_map* None (``--host``): names only.
+    *filter_map* None (``--host``): names only. *admission* None: no event waits.
     """
 
-    def __init__(self, names: Names, filter_map: FilterMap | None, selector: Selector) -> None:
+    def __init__(
+        self,
+        names: Names,
+        filter_map: FilterMap | None,
+        selector: Selector,
+        admission: Admission | None = None,
+    ) -> None:
         self._names = names
         self._filter = filter_map
         self._selector = selector
+        self._admission = admission
 
     def __call__(self, event: Event) -> None:
         container = event.container
         mntns = container.mntns
         if not mntns or event.type is EventType.PRECREATE:
             return
+        ended = self._admission.ended.get(container.id, 0) if self._admission else 0
         if event.type is EventType.DELETED:
-            if self._filter is not None:
-                self._filter.remove(mntns)
+            self._leave(mntns, ended)
         elif event.type is EventType.EXPIRED:
             self._names.drop_container(mntns)
         else:
             self._names.set_container(mntns, container.netns, container.event_values())
-            if self._filter is not None:
-                if self._selected(container):
+            verdict = self._verdict(container)
+            if self._filter is not None and not ended:
+                if verdict == KEEP:
                     self._filter.add(container)
                 else:
-                    self._filter.remove(mntns)
+                    self._filter.remove(mntns, pending=self._admission is not None)
+            if self._admission is not None:
+                self._names.decide(mntns, ended, verdict)
 
-    def _selected(self, container: Container) -> bool:
+    def reject(self, mntns: int, birth: int, *, lose: bool) -> None:
+        """Of the scout's follower: a pending namespace is no container."""
+        if self._filter is None:
+            # An earlier container may have had the number.
+            self._names.drop_container(mntns)
+            self._names.decide(mntns, birth, KEEP)
+        else:
+            self._leave(mntns, birth)
+            self._names.decide(mntns, birth, LOSE if lose else REJECT)
+
+    def _leave(self, mntns: int, birth: int) -> None:
+        if self._filter is None:
+            return
+        if birth and self._admission is not None:
+            self._admission.withdraw(self._filter.map, mntns, birth)
+        else:
+            self._filter.remove(mntns, pending=self._admission is not None)
+
+    def _verdict(self, container: Container) -> str:
+        if self._filter is None:
+            return KEEP
+        unnamed = self._admission is not None and container.id in self._admission.unnamed
+        if unnamed and not self._selector.everything:
+            log.warning(
+                "container %.12s: no engine has told its name, events of its start are lost",
+                container.id,
+            )
+            return LOSE
         # Without any name it is a pod's pause container.
         named = container.runtime.container_name or container.k8s.container_name
-        return bool(named) and self._selector.matches(container)
+        return KEEP if named and self._selector.matches(container) else REJECT

@@ -87,6 +87,20 @@ class Selector:
             labels=parse_labels(labels),
         )
 
+    @property
+    def everything(self) -> bool:
+        """True when no criterion was given."""
+        criteria = (
+            self.runtime_name,
+            self.container_name,
+            self.image_digest,
+            self.image_id,
+            self.namespace,
+            self.pod_name,
+            self.k8s_container_name,
+        )
+        return not self.labels and not any(c.include or c.exclude for c in criteria)
+
     def matches(self, container: Container) -> bool:
         runtime, k8s = container.runtime, container.k8s
         return (

@@ -93,5 +93,10 @@ class Operator:
     def pre_stop(self, ctx: Context) -> None:
         """While events still flow."""
 
+    def drained(self, ctx: Context) -> bool:
+        """After the programs are detached and their buffers read, before events are counted;
+        True when there may be more to read from the stream now."""
+        return False
+
     def stop(self, ctx: Context) -> None:
         """Release everything; called even when a later start failed."""

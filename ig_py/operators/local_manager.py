@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import ContainerError, KernelError, UsageError
@@ -31,6 +32,8 @@ FILTER_SWITCH = "gadget_filter_by_mntns"
 MNTNS_TYPE = "gadget_mntns_id"
 NETNS_TYPE = "gadget_netns_id"
 STEP_PRIORITY = 0
+LAST_SECONDS = 0.25
+"""How long the end of a run waits for events' containers to be identified."""
 LIST_SECONDS = 10.0
 """How long attaching waits for the engines to say which containers run already. An engine that is
 not there, or breaks off, says so at once; only one that is slow to answer takes this long."""
@@ -112,7 +115,7 @@ class LocalManager(Operator):
             ctx.maps[FILTER_MAP] = self._filter.map
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
                 ctx.constants[FILTER_SWITCH] = True
-        self._starting = _Starting(configs, view, engineless(runtimes))
+        self._starting = _Starting(configs, view, self._filter, engineless(runtimes))
         self._starting.start()
 
     def start(self, ctx: Context) -> None:
@@ -126,7 +129,10 @@ class LocalManager(Operator):
             return
         self._discovery = discovery = self._starting.result()
         listed = discovery.wait_listed(LIST_SECONDS)
-        sync = ContainerSync(ctx.stream, self._filter, _selector(ctx))
+        sync = ContainerSync(ctx.stream, self._filter, _selector(ctx), discovery.admission)
+        if discovery.admission is not None:
+            discovery.admission.serve(ctx.stream)
+            discovery.admission.follow(sync)
         discovery.collection.subscribe(self, sync)
         host = _bool(ctx, "host")
         ctx.open_netns = lambda: _open_netns(discovery, _selector(ctx), host)
@@ -134,11 +140,14 @@ class LocalManager(Operator):
         if self._filter is not None and not discovery.connected:
             sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
             why = "answers" if listed else "has answered yet"
+            until = "new containers have only their ids for names"
+            if discovery.admission is None:
+                until = "nothing is traced"
             log.warning(
-                "no container engine %s (%s): nothing is traced until one does;"
-                " --host traces the whole host",
+                "no container engine %s (%s): %s until one does; --host traces the whole host",
                 why,
                 sockets,
+                until,
             )
         elif self._filter is not None and not listed:
             log.warning(
@@ -146,6 +155,16 @@ class LocalManager(Operator):
                 " those that run already may be missing until it has",
                 LIST_SECONDS,
             )
+
+    def drained(self, ctx: Context) -> bool:
+        """Give what waits for its container a last moment, then count it as lost."""
+        if self._discovery is None or self._discovery.admission is None or ctx.stream is None:
+            return False
+        deadline = time.monotonic() + LAST_SECONDS
+        while ctx.stream.waiting() and time.monotonic() < deadline:
+            time.sleep(LAST_SECONDS / 20)
+        ctx.stream.end_waiting("keep" if self._filter is None else "lose")
+        return True
 
     def stop(self, ctx: Context) -> None:
         if self._starting is not None:
@@ -164,10 +183,17 @@ class LocalManager(Operator):
 class _Starting(threading.Thread):
     """Imports and starts the discovery; the kernel has the gadget to check meanwhile."""
 
-    def __init__(self, configs: list[RuntimeConfig], view: HostView, engineless: bool) -> None:
+    def __init__(
+        self,
+        configs: list[RuntimeConfig],
+        view: HostView,
+        filter_map: FilterMap | None,
+        engineless: bool,
+    ) -> None:
         super().__init__(name="ig-containers-start", daemon=True)
         self._configs = configs
         self._view = view
+        self._filter = filter_map
         self._engineless = engineless
         self._discovery: Discovery | None = None
         self._failure: BaseException | None = None
@@ -179,8 +205,29 @@ class _Starting(threading.Thread):
             discovery = Discovery(self._configs, self._view, engineless=self._engineless)
             discovery.start()
             self._discovery = discovery
+            self._admit_in_kernel(discovery)
         except BaseException as error:
             self._failure = error
+
+    def _admit_in_kernel(self, discovery: Discovery) -> None:
+        from ig_py._core import CoreError
+        from ig_py.containers.admission import Admission
+
+        try:
+            admission = Admission(self._view, discovery)
+        except (CoreError, KernelError) as error:
+            why = error.args[1] if isinstance(error, CoreError) else error
+            log.warning(
+                "new containers are found by their cgroup and their engine only, and may be"
+                " found late: %s",
+                why,
+            )
+            return
+        discovery.admission = admission
+        discovery.collection.subscribe(admission, admission.changed)
+        if self._filter is not None:
+            admission.open(self._filter.map)
+        admission.begin()
 
     def settled(self) -> Discovery | None:
         """The running discovery; None when it could not be started."""

@@ -18,6 +18,7 @@ from ig_py.runtime.tracefs import needs_tracefs, with_tracefs
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Counters, Object, Stream
+    from ig_py.operators.base import Operator
 
 POLL_MS = 250
 """Longest wait for events; a stop wakes the wait."""
@@ -201,6 +202,7 @@ class Run:
             self._try(self._object.detach)
         if self._stream is not None:
             self._try(self._drain, self._stream)
+            self._try(self._last_words, entered, self._stream)
             if self._entered == len(self._prepared.operators):
                 self._try(self._fetcher.flush, self._stream)
             self._try(self._count, self._stream)
@@ -233,6 +235,10 @@ class Run:
             if time.monotonic() > deadline:
                 self._notice("events still in the kernel's buffer were given up")
                 return
+
+    def _last_words(self, operators: list[Operator], stream: Stream) -> None:
+        if any([operator.drained(self._prepared.context) for operator in operators]):
+            self._drain(stream)
 
     def _count(self, stream: Stream) -> None:
         self._counters = stream.counters()

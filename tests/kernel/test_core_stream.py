@@ -197,6 +197,7 @@ def test_a_large_ring_loses_nothing(source: Callable[..., Source]) -> None:
         "emitted": 50_000,
         "discarded": 0,
         "malformed": 0,
+        "unidentified": 0,
         "lost": 0,
     }
 

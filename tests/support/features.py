@@ -162,6 +162,11 @@ def _busybox() -> str | None:
     return _program("busybox")
 
 
+@_feature("runc")
+def _runc() -> str | None:
+    return _program("runc")
+
+
 @_feature("cgroup2")
 def _cgroup2() -> str | None:
     roots = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))

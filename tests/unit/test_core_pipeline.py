@@ -316,7 +316,9 @@ def test_counting_and_rows() -> None:
     assert (batch.datasource, batch.data, batch.events) == ("x", b"", 2)
     assert batch.rows() == [{"n": 2}, {"n": 3}]
     counters = stream.counters()["x"]
-    assert counters == dict(received=4, emitted=2, discarded=1, malformed=1, lost=None)
+    assert counters == dict(
+        received=4, emitted=2, discarded=1, malformed=1, unidentified=0, lost=None
+    )
     assert stream.push("x", []).events == 0
     stream.close()
     stream.close()

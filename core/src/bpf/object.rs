@@ -287,6 +287,15 @@ impl Object {
         }
     }
 
+    /// Attaches an attached program to one more target.
+    pub fn attach_also(&mut self, program: &str, target: &str) -> Result<()> {
+        let raw = self.raw_programs()?.into_iter().find(|p| program_facts(*p).name == program);
+        let raw = raw.ok_or_else(|| no_program(&self.name, program))?;
+        let link = attach::attach(raw, &program_facts(raw), Some(target))?;
+        self.links.insert(format!("{program}@{target}"), link);
+        Ok(())
+    }
+
     pub fn attach(&mut self, program: &str) -> Result<()> {
         if let State::Open(_) = self.state {
             return Err(Error::new(

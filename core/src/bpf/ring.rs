@@ -228,6 +228,11 @@ impl Ring {
         self.map.as_raw_fd()
     }
 
+    /// To be used no longer than the ring.
+    pub fn peek(&self) -> Peek {
+        Peek { consumer: self.places.consumer, producer: self.places.producer }
+    }
+
     /// Bytes that wait, and the size.
     pub fn filled(&self) -> (usize, usize) {
         let consumed = self.places.consumer().load(Ordering::Relaxed);
@@ -239,6 +244,32 @@ impl Ring {
         places
             .drain(sink, scratch)
             .map_err(|why| Error::map(format!("the ring buffer is damaged: {why}")))
+    }
+}
+
+/// Looks from any thread whether a ring is empty.
+pub struct Peek {
+    consumer: NonNull<AtomicUsize>,
+    producer: NonNull<AtomicUsize>,
+}
+
+// SAFETY: atomics in shared memory; whoever holds a peek keeps its ring.
+unsafe impl Send for Peek {}
+// SAFETY: as above.
+unsafe impl Sync for Peek {}
+
+impl Peek {
+    #[inline]
+    pub fn waits(&self) -> bool {
+        // SAFETY: mapped as long as the ring lives. Acquire: a record that was complete before
+        // an event came is seen by whoever saw the event.
+        let (consumed, produced) = unsafe {
+            (
+                self.consumer.as_ref().load(Ordering::Acquire),
+                self.producer.as_ref().load(Ordering::Acquire),
+            )
+        };
+        consumed != produced
     }
 }
 

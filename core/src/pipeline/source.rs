@@ -37,12 +37,14 @@ pub struct Counts {
     pub malformed: u64,
     /// Elements that an array had no room for.
     pub overflow: u64,
+    /// Lost while their namespace was not identified.
+    pub unidentified: u64,
 }
 
 impl Counts {
     /// Received, but neither emitted nor discarded.
     pub fn lost(&self) -> u64 {
-        self.malformed + self.overflow
+        self.malformed + self.overflow + self.unidentified
     }
 }
 
@@ -65,6 +67,8 @@ pub struct Source {
     names: Vec<Box<str>>,
     sample_size: usize,
     min_size: usize,
+    /// Where a sample says its mount namespace.
+    mntns: Option<usize>,
     renderer: Renderer,
     terminal: bool,
     keep: Option<Json>,
@@ -103,8 +107,12 @@ impl Source {
             Mode::Yaml => Renderer::Yaml(Yaml::compile(&nodes, &fields)),
             Mode::Columns => Renderer::Columns(Columns::compile(&plan.output.columns, &fields)?),
         };
+        let mntns = steps.iter().find_map(|s| s.mntns()).map(|i| &fields.list[i]);
+        // What an array shows is read now, not sent when it happened.
+        let mntns = mntns.filter(|f| !f.slot && f.size == 8 && !plan.array).map(|f| f.offset);
         let mut source = Source {
             name: plan.name.clone(),
+            mntns,
             counts: Counts::default(),
             steps,
             early,
@@ -134,6 +142,25 @@ impl Source {
             kept: self.keep.as_ref().map(|_| Vec::new()),
             events: 0,
         }
+    }
+
+    /// The mount namespace that a sample tells.
+    #[inline]
+    pub fn mntns_of(&self, sample: &[u8]) -> Option<u64> {
+        let at = self.mntns?;
+        Some(u64::from_ne_bytes(sample.get(at..at + 8)?.try_into().ok()?))
+    }
+
+    /// Counts samples of namespaces that proved to be none of the wanted ones…
+    pub fn discard(&mut self, samples: u64) {
+        self.counts.received += samples;
+        self.counts.discarded += samples;
+    }
+
+    /// …or of which that is not known.
+    pub fn lose(&mut self, samples: u64) {
+        self.counts.received += samples;
+        self.counts.unidentified += samples;
     }
 
     /// Takes one sample; false once the batch should be handed out.

@@ -177,6 +177,14 @@ fn compile_one(
 }
 
 impl Step {
+    /// The field by whose mount namespace containers are found.
+    pub fn mntns(&self) -> Option<usize> {
+        match self {
+            Step::Container { mntns, .. } => *mntns,
+            _ => None,
+        }
+    }
+
     pub fn run(&self, cx: &mut Context<'_>) {
         match self {
             Step::Timestamp { src, dst, layout } => {

@@ -4,6 +4,7 @@
 mod binary;
 mod map;
 mod object;
+mod scout;
 mod stream;
 
 use pyo3::create_exception;
@@ -74,6 +75,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<object::Object>()?;
     m.add_class::<stream::Stream>()?;
     m.add_class::<stream::Batch>()?;
+    m.add_class::<scout::Scout>()?;
+    m.add_class::<scout::Notice>()?;
     m.add_function(wrap_pyfunction!(binary::find_libraries, m)?)?;
     m.add_function(wrap_pyfunction!(headers, m)?)?;
     m.add_function(wrap_pyfunction!(btf_to_c, m)?)?;

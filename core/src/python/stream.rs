@@ -8,7 +8,9 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 
+use super::scout::Scout;
 use crate::errors::{Error, Kind};
+use crate::hold::Verdict;
 use crate::pipeline::world::Held;
 use crate::stream;
 
@@ -83,6 +85,15 @@ fn held(value: &Bound<'_, PyAny>) -> PyResult<Held> {
     Err(PyTypeError::new_err("a container's value must be str, int or bool"))
 }
 
+fn parse_verdict(text: &str) -> PyResult<Verdict> {
+    match text {
+        "keep" => Ok(Verdict::Keep),
+        "reject" => Ok(Verdict::Reject),
+        "lose" => Ok(Verdict::Lose),
+        other => Err(PyValueError::new_err(format!("no verdict: {other}"))),
+    }
+}
+
 #[pymethods]
 impl Stream {
     fn next_batches(&self, py: Python<'_>, timeout_ms: i32) -> PyResult<Vec<Batch>> {
@@ -155,6 +166,25 @@ impl Stream {
         Ok(py.detach(|| self.inner.with_world(|w| w.set_names(users, groups)))?)
     }
 
+    fn admit_by(&self, py: Python<'_>, scout: &Scout) -> PyResult<()> {
+        let scout = Arc::clone(&scout.inner);
+        Ok(py.detach(|| self.inner.admit_by(scout))?)
+    }
+
+    fn decide(&self, py: Python<'_>, mntns: u64, birth: u64, verdict: &str) -> PyResult<()> {
+        let verdict = parse_verdict(verdict)?;
+        Ok(py.detach(|| self.inner.decide(mntns, birth, verdict))?)
+    }
+
+    fn waiting(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(py.detach(|| self.inner.waiting())?)
+    }
+
+    fn end_waiting(&self, py: Python<'_>, verdict: &str) -> PyResult<()> {
+        let verdict = parse_verdict(verdict)?;
+        Ok(py.detach(|| self.inner.end_waiting(verdict))?)
+    }
+
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let result = PyDict::new(py);
         for totals in py.detach(|| self.inner.totals())? {
@@ -163,6 +193,7 @@ impl Stream {
             counters.set_item("emitted", totals.counts.emitted)?;
             counters.set_item("discarded", totals.counts.discarded)?;
             counters.set_item("malformed", totals.counts.malformed)?;
+            counters.set_item("unidentified", totals.counts.unidentified)?;
             counters.set_item("lost", totals.lost)?;
             result.set_item(totals.datasource, counters)?;
         }

@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+/*
+ * The scout: notices a mount namespace that was not there before and lets its events through the
+ * filter of every running gadget at once, before a program in it has executed anything. Whether it
+ * is a container is for user space to find out, which holds the events back meanwhile
+ * (docs/discovery.md).
+ *
+ * Order is all: first the notice, then the filter maps. Whoever sees an event of a pending
+ * namespace finds its notice in the ring.
+ */
+
+#include "types.h"
+
+#include <bpf/bpf_helpers.h>
+
+#define MAX_FILTERS 64
+#define MAX_LEVELS 8 /* of cgroups in a path, and of nested pid namespaces */
+#define NAME_SIZE 128
+#define PATH_SIZE 512
+#define MAX_CONTROLLERS 16
+/* Of one pending namespace: a fork bomb in it must not fill the ring. */
+#define MAX_NOTICES 64
+
+enum kind {
+	KIND_NEW = 1,
+	KIND_FORK,
+	KIND_EXEC,
+	KIND_EXIT,
+	KIND_MOVED,
+};
+
+enum flag {
+	/* Too many namespaces are pending: this one's events do not pass until user space says so. */
+	FLAG_SHUT = 1,
+};
+
+enum state {
+	STATE_PENDING = 1,
+	STATE_SETTLED, /* written by user space */
+};
+
+/* Value in a filter map; gadgets only ask whether the key is there. */
+#define FILTER_PENDING 2
+
+struct process_notice {
+	__u64 mntns;
+	__u64 birth; /* of the namespace: tells it from an earlier one of the same number */
+	__u32 kind;
+	__u32 flags;
+	__u32 pid;    /* as user space sees it, 0 if it does not */
+	__u32 nspid;  /* in the innermost pid namespace */
+	__u32 ppid;
+	__u32 path_size;
+	__u64 cgroup_id; /* in the unified hierarchy */
+	char comm[16];
+};
+
+struct notice {
+	struct process_notice head;
+	/* Names of cgroups, each with its NUL, the innermost first. */
+	char path[PATH_SIZE + NAME_SIZE];
+};
+
+struct seen {
+	__u64 birth;
+	__u32 state;
+	__u32 notices;
+};
+
+/*
+ * Where members lie in the running kernel's structures, from its BTF. User space finds these few
+ * in a fraction of the time that libbpf needs to relocate an object (core/src/bpf/offsets.rs).
+ */
+struct offsets {
+	__u32 task_pid;
+	__u32 task_tgid;
+	__u32 task_parent;
+	__u32 task_leader;
+	__u32 task_thread_pid;
+	__u32 task_comm;
+	__u32 task_nsproxy;
+	__u32 task_cgroups;
+	__u32 nsproxy_mnt;
+	__u32 mnt_inum;
+	__u32 mnt_birth; /* seq, or since Linux 6.18 ns.ns_id: never used again */
+	__u32 pid_level;
+	__u32 pid_numbers;
+	__u32 upid_size;
+	__u32 upid_nr;
+	__u32 upid_ns;
+	__u32 pidns_inum;
+	__u32 set_subsys;
+	__u32 set_subsys_count;
+	__u32 set_unified;
+	__u32 css_cgroup;
+	__u32 cgroup_level;
+	__u32 cgroup_node;
+	__u32 node_name;
+	__u32 node_id;
+	__u32 node_parent;
+};
+
+const volatile struct {
+	struct offsets offsets;
+	/* Inode number of the pid namespace whose numbers user space knows; 0: the first one's. */
+	__u32 pidns;
+	/* Namespaces that may be pending at once. */
+	__u32 max_pending;
+} given = {};
+
+struct {
+	__u64 admitted; /* namespaces made pending */
+	__u64 missed;   /* notices that found no room: seen again at their next fork or exec */
+	__u64 shut;     /* namespaces not let through, since too many were pending */
+	__u64 full;     /* updates that found a gadget's filter map full */
+} counts = {};
+
+/* Element 0: namespaces settled by user space, ever. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} settled SEC(".maps");
+
+/*
+ * Namespaces that were there before the scout: number -> birth, 0 until a process of it is seen.
+ * A number that is used again has another birth.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u64);
+} old SEC(".maps");
+
+/* An entry that is pushed out is new once more when seen again, and settled once more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct seen);
+} namespaces SEC(".maps");
+
+struct filter_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, __u32);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, MAX_FILTERS);
+	__type(key, __u32);
+	__type(value, __u32);
+	__array(values, struct filter_map);
+} filters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 512 * 1024);
+} notices SEC(".maps");
+
+struct place {
+	__u64 mntns;
+	__u64 birth;
+};
+
+/* Kernel memory "at" bytes behind "base"; 0 where there is none. */
+#define READ(type, base, at)                                                                     \
+	({                                                                                       \
+		type __value = 0;                                                                \
+		bpf_probe_read_kernel(&__value, sizeof(__value), (base) + (at));                 \
+		__value;                                                                         \
+	})
+
+typedef const char *address;
+
+static __always_inline bool find_place(address task, struct place *place)
+{
+	address nsproxy = READ(address, task, given.offsets.task_nsproxy);
+	address ns;
+
+	/* an exiting task leaves its namespaces */
+	if (!nsproxy)
+		return false;
+	ns = READ(address, nsproxy, given.offsets.nsproxy_mnt);
+	if (!ns)
+		return false;
+	place->mntns = READ(__u32, ns, given.offsets.mnt_inum);
+	/* 0 stands for "not known yet" */
+	place->birth = READ(__u64, ns, given.offsets.mnt_birth) + 1;
+	return true;
+}
+
+static __always_inline bool was_there(const struct place *place)
+{
+	__u64 *birth = bpf_map_lookup_elem(&old, &place->mntns);
+
+	if (!birth)
+		return false;
+	if (!*birth)
+		*birth = place->birth;
+	return *birth == place->birth;
+}
+
+static __always_inline address number_of(address pid, __u32 level)
+{
+	return pid + given.offsets.pid_numbers + level * given.offsets.upid_size;
+}
+
+static __always_inline __u32 pid_for_user(address task)
+{
+	address pid;
+	__u32 level;
+
+	if (!given.pidns)
+		return READ(__u32, task, given.offsets.task_tgid);
+	pid = READ(address, READ(address, task, given.offsets.task_leader), given.offsets.task_thread_pid);
+	level = READ(__u32, pid, given.offsets.pid_level);
+	for (__u32 i = 0; i < MAX_LEVELS; i++) {
+		address number = number_of(pid, i);
+		address ns;
+
+		if (i > level)
+			break;
+		ns = READ(address, number, given.offsets.upid_ns);
+		if (READ(__u32, ns, given.offsets.pidns_inum) == given.pidns)
+			return READ(__u32, number, given.offsets.upid_nr);
+	}
+	return 0;
+}
+
+static __always_inline __u32 innermost_pid(address task)
+{
+	address pid = READ(address, task, given.offsets.task_thread_pid);
+	__u32 level = READ(__u32, pid, given.offsets.pid_level);
+
+	return READ(__u32, number_of(pid, level), given.offsets.upid_nr);
+}
+
+static __always_inline void fill_head(struct process_notice *head, const struct place *place,
+				      address task, enum kind kind)
+{
+	address set = READ(address, task, given.offsets.task_cgroups);
+	address unified = READ(address, set, given.offsets.set_unified);
+
+	head->mntns = place->mntns;
+	head->birth = place->birth;
+	head->kind = kind;
+	head->flags = 0;
+	head->pid = pid_for_user(task);
+	head->nspid = innermost_pid(task);
+	head->ppid = pid_for_user(READ(address, task, given.offsets.task_parent));
+	head->path_size = 0;
+	head->cgroup_id = READ(__u64, READ(address, unified, given.offsets.cgroup_node), given.offsets.node_id);
+	bpf_probe_read_kernel_str(head->comm, sizeof(head->comm), task + given.offsets.task_comm);
+}
+
+/* The deepest cgroup of the task over all hierarchies: engines name theirs in the one they use. */
+static __always_inline address own_cgroup(address task)
+{
+	address set = READ(address, task, given.offsets.task_cgroups);
+	address best = READ(address, set, given.offsets.set_unified);
+	__s32 level = READ(__s32, best, given.offsets.cgroup_level);
+
+	for (__u32 i = 0; i < MAX_CONTROLLERS; i++) {
+		address css, cgroup;
+		__s32 its;
+
+		if (i >= given.offsets.set_subsys_count)
+			break;
+		css = READ(address, set, given.offsets.set_subsys + i * sizeof(css));
+		if (!css)
+			continue;
+		cgroup = READ(address, css, given.offsets.css_cgroup);
+		its = READ(__s32, cgroup, given.offsets.cgroup_level);
+		if (its > level) {
+			level = its;
+			best = cgroup;
+		}
+	}
+	return best;
+}
+
+static __always_inline void fill_path(struct notice *notice, address task)
+{
+	address node = READ(address, own_cgroup(task), given.offsets.cgroup_node);
+	__u32 at = 0;
+
+	for (int i = 0; i < MAX_LEVELS; i++) {
+		address parent, name;
+		__u32 size;
+
+		if (!node || at >= PATH_SIZE)
+			break;
+		parent = READ(address, node, given.offsets.node_parent);
+		/* the root has no name */
+		if (!parent)
+			break;
+		name = READ(address, node, given.offsets.node_name);
+		barrier_var(at); /* one register for the bound and the use, or verifiers lose track */
+		at &= PATH_SIZE - 1;
+		size = bpf_probe_read_kernel_str(&notice->path[at], NAME_SIZE, name);
+		if (!size || size > NAME_SIZE)
+			break;
+		at += size;
+		node = parent;
+	}
+	notice->head.path_size = at;
+}
+
+static __always_inline bool tell(const struct place *place, address task,
+				 enum kind kind, __u32 flags)
+{
+	struct notice *notice = bpf_ringbuf_reserve(&notices, sizeof(*notice), 0);
+
+	if (!notice) {
+		__sync_fetch_and_add(&counts.missed, 1);
+		return false;
+	}
+	fill_head(&notice->head, place, task, kind);
+	notice->head.flags = flags;
+	fill_path(notice, task);
+	bpf_ringbuf_submit(notice, 0);
+	return true;
+}
+
+/* Without the path: forks and exits do not move a process. */
+static __always_inline void tell_shortly(const struct place *place, address task,
+					 enum kind kind)
+{
+	struct process_notice *head = bpf_ringbuf_reserve(&notices, sizeof(*head), 0);
+
+	if (!head) {
+		__sync_fetch_and_add(&counts.missed, 1);
+		return;
+	}
+	fill_head(head, place, task, kind);
+	bpf_ringbuf_submit(head, 0);
+}
+
+static __always_inline bool too_many_pending(void)
+{
+	__u32 zero = 0;
+	__u64 *done = bpf_map_lookup_elem(&settled, &zero);
+
+	/* what user space has settled twice only makes room */
+	return done && (__s64)(counts.admitted - *done) >= (__s64)given.max_pending;
+}
+
+/* Global functions are verified once, not again for each call. */
+__noinline int open_filter(__u64 mntns, __u32 slot)
+{
+	__u32 value = FILTER_PENDING;
+	void *filter = bpf_map_lookup_elem(&filters, &slot);
+
+	if (!filter || bpf_map_lookup_elem(filter, &mntns))
+		return 0;
+	if (bpf_map_update_elem(filter, &mntns, &value, BPF_NOEXIST))
+		__sync_fetch_and_add(&counts.full, 1);
+	return 0;
+}
+
+static __always_inline void open_filters(__u64 mntns)
+{
+	for (__u32 slot = 0; slot < MAX_FILTERS; slot++)
+		open_filter(mntns, slot);
+}
+
+static __noinline int admit(address task, __u64 mntns, __u64 birth)
+{
+	struct place place = {.mntns = mntns, .birth = birth};
+	struct seen seen = {.birth = birth, .state = STATE_PENDING};
+	bool closed = too_many_pending();
+
+	/* Two processors may come here with one namespace: its notices are the same. */
+	if (bpf_map_update_elem(&namespaces, &mntns, &seen, BPF_ANY))
+		return 0;
+	if (!tell(&place, task, KIND_NEW, closed ? FLAG_SHUT : 0)) {
+		bpf_map_delete_elem(&namespaces, &mntns);
+		return 0;
+	}
+	__sync_fetch_and_add(&counts.admitted, 1);
+	if (closed)
+		__sync_fetch_and_add(&counts.shut, 1);
+	else
+		open_filters(mntns);
+	return 0;
+}
+
+/* The entry of a namespace that user space still has to decide about, or NULL. */
+static __always_inline struct seen *pending(const struct place *place)
+{
+	struct seen *seen = bpf_map_lookup_elem(&namespaces, &place->mntns);
+
+	if (!seen || seen->birth != place->birth || seen->state != STATE_PENDING)
+		return NULL;
+	if (seen->notices >= MAX_NOTICES)
+		return NULL;
+	seen->notices++;
+	return seen;
+}
+
+/* True when the namespace was known before. */
+static __always_inline bool visit(address task, struct place *place)
+{
+	struct seen *seen;
+
+	if (!find_place(task, place) || was_there(place))
+		return true;
+	seen = bpf_map_lookup_elem(&namespaces, &place->mntns);
+	if (seen && seen->birth == place->birth)
+		return true;
+	admit(task, place->mntns, place->birth);
+	return false;
+}
+
+static __always_inline address current(void)
+{
+	return (address)bpf_get_current_task();
+}
+
+/* And not a further thread of one. */
+static __always_inline bool is_process(address task)
+{
+	return READ(__u32, task, given.offsets.task_pid) == READ(__u32, task, given.offsets.task_tgid);
+}
+
+/*
+ * In the calling thread, before it is back in user mode. User space attaches it to the exit of
+ * setns() as well.
+ */
+SEC("tracepoint/syscalls/sys_exit_unshare")
+int scout_moved(void *ctx)
+{
+	struct place place = {};
+
+	visit(current(), &place);
+	return 0;
+}
+
+struct raw_args {
+	__u64 args[4];
+};
+
+/* Of clone(), clone3() and all others that make a process; the child has not run yet. */
+SEC("raw_tracepoint/sched_process_fork")
+int scout_fork(struct raw_args *ctx)
+{
+	address child = (address)ctx->args[1];
+	struct place place = {};
+
+	/* a namespace that the child has made is told with the child already */
+	if (visit(child, &place) && is_process(child) && pending(&place))
+		tell_shortly(&place, child, KIND_FORK);
+	return 0;
+}
+
+SEC("raw_tracepoint/sched_process_exec")
+int scout_exec(struct raw_args *ctx)
+{
+	address task = (address)ctx->args[0];
+	struct place place = {};
+
+	visit(task, &place);
+	if (pending(&place))
+		tell(&place, task, KIND_EXEC, 0);
+	return 0;
+}
+
+SEC("raw_tracepoint/sched_process_exit")
+int scout_exit(struct raw_args *ctx)
+{
+	address task = (address)ctx->args[0];
+	struct place place = {};
+
+	/* numbers of old namespaces learn their birth here at the latest */
+	if (!find_place(task, &place) || was_there(&place))
+		return 0;
+	if (is_process(task) && pending(&place))
+		tell_shortly(&place, task, KIND_EXIT);
+	return 0;
+}
+
+/* Some runtimes move init into the container's cgroup after they have made its namespace. */
+SEC("raw_tracepoint/cgroup_attach_task")
+int scout_attach(struct raw_args *ctx)
+{
+	address task = (address)ctx->args[2];
+	struct place place = {};
+
+	if (find_place(task, &place) && !was_there(&place) && pending(&place))
+		tell(&place, task, KIND_MOVED, 0);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

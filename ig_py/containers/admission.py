@@ -1,0 +1,324 @@
+"""Who is it? Decides about every new mount namespace that the kernel's scout let in.
+
+The events of a pending namespace wait in the streams (docs/discovery.md). Here it is found out
+which container it is, if any: by cgroup, by the runtime's command line, by what engines said.
+Everything happens in the scout's thread, which does no network I/O.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from ig_py.containers import oci
+from ig_py.containers.identify import Found, identify
+from ig_py.containers.model import Container
+from ig_py.containers.proc import HostView
+from ig_py.containers.scout import SHUT, Kind, Scout, acquire
+from ig_py.records import dataclass, field, replace
+
+if TYPE_CHECKING:
+    from ig_py._core import Map, Notice, Stream
+    from ig_py.containers.collection import Event
+
+DECIDE_SECONDS = 2.0
+"""How long events may wait for their container to be identified."""
+MAX_PROCESSES = 64
+"""Processes of one pending namespace that are followed (the kernel tells of no more)."""
+
+
+class Finder(Protocol):
+    """What is known of containers: the discovery."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def engineless(self) -> bool:
+        """Whether containers that no engine knows are wanted."""
+
+    def record(self, container_id: str) -> Container | None:
+        """What an engine has said of it."""
+
+    def current(self, container_id: str) -> Container | None:
+        """The one that runs under that id, its process alive."""
+
+    def by_mntns(self, mntns: int) -> Container | None:
+        """The live one in that mount namespace."""
+
+    def admit(self, container: Container, pid: int) -> None:
+        """Take it in with *pid* as its init; nothing happens when that has ended."""
+
+    def admit_ended(self, container: Container) -> bool:
+        """Take in one whose processes have all ended, for the sake of its events; False when
+        another one of its id runs."""
+
+
+class Follower(Protocol):
+    """What a gadget does about namespaces that are no containers."""
+
+    def reject(self, mntns: int, birth: int, *, lose: bool) -> None:
+        """*lose*: it was a container, but which one nobody can tell."""
+
+
+@dataclass
+class Pending:
+    mntns: int
+    birth: int
+    pid: int
+    ppid: int
+    comm: str
+    cgroup: str
+    shut: bool
+    init: int = 0
+    executed: bool = False
+    found: Found | None = None
+    alone: Container | None = None
+    """As much as is known without an engine."""
+    sandbox: bool = False
+    processes: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Totals:
+    """Of new mount namespaces, since the start."""
+
+    containers: int = 0
+    ended: int = 0
+    """Containers that had ended before they were looked at; part of *containers*."""
+    others: int = 0
+    unidentified: int = 0
+
+
+class Admission:
+    """One gadget run's decisions."""
+
+    def __init__(
+        self, view: HostView, finder: Finder, decide_seconds: float = DECIDE_SECONDS
+    ) -> None:
+        """:raises CoreError: the kernel lacks what the scout needs."""
+        self._view = view
+        self._finder = finder
+        self._seconds = decide_seconds
+        self._pending: dict[int, Pending] = {}
+        self._current: dict[int, Pending] = {}
+        self._followers: list[Follower] = []
+        self._closed = False
+        self.ended: dict[str, int] = {}
+        """Birth of the namespace of a container that is being taken in after its end."""
+        self.unnamed: set[str] = set()
+        """Containers that are being taken in without what their engine knows of them."""
+        self.totals = Totals()
+        self._scout: Scout = acquire(view, self._notice)
+
+    def begin(self) -> None:
+        """Begin to decide; events wait from :meth:`serve` on."""
+        self._scout.begin()
+
+    def open(self, filter_map: Map) -> None:
+        """New namespaces pass *filter_map* from now on: call :meth:`serve` before events flow."""
+        self._scout.open(filter_map)
+
+    def serve(self, stream: Stream) -> None:
+        """Events of pending namespaces wait in *stream*."""
+        self._scout.serve(stream)
+
+    def follow(self, follower: Follower) -> None:
+        self._followers.append(follower)
+
+    def withdraw(self, filter_map: Map, mntns: int, birth: int) -> None:
+        self._scout.withdraw(filter_map, mntns, birth)
+
+    def counts(self) -> dict[str, int]:
+        return self._scout.counts()
+
+    def close(self) -> None:
+        self._closed = True
+        self._followers.clear()
+        self._scout.release()
+
+    def engine_said(self, container_id: str) -> None:
+        """An engine described a container; any thread."""
+        self._scout.reactor.soon(lambda: self._look_again(container_id))
+
+    def changed(self, event: Event) -> None:
+        """A subscriber of the collection: whoever took a container in decided about it."""
+        container = event.container
+        if container.mntns in self._current and container.id not in self.ended:
+            self._scout.reactor.soon(lambda: self._taken(container))
+
+    # All below: the scout's thread.
+
+    def _notice(self, notice: Notice) -> None:
+        if self._closed:
+            return
+        known = self._pending.get(notice.birth)
+        if notice.kind == Kind.NEW:
+            if known is None:
+                before = self._current.get(notice.mntns)
+                if before is not None:
+                    before.processes.clear()
+                self._begin(notice)
+                if before is not None:
+                    self._over(before)
+            return
+        if known is None:
+            return
+        if notice.kind == Kind.EXIT:
+            known.processes.discard(notice.pid)
+            if not known.processes:
+                self._over(known)
+            return
+        if len(known.processes) < MAX_PROCESSES:
+            known.processes.add(notice.pid)
+        if notice.kind in (Kind.EXEC, Kind.MOVED):
+            known.cgroup = os.fsdecode(notice.cgroup)
+            known.comm = os.fsdecode(notice.comm)
+        known.executed |= notice.kind == Kind.EXEC
+        if not known.init and (notice.nspid == 1 or notice.kind == Kind.EXEC):
+            known.init = notice.pid
+        self._look(known)
+
+    def _begin(self, notice: Notice) -> None:
+        pending = Pending(
+            notice.mntns,
+            notice.birth,
+            notice.pid,
+            notice.ppid,
+            os.fsdecode(notice.comm),
+            os.fsdecode(notice.cgroup),
+            bool(notice.flags & SHUT),
+            init=notice.pid if notice.nspid == 1 else 0,
+            processes={notice.pid},
+        )
+        self._pending[pending.birth] = self._current[pending.mntns] = pending
+        live = self._finder.by_mntns(pending.mntns)
+        if live is not None:
+            # The kernel had forgotten it.
+            self._taken(live)
+        elif notice.pid == os.getpid():
+            self._reject(pending)
+        else:
+            self._scout.reactor.later(self._seconds, lambda: self._late(pending))
+            self._look(pending)
+
+    def _look(self, pending: Pending) -> None:
+        if pending.found is None:
+            self._identify(pending)
+        # Every runtime has moved init into its cgroup before init executes anything.
+        if pending.sandbox or (pending.found is None and pending.executed):
+            self._reject(pending)
+            return
+        container = self._container(pending)
+        if container is not None and pending.init:
+            self._finder.admit(container, pending.init)
+
+    def _identify(self, pending: Pending) -> None:
+        pid = pending.init or pending.pid
+        found = identify(self._view, pid, pending.ppid, pending.comm, pending.cgroup)
+        if found is None:
+            return
+        current = self._finder.current(found.container_id)
+        if current and current.mntns != pending.mntns:
+            # A process of a running container made it: it is not the container's own.
+            return
+        pending.found = found
+        if self._finder.record(found.container_id) is None:
+            config = oci.read_config(self._view, pid, found.container_id, found.bundle)
+            pending.alone = oci.annotated(found.container(), oci.notes_of(config))
+            pending.sandbox = pending.alone is None
+
+    def _container(self, pending: Pending) -> Container | None:
+        """What is known of it, unless an engine is to tell more."""
+        found = pending.found
+        if found is None:
+            return None
+        record = self._finder.record(found.container_id)
+        if record is None and self._finder.engineless:
+            return None if found.engine and self._finder.connected else pending.alone
+        return record
+
+    def _look_again(self, container_id: str) -> None:
+        for pending in list(self._pending.values()):
+            if pending.found and pending.found.container_id == container_id:
+                self._look(pending)
+
+    def _late(self, pending: Pending) -> None:
+        if not self._waits(pending):
+            return
+        if pending.found is None:
+            self._identify(pending)
+        self._conclude(pending)
+
+    def _over(self, pending: Pending) -> None:
+        """Its last process has ended, or its number is another one's by now."""
+        if not self._waits(pending):
+            return
+        if pending.found is None:
+            self._identify(pending)
+        if pending.found is None or pending.sandbox or not pending.executed:
+            self._reject(pending)
+        elif self._container(pending) is not None:
+            self._conclude(pending)
+        # Else the engine's word may still come, and the events can wait.
+
+    def _conclude(self, pending: Pending) -> None:
+        """No more can be learned."""
+        found = pending.found
+        record = self._finder.record(found.container_id) if found else None
+        container = record or (pending.alone if self._finder.engineless else None)
+        if container is None or pending.sandbox:
+            self._reject(pending)
+            return
+        if self._container(pending) is None:
+            self.totals.unidentified += 1
+            self.unnamed.add(container.id)
+        try:
+            if pending.processes:
+                self._finder.admit(container, pending.init or min(pending.processes))
+            current = self._finder.current(container.id)
+            if current is not None and current.mntns == pending.mntns:
+                self._taken(current)
+            else:
+                self._admit_ended(pending, container)
+        finally:
+            self.unnamed.discard(container.id)
+
+    def _admit_ended(self, pending: Pending, container: Container) -> None:
+        runtime = replace(container.runtime, pid=pending.init or pending.pid)
+        self.ended[container.id] = pending.birth
+        try:
+            known = self._finder.admit_ended(
+                replace(container, runtime=runtime, mntns=pending.mntns)
+            )
+        finally:
+            del self.ended[container.id]
+        if not known:
+            self._tell(pending, lose=True)
+            return
+        self.totals.ended += 1
+        self.totals.containers += 1
+        self._settle(pending)
+
+    def _taken(self, container: Container) -> None:
+        pending = self._current.get(container.mntns)
+        if pending is not None and self._waits(pending):
+            self.totals.containers += 1
+            self._settle(pending)
+
+    def _reject(self, pending: Pending) -> None:
+        self.totals.others += 1
+        self._tell(pending, lose=False)
+
+    def _tell(self, pending: Pending, *, lose: bool) -> None:
+        for follower in list(self._followers):
+            follower.reject(pending.mntns, pending.birth, lose=lose)
+        self._settle(pending)
+
+    def _settle(self, pending: Pending) -> None:
+        self._pending.pop(pending.birth, None)
+        if self._current.get(pending.mntns) is pending:
+            del self._current[pending.mntns]
+        self._scout.settle(pending.mntns, pending.birth)
+
+    def _waits(self, pending: Pending) -> bool:
+        return pending.birth in self._pending

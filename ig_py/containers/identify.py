@@ -1,0 +1,127 @@
+"""Whose namespace is it? What a new process's cgroup and its parents' command lines tell.
+
+Facts: engines name a container's cgroup by its id (64 hexadecimal digits), with systemd as
+``<engine>-<id>.scope``; runtimes by the OCI command line are called as ``runc … create|run …
+<id>`` and are init's parent while it starts.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from ig_py.containers.model import Container, RuntimeInfo, text, valid_id
+from ig_py.containers.proc import HostView
+from ig_py.records import dataclass
+
+ENGINE_CGROUP = re.compile(
+    r"(?:(?!crio-conmon-|libpod-conmon-)[a-z-]+-)?([0-9a-f]{64})(?:\.scope)?"
+)
+RUNTIMES = ("runc", "crun", "youki", "runsc", "kata-runtime")
+"""Programs with the OCI command line; others are known by their --bundle."""
+STAGE = re.compile(r"(runc):\[")
+"""What runc calls its processes that become the container's init."""
+ENGINES = ("containerd-shim", "conmon", "dockerd", "containerd", "podman", "crio", "docker")
+"""Names, or their beginnings, of what starts runtimes for an engine."""
+MAX_ANCESTORS = 6
+MAX_ARGUMENTS = 256
+
+_WITH_VALUE = frozenset(
+    [
+        *("--root", "--log", "--log-format", "--criu", "--rootless", "--debug-log"),
+        *("--cgroup-manager", "--console-socket", "--pid-file", "--preserve-fds"),
+        *("-b", "--bundle", "-f", "--config"),
+    ]
+)
+"""Options of runtimes whose value is the next argument."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """*engine*: an engine started it, and can tell more than its id."""
+
+    container_id: str
+    runtime: str = ""
+    bundle: str = ""
+    engine: bool = False
+
+    def container(self) -> Container:
+        """As much of a container as is known without an engine: named by its id."""
+        runtime = RuntimeInfo(
+            name=self.runtime, container_id=self.container_id, container_name=self.container_id
+        )
+        return Container(runtime=runtime, bundle=self.bundle)
+
+
+def engine_id(path: str) -> str:
+    """The container that a cgroup path names, the innermost one; "" for none."""
+    for name in reversed(path.split("/")):
+        if match := ENGINE_CGROUP.fullmatch(name):
+            return match[1]
+    return ""
+
+
+def identify(view: HostView, pid: int, ppid: int, comm: str, cgroup: str) -> Found | None:
+    """What *pid*, a process of a new namespace, belongs to; None: no container, as it seems.
+
+    *cgroup* is its path as the kernel told it; the process may have ended since.
+    """
+    for path in (cgroup, *_cgroups(view, pid)):
+        if container_id := engine_id(path):
+            return Found(container_id, engine=True)
+    for ancestor in (pid, *_ancestors(view, ppid)):
+        if found := from_command(view.read(ancestor, "cmdline").split("\0")[:MAX_ARGUMENTS]):
+            return _with_engine(view, ancestor, found)
+    # The runtime has ended already: its cgroup is named by the id.
+    if match := STAGE.match(comm):
+        name = PurePosixPath(cgroup).name.removesuffix(".scope").removeprefix("runc-")
+        if valid_id(name):
+            return Found(name, match[1])
+    return None
+
+
+def from_command(argv: list[str]) -> Found | None:
+    """A runtime's command line that makes a container."""
+    program = PurePosixPath(argv[0]).name if argv else ""
+    arguments = [a for a in argv[1:] if a]
+    bundle, plain, skip = "", [], False
+    for previous, argument in zip(["", *arguments], arguments, strict=False):
+        if skip:
+            skip = False
+            if previous in ("-b", "--bundle"):
+                bundle = argument
+        elif argument.startswith("--bundle="):
+            bundle = argument.partition("=")[2]
+        elif argument in _WITH_VALUE:
+            skip = True
+        elif not argument.startswith("-"):
+            plain.append(argument)
+    if len(plain) < 2 or plain[0] not in ("create", "run"):
+        return None
+    if program not in RUNTIMES and not bundle:
+        return None
+    if not valid_id(plain[-1]):
+        return None
+    return Found(plain[-1], text(program), text(bundle))
+
+
+def _with_engine(view: HostView, runtime_pid: int, found: Found) -> Found:
+    parent = view.status(runtime_pid).get("PPid", "")
+    name = view.status(int(parent)).get("Name", "") if parent.isdecimal() else ""
+    if name.startswith(ENGINES):
+        return Found(found.container_id, found.runtime, found.bundle, engine=True)
+    return found
+
+
+def _cgroups(view: HostView, pid: int) -> list[str]:
+    lines = view.cgroups(pid).raw.splitlines() if pid else []
+    return [line.split(":", 2)[-1] for line in lines]
+
+
+def _ancestors(view: HostView, ppid: int) -> list[int]:
+    found: list[int] = []
+    while ppid > 1 and len(found) < MAX_ANCESTORS:
+        found.append(ppid)
+        parent = view.status(ppid).get("PPid", "0")
+        ppid = int(parent) if parent.isdecimal() else 0
+    return found

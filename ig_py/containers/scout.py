@@ -1,0 +1,206 @@
+"""The kernel's scout, loaded once a process and shared by every gadget that runs in it.
+
+It tells of each mount namespace as it comes to be (docs/discovery.md). Here is only its life
+and the passing on of its notices; :mod:`ig_py.containers.admission` understands them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ig_py.containers.proc import HostView
+from ig_py.containers.reactor import Reactor
+
+if TYPE_CHECKING:
+    from ig_py._core import Map, Notice, Stream
+    from ig_py._core import Scout as CoreScout
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING = 512
+"""Namespaces let through at once before anybody has identified them; later ones wait outside."""
+FIRST_PIDNS = 0xEFFFFFFC
+"""Inode number of the first pid namespace (kernel: PROC_PID_INIT_INO)."""
+
+
+class Kind(enum.IntEnum):
+    """What a notice is about (core/scout/scout.bpf.c)."""
+
+    NEW = 1
+    FORK = 2
+    EXEC = 3
+    EXIT = 4
+    MOVED = 5
+
+
+SHUT = 1
+"""Flag of a new namespace whose events do not pass yet."""
+
+Listener = Callable[["Notice"], None]
+
+
+class Scout:
+    """What one user of the shared scout holds; :meth:`release` it once.
+
+    Listeners are called in the reactor's thread, which the scout's users share.
+    """
+
+    def __init__(self, shared: _Shared, listener: Listener) -> None:
+        self._shared = shared
+        self._listener = listener
+        self._slots: list[int] = []
+
+    @property
+    def reactor(self) -> Reactor:
+        return self._shared.reactor
+
+    def begin(self) -> None:
+        """From now on notices come."""
+        self._shared.add(self._listener)
+
+    def open(self, filter_map: Map) -> None:
+        """New namespaces pass *filter_map* from now on."""
+        self._slots.append(self._shared.core.add_filter(filter_map))
+
+    def serve(self, stream: Stream) -> None:
+        """Events of pending namespaces wait in *stream*."""
+        stream.admit_by(self._shared.core)
+
+    def settle(self, mntns: int, birth: int) -> None:
+        self._shared.settle(self._listener, mntns, birth)
+
+    def withdraw(self, filter_map: Map, mntns: int, birth: int) -> None:
+        """Take a namespace out of *filter_map*, unless its number is another one's by now."""
+        self._shared.core.withdraw(filter_map, mntns, birth)
+
+    def counts(self) -> dict[str, int]:
+        return self._shared.core.counts()
+
+    def release(self) -> None:
+        for slot in self._slots:
+            self._shared.core.remove_filter(slot)
+        self._slots.clear()
+        self._shared.release(self._listener)
+
+
+class _Shared:
+    def __init__(self, core: CoreScout) -> None:
+        self.core = core
+        self.reactor = Reactor("ig-scout")
+        self.users = 0
+        self._listeners: list[Listener] = []
+        self._undecided: dict[tuple[int, int], set[Any]] = {}
+        self._lock = threading.Lock()
+        self.reactor.watch(core.fileno(), self._read)
+        self.reactor.start()
+
+    def add(self, listener: Listener) -> None:
+        with self._lock:
+            self._listeners.append(listener)
+
+    def _read(self) -> None:
+        for notice in self.core.notices():
+            with self._lock:
+                listeners = list(self._listeners)
+                if notice.kind == Kind.NEW and listeners:
+                    self._undecided[notice.mntns, notice.birth] = set(listeners)
+            if notice.kind == Kind.NEW and not listeners:
+                self.core.settle(notice.mntns, notice.birth)
+            for listener in listeners:
+                try:
+                    listener(notice)
+                except Exception as error:
+                    log.warning("a new namespace: %s: %s", type(error).__name__, error)
+
+    def settle(self, listener: Listener, mntns: int, birth: int) -> None:
+        """The kernel is told when all who were asked have decided."""
+        with self._lock:
+            left = self._undecided.get((mntns, birth))
+            if left is None:
+                return
+            left.discard(listener)
+            if left:
+                return
+            del self._undecided[mntns, birth]
+        self.core.settle(mntns, birth)
+
+    def release(self, listener: Listener) -> None:
+        with self._lock:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+            waiting = [key for key, left in self._undecided.items() if listener in left]
+        for mntns, birth in waiting:
+            self.settle(listener, mntns, birth)
+        _release(self)
+
+    def close(self) -> None:
+        self.reactor.stop()
+        # Detaching waits for other processors (RCU), which nobody needs to see the end of.
+        threading.Thread(target=self.core.close, name="ig-scout-close").start()
+
+
+_lock = threading.Lock()
+_current: _Shared | None = None
+
+
+def acquire(view: HostView, listener: Listener) -> Scout:
+    """The shared scout, loaded and attached when this is its first user.
+
+    :raises CoreError: the kernel lacks what it needs (BTF, ring buffers, tracepoints, rights).
+    :raises KernelError: tracepoints cannot be found.
+    """
+    global _current
+    with _lock:
+        if _current is None:
+            _current = _Shared(_load(view))
+        _current.users += 1
+        return Scout(_current, listener)
+
+
+def _release(shared: _Shared) -> None:
+    global _current
+    with _lock:
+        shared.users -= 1
+        if shared.users:
+            return
+        if _current is shared:
+            _current = None
+    shared.close()
+
+
+def _load(view: HostView) -> CoreScout:
+    from ig_py._core import Scout as CoreScout
+    from ig_py.runtime.tracefs import with_tracefs
+
+    core = CoreScout(_pidns(view), MAX_PENDING)
+    try:
+        # Before anything is attached: a namespace made after this look is news.
+        core.baseline(_mount_namespaces(view))
+        core.attach()
+        with_tracefs(core.attach_by_tracefs)
+    except BaseException:
+        core.close()
+        raise
+    return core
+
+
+def _pidns(view: HostView) -> int:
+    """The pid namespace of the host's /proc, 0 for the first one."""
+    if not view.same_pidns:
+        return 0
+    number = Path("/proc/self/ns/pid").stat().st_ino
+    return 0 if number == FIRST_PIDNS else number
+
+
+def _mount_namespaces(view: HostView) -> list[int]:
+    found = set()
+    for entry in Path(view.proc).iterdir():
+        if entry.name.isdecimal() and (mntns := view.namespace(int(entry.name), "mnt")):
+            found.add(mntns)
+    return sorted(found)

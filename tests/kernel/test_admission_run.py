@@ -1,0 +1,91 @@
+"""``ig-py run`` without any engine: containers are seen from their first execution on."""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support.oci_bundle import make_bundle, run_bundle
+from support.root_gadget import image_tar
+from support.running_gadget import RunningGadget
+from support.waiting import wait_for
+
+pytestmark = [
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "busybox", "runc"),
+    pytest.mark.timeout(600),
+]
+
+BURST = 12
+"""Containers with one short command, four at a time."""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(image_tar(tmp_path_factory.mktemp("image")))
+
+
+def tracing(directory: Path, image: str, *arguments: str) -> RunningGadget:
+    # No engine is there, even if this machine has one.
+    return RunningGadget(
+        directory,
+        image,
+        "--verify-image=false",
+        *("-o", "json"),
+        *arguments,
+    )
+
+
+def executions(gadget: RunningGadget) -> list[tuple[str, str]]:
+    return [
+        (e["runtime"]["containerName"], e["args"].replace("\u00a0", " ")) for e in gadget.events()
+    ]
+
+
+def test_the_first_execution_of_each_container(tmp_path: Path, image: str) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", "/bin/true; exec /bin/echo out")
+    names = [f"ig-py-burst-{number}" for number in range(BURST)]
+    with tracing(tmp_path / "run", image) as gadget:
+        gadget.wait_running()
+        subprocess.run(["unshare", "--mount", "/bin/true"], check=True)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda n: run_bundle(bundle, n), names)) == ["out\n"] * BURST
+        subprocess.run(["unshare", "--mount", "/bin/true"], check=True)
+        wait_for(lambda: gadget.out.count("\n") >= 3 * BURST, "all events", 20)
+        assert gadget.end() == 0
+    found: dict[str, list[str]] = {}
+    for name, args in executions(gadget):
+        found.setdefault(name, []).append(args)
+    wanted = ["/bin/sh -c /bin/true; exec /bin/echo out", "/bin/true", "/bin/echo out"]
+    assert found == dict.fromkeys(names, wanted)
+    assert gadget.account() == (3 * BURST, 0)
+    runtimes = {e["runtime"]["runtimeName"] for e in gadget.events()}
+    assert runtimes == {"runc"}
+
+
+def test_only_the_selected_one(tmp_path: Path, image: str) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", "/bin/true; /bin/true")
+    with tracing(tmp_path / "run", image, "-c", "ig-py-wanted") as gadget:
+        gadget.wait_running()
+        for name in ("ig-py-noise", "ig-py-wanted", "ig-py-noise2"):
+            run_bundle(bundle, name)
+        wait_for(lambda: gadget.out.count("\n") >= 3, "its events", 20)
+        assert gadget.end() == 0
+    assert {name for name, _ in executions(gadget)} == {"ig-py-wanted"}
+    assert gadget.account() == (3, 0)
+
+
+def test_a_container_has_its_name_with_host_too(tmp_path: Path, image: str) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/echo", "from inside")
+    with tracing(tmp_path / "run", image, "--host") as gadget:
+        gadget.wait_running()
+        subprocess.run(["unshare", "--mount", "/bin/echo", "from a namespace"], check=True)
+        run_bundle(bundle, "ig-py-inside")
+        wait_for(lambda: "from\u00a0inside" in gadget.out or "from inside" in gadget.out, "it", 20)
+        assert gadget.end() == 0
+    found = executions(gadget)
+    assert ("ig-py-inside", "/bin/echo from inside") in found
+    assert ("", "/bin/echo from a namespace") in found
+    # Runtimes themselves are of the host.
+    assert any(name == "" and "ig-py-inside" in args for name, args in found)
