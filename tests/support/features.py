@@ -157,6 +157,16 @@ def _containerd() -> str | None:
     return _program("containerd") or _program("ctr") or _program("runc", "crun")
 
 
+@_feature("oras")
+def _oras() -> str | None:
+    return _program("oras")
+
+
+@_feature("podman")
+def _podman() -> str | None:
+    return _program("podman")
+
+
 @_feature("busybox")
 def _busybox() -> str | None:
     return _program("busybox")
