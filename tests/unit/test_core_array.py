@@ -77,7 +77,14 @@ def test_arrays_follow_each_other() -> None:
         assert [e["n"] for e in json.loads(batch.data)] == [1, 2, 3][: min(size, 2)]
         assert batch.events == min(size, 2)
     counters = stream.counters()["x"]
-    assert counters == {"received": 4, "emitted": 3, "discarded": 1, "malformed": 0, "lost": 0}
+    assert counters == {
+        "received": 4,
+        "emitted": 3,
+        "discarded": 1,
+        "malformed": 0,
+        "unidentified": 0,
+        "lost": 0,
+    }
 
 
 def test_filters_come_before_the_limit() -> None:
