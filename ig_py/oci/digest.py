@@ -15,6 +15,10 @@ from ig_py.errors import IntegrityError
 _DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
 
 
+class Damaged(IntegrityError):
+    """Content that is not what its digest and size say."""
+
+
 def is_valid(digest: str) -> bool:
     """True for ``sha256:`` or ``sha512:`` and lower-case hex of the right length."""
     return _DIGEST.fullmatch(digest) is not None
@@ -36,7 +40,7 @@ def of(data: bytes) -> str:
 class Verifier:
     """Hashes and counts what streams through it, against a digest and size.
 
-    *what* names the content in errors. Raises :class:`IntegrityError` as soon as
+    *what* names the content in errors. Raises :class:`Damaged` as soon as
     there is more than *size* bytes, or from :meth:`finish`.
     """
 
@@ -51,24 +55,22 @@ class Verifier:
     def update(self, chunk: bytes) -> None:
         self._seen += len(chunk)
         if self._seen > self._size:
-            raise IntegrityError(f"{self._what}: longer than its declared {self._size} bytes")
+            raise Damaged(f"{self._what}: longer than its declared {self._size} bytes")
         self._hash.update(chunk)
 
     def finish(self) -> None:
         if self._seen != self._size:
-            raise IntegrityError(
-                f"{self._what}: {self._seen} bytes instead of the declared {self._size}"
-            )
+            raise Damaged(f"{self._what}: {self._seen} bytes instead of the declared {self._size}")
         actual = self._hash.hexdigest()
         if actual != self._hex:
             algorithm = self._digest.partition(":")[0]
-            raise IntegrityError(
+            raise Damaged(
                 f"{self._what}: content has digest {algorithm}:{actual} instead of {self._digest}"
             )
 
 
 def verify(data: bytes, digest: str, size: int, what: str) -> None:
-    """Raise :class:`IntegrityError` unless *data* has this digest and size."""
+    """Raise :class:`Damaged` unless *data* has this digest and size."""
     verifier = Verifier(digest, size, what)
     verifier.update(data)
     verifier.finish()

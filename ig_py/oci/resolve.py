@@ -26,9 +26,18 @@ from ig_py.errors import (
 )
 from ig_py.oci import graph, media, policy, verification
 from ig_py.oci.artifact import Artifact, Descriptor, Origin
+from ig_py.oci.digest import Damaged
 from ig_py.oci.document import Index
 from ig_py.oci.reference import Reference, normalize, parse_stored
-from ig_py.oci.source import BLOBS, INDEX_FILE, LAYOUT_FILE, BlobSource, LayoutSource, MemorySource
+from ig_py.oci.source import (
+    BLOBS,
+    INDEX_FILE,
+    LAYOUT_FILE,
+    BlobMissing,
+    BlobSource,
+    LayoutSource,
+    MemorySource,
+)
 from ig_py.oci.store import Store
 from ig_py.oci.trust.find import LocalSignatures
 from ig_py.oci.trust.keys import UPSTREAM
@@ -111,7 +120,35 @@ def resolve(ref: str, options: ResolveOptions) -> Artifact:
     fetch = partial(_fetch_signatures, reference, root, store, options)
     may_fetch = not options.disallow_pulling and options.pull != "never"
     _verify(store, root, ref, reference.repository, options, fetch if may_fetch else None)
+    try:
+        return _read(store, root, ref, str(reference), "store", options)
+    except (Damaged, BlobMissing) as err:
+        _heal(err, ref, reference, root, store, options, may_fetch)
     return _read(store, root, ref, str(reference), "store", options)
+
+
+def _heal(
+    damage: IgPyError,
+    ref: str,
+    reference: Reference,
+    root: Descriptor,
+    store: Store,
+    options: ResolveOptions,
+    may_fetch: bool,
+) -> None:
+    """Fetch the very image that was verified once more; *damage* when that cannot be."""
+    remedy = f"get it again with: ig-py image pull {reference.repository}@{root.digest}"
+    if not may_fetch:
+        raise type(damage)(damage.message, remedy=remedy) from damage
+    from ig_py.oci.transfer import pull
+
+    options.on_message(f"{damage.message}: asking the registry of {ref} for it")
+    try:
+        pull(reference, store, _registry_options(options),
+             on_message=options.on_message, digest=root.digest)  # fmt: skip
+    except IgPyError as err:
+        options.on_message(f"asking the registry of {ref}: {err.message}")
+        raise type(damage)(damage.message, remedy=remedy) from damage
 
 
 def _fetch_signatures(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ig_py.errors import ImageNotFound, IntegrityError, LimitError, StoreError
+from ig_py.errors import ImageNotFound, LimitError, StoreError
 from ig_py.oci import digest as digests
 from ig_py.oci import limits, media
 from ig_py.oci.artifact import Descriptor
@@ -80,7 +80,7 @@ class FileSource(BlobSource):
         file, actual = self.open_blob(descriptor)
         with file:
             if actual != descriptor.size:
-                raise IntegrityError(
+                raise digests.Damaged(
                     f"{what}: {actual} bytes instead of the declared {descriptor.size}"
                 )
             left = actual

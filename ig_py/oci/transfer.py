@@ -45,18 +45,20 @@ def pull(
     options: RegistryOptions,
     progress: Progress | None = None,
     on_message: Callable[[str], None] | None = None,
+    digest: str = "",
 ) -> Descriptor:
     """Copy an image, all architectures, into the store under its reference.
 
-    Its signatures come along; *on_message* hears when they could not be fetched. The store
-    is changed in one step at the end, or not at all. Raises
+    Its signatures come along; *on_message* hears when they could not be fetched. *digest*:
+    fetch exactly this, whatever the tag means by now. The store is changed in one step at the
+    end, or not at all. Raises
     :class:`RegistryError`, :class:`IntegrityError`, :class:`LimitError`,
     :class:`StoreError`.
     """
     from ig_py.oci.trust import fetch
 
     with asked(reference, options, on_message) as remote:
-        root = remote.resolve(reference.digest or reference.tag)
+        root = remote.resolve(digest or reference.digest or reference.tag)
         if root.media_type != media.INDEX:
             raise IntegrityError(f'image "{reference}" is not an image index')
         walked = graph.walk(remote, root)

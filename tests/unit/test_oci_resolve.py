@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from support.images import image, name, reindexed, write_layout
+from support.registry_cases import make_quick
+from support.registry_server import LyingRegistry, serving
 
 from ig_py.errors import (
     IgPyError,
@@ -433,6 +435,39 @@ def test_damaged_blobs(store: Store, options: ResolveOptions, kind: str) -> None
                 path.write_bytes(content[:-1] + b"?")
             hexa = path.name
     with pytest.raises((IntegrityError, StoreError)) as caught:
-        resolve("x:1", options)
+        resolve("x:1", replace(options, pull="never"))
     assert hexa in str(caught.value)
     assert "eBPF layer" in str(caught.value)
+    assert caught.value.remedy.endswith(f"image pull {name('x')}@{image('a').index.digest}")
+
+
+def test_damage_is_healed_by_the_registry(
+    tmp_path: Path, store: Store, options: ResolveOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same image, even when the tag means another one by now."""
+    make_quick(monkeypatch)
+    said: list[str] = []
+    with serving(LyingRegistry()) as registry:
+        registry.put("te", "1", image("a"))
+        registry.put("te", "1", image("b"))
+        reference = f"{registry.host}/te:1"
+        store.add(image("a"), reference)
+        given = replace(options, insecure_registries=[registry.host], on_message=said.append)
+        blobs = image("a").blobs
+        path = store.blob_path(next(d for d in blobs if blobs[d].startswith(b"\x7fELF-amd64")))
+        path.chmod(0o644)
+        path.write_bytes(b"?")
+        check(resolve(reference, given), image("a"))
+        assert any("asking the registry" in text for text in said)
+        said.clear()
+        check(resolve(reference, given), image("a"))
+        assert not any("asking" in text for text in said)
+        # Nothing is asked for when pulling is not allowed, or the registry has it not either.
+        registry.manifests.clear()
+        path.unlink()
+        with pytest.raises(StoreError, match="missing"):
+            resolve(reference, given)
+        registry.requests.clear()
+        with pytest.raises(StoreError, match="missing"):
+            resolve(reference, replace(given, disallow_pulling=True))
+        assert registry.requests == []
