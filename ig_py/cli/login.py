@@ -16,6 +16,14 @@ from ig_py.errors import UsageError
 @click.option("-p", "--password", default="", help="Password; asked for when missing")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input")
 @click.option("--authfile", metavar="FILE", help="Where to keep them [/var/lib/ig/config.json]")
+@click.option(
+    "--tls-verify",
+    is_flag=False,
+    flag_value="true",
+    default="true",
+    metavar="[true]",
+    help="Certificates are always checked: name another authority's with SSL_CERT_FILE",
+)
 @click.option("--plain-http", is_flag=True, help="Talk to the registry without encryption")
 def command(
     registries: tuple[str, ...],
@@ -23,8 +31,14 @@ def command(
     password: str,
     password_stdin: bool,
     authfile: str | None,
+    tls_verify: str,
     plain_http: bool,
 ) -> None:
+    if tls_verify.lower() not in ("true", "t", "1"):
+        raise UsageError(
+            "--tls-verify: credentials are not shown to a server without a valid certificate",
+            remedy="name the authority's certificate file with SSL_CERT_FILE",
+        )
     if len(registries) != 1:
         raise UsageError("login requires exactly one registry argument")
     if password and password_stdin:

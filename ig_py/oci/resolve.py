@@ -191,7 +191,7 @@ def _check(
     options: ResolveOptions,
     fetch: Callable[[], None] | None = None,
 ) -> Verdict:
-    return verification.check_signature(
+    verdict = verification.check_signature(
         ref,
         repository,
         root,
@@ -199,6 +199,9 @@ def _check(
         Trust(options.public_keys, options.notation_certificates, options.notation_policy),
         fetch=fetch,
     )
+    for doubt in verdict.doubts:
+        options.on_message(doubt)
+    return verdict
 
 
 def verify(ref: str, options: ResolveOptions) -> Verdict:

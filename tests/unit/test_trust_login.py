@@ -153,3 +153,15 @@ def test_commands(
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
             assert main(argv) == 1
             assert reason in capsys.readouterr().err
+
+
+def test_certificates_are_always_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(LyingRegistry(login=("u", "p"))) as registry:
+        argv = ["login", registry.host, "-u", "u", "-p", "p", "--plain-http",
+                "--authfile", str(tmp_path / "auth.json")]  # fmt: skip
+        assert main([*argv, "--tls-verify=false"]) == 1
+        assert "SSL_CERT_FILE" in capsys.readouterr().err
+        assert registry.requests == []
+        assert main([*argv, "--tls-verify=true"]) == 0

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,11 @@ def test_levels(store: Store, pki: Path) -> None:
     attach(store, envelope(pki, protected=expired))
     assert resolve("x:1", options(store, pki, document("permissive")))
     assert resolve("x:1", options(store, pki, document(override={"expiry": "log"})))
+    for action, told in (("log", 1), ("skip", 0)):
+        said: list[str] = []
+        given = options(store, pki, document(override={"expiry": action}))
+        assert resolve("x:1", replace(given, on_message=said.append))
+        assert len([text for text in said if "expired on 2020" in text]) == told
     with pytest.raises(VerificationError, match="expiry"):
         strict = document("permissive", override={"expiry": "enforce"})
         resolve("x:1", options(store, pki, strict))

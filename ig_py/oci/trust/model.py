@@ -54,10 +54,13 @@ class Signature:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A signature that holds: made *by* which key or certificate, in which format."""
+    """A signature that holds: made *by* which key or certificate, in which format. *doubts*:
+    what a trust policy wants to be told of, and lets pass.
+    """
 
     by: str
     format: str
+    doubts: tuple[str, ...] = ()
 
 
 class SignatureSource(Protocol):

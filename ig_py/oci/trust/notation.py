@@ -46,13 +46,15 @@ class Notation:
             self._check_target(envelope, image)
         except (IntegrityError, LimitError, ValueError) as err:
             raise VerificationError(f"notation signature: {err}") from err
+        noted = []
         for aspect, reason in self._doubts(envelope, policy):
+            text = f"notation signature: {aspect}: {reason} (trust policy {policy.name!r})"
             if policy.actions[aspect] == trustpolicy.ENFORCE:
-                raise VerificationError(
-                    f"notation signature: {aspect}: {reason} (trust policy {policy.name!r})"
-                )
+                raise VerificationError(text)
+            if policy.actions[aspect] == trustpolicy.LOG:
+                noted.append(text)
         signer = envelope.chain[0].subject.rfc4514_string()[:200]
-        return Verdict(signer, "notation")
+        return Verdict(signer, "notation", tuple(noted))
 
     def _check_target(self, envelope: Envelope, image: Descriptor) -> None:
         target = envelope.payload.get("targetArtifact")
