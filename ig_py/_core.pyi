@@ -10,11 +10,11 @@ from typing import Any, TypedDict, final
 class CoreError(Exception):
     """A failure inside the core.
 
-    ``args`` is ``(kind, message, log)``. *kind* is one of ``open``, ``load``,
+    ``args`` is ``(kind, message, log[, program])``. *kind* is one of ``open``, ``load``,
     ``verifier``, ``attach``, ``absent`` (nothing there to attach to), ``map``,
     ``memory`` (refused for a map or its buffers), ``btf``, ``plan``, ``unsupported``,
     ``closed``. *log* is libbpf's and the
-    verifier's text (may be empty).
+    verifier's text (may be empty), *program* the name of the one that does not load.
     """
 
 class ProgramInfo(TypedDict):
@@ -86,6 +86,10 @@ def find_libraries(root: int, name: str) -> list[str]:
     """Paths of library *name* (``libssl``) below the directory descriptor *root*: what
     its ld.so.cache says, else files in the usual places. ``open`` for a damaged cache."""
 
+def interfaces_into(host: int, container: int) -> list[int]:
+    """Indexes of the interfaces of network namespace *host* (descriptor) whose other end
+    is one of *container* that is up. ``open`` when they cannot be listed."""
+
 @final
 class Binary:
     """A regular file below a container's root, held open. No link leads out of the root."""
@@ -104,7 +108,8 @@ class Object:
     Nothing touches the kernel before :meth:`load`.
     """
 
-    def __init__(self, elf: bytes, name: str) -> None: ...
+    def __init__(self, elf: bytes, name: str, types: bytes | None = None) -> None:
+        """*types*: raw BTF to relocate against instead of the running kernel's."""
     def programs(self) -> list[ProgramInfo]: ...
     def maps(self) -> list[MapInfo]: ...
     def set_autoload(self, program: str, load: bool) -> None: ...
@@ -135,6 +140,14 @@ class Object:
     def attach_xdp(self, program: str, ifindex: int) -> int: ...
     def attach_sockmap(self, program: str, map: str) -> int:
         """``sk_skb`` and ``sk_msg`` programs to a map of sockets of this object."""
+    def attach_socket(self, program: str, netns: int, netns_id: int) -> int:
+        """A socket filter to every packet of the network namespace with descriptor
+        *netns*; the program finds *netns_id* in ``skb->cb[0]``."""
+    def attach_interface(
+        self, program: str, netns: int, ifindex: int, *, ingress: bool, netns_id: int
+    ) -> int:
+        """A classifier to one direction of interface *ifindex* of namespace *netns*;
+        the program finds *netns_id* in ``skb->cb[0]``."""
     def attach_binary(self, program: str, binary: Binary, target: str) -> int:
         """``uprobe``, ``uretprobe`` (``FUNCTION[+OFFSET]``), their ``.multi`` kinds (a
         pattern of functions) and ``usdt`` (``PROVIDER:NAME``) to one file, in every

@@ -41,17 +41,24 @@ pub struct Error {
     pub kind: Kind,
     pub message: String,
     pub log: String,
+    /// The program that it is about; empty when it is about none.
+    pub program: String,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), log: String::new() }
+        Error { kind, message: message.into(), log: String::new(), program: String::new() }
     }
 
     pub fn with_log(mut self, log: String) -> Self {
         self.log = log;
+        self
+    }
+
+    pub fn of_program(mut self, name: &str) -> Self {
+        self.program = name.to_string();
         self
     }
 

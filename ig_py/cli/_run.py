@@ -171,7 +171,7 @@ def _execute(
 
     job = Run(
         prepared,
-        RunSettings(output.plans, buffer_size, budget),
+        RunSettings(output.plans, buffer_size, budget, early["skip-unsupported"] == "true"),
         stop,
         sink=output.sink,
         notice=_terminal.warn,

@@ -29,6 +29,12 @@ GENERAL = (
         "Events a second that each container may send; more are counted, not sent (0: no limit)",
     ),
     Flag(
+        "skip-unsupported",
+        "bool",
+        "false",
+        "Leave out programs that this kernel cannot run, and say which",
+    ),
+    Flag(
         "fail-on-loss",
         "bool",
         "false",

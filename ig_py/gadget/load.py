@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ig_py.errors import MetadataError, ObjectError
+from ig_py.gadget import sections
 from ig_py.gadget.btf import Btf
 from ig_py.gadget.custom import apply_custom
 from ig_py.gadget.datasource import add_field, new_datasource
@@ -105,6 +106,8 @@ def build_spec(
     spec.programs = [_program(n, s, metadata) for n, s in programs.items()]
     spec.datasources = _datasources(btf, markers, metadata)
     spec.params += ebpf_params(elf, btf, markers.params, spec.variables, metadata)
+    if any(sections.kind(p.section) in (*sections.OF_INTERFACES, "xdp") for p in spec.programs):
+        spec.params.append(_interface_param())
     if markers.map_iterators:
         spec.params += _map_params()
     _check_params(spec, source)
@@ -181,6 +184,16 @@ def _add_rest(ds: DataSourceSpec) -> None:
             )
         ds.rest_length = field.index
     ds.rest = add_field(ds, name, Kind.BYTES).index
+
+
+def _interface_param() -> ParamSpec:
+    return ParamSpec(
+        key="iface",
+        prefix="operator.oci.ebpf.",
+        type_hint="string",
+        title="Interface",
+        description="Network interface of the host to attach to, instead of the containers'",
+    )
 
 
 def _map_params() -> list[ParamSpec]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
 from ig_py.records import dataclass, field
+from ig_py.runtime.targets import Targets
 
 if TYPE_CHECKING:
     from ig_py._core import Map, Object, Stream
@@ -39,8 +40,9 @@ class Context:
     ``sorts`` and ``limits`` of arrays. ``open_netns`` opens the network
     namespaces that are watched (the host's, where nobody says which):
     descriptors that the caller closes.
-    ``container_of`` names the container of a mount namespace, "" when there is
-    none or nobody knows.
+    ``targets`` are the containers (and the host) to attach programs to, kept while the
+    run goes on by whoever knows them. ``container_of`` names the container of a
+    mount namespace, "" when there is none or nobody knows.
     """
 
     spec: GadgetSpec
@@ -53,6 +55,7 @@ class Context:
     maps: dict[str, Map] = field(default_factory=dict)
     object: Object | None = None
     stream: Stream | None = None
+    targets: Targets = field(default_factory=Targets)
     container_of: Callable[[int], str] = lambda _mntns: ""
     open_netns: Callable[[], list[int]] = lambda: _host_netns()
 

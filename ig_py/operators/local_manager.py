@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import ContainerError, KernelError, UsageError
 from ig_py.gadget.datasource import add_field
+from ig_py.gadget.sections import needs_containers
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, MapSpec, ParamSpec
 from ig_py.operators._local_params import PREFIX, SELECTOR_KEYS, global_params, instance_params
 from ig_py.operators.base import Context, Operator
@@ -37,8 +38,6 @@ LAST_SECONDS = 0.25
 LIST_SECONDS = 10.0
 """How long attaching waits for the engines to say which containers run already. An engine that is
 not there, or breaks off, says so at once; only one that is slow to answer takes this long."""
-
-_SCHED_CLS = ("tc", "tcx", "classifier", "action", "sched_cls")
 
 # name, kind, order, annotations (None: the base ones); as §2.4 lists them.
 _K8S: tuple[tuple[str, Kind, int, dict[str, str] | None], ...] = (
@@ -72,6 +71,7 @@ class LocalManager(Operator):
         self._starting: _Starting | None = None
         self._discovery: Discovery | None = None
         self._filter: FilterMap | None = None
+        self._targets: object = None
 
     @classmethod
     def global_params(cls) -> list[ParamSpec]:
@@ -124,6 +124,8 @@ class LocalManager(Operator):
         :raises ContainerError: looking for containers could not be started.
         """
         from ig_py.containers.filter_map import ContainerSync
+        from ig_py.containers.target_sync import TargetSync
+        from ig_py.runtime.targets import HOST
 
         if self._starting is None or ctx.stream is None:
             return
@@ -136,6 +138,10 @@ class LocalManager(Operator):
         discovery.collection.subscribe(self, sync)
         host = _bool(ctx, "host")
         ctx.open_netns = lambda: _open_netns(discovery, _selector(ctx), host)
+        if host:
+            ctx.targets.add(HOST)
+        discovery.collection.subscribe(ctx.targets, TargetSync(ctx.targets, _selector(ctx)))
+        self._targets = ctx.targets
         ctx.container_of = lambda mntns: _name(discovery.collection.by_mntns(mntns))
         if self._filter is not None and not discovery.connected:
             sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
@@ -173,6 +179,7 @@ class LocalManager(Operator):
         if self._discovery is not None:
             # First, so that nobody speaks to a stream that is about to close.
             self._discovery.collection.unsubscribe(self)
+            self._discovery.collection.unsubscribe(self._targets)
             self._discovery.stop()
             self._discovery = None
         if self._filter is not None:
@@ -265,8 +272,8 @@ def _filter_map(spec: GadgetSpec) -> MapSpec | None:
 
 
 def _needs_containers(spec: GadgetSpec) -> bool:
-    """True for programs that attach to containers' network interfaces."""
-    return any(p.section.lstrip("?").split("/", 1)[0] in _SCHED_CLS for p in spec.programs)
+    """True for programs that attach to each container by itself."""
+    return any(needs_containers(p.section) for p in spec.programs)
 
 
 def _first(ds: DataSourceSpec, type_name: str) -> FieldSpec | None:

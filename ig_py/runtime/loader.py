@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import resource
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError, ObjectError, UsageError, VerifierRejected
+from ig_py.gadget import sections
 from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
 from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py._core import CoreError, Map, Object
+    from ig_py.runtime.attach import Attacher
 
 DEFAULT_BUFFER_SIZE = 8 << 20
 """Bytes of ring buffer of each tracer map: 256 KiB, as gadgets declare, holds 35 exec events."""
@@ -26,6 +29,10 @@ MEMORY_REMEDY = (
     "or ask for less with --buffer-size"
 )
 """libbpf raises RLIMIT_MEMLOCK where the kernel charges it and privileges allow."""
+
+VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
+NO_RINGBUF = "IG_PY_NO_RINGBUF"
+"""Environment variable: ``1`` makes every run use perf buffers, as old kernels need it."""
 
 MAP_PERF_EVENT_ARRAY = 4
 MAP_RINGBUF = 27
@@ -46,12 +53,16 @@ _FEATURES = {
 @dataclass
 class LoadSettings:
     """*constants* (variable → value) and *maps* (name → replacement) come from operators,
-    *values* are the eBPF parameters' bytes by variable name."""
+    *values* are the eBPF parameters' bytes by variable name. *skip_unsupported*: every
+    program is optional. *no_ringbuf*: as on a kernel without ring buffers.
+    """
 
     buffer_size: int = DEFAULT_BUFFER_SIZE
     constants: Mapping[str, bool | int | bytes] = field(default_factory=dict)
     maps: Mapping[str, Map] = field(default_factory=dict)
     values: Mapping[str, bytes] = field(default_factory=dict)
+    skip_unsupported: bool = False
+    no_ringbuf: bool = False
 
 
 class Loader:
@@ -80,44 +91,58 @@ class Loader:
         from ig_py._core import CoreError
 
         for program in self._spec.programs:
-            if program.optional and not program.disabled and (lack := self._lacks(program)):
+            if self._optional(program) and not program.disabled and (lack := self._lacks(program)):
                 self._skip(program, f"this kernel has no {lack}")
-        try:
-            return self._load_once()
-        except CoreError as err:
-            optional = [p for p in self._spec.programs if p.optional and self._wanted(p)]
-            if err.args[0] not in ("verifier", "load") or not optional:
-                raise self._explain(err) from err
-            # One that may be absent might be the one refused: try without them.
-            first = err
-        try:
-            for program in optional:
-                self._skipped[program.name] = ""
-            obj = self._load_once()
-        except CoreError as err:
-            raise self._explain(first) from err
-        why = str(first.args[1])
-        for program in optional:
-            self._skip(program, why)
-        return obj
+        while True:
+            try:
+                return self._load_once()
+            except CoreError as err:
+                for program in self._refused(err):
+                    self._skip(program, str(err.args[1]))
 
-    def attach(self, obj: Object, check: Callable[[], None]) -> None:
+    def _refused(self, err: CoreError) -> list[ProgramSpec]:
+        """Programs that may be absent and are to blame for *err*; else its explanation."""
+        kind, name = err.args[0], err.args[3] if len(err.args) > 3 else ""
+        optional = [p for p in self._spec.programs if self._wanted(p) and self._optional(p)]
+        blamed = [p for p in optional if p.name == name]
+        if not blamed and not name:
+            # Nobody knows which one it was: try without all that may be absent.
+            blamed = optional
+        if kind not in ("verifier", "load", "absent") or not blamed:
+            raise self._explain(err) from err
+        return blamed
+
+    def attach(self, attacher: Attacher, check: Callable[[], None]) -> None:
         """Attach every program; *check* is called between two and may raise to stop.
 
-        :class:`KernelError` when a program that is not optional cannot be attached.
+        :class:`KernelError` when a program that is not optional cannot be attached, or when
+        ``skip_unsupported`` leaves none.
         """
         from ig_py._core import CoreError
 
+        failure: CoreError | None = None
+        attached = False
         for program in self._spec.programs:
-            if program.disabled or not self._wanted(program) or is_iterator(program):
+            if program.disabled or not self._wanted(program):
                 continue
             check()
             try:
-                obj.attach(program.name)
+                attacher.attach(program)
+                attached = True
             except CoreError as err:
-                if not program.optional:
+                if not self._optional(program):
                     raise self._explain(err, program) from err
+                failure = err
                 self._skip(program, str(err.args[1]))
+        if self._settings.skip_unsupported and self._skipped and not attached:
+            raise KernelError(
+                f"running gadget {self._spec.name}: none of its programs can run on this kernel: "
+                f"{next(iter(self._skipped.values()))}"
+            ) from failure
+        attacher.follow()
+
+    def _optional(self, program: ProgramSpec) -> bool:
+        return program.optional or self._settings.skip_unsupported
 
     def _wanted(self, program: ProgramSpec) -> bool:
         return program.name not in self._skipped
@@ -132,7 +157,9 @@ class Loader:
     def _load_once(self) -> Object:
         from ig_py._core import Object
 
-        obj = Object(self._elf, self._spec.name[:64] or "gadget")
+        name = self._spec.name[:64] or "gadget"
+        types = kernel_types_without_rings() if self._settings.no_ringbuf else None
+        obj = Object(self._elf, name, types) if types else Object(self._elf, name)
         try:
             self._configure(obj)
             obj.load()
@@ -190,7 +217,7 @@ class Loader:
         declared = self._spec.map(name)
         if declared is None or declared.type != MAP_RINGBUF:
             return
-        if self._has("ringbuf"):
+        if not self._settings.no_ringbuf and self._has("ringbuf"):
             obj.set_max_entries(name, ring_size(self._settings.buffer_size))
         else:
             obj.set_map_type(name, MAP_PERF_EVENT_ARRAY, 4, 4)
@@ -228,7 +255,7 @@ class Loader:
 
     def _lacks(self, program: ProgramSpec) -> str:
         """What *program* needs and the kernel lacks, in words; "" when it lacks nothing."""
-        kind = program.section.lstrip("?").split("/", 1)[0].split(".", 1)[0]
+        kind = sections.kind(program.section)
         for (feature, words), kinds in _FEATURES.items():
             if kind in kinds:
                 return "" if self._has(feature) else words
@@ -250,9 +277,14 @@ class Loader:
         return KernelError(what, detail=log)
 
 
-def is_iterator(program: ProgramSpec) -> bool:
-    """Iterators are opened by what reads them, not attached."""
-    return program.section.lstrip("?").split("/", 1)[0] in ("iter", "iter.s")
+def kernel_types_without_rings() -> bytes:
+    """The kernel's BTF as if it had no ring buffers: objects relocated against it use
+    perf buffers. Names keep their length, so nothing else moves."""
+    try:
+        raw = VMLINUX_BTF.read_bytes()
+    except OSError as err:
+        raise KernelError(f"reading the kernel's types: {err.strerror}") from err
+    return raw.replace(b"BPF_FUNC_ringbuf_", b"BPF_FUNC_without_")
 
 
 def _last_words(log: str) -> str:

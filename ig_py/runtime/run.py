@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError
 from ig_py.records import dataclass, field
+from ig_py.runtime.attach import Attacher, Places
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.fetch import Fetcher
-from ig_py.runtime.loader import DEFAULT_BUFFER_SIZE, MEMORY_REMEDY, Loader, LoadSettings
+from ig_py.runtime.loader import (
+    DEFAULT_BUFFER_SIZE,
+    MEMORY_REMEDY,
+    NO_RINGBUF,
+    Loader,
+    LoadSettings,
+)
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
     from ig_py._core import Batch, Counters, Object, Stream
     from ig_py.operators.base import Operator
 
+IFACE = "operator.oci.ebpf.iface"
+"""Parameter of gadgets with classifiers: the host's interface to attach to."""
 POLL_MS = 250
 """Longest wait for events; a stop wakes the wait."""
 ACCOUNT_SECONDS = 1.0
@@ -33,11 +43,13 @@ class RunSettings:
     """*outputs* by data source name; none means mode ``none``.
 
     *budget*: events a second of each mount namespace and data source, 0 for no limit.
+    *skip_unsupported*: leave out programs that this kernel cannot run.
     """
 
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
     buffer_size: int = DEFAULT_BUFFER_SIZE
     budget: int = 0
+    skip_unsupported: bool = False
 
 
 class Run:
@@ -67,6 +79,7 @@ class Run:
         self._account = account
         self._object: Object | None = None
         self._stream: Stream | None = None
+        self._attacher: Attacher | None = None
         self._entered = 0
         self._fetcher = Fetcher(
             prepared.timings, lambda: prepared.context.open_netns(), sink, notice
@@ -129,6 +142,8 @@ class Run:
                 constants={**context.constants, **self._limits()},
                 maps=context.maps,
                 values=prepared.values,
+                skip_unsupported=self._settings.skip_unsupported,
+                no_ringbuf=os.environ.get(NO_RINGBUF) == "1",
             ),
             self._notice,
         )
@@ -141,10 +156,12 @@ class Run:
             operator.start(context)
             self._stop.check()
         self._move(State.ATTACHING)
+        places = Places(context.targets, context.param(IFACE))
+        self._attacher = attacher = Attacher(obj, prepared.spec, places)
         if any(needs_tracefs(p.section) for p in prepared.spec.programs):
-            with_tracefs(lambda: loader.attach(obj, self._stop.check))
+            with_tracefs(lambda: loader.attach(attacher, self._stop.check))
         else:
-            loader.attach(obj, self._stop.check)
+            loader.attach(attacher, self._stop.check)
 
     def _limits(self) -> dict[str, int]:
         if not self._settings.budget:
@@ -198,6 +215,8 @@ class Run:
         entered = list(reversed(self._prepared.operators[: self._entered]))
         for operator in entered:
             self._try(operator.pre_stop, context)
+        if self._attacher is not None:
+            self._try(self._attacher.stop)
         if self._object is not None:
             self._try(self._object.detach)
         if self._stream is not None:

@@ -7,6 +7,7 @@ from support.fake_core import CoreError, Fake, install
 
 from ig_py.errors import KernelError, ObjectError, UsageError, VerifierRejected
 from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
+from ig_py.runtime.attach import Attacher, Places
 from ig_py.runtime.loader import Loader, LoadSettings, parse_size, ring_size
 
 LOG = "0: (b7) r0 = 0\nR1 !read_ok\nprocessed 1 insns\npeak_states 0\n"
@@ -36,7 +37,7 @@ def run(fake: Fake, **settings: object) -> list[str]:
     said: list[str] = []
     given = {"values": {"stacks_max_entries": (77).to_bytes(4, "little")}} | settings
     loader = Loader(b"", gadget(), LoadSettings(**given), said.append)  # type: ignore[arg-type]
-    loader.attach(loader.load(), lambda: None)
+    loader.attach(Attacher(loader.load(), gadget(), Places()), lambda: None)
     return said
 
 
@@ -102,6 +103,39 @@ def test_a_program_that_must_attach(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KernelError) as caught:
         run(Fake())
     assert str(caught.value) == ("running gadget g: no such event (this kernel has no tracepoints)")
+
+
+def test_every_program_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail = {"attach tp": CoreError("absent", "no such event", "")}
+    fake = install(monkeypatch, Fake(programs(), fail=fail))
+    assert run(fake, skip_unsupported=True) == [
+        'program "tp" (tracepoint/sched/x) is skipped: no such event'
+    ]
+    assert fake.log[-1] == "attach moved"
+
+
+def test_not_all_programs_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail = {"attach": CoreError("absent", "no such event", "")}
+    install(monkeypatch, Fake(programs(), fail=fail))
+    with pytest.raises(KernelError) as caught:
+        run(Fake(), skip_unsupported=True)
+    assert "none of its programs can run on this kernel: no such event" in str(caught.value)
+
+
+def test_only_the_program_that_is_refused_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail = {"load": CoreError("absent", "nothing to attach tp to", LOG, "tp")}
+    fake = install(monkeypatch, Fake(programs(), fail=fail))
+
+    def forgive(what: str) -> None:
+        if what == "set_autoload tp False":
+            fake.fail.clear()
+        did(what)
+
+    did, fake.did = fake.did, forgive  # type: ignore[method-assign]
+    assert run(fake, skip_unsupported=True) == [
+        'program "tp" (tracepoint/sched/x) is skipped: nothing to attach tp to'
+    ]
+    assert "attach kp" in fake.log and "attach tp" not in fake.log
 
 
 def test_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +214,7 @@ def test_attaching_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        loader.attach(obj, check)
+        loader.attach(Attacher(obj, gadget(), Places()), check)
     assert "attach moved" not in fake.log
 
 

@@ -23,6 +23,8 @@ const SYSCALL_PREFIX: &str = "__arm64_";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const SYSCALL_PREFIX: &str = "";
 
+/// Begins the reason where the target is not there.
+const NO_SUCH: &str = "the kernel has no such";
 const NOT_HERE: &str = "programs of this kind need more than a target to attach";
 
 type Raw = *mut sys::bpf_link;
@@ -56,6 +58,7 @@ pub fn attach(
     let (kind, own_target) = split(&facts.section);
     let target = target.unwrap_or(own_target);
     let error = |kind: Kind, why: String| {
+        let kind = if why.starts_with(NO_SUCH) { Kind::Absent } else { kind };
         let at = if target.is_empty() { String::new() } else { format!(" to {target}") };
         Error::new(
             kind,
@@ -83,14 +86,18 @@ pub fn attach(
                     return Err(error(Kind::Unsupported, why).with_log(said));
                 }
                 libc::ENOENT if matches!(kind, "tracepoint" | "tp") && !tracefs_missing() => {
-                    "the kernel has no such tracepoint".to_string()
+                    NO_SUCH.to_string() + " tracepoint"
                 }
                 libc::ENOENT if needs_tracefs && tracefs_missing() => {
                     format!("{e}; tracefs is not mounted at /sys/kernel/tracing")
                 }
-                libc::ENOENT if matches!(kind, "kprobe" | "kretprobe") => {
-                    format!("{e}; the kernel has no such function or no kprobes")
+                // libbpf finds no function that matches with ESRCH; raw tracepoints say ENOENT.
+                libc::ENOENT | libc::ESRCH
+                    if kind.starts_with("kprobe") || kind.starts_with("kret") =>
+                {
+                    format!("{NO_SUCH} function or no kprobes: {e}")
                 }
+                libc::ENOENT if kind.starts_with("raw_t") => NO_SUCH.to_string() + " tracepoint",
                 libc::EPERM | libc::EACCES => format!("{e}; CAP_BPF and CAP_PERFMON are needed"),
                 _ => e.to_string(),
             };
@@ -139,10 +146,13 @@ unsafe fn attach_kind(program: *const sys::bpf_program, kind: &str, target: &str
             // SAFETY: as above.
             Ok(checked(unsafe { sys::bpf_program__attach_raw_tracepoint(program, name.as_ptr()) }))
         }
-        // SAFETY: as above, in the next three.
+        // SAFETY: as above, in the next four.
         "kprobe" | "kretprobe" => unsafe { attach_kprobe(program, kind == "kretprobe", target) },
         "ksyscall" | "kretsyscall" => unsafe {
             attach_ksyscall(program, kind == "kretsyscall", target)
+        },
+        "kprobe.multi" | "kretprobe.multi" | "kprobe.session" => unsafe {
+            attach_kprobe_multi(program, kind, target)
         },
         "uprobe" | "uretprobe" | "uprobe.s" | "uretprobe.s" => unsafe {
             attach_uprobe(program, kind.starts_with("uret"), target)
@@ -225,6 +235,29 @@ unsafe fn attach_kprobe(program: *const sys::bpf_program, retprobe: bool, target
         }
         first => Ok(first),
     }
+}
+
+/// # Safety
+/// `program` must be a program of a loaded object.
+unsafe fn attach_kprobe_multi(
+    program: *const sys::bpf_program,
+    kind: &str,
+    pattern: &str,
+) -> Outcome {
+    if pattern.is_empty() {
+        return Err(Refusal::Target("no kernel functions are named".into()));
+    }
+    let pattern = c(pattern)?;
+    let options = sys::bpf_kprobe_multi_opts {
+        sz: size_of::<sys::bpf_kprobe_multi_opts>() as sys::size_t,
+        retprobe: kind == "kretprobe.multi",
+        session: kind == "kprobe.session",
+        ..Default::default()
+    };
+    // SAFETY: the caller vouches for program; pattern and options outlive the call.
+    Ok(checked(unsafe {
+        sys::bpf_program__attach_kprobe_multi_opts(program, pattern.as_ptr(), &options)
+    }))
 }
 
 /// # Safety

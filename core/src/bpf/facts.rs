@@ -118,14 +118,20 @@ pub fn cause(error: &libbpf_rs::Error) -> String {
 pub fn load_error(object: &str, reason: &str, said: String) -> Error {
     let failed = said.lines().find_map(|line| {
         let (name, rest) = line.split_once("prog '")?.1.split_once('\'')?;
-        rest.contains("BPF program load failed").then(|| name.to_string())
+        // Also a target that the kernel does not have is told before the load itself.
+        rest.contains("failed").then(|| (name.to_string(), rest.contains("failed to find")))
     });
+    let program = failed.as_ref().map_or_else(String::new, |(name, _)| name.clone());
     match failed {
-        Some(program) if said.contains("-- BEGIN PROG LOAD LOG --") => Error::new(
+        Some((program, true)) => Error::new(
+            Kind::Absent,
+            format!("the kernel has nothing that program {program} of {object} could attach to"),
+        ),
+        Some((program, _)) if said.contains("-- BEGIN PROG LOAD LOG --") => Error::new(
             Kind::Verifier,
             format!("the verifier rejects program {program} of {object}: {reason}"),
         ),
-        Some(program) => Error::new(
+        Some((program, _)) => Error::new(
             Kind::Load,
             format!("the kernel does not load program {program} of {object}: {reason}"),
         ),
@@ -138,6 +144,7 @@ pub fn load_error(object: &str, reason: &str, said: String) -> Error {
         ),
         None => Error::new(Kind::Load, format!("libbpf cannot load object {object}: {reason}")),
     }
+    .of_program(&program)
     .with_log(said)
 }
 
@@ -179,5 +186,14 @@ mod tests {
         assert_eq!(error.kind, Kind::Verifier);
         assert!(error.message.contains("program bad of obj"));
         assert!(error.log.contains("(95) exit"));
+        assert_eq!(error.program, "bad");
+    }
+
+    #[test]
+    fn a_missing_target_names_the_program() {
+        let said = "libbpf: prog 'hook': failed to find kernel BTF type ID of 'bpf_lsm_x': -3\n\
+                    libbpf: prog 'hook': failed to prepare load attributes: -3\n";
+        let error = load_error("obj", "No such process", said.into());
+        assert_eq!((error.kind, &*error.program), (Kind::Absent, "hook"));
     }
 }

@@ -2,12 +2,14 @@
 
 pub mod attach;
 pub mod btf;
+pub mod dispatch;
 pub mod drain;
 pub mod facts;
 pub mod families;
 pub mod held;
 pub mod inode;
 pub mod iterate;
+pub mod links;
 pub mod log;
 pub mod map;
 pub mod netns;
@@ -19,4 +21,6 @@ pub mod probe;
 pub mod reader;
 pub mod ring;
 pub mod scout;
+pub mod sockets;
+pub mod tc;
 pub mod user;

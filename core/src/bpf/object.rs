@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr::NonNull;
 
 use libbpf_rs::{AsRawLibbpf, Link, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut};
@@ -36,11 +38,14 @@ pub struct Object {
     held: HashMap<u64, Box<dyn Held>>,
     last_held: u64,
     targets: HashMap<String, String>,
+    /// libbpf reads it when it loads.
+    _types: Option<File>,
     state: State,
 }
 
 impl Object {
-    pub fn open(elf: &[u8], name: &str) -> Result<Object> {
+    /// `types` replaces the running kernel's BTF when the object is relocated.
+    pub fn open(elf: &[u8], name: &str, types: Option<&[u8]>) -> Result<Object> {
         let fail = |message: String| Error::new(Kind::Open, message);
         if elf.len() > MAX_OBJECT {
             return Err(fail(format!(
@@ -48,9 +53,18 @@ impl Object {
                 elf.len()
             )));
         }
+        let types = types
+            .map(in_memory)
+            .transpose()
+            .map_err(|e| fail(format!("cannot keep the kernel types for object {name}: {e}")))?;
         let (open, said) = log::capture(|| {
+            let mut builder = ObjectBuilder::default();
             // libbpf puts the object's name into section map names: keep it plain.
-            ObjectBuilder::default().name("gadget")?.open_memory(elf)
+            builder.name("gadget")?;
+            if let Some(file) = &types {
+                builder.btf_custom_path(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+            }
+            builder.open_memory(elf)
         });
         let open = open.map_err(|e| {
             fail(format!("libbpf cannot open object {name}: {}", cause(&e))).with_log(said)
@@ -66,6 +80,7 @@ impl Object {
             held: HashMap::new(),
             last_held: 0,
             targets: HashMap::new(),
+            _types: types,
             state: State::Open(open),
         };
         for program in object.raw_programs()? {
@@ -420,6 +435,19 @@ impl Object {
     }
 }
 
+/// A file of these bytes that has no name.
+fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
+    // SAFETY: a static string.
+    let fd = unsafe { libc::memfd_create(c"ig-py-types".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor owned by nobody else.
+    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
 fn no_program(object: &str, program: &str) -> Error {
     Error::new(Kind::Load, format!("object {object} has no program {program}"))
 }
@@ -431,7 +459,7 @@ mod tests {
     #[test]
     fn garbage_does_not_open() {
         for elf in [&b""[..], b"\x7fELF", &[0x7f; 4096]] {
-            let error = Object::open(elf, "x").err().expect("must fail");
+            let error = Object::open(elf, "x", None).err().expect("must fail");
             assert_eq!(error.kind, Kind::Open);
         }
     }

@@ -7,7 +7,7 @@ use pyo3::types::PyTuple;
 
 use crate::binary::root;
 use crate::bpf::inode::Identity;
-use crate::bpf::user;
+use crate::bpf::{links, user};
 use crate::errors::{Error, Kind, Result};
 
 /// A descriptor of one's own for a number that Python gives.
@@ -52,5 +52,14 @@ pub fn find_libraries(py: Python<'_>, root: i32, name: &str) -> PyResult<Vec<Str
     let found = py.detach(|| root::libraries(root.as_fd(), name));
     Ok(found.map_err(|e| {
         Error::new(Kind::Open, format!("cannot look for library {name} in the container: {e}"))
+    })?)
+}
+
+#[pyfunction]
+pub fn interfaces_into(py: Python<'_>, host: i32, container: i32) -> PyResult<Vec<u32>> {
+    let (host, container) = (duplicate(host)?, duplicate(container)?);
+    let found = py.detach(|| links::leading_into(host.as_fd(), container.as_fd()));
+    Ok(found.map_err(|e| {
+        Error::new(Kind::Open, format!("cannot find a container's network interfaces: {e}"))
     })?)
 }

@@ -20,12 +20,17 @@ create_exception!(
     _core,
     CoreError,
     PyException,
-    "A failure inside the core: args are (kind, message, log)."
+    "A failure inside the core: args are (kind, message, log[, program])."
 );
 
 impl From<Error> for PyErr {
     fn from(e: Error) -> PyErr {
-        CoreError::new_err((e.kind.as_str(), e.message, e.log))
+        let kind = e.kind.as_str();
+        if e.program.is_empty() {
+            CoreError::new_err((kind, e.message, e.log))
+        } else {
+            CoreError::new_err((kind, e.message, e.log, e.program))
+        }
     }
 }
 
@@ -78,6 +83,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<scout::Scout>()?;
     m.add_class::<scout::Notice>()?;
     m.add_function(wrap_pyfunction!(binary::find_libraries, m)?)?;
+    m.add_function(wrap_pyfunction!(binary::interfaces_into, m)?)?;
     m.add_function(wrap_pyfunction!(headers, m)?)?;
     m.add_function(wrap_pyfunction!(btf_to_c, m)?)?;
     m.add_function(wrap_pyfunction!(libbpf_version, m)?)?;

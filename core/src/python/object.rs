@@ -11,7 +11,8 @@ use super::map::Map;
 use super::stream::Stream;
 use crate::bpf::families::{self, Rate};
 use crate::bpf::iterate::{self, Scope};
-use crate::bpf::object;
+use crate::bpf::tc::{self, Place};
+use crate::bpf::{object, sockets};
 use crate::errors::Result;
 use crate::stream;
 
@@ -41,8 +42,9 @@ impl Object {
 #[pymethods]
 impl Object {
     #[new]
-    fn new(py: Python<'_>, elf: &[u8], name: &str) -> PyResult<Object> {
-        let inner = py.detach(|| object::Object::open(elf, name))?;
+    #[pyo3(signature = (elf, name, types = None))]
+    fn new(py: Python<'_>, elf: &[u8], name: &str, types: Option<&[u8]>) -> PyResult<Object> {
+        let inner = py.detach(|| object::Object::open(elf, name, types))?;
         Ok(Object { inner: Mutex::new(inner), streams: Mutex::default() })
     }
 
@@ -155,6 +157,34 @@ impl Object {
         self.with(py, |o| {
             let fd = o.map_fd(map)?;
             o.hold(program, |p| families::sockmap(p, fd, map))
+        })
+    }
+
+    fn attach_socket(
+        &self,
+        py: Python<'_>,
+        program: &str,
+        netns: i32,
+        netns_id: u32,
+    ) -> PyResult<u64> {
+        let fd = duplicate(netns)?;
+        self.with(py, |o| o.hold(program, |p| sockets::attach(p, fd.as_fd(), netns_id)))
+    }
+
+    #[pyo3(signature = (program, netns, ifindex, *, ingress, netns_id))]
+    fn attach_interface(
+        &self,
+        py: Python<'_>,
+        program: &str,
+        netns: i32,
+        ifindex: u32,
+        ingress: bool,
+        netns_id: u32,
+    ) -> PyResult<u64> {
+        let fd = duplicate(netns)?;
+        self.with(py, |o| {
+            let place = Place { netns: fd.as_fd(), ifindex, ingress };
+            o.hold(program, |p| tc::attach(p, &place, netns_id))
         })
     }
 

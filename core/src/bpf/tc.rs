@@ -1,0 +1,143 @@
+//! Classifiers: packets that pass one interface, in one direction.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+use libbpf_sys as sys;
+
+use super::dispatch::Dispatcher;
+use super::families::{program_fd, refusal};
+use super::held::Held;
+use super::{log, netns};
+use crate::errors::Result;
+
+const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
+/// The next classifier decides.
+const TC_ACT_UNSPEC: i32 = -1;
+const PRIORITY: u32 = 1;
+
+/// Where: the namespace of the interface, its index, and the direction as it sees it.
+pub struct Place<'a> {
+    pub netns: BorrowedFd<'a>,
+    pub ifindex: u32,
+    pub ingress: bool,
+}
+
+/// A link of the kernel's own (Linux 6.6): it goes with its descriptor.
+struct Linked {
+    _link: OwnedFd,
+    _dispatcher: Dispatcher,
+}
+
+impl Held for Linked {}
+
+/// A filter of a `clsact` queueing discipline, which stays when we are killed.
+struct Filter {
+    netns: OwnedFd,
+    ifindex: u32,
+    ingress: bool,
+    handle: u32,
+    _dispatcher: Dispatcher,
+}
+
+impl Held for Filter {}
+
+fn hook(ifindex: u32, ingress: bool) -> sys::bpf_tc_hook {
+    sys::bpf_tc_hook {
+        sz: size_of::<sys::bpf_tc_hook>() as sys::size_t,
+        ifindex: ifindex as i32,
+        attach_point: if ingress { sys::BPF_TC_INGRESS } else { sys::BPF_TC_EGRESS },
+        ..Default::default()
+    }
+}
+
+fn options() -> sys::bpf_tc_opts {
+    sys::bpf_tc_opts {
+        sz: size_of::<sys::bpf_tc_opts>() as sys::size_t,
+        priority: PRIORITY,
+        ..Default::default()
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        let (ifindex, ingress, handle) = (self.ifindex, self.ingress, self.handle);
+        // The interface may be gone, and its filters with it.
+        let _ = netns::within(self.netns.as_fd(), || {
+            let options = sys::bpf_tc_opts { handle, ..options() };
+            // SAFETY: hook and options live through the call.
+            log::capture(|| unsafe { sys::bpf_tc_detach(&hook(ifindex, ingress), &options) });
+        });
+    }
+}
+
+/// `program` for each packet at `place`; `id` is the namespace's number that it sees.
+pub fn attach(
+    program: NonNull<sys::bpf_program>,
+    place: &Place<'_>,
+    id: u32,
+) -> Result<Box<dyn Held>> {
+    let side = if place.ingress { "ingress" } else { "egress" };
+    let at = format!("{side} of interface {}", place.ifindex);
+    let failed = |e: &io::Error| refusal(program, &at, e);
+    let kind = sys::BPF_PROG_TYPE_SCHED_CLS;
+    let dispatcher = Dispatcher::new(kind, program_fd(program)?, id, TC_ACT_UNSPEC)?;
+    let fd = dispatcher.program.as_raw_fd();
+    let (ifindex, ingress) = (place.ifindex, place.ingress);
+    let within = |e: io::Error| failed(&e);
+    match netns::within(place.netns, || link(fd, ifindex, ingress)).map_err(within)? {
+        Ok(link) => return Ok(Box::new(Linked { _link: link, _dispatcher: dispatcher })),
+        Err(e) if !is_unknown(&e) => return Err(failed(&e)),
+        Err(_) => {}
+    }
+    let netns = place.netns.try_clone_to_owned().map_err(|e| failed(&e))?;
+    let handle = netns::within(place.netns, || filter(fd, ifindex, ingress))
+        .map_err(within)?
+        .map_err(|e| failed(&e))?;
+    Ok(Box::new(Filter { netns, ifindex, ingress, handle, _dispatcher: dispatcher }))
+}
+
+/// Does the kernel not know such links?
+fn is_unknown(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPERM))
+}
+
+fn link(program: i32, ifindex: u32, ingress: bool) -> io::Result<OwnedFd> {
+    let options = sys::bpf_link_create_opts {
+        sz: size_of::<sys::bpf_link_create_opts>() as sys::size_t,
+        // Others may end a packet's way.
+        flags: sys::BPF_F_BEFORE,
+        ..Default::default()
+    };
+    let side = if ingress { TCX_INGRESS } else { TCX_EGRESS };
+    // SAFETY: an open program; options live through the call.
+    let fd = unsafe { sys::bpf_link_create(program, ifindex as i32, side, &options) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn filter(program: i32, ifindex: u32, ingress: bool) -> io::Result<u32> {
+    let result = |rc: i32| match rc {
+        0 => Ok(()),
+        rc => Err(io::Error::from_raw_os_error(-rc)),
+    };
+    let (outcome, _) = log::capture(|| {
+        let mut hook = hook(ifindex, ingress);
+        // SAFETY: hook and options live through the calls.
+        match unsafe { sys::bpf_tc_hook_create(&mut hook) } {
+            // Others may use it: it is left where it is.
+            rc if rc == -libc::EEXIST => {}
+            rc => result(rc)?,
+        }
+        let mut options = sys::bpf_tc_opts { prog_fd: program, ..options() };
+        // SAFETY: as above.
+        result(unsafe { sys::bpf_tc_attach(&hook, &mut options) })?;
+        Ok(options.handle)
+    });
+    outcome
+}

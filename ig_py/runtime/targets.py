@@ -1,0 +1,72 @@
+"""What programs are attached to one by one: the selected containers, and the host if asked for."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from ig_py.records import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``id`` is "" for the host. ``mntns`` and ``netns`` are 0 where they may not be read."""
+
+    id: str
+    name: str
+    pid: int
+    mntns: int = 0
+    netns: int = 0
+    host_network: bool = False
+
+
+HOST = Target("", "the host", 1, host_network=True)
+
+
+class Follower(Protocol):
+    """Told of each target once; called with the targets locked: it must return soon."""
+
+    def added(self, target: Target) -> None: ...
+
+    def removed(self, target: Target) -> None: ...
+
+
+class Targets:
+    """The live ones. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._live: dict[str, Target] = {}
+        self._followers: list[Follower] = []
+
+    def add(self, target: Target) -> None:
+        with self._lock:
+            if target.id in self._live:
+                return
+            self._live[target.id] = target
+            for follower in self._followers:
+                follower.added(target)
+
+    def remove(self, target_id: str) -> None:
+        with self._lock:
+            target = self._live.pop(target_id, None)
+            if target is not None:
+                for follower in self._followers:
+                    follower.removed(target)
+
+    def live(self) -> list[Target]:
+        """The targets of now, oldest first."""
+        with self._lock:
+            return list(self._live.values())
+
+    def follow(self, follower: Follower) -> None:
+        """Tell *follower* of every target there is, and of every change from now on."""
+        with self._lock:
+            for target in self._live.values():
+                follower.added(target)
+            self._followers.append(follower)
+
+    def unfollow(self, follower: Follower) -> None:
+        """No call is under way or will follow once this returns."""
+        with self._lock:
+            self._followers.remove(follower)

@@ -1,0 +1,139 @@
+"""User-space probes: each file once, for as long as a container has it (spec §2.4)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ig_py.containers.proc import HostView
+from ig_py.errors import ObjectError
+from ig_py.gadget import sections
+from ig_py.gadget.spec import ProgramSpec
+from ig_py.records import dataclass
+from ig_py.runtime.targets import HOST, Target
+
+if TYPE_CHECKING:
+    from ig_py._core import Binary, Object
+
+log = logging.getLogger(__name__)
+
+MAX_ATTACHED = 100_000
+"""Places of all programs in all files."""
+PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where a program is looked for that is no library and no path."""
+
+_Key = tuple[str, tuple[int, ...]]
+
+
+@dataclass
+class _Held:
+    """*number* is the core's; *users* are ids of targets that have the file."""
+
+    number: int
+    users: set[str]
+
+
+class Uprobes:
+    """Attaches programs to files below containers' roots."""
+
+    def __init__(self, obj: Object, programs: list[ProgramSpec], view: HostView) -> None:
+        self._object = obj
+        self._view = view
+        self._wanted = [(program, *file_and_symbol(program)) for program in programs]
+        self._held: dict[_Key, _Held] = {}
+        self.places = 0
+        """How many places are attached now."""
+
+    def attach(self, target: Target) -> None:
+        from ig_py._core import CoreError
+
+        root = self._root(target)
+        try:
+            files: dict[str, list[Binary]] = {}
+            for program, file, symbol in self._wanted:
+                if file not in files:
+                    files[file] = list(self._files(root, file))
+                for binary in files[file]:
+                    try:
+                        self._attach(program, binary, symbol, target)
+                    except CoreError as error:
+                        log.debug("container %a: %s", target.name, error.args[1])
+        finally:
+            os.close(root)
+
+    def detach(self, target: Target) -> None:
+        for key, held in list(self._held.items()):
+            held.users.discard(target.id)
+            if not held.users:
+                del self._held[key]
+                if self._object.release(held.number):
+                    self.places -= 1
+
+    def _attach(self, program: ProgramSpec, binary: Binary, symbol: str, target: Target) -> None:
+        key = (program.name, binary.identity)
+        held = self._held.get(key)
+        if held is None:
+            if len(self._held) >= MAX_ATTACHED:
+                log.warning("more than %d files are probed: no more are", MAX_ATTACHED)
+                return
+            number = self._object.attach_binary(program.name, binary, symbol)
+            self.places += 1
+            held = self._held[key] = _Held(number, set())
+        held.users.add(target.id)
+
+    def _root(self, target: Target) -> int:
+        """Descriptor of the root directory that *target* sees."""
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        if target == HOST:
+            return os.open(self._view.root, flags)
+        root = os.open(f"{self._view.proc}/{target.pid}/root", flags)
+        # The number may be another process's by now; then so is its namespace.
+        if target.mntns and self._view.namespace(target.pid, "mnt") != target.mntns:
+            os.close(root)
+            raise ProcessLookupError(f"process {target.pid} ended")
+        return root
+
+    def _files(self, root: int, file: str) -> Iterator[Binary]:
+        from ig_py._core import Binary, CoreError, find_libraries
+
+        if file.startswith("/"):
+            candidates = [file]
+        else:
+            library, _, _ = file.partition(".so")
+            try:
+                found = find_libraries(root, library)
+            except CoreError as error:
+                log.debug("%s", error.args[1])
+                found = []
+            candidates = [f for f in found if ".so" not in file or f.rsplit("/", 1)[1] == file]
+            candidates = candidates or [f"{directory}/{file}" for directory in PATH]
+        seen = set()
+        for path in candidates:
+            try:
+                binary = Binary(root, path)
+            except CoreError as error:
+                log.debug("%s", error.args[1])
+                continue
+            if binary.identity not in seen:
+                seen.add(binary.identity)
+                yield binary
+
+
+def file_and_symbol(program: ProgramSpec) -> tuple[str, str]:
+    """``libc:malloc`` → (``libc``, ``malloc``). :class:`ObjectError` for what is neither
+    a path nor a name, or has no symbol."""
+    target = sections.target(program)
+    file, colon, symbol = target.partition(":")
+    if not colon or not symbol or not file or ("/" in file and not file.startswith("/")):
+        raise ObjectError(
+            f'program "{program.name}" ({program.section}): its target {target!a} must read '
+            "FILE:SYMBOL, with the path of a file or the name of a library"
+        )
+    if sections.kind(program.section) == "usdt" and ":" not in symbol:
+        raise ObjectError(
+            f'program "{program.name}" ({program.section}): its target {target!a} must read '
+            "FILE:PROVIDER:NAME"
+        )
+    return file, symbol
