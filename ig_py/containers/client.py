@@ -45,6 +45,9 @@ class Sink(Protocol):
     def describe(self, container: Container) -> None:
         """A container exists (running or not): what is known of it but its process."""
 
+    def ignore(self, container_id: str) -> None:
+        """It runs, but is only what holds a pod together."""
+
     def started(self, container: Container, pid: int) -> None:
         """A container runs, with *pid* as its init."""
 
@@ -70,6 +73,7 @@ class RuntimeClient(Protocol):
     """One engine."""
 
     name: str
+    config: RuntimeConfig
     socket_path: str
     error: str
     """Why the engine does not answer; "" when it does, or was not asked yet."""

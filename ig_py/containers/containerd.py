@@ -139,6 +139,8 @@ class ContainerdClient(EngineClient):
             return True
         container = self._container(calls, namespace, message)
         if container is None:
+            if valid_id(message.id):
+                self._sink.ignore(message.id)
             return False
         sure = certain or self._sink.owns(container.id, pid)
         if sure or calls.running(namespace).get(container.id) == pid:
@@ -152,6 +154,8 @@ class ContainerdClient(EngineClient):
     def _describe(self, calls: Calls, namespace: str, message: pb.Container) -> None:
         if container := self._container(calls, namespace, message):
             self._sink.describe(container)
+        elif valid_id(message.id):
+            self._sink.ignore(message.id)
 
     def _container(self, calls: Calls, namespace: str, message: pb.Container) -> Container | None:
         return parse.from_container(message, self._image(calls, namespace, message.image))

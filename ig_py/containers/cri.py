@@ -104,13 +104,19 @@ class CriClient(EngineClient):
             if message.id in self._known and not begins:
                 continue
             if sandboxes is None:
-                sandboxes = calls.sandboxes()
+                sandboxes = self._sandboxes(calls)
             self._report(calls, message, sandboxes, begins)
         present = {m.id for m in messages}
         for container_id in self._known - present:
             self.report_forgotten(container_id)
         self._known = present
         self.report_running(running)
+
+    def _sandboxes(self, calls: Calls, sandbox_id: str = "") -> dict[str, pb.PodSandbox]:
+        found = calls.sandboxes(sandbox_id)
+        for known in filter(valid_id, found):
+            self._sink.ignore(known)
+        return found
 
     def _report(
         self,
@@ -152,6 +158,6 @@ class CriClient(EngineClient):
             # The sandbox itself has events, but is none of the containers.
             for message in calls.containers(container_id):
                 self._known.add(container_id)
-                sandboxes = calls.sandboxes(message.pod_sandbox_id)
+                sandboxes = self._sandboxes(calls, message.pod_sandbox_id)
                 begins = kind == cri.STARTED_EVENT and not self._sink.live(container_id)
                 self._report(calls, message, sandboxes, begins)

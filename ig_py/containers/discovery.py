@@ -14,14 +14,16 @@ import logging
 import os
 import resource
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ig_py.containers import oci
+from ig_py.containers.alone import Alone
 from ig_py.containers.cgroups import CgroupScout
 from ig_py.containers.client import RuntimeClient, RuntimeConfig, Sink
-from ig_py.containers.collection import MAX_CONTAINERS, ContainerCollection
+from ig_py.containers.collection import GRACE_SECONDS, MAX_CONTAINERS, ContainerCollection
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView, Process, ProcessGone, alive
 from ig_py.containers.reactor import Reactor
@@ -80,11 +82,14 @@ class Discovery:
         self.collection = collection or ContainerCollection()
         self.clients: list[RuntimeClient] = [make_client(c, self) for c in configs]
         self._reactor = Reactor("ig-containers")
-        self._scout = CgroupScout(self.view, self._reactor, self._init_found)
+        self._scout = CgroupScout(self.view, self._reactor, self.hint)
+        self._alone = Alone(self.view, self._reactor, self, describe=engineless)
         self._lock = threading.RLock()
         self._records: dict[str, Container] = {}
         self._inits: dict[str, int] = {}
         self._live: dict[str, _Live] = {}
+        self._nobodys: set[str] = set()
+        self._ignored: dict[str, None] = {}
         self._expiry_armed = False
         self.admission: Admission | None = None
         """Set by whoever has the kernel's scout; not before :meth:`start`."""
@@ -93,6 +98,7 @@ class Discovery:
         """Begin; returns at once. Containers appear in ``collection``."""
         _raise_descriptor_limit()
         self._scout.start()
+        self._alone.start()
         self._reactor.start()
         if not self.view.same_pidns:
             self._reactor.later(PROC_POLL_SECONDS, self._look_at_processes)
@@ -102,7 +108,13 @@ class Discovery:
     def wait_listed(self, seconds: float) -> bool:
         """Wait until every engine's running containers are in, or no engine
         answers; False when *seconds* were not enough for one of them."""
-        return all([client.wait_listed(seconds) for client in self.clients])
+        deadline = time.monotonic() + seconds
+
+        def left() -> float:
+            return max(0.0, deadline - time.monotonic())
+
+        listed = all([client.wait_listed(left()) for client in self.clients])
+        return self._alone.wait_scanned(left()) and listed
 
     @property
     def connected(self) -> bool:
@@ -117,6 +129,7 @@ class Discovery:
             self.admission.close()
         self._reactor.stop()
         self._scout.stop()
+        self._alone.stop()
         with self._lock:
             for live in self._live.values():
                 _close(live.pidfd)
@@ -134,6 +147,7 @@ class Discovery:
                 # Docker's containers are containerd's as well, which knows no names.
                 return
             self._records[container.id] = container
+            self._nobodys.discard(container.id)
             pid = self._inits.pop(container.id, 0)
             known = self.collection.get(container.id)
             if known:
@@ -142,6 +156,14 @@ class Discovery:
             self._admit(container, pid)
         if self.admission is not None and not known:
             self.admission.engine_said(container.id)
+
+    def ignore(self, container_id: str) -> None:
+        with self._lock:
+            while len(self._ignored) >= MAX_UNCLAIMED:
+                del self._ignored[next(iter(self._ignored))]
+            self._ignored[container_id] = None
+        if self.admission is not None:
+            self.admission.engine_said(container_id)
 
     def started(self, container: Container, pid: int) -> None:
         self.describe(container)
@@ -166,6 +188,7 @@ class Discovery:
         with self._lock:
             self._records.pop(container_id, None)
             self._inits.pop(container_id, None)
+            self._ignored.pop(container_id, None)
 
     def find_init(self, container_id: str) -> int | None:
         return self._scout.init_pid(container_id)
@@ -182,6 +205,9 @@ class Discovery:
 
     def record(self, container_id: str) -> Container | None:
         return self._records.get(container_id)
+
+    def ignored(self, container_id: str) -> bool:
+        return container_id in self._ignored
 
     def current(self, container_id: str) -> Container | None:
         with self._lock:
@@ -201,9 +227,36 @@ class Discovery:
             self._forget_soon(container.id)
             return True
 
+    # Owner: what the runtimes' state and the processes tell.
+
+    def asked(self, runtime: str) -> bool:
+        return any(client.name == runtime for client in self.clients)
+
+    def asking(self, runtime: str) -> bool:
+        clients = (client for client in self.clients if client.name == runtime)
+        return any(not client.connected and not client.error for client in clients)
+
+    def restricted(self, runtime: str) -> bool:
+        return any(c.name == runtime and c.config.namespaces for c in self.clients)
+
+    def known(self, container_id: str) -> bool:
+        return container_id in self._ignored or self.live(container_id)
+
+    def nobodys(self, container: Container, pid: int) -> None:
+        with self._lock:
+            record = self._records.get(container.id)
+        if record is None:
+            self.describe(container)
+            with self._lock:
+                self._nobodys.add(container.id)
+        self._admit(record or container, pid)
+
+    def announce(self, container: Container) -> None:
+        self.collection.announce(container)
+
     # The reactor's thread.
 
-    def _init_found(self, container_id: str, pid: int) -> None:
+    def hint(self, container_id: str, pid: int) -> None:
         with self._lock:
             record = self._records.get(container_id)
             if record is None:
@@ -281,7 +334,7 @@ class Discovery:
             annotated = oci.annotated(container, oci.notes_of(config))
             if annotated is None:
                 return None
-            container = replace(annotated, oci_config=config, bundle="")
+            container = replace(annotated, oci_config=config)
         host_network = container.host_network
         if process.netns and self.view.host_netns is not None:
             host_network = process.netns == self.view.host_netns
@@ -294,6 +347,7 @@ class Discovery:
             path, cgroup_id = "", 0
         return replace(
             container,
+            bundle="",
             runtime=replace(container.runtime, pid=process.pid, started_at=process.started_at),
             mntns=process.mntns,
             netns=process.netns,
@@ -314,9 +368,18 @@ class Discovery:
 
     def _forget_soon(self, container_id: str) -> None:
         self.collection.remove(container_id)
+        if container_id in self._nobodys:
+            # Nobody else will say that it does not exist any more.
+            self._reactor.later(GRACE_SECONDS, lambda: self._unclaimed(container_id))
         if not self._expiry_armed:
             self._expiry_armed = True
             self._reactor.soon(self._expire)
+
+    def _unclaimed(self, container_id: str) -> None:
+        with self._lock:
+            if container_id in self._nobodys and container_id not in self._live:
+                self._nobodys.discard(container_id)
+                self._records.pop(container_id, None)
 
 
 def _merged(live: Container, news: Container) -> Container:

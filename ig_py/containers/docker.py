@@ -34,6 +34,8 @@ class DockerClient(EngineClient):
         "type": ["container"],
         "event": ["create", "start", "die", "destroy", "rename"],
     }
+    inspect_level: ClassVar[int] = logging.WARNING
+    """Of the message that a container could not be inspected."""
 
     def __init__(self, config: RuntimeConfig, sink: Sink) -> None:
         super().__init__(config, sink)
@@ -47,7 +49,7 @@ class DockerClient(EngineClient):
             transport.abort()
 
     def serve(self) -> None:
-        transport = DockerTransport(self.socket_path)
+        transport = DockerTransport(self.socket_path, self.name)
         with self._lock:
             self._transport = transport
         try:
@@ -79,6 +81,8 @@ class DockerClient(EngineClient):
         for entry in entries:
             container = parse.from_list(entry)
             if container is None:
+                if sandbox := parse.sandbox_id(entry):
+                    self._sink.ignore(sandbox)
                 continue
             if not parse.is_running(entry):
                 rest.append(container)
@@ -99,9 +103,9 @@ class DockerClient(EngineClient):
             self._create(transport, container_id, event)
         elif action == "start":
             self._start(transport, container_id, None)
-        elif action == "die":
+        elif action in ("die", "died"):
             self.report_died(container_id)
-        elif action == "destroy":
+        elif action in ("destroy", "remove"):
             self.report_forgotten(container_id)
         elif action == "rename":
             self._sink.renamed(container_id, parse.event_name(event))
@@ -138,7 +142,7 @@ class DockerClient(EngineClient):
             except EngineError as error:
                 if self._stopping.is_set():
                     raise
-                log.warning("container %.12s: %s", container_id, error)
+                log.log(self.inspect_level, "container %.12s: %s", container_id, error)
                 continue
             container, pid = parse.from_inspect(answer), parse.pid_of(answer)
             if container is None or container.id != container_id or not pid:

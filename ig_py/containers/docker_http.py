@@ -38,8 +38,9 @@ _BASE = "http+docker://localhost"
 class DockerTransport:
     """One engine. Not for several threads at once, :meth:`abort` excepted."""
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, socket_path: str, engine: str = "docker") -> None:
         self.socket_path = socket_path
+        self._who = f"{engine} engine {socket_path!a}"
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._aborted = False
@@ -139,12 +140,12 @@ class DockerTransport:
 
     def _check(self, path: str, response: requests.Response) -> None:
         if response.status_code == 404:
-            raise NoSuchObject(f"docker engine {self.socket_path!a}: {path}: not found")
+            raise NoSuchObject(f"{self._who}: {path}: not found")
         if response.status_code != 200:
             raise self._error(path, f"status {response.status_code}")
 
     def _error(self, path: str, why: str) -> EngineError:
-        return EngineError(f"docker engine {self.socket_path!a}: {path}: {why}")
+        return EngineError(f"{self._who}: {path}: {why}")
 
     @contextlib.contextmanager
     def _failures(self, path: str) -> Iterator[None]:

@@ -24,6 +24,12 @@ def from_list(entry: Any) -> Container | None:
     )
 
 
+def sandbox_id(entry: Any) -> str:
+    """The id of what :func:`from_list` refused; "" for nonsense."""
+    found = entry.get("Id") if isinstance(entry, dict) else None
+    return found if isinstance(found, str) and valid_id(found) else ""
+
+
 def from_inspect(answer: Any) -> Container | None:
     """An answer of ``/containers/ID/json``."""
     if not isinstance(answer, dict):

@@ -93,13 +93,20 @@ def read_config(view: HostView, pid: int, container_id: str, bundle: str = "") -
     *bundle*: where it is, if somebody knows.
     """
     parent = view.status(pid).get("PPid", "")
-    if not parent or parent == "0":
-        return ""
-    root = f"{view.proc}/{parent}/root"
-    for place in (bundle, *_places(view, int(parent), container_id)):
+    places = _places(view, int(parent), container_id) if parent.isdecimal() else ()
+    for place in (bundle, *places):
         for name in CONFIG_FILES if place.startswith("/") else ():
-            if config := _read(f"{root}{place}/{name}"):
+            if config := _read(f"{view.proc}/{parent}/root{place}/{name}"):
                 return config
+    # The parent may be one whose root we may not look at, or none.
+    return read_bundle(view, bundle)
+
+
+def read_bundle(view: HostView, bundle: str) -> str:
+    """Text of the config.json of a bundle of the host; "" when not to be found."""
+    for name in CONFIG_FILES if bundle.startswith("/") else ():
+        if config := _read(view.path(f"{bundle}/{name}")):
+            return config
     return ""
 
 

@@ -6,6 +6,7 @@ what their runtime and monitor leave (``engineless``).
 
 from __future__ import annotations
 
+import logging
 from typing import ClassVar
 
 from ig_py.containers.docker import DockerClient
@@ -20,6 +21,8 @@ class PodmanClient(DockerClient):
     name = "podman"
     # podman's own names of events are filtered, others are sent.
     events: ClassVar[dict[str, list[str]]] = {"type": ["container"]}
+    # For a container that is gone it answers with status 500.
+    inspect_level: ClassVar[int] = logging.DEBUG
 
     def _with_digest(self, transport: DockerTransport, container: Container) -> Container:
         # Upstream leaves the digest empty (spec containers-k8s §1.5).

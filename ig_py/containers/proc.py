@@ -132,6 +132,13 @@ class HostView:
         except OSError:
             return None
 
+    def pids(self) -> list[int]:
+        """Every process there is now."""
+        try:
+            return [int(name) for name in os.listdir(self.proc) if name.isdecimal()]  # noqa: PTH208
+        except OSError:
+            return []
+
     def read(self, pid: int, name: str) -> str:
         """Text of ``/proc/PID/NAME``, "" when gone."""
         return read_text(f"{self.proc}/{pid}/{name}")

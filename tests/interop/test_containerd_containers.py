@@ -87,7 +87,7 @@ def test_containers_come_and_go(engine: Containerd) -> None:
     with watching(engine) as seen:
         engine.run("later", "sleep", "1000")
         wait_for(lambda: seen.kinds("later") == ["CREATED"], "created", 10)
-        (pid,) = [c.runtime.pid for _, c in seen if c.id == "later"]
+        (pid,) = [c.runtime.pid for _, c in seen if c.runtime.container_name == "later"]
         subprocess.run(["kill", "-9", str(pid)], check=True)
         wait_for(lambda: seen.kinds("later") == ["CREATED", "DELETED"], "deleted", 5, 0.01)
         with pytest.raises(subprocess.CalledProcessError):

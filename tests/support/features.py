@@ -162,6 +162,16 @@ def _oras() -> str | None:
     return _program("oras")
 
 
+@_feature("runc")
+def _runc() -> str | None:
+    return _root() or _program("runc")
+
+
+@_feature("crun")
+def _crun() -> str | None:
+    return _root() or _program("crun")
+
+
 @_feature("podman")
 def _podman() -> str | None:
     return _program("podman")

@@ -1,0 +1,78 @@
+"""What runc and crun write about a container: its init, and where its bundle is.
+
+Both keep a directory a container below a root (``/run/runc/ID``). The files
+are theirs, and may be of any version: whatever does not fit is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ig_py.containers.model import text
+from ig_py.containers.proc import HostView
+from ig_py.records import dataclass
+
+MAX_STATE = 4 * 1024 * 1024
+STATE_FILES = ("state.json", "status")
+"""runc's, crun's."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``start`` is init's start in clock ticks since boot, 0 when it is not told."""
+
+    pid: int
+    start: int = 0
+    bundle: str = ""
+
+
+def read_state(directory: str) -> State | None:
+    """The state kept in *directory*; None when there is none (yet)."""
+    for name in STATE_FILES:
+        try:
+            with Path(directory, name).open("rb") as file:
+                raw = file.read(MAX_STATE + 1)
+        except OSError:
+            continue
+        return parse(raw) if len(raw) <= MAX_STATE else None
+    return None
+
+
+def parse(raw: bytes) -> State | None:
+    """runc's or crun's text; None for nonsense."""
+    try:
+        document: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    pid = _number(document, "init_process_pid") or _number(document, "pid")
+    start = _number(document, "init_process_start") or _number(document, "process-start-time")
+    bundle = document.get("bundle") or _label(document.get("config"), "bundle=")
+    return State(pid, start, text(bundle, 4096)) if pid else None
+
+
+def is_same(view: HostView, state: State) -> bool:
+    """Whether the process of that number is the one meant: it started when the state says."""
+    if not state.start:
+        return view.started_at(state.pid) != 0
+    # The name in parentheses may hold anything, spaces and parentheses too.
+    fields = view.read(state.pid, "stat").rpartition(")")[2].split()
+    return len(fields) > 19 and fields[19] == str(state.start)
+
+
+def _number(document: dict[str, Any], key: str) -> int:
+    value = document.get(key)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63:
+        return value
+    return 0
+
+
+def _label(config: Any, prefix: str) -> str:
+    found = config.get("labels") if isinstance(config, dict) else None
+    for item in found if isinstance(found, list) else ():
+        if isinstance(item, str) and item.startswith(prefix):
+            return item.removeprefix(prefix)
+    return ""

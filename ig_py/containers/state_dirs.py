@@ -1,0 +1,188 @@
+"""The directories in which runc and crun keep their containers' state, watched.
+
+A runtime makes a container's directory when it begins, and writes who init is
+before init executes anything. So every container of every engine that uses
+runc or crun is noticed here, also those that no engine knows: started by hand,
+by podman without a service, or by an engine that is not asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from ig_py.containers.inotify import (
+    IN_CLOSE_WRITE,
+    IN_CREATE,
+    IN_IGNORED,
+    IN_ISDIR,
+    IN_MOVED_TO,
+    IN_ONLYDIR,
+    IN_Q_OVERFLOW,
+    Inotify,
+)
+from ig_py.containers.model import valid_id
+from ig_py.containers.proc import HostView
+from ig_py.containers.reactor import Reactor
+from ig_py.containers.runtime_state import STATE_FILES, State, is_same, read_state
+from ig_py.records import dataclass
+
+log = logging.getLogger(__name__)
+
+ROOTS = (
+    ("runc", "run/runc"),
+    ("crun", "run/crun"),
+    ("runc", "run/user/*/runc"),
+    ("crun", "run/user/*/crun"),
+    ("containerd", "run/containerd/runc/*"),
+    ("docker", "run/docker/runtime-runc/*"),
+)
+"""Who keeps containers there, and where: ``*`` is any name."""
+MAX_WATCHES = 16384
+RESCAN_SECONDS = 1.0
+
+
+class Listener(Protocol):
+    """Called in the reactor's thread."""
+
+    def began(self, container_id: str, runtime: str) -> None:
+        """A runtime begins to make a container."""
+
+    def found(self, container_id: str, runtime: str, state: State) -> None:
+        """A container has an init."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A watched directory: ``rest`` leads from it to the containers' directories,
+    ``container_id`` is of a container's own."""
+
+    path: str
+    runtime: str
+    rest: tuple[str, ...] = ()
+    container_id: str = ""
+
+
+class StateDirs:
+    """Needs the host's pid numbers; inactive where /proc is of another pid namespace."""
+
+    def __init__(self, view: HostView, reactor: Reactor, listener: Listener) -> None:
+        self._view = view
+        self._reactor = reactor
+        self._listener = listener
+        self._inotify: Inotify | None = None
+        self._watches: dict[int, list[_Place]] = {}
+        self._seen: dict[str, int] = {}
+        self._complained = False
+
+    @property
+    def active(self) -> bool:
+        return self._inotify is not None
+
+    def start(self, scanned: Callable[[], None]) -> None:
+        """Arm the watches, look at what is there, then call *scanned*. Never fails: it is
+        one source of several."""
+        if not self._view.same_pidns:
+            self._reactor.soon(scanned)
+            return
+        try:
+            self._inotify = Inotify()
+        except OSError as error:
+            log.warning("containers without an engine are found late: %s", error)
+        else:
+            self._reactor.watch(self._inotify.fd, self._read)
+        self._reactor.soon(self._scan)
+        self._reactor.soon(scanned)
+
+    def stop(self) -> None:
+        """After the reactor stopped."""
+        if self._inotify:
+            self._inotify.close()
+            self._inotify = None
+
+    def _scan(self) -> None:
+        for runtime, pattern in ROOTS:
+            base = self._view.path("/")
+            self._enter(_Place(base, runtime, tuple(pattern.split("/"))), fresh=False)
+
+    def _enter(self, place: _Place, *, fresh: bool) -> None:
+        """Watch *place*, then look what is in it. *fresh*: it was made just now."""
+        if not self._arm(place):
+            return
+        if place.container_id:
+            self._look(place)
+            return
+        wanted = place.rest[0] if place.rest else "*"
+        if wanted != "*":
+            self._child(place, wanted, fresh=fresh)
+            return
+        try:
+            names = [entry.name for entry in Path(place.path).iterdir()]
+        except OSError:
+            return
+        for name in names:
+            self._child(place, name, fresh=fresh)
+
+    def _child(self, place: _Place, name: str, *, fresh: bool) -> None:
+        path = f"{place.path.rstrip('/')}/{name}"
+        if place.rest:
+            if place.rest[0] in ("*", name):
+                self._enter(_Place(path, place.runtime, place.rest[1:]), fresh=fresh)
+            return
+        if valid_id(name):
+            if fresh:
+                self._listener.began(name, place.runtime)
+            self._enter(_Place(path, place.runtime, (), name), fresh=fresh)
+
+    def _arm(self, place: _Place) -> bool:
+        if self._inotify is None:
+            return Path(place.path).is_dir()
+        if len(self._watches) >= MAX_WATCHES:
+            self._complain(f"over {MAX_WATCHES} directories")
+            return True
+        mask = IN_ONLYDIR | (IN_CLOSE_WRITE | IN_MOVED_TO if place.container_id else IN_CREATE)
+        try:
+            watch = self._inotify.add(place.path, mask)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            self._complain(str(error))
+            return True
+        # One directory may lead to several roots.
+        places = self._watches.setdefault(watch, [])
+        if place not in places:
+            places.append(place)
+        return True
+
+    def _complain(self, why: str) -> None:
+        if not self._complained:
+            self._complained = True
+            log.warning("new containers without an engine are found late: %s", why)
+
+    def _read(self) -> None:
+        assert self._inotify is not None
+        for notice in self._inotify.read():
+            if notice.mask & IN_Q_OVERFLOW:
+                self._reactor.later(RESCAN_SECONDS, self._scan)
+                continue
+            if notice.mask & IN_IGNORED:
+                for place in self._watches.pop(notice.watch, ()):
+                    self._seen.pop(place.path, None)
+                continue
+            for place in list(self._watches.get(notice.watch, ())):
+                if place.container_id:
+                    if notice.name in STATE_FILES:
+                        self._look(place)
+                elif notice.mask & IN_ISDIR:
+                    self._child(place, notice.name, fresh=True)
+
+    def _look(self, place: _Place) -> None:
+        state = read_state(place.path)
+        # runc writes its state several times; the process is the news.
+        if state is None or self._seen.get(place.path) == state.pid:
+            return
+        if is_same(self._view, state):
+            self._seen[place.path] = state.pid
+            self._listener.found(place.container_id, place.runtime, state)

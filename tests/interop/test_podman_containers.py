@@ -1,0 +1,83 @@
+"""Containers of a real podman, with its service and without."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.image_archive import NAME
+from support.podman import Podman
+from support.waiting import wait_for
+
+from ig_py.containers.client import RuntimeConfig
+from ig_py.containers.collection import Event
+from ig_py.containers.discovery import Discovery
+from ig_py.containers.model import Container
+
+pytestmark = pytest.mark.needs("root", "podman", "busybox")
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Podman]:
+    with tempfile.TemporaryDirectory(prefix="ig") as path:
+        found = Podman(Path(path))
+        try:
+            found.load()
+            found.run("probe", "true", remove=True)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"podman runs no containers here: {error.stderr.strip()[-200:]}")
+        yield found
+        found.remove_all()
+
+
+class Seen(list[tuple[str, Container]]):
+    def on(self, event: Event) -> None:
+        self.append((event.type.value, event.container))
+
+    def kinds(self, name: str) -> list[str]:
+        wanted = ("CREATED", "DELETED")
+        return [k for k, c in self if c.runtime.container_name == name and k in wanted]
+
+
+@contextmanager
+def watching(socket: Path | None) -> Iterator[Seen]:
+    configs = [RuntimeConfig("podman", str(socket), True)] if socket else []
+    discovery = Discovery(configs, engineless=not socket)
+    seen = Seen()
+    discovery.collection.subscribe(seen.on, seen.on)
+    discovery.start()
+    try:
+        assert discovery.wait_listed(30)
+        yield seen
+    finally:
+        discovery.stop()
+
+
+def test_with_its_service(podman: Podman) -> None:
+    early = podman.run("early", "sleep", "1000")
+    with podman.service() as socket, watching(socket) as seen:
+        wait_for(lambda: seen.kinds("early") == ["CREATED"], "listed", 10)
+        podman.run("later", "sleep", "1000")
+        wait_for(lambda: seen.kinds("later") == ["CREATED"], "created", 10)
+        podman.call("rm", "--force", "--time=0", "later")
+        wait_for(lambda: seen.kinds("later") == ["CREATED", "DELETED"], "deleted", 10)
+        latest = [c for _, c in seen if c.id == early][-1]
+    podman.remove_all()
+    assert latest.runtime.name == "podman"
+    assert latest.runtime.image_name == NAME
+    assert latest.runtime.image_digest == ""
+    assert latest.mntns and latest.runtime.pid
+
+
+def test_without_its_service(podman: Podman) -> None:
+    early = podman.run("early", "sleep", "1000")
+    with watching(None) as seen:
+        (container,) = [c for _, c in seen if c.id == early]
+        assert podman.run("short", "echo", "hi", remove=True) == "hi"
+        wait_for(lambda: seen.kinds("short") == ["CREATED", "DELETED"], "a short life", 10)
+    podman.remove_all()
+    assert (container.runtime.name, container.runtime.container_name) == ("podman", "early")

@@ -1,0 +1,62 @@
+"""podman with everything of its own below a directory, with or without its service."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.engine import find_program
+from support.image_archive import NAME, archive
+from support.processes import running
+from support.waiting import deadline
+
+
+@dataclass(frozen=True)
+class Podman:
+    directory: Path
+
+    def argv(self, *args: str) -> list[str]:
+        return [
+            find_program("podman"),
+            *("--root", str(self.directory / "root"), "--runroot", str(self.directory / "run")),
+            *("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"),
+            *("--tmpdir", str(self.directory / "tmp"), "--runtime=runc"),
+            *args,
+        ]
+
+    def call(self, *args: str, seconds: float = 60) -> str:
+        """Output of ``podman``; CalledProcessError when it fails."""
+        argv = self.argv(*args)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=deadline(seconds), check=False
+        )
+        if done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
+        return done.stdout.strip()
+
+    def load(self) -> None:
+        tar = self.directory / "image.tar"
+        tar.write_bytes(archive())
+        self.call("load", "-i", str(tar))
+
+    def run(self, name: str, *command: str, remove: bool = False) -> str:
+        """Start a container without a network; its id, or with *remove* its output."""
+        kind = "--rm" if remove else "--detach"
+        # podman's own defaults are more than may be allowed here.
+        limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+        return self.call("run", kind, "--network=none", *limits, "--name", name, NAME, *command)
+
+    @contextlib.contextmanager
+    def service(self) -> Iterator[Path]:
+        """The socket of its service, for the block."""
+        path = self.directory / "p.sock"
+        argv = self.argv("system", "service", "--time=0", f"unix://{path}")
+        with running(argv, self.directory / "log", path.exists):
+            yield path
+
+    def remove_all(self) -> None:
+        with contextlib.suppress(subprocess.SubprocessError):
+            self.call("rm", "--all", "--force", "--time=0")

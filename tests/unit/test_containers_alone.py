@@ -1,0 +1,257 @@
+"""Containers without an engine: the runtimes' state, and what processes look like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake_proc import FakeHost
+from support.waiting import wait_for
+
+from ig_py.containers import alone, oci
+from ig_py.containers.alone import Alone
+from ig_py.containers.model import Container
+from ig_py.containers.proc import HostView
+from ig_py.containers.reactor import Reactor
+from ig_py.containers.runtime_state import State, is_same, parse
+
+LONG = "ab" * 32
+
+
+class Owner:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.reported: list[tuple[str, str, str, int]] = []
+        self.hints: list[tuple[str, int]] = []
+        self.announced: list[Container] = []
+        self.ignored: list[str] = []
+        self.engines: set[str] = set()
+        self.slow: set[str] = set()
+        self.chosen: set[str] = set()
+
+    def asked(self, runtime: str) -> bool:
+        return runtime in self.engines
+
+    def asking(self, runtime: str) -> bool:
+        return runtime in self.slow
+
+    def restricted(self, runtime: str) -> bool:
+        return runtime in self.chosen
+
+    def known(self, container_id: str) -> bool:
+        return container_id in {r[1] for r in self.reported} | set(self.ignored)
+
+    def ignore(self, container_id: str) -> None:
+        self.ignored.append(container_id)
+
+    def hint(self, container_id: str, pid: int) -> None:
+        self.hints.append((container_id, pid))
+
+    def nobodys(self, container: Container, pid: int) -> None:
+        runtime = container.runtime
+        self.reported.append((runtime.name, container.id, runtime.container_name, pid))
+
+    def announce(self, container: Container) -> None:
+        self.announced.append(container)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path)
+
+
+@pytest.fixture
+def owner(monkeypatch: pytest.MonkeyPatch) -> Owner:
+    monkeypatch.setattr(alone, "FIRST_POLL", 0.02)
+    monkeypatch.setattr(alone, "POLL_SECONDS", 0.05)
+    return Owner()
+
+
+@pytest.fixture
+def begin(host: FakeHost, owner: Owner) -> Iterator[Any]:
+    running: list[tuple[Reactor, Alone]] = []
+
+    def start(*, describe: bool = True) -> Alone:
+        reactor = Reactor("test")
+        found = Alone(HostView(str(host.root)), reactor, owner, describe=describe)
+        found.start()
+        reactor.start()
+        running.append((reactor, found))
+        assert found.wait_scanned(10)
+        return found
+
+    yield start
+    for reactor, found in running:
+        reactor.stop()
+        found.stop()
+
+
+def runc(pid: int, start: int = 0, bundle: str = "/b") -> str:
+    config = {"labels": ["a=b", f"bundle={bundle}"]}
+    return json.dumps({"init_process_pid": pid, "init_process_start": start, "config": config})
+
+
+def test_state_of_both_runtimes() -> None:
+    assert parse(runc(5, 77).encode()) == State(5, 77, "/b")
+    crun = {"pid": 6, "process-start-time": 8, "bundle": "/c"}
+    assert parse(json.dumps(crun).encode()) == State(6, 8, "/c")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"[", b"[]", b"{}", b'{"pid": "1"}', b'{"pid": true}', b'{"pid": -1}', b"\xff",
+        b"[" * 100_000, b'{"init_process_pid": 0}',
+    ],
+)  # fmt: skip
+def test_nonsense_is_no_state(raw: bytes) -> None:
+    assert parse(raw) is None
+
+
+def test_odd_labels_are_no_bundle() -> None:
+    for config in (None, [], {"labels": "x"}, {"labels": [1, None, "bundle"]}):
+        state = parse(json.dumps({"init_process_pid": 1, "config": config}).encode())
+        assert state == State(1)
+
+
+def test_a_process_number_used_again_is_another_process(host: FakeHost) -> None:
+    host.process(50, start=1234)
+    view = HostView(str(host.root))
+    assert is_same(view, State(50, 1234))
+    assert not is_same(view, State(50, 1235))
+    assert is_same(view, State(50))
+    assert not is_same(view, State(51))
+
+
+def test_state_there_is_and_state_that_comes(host: FakeHost, owner: Owner, begin: Any) -> None:
+    for pid in (50, 51, 52, 53):
+        host.process(pid, parent=1, start=pid)
+    host.write("run/runc/one/state.json", runc(50, 50))
+    host.write("run/runc/stale/state.json", runc(50, 49))
+    begin()
+    assert owner.reported == [("runc", "one", "one", 50)]
+    # Directories on the way may come later, too.
+    for place in ("run/crun/two/status", "run/user/1000/crun/three/status"):
+        host.write(place, json.dumps({"pid": 51 if "two" in place else 52}))
+    wait_for(lambda: len(owner.reported) == 3, "both", 5, 0.01)
+    assert set(owner.reported[1:]) == {("crun", "two", "two", 51), ("crun", "three", "three", 52)}
+    # runc replaces its file.
+    host.write("run/runc/four/state.json", "{}")
+    host.write("run/runc/four/tmp", runc(53, 53))
+    (host.root / "run/runc/four/tmp").rename(host.root / "run/runc/four/state.json")
+    wait_for(lambda: len(owner.reported) == 4, "replaced", 5, 0.01)
+    assert {c.id for c in owner.announced} <= {"two", "three", "four"}
+
+
+def test_what_is_announced(host: FakeHost, owner: Owner, begin: Any) -> None:
+    (host.root / "run/runc").mkdir(parents=True)
+    host.write("b/config.json", '{"annotations": {}}')
+    host.process(90, words=("runc", "create", "--bundle", "/b", "one"))
+    begin()
+    (host.root / "run/runc/one").mkdir()
+    (host.root / "run/runc/..odd name").mkdir()
+    wait_for(lambda: owner.announced, "announced", 5, 0.01)
+    (container,) = owner.announced
+    assert (container.id, container.bundle) == ("one", "/b")
+    assert container.oci_config == '{"annotations": {}}'
+    assert container.runtime.container_name == ""
+
+
+def test_what_an_engine_tells_is_left_to_it(host: FakeHost, owner: Owner, begin: Any) -> None:
+    owner.engines, owner.slow, owner.chosen = {"docker", "containerd"}, {"docker"}, {"containerd"}
+    for pid, root in ((50, "docker/runtime-runc/moby"), (51, "containerd/runc/k8s.io")):
+        leaf = "docker-" if pid == 50 else "cri-containerd-"
+        host.process(
+            pid, parent=1, mntns=f"m{pid}", levels="1", cgroup=f"/x/{leaf}{pid}{LONG[2:]}.scope"
+        )
+        host.write(f"run/{root}/{pid}{LONG[2:]}/state.json", runc(pid))
+    found = begin()
+    wait_for(lambda: len(owner.hints) == 2, "hinted", 5, 0.01)
+    wait_for(lambda: set(found._suspects) == {50}, "waits for docker only", 5, 0.01)
+    assert owner.reported == []
+    owner.slow = set()
+    wait_for(lambda: owner.reported, "nobody told", 5, 0.01)
+    assert owner.reported == [("docker", f"50{LONG[2:]}", f"50{LONG[2:]}", 50)]
+    assert found.late == 1
+
+
+def test_conmon_names_its_container_at_once(host: FakeHost, owner: Owner, begin: Any) -> None:
+    owner.engines = {"podman"}
+    words = ("/usr/bin/conmon", "--api-version", "1", "-c", LONG, "-n", "web", "-b", "/b")
+    host.process(40, parent=1, words=words)
+    host.process(49, parent=40, words=("runc",))
+    host.process(50, parent=49, start=5)
+    host.write("b/config.json", '{"annotations": {"io.container.manager": "libpod"}}')
+    host.write(f"run/runc/{LONG}/state.json", runc(50, 5))
+    begin(describe=False)
+    assert owner.reported == [("podman", LONG, "web", 50)]
+
+
+def test_a_pods_sandbox_is_ignored(host: FakeHost, owner: Owner, begin: Any) -> None:
+    host.process(50, parent=1, mntns="pod", levels="1", cgroup=f"/pods/{LONG}")
+    notes = {"io.kubernetes.cri.container-type": "sandbox"}
+    host.write("b/config.json", json.dumps({"annotations": notes}))
+    host.write(f"run/runc/{LONG}/state.json", runc(50))
+    begin()
+    assert owner.ignored == [LONG]
+    assert owner.reported == []
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"levels": "1", "mntns": "m", "cgroup": "/hand"}, ("unknown", "hand")),
+        ({"levels": "1", "mntns": "m", "cgroup": f"/s/crio-{LONG}.scope"}, ("cri-o", LONG)),
+        ({"levels": "3\t1", "mntns": "m", "cgroup": f"/docker/x/docker/{LONG}"}, ("unknown", LONG)),
+        ({"levels": "", "mntns": "m", "cgroup": "/hand"}, None),
+        ({"levels": "2", "mntns": "m", "cgroup": "/hand"}, None),
+        ({"levels": "1", "mntns": "host", "cgroup": "/hand"}, None),
+        ({"levels": "1", "mntns": "m", "cgroup": "/"}, None),
+        ({"levels": "1", "mntns": "m", "cgroup": "/system.slice/db.service"}, None),
+        ({"levels": "1", "mntns": "m", "cgroup": "/odd name"}, None),
+    ],
+)
+def test_what_an_init_looks_like(
+    host: FakeHost, owner: Owner, begin: Any, given: dict[str, str], found: tuple[str, str] | None
+) -> None:
+    host.process(50, parent=1, **given)  # type: ignore[arg-type]
+    begin()
+    expected = [(found[0], found[1], found[1], 50)] if found else []
+    assert owner.reported == expected
+
+
+def test_a_process_that_comes_later(host: FakeHost, owner: Owner, begin: Any) -> None:
+    found = begin()
+    host.process(60, parent=1, mntns="m", levels="1", cgroup="/hand")
+    wait_for(lambda: owner.reported == [("unknown", "hand", "hand", 60)], "found", 5, 0.01)
+    assert found.late == 1
+
+
+def test_annotations_win_and_crio_has_its_own() -> None:
+    notes = {
+        "io.container.manager": "cri-o",
+        "io.kubernetes.pod.name": "p",
+        "io.kubernetes.pod.namespace": "n",
+        "io.kubernetes.pod.uid": "u",
+        "io.kubernetes.container.name": "c",
+        "io.kubernetes.cri-o.ContainerType": "container",
+        "io.kubernetes.cri-o.ImageName": "i",
+        "io.kubernetes.cri-o.SandboxID": "s",
+    }
+    found = oci.annotated(Container(), notes)
+    assert found is not None
+    assert (found.runtime.name, found.runtime.image_name, found.sandbox_id) == ("cri-o", "i", "s")
+    k8s = found.k8s
+    assert (k8s.namespace, k8s.pod_name, k8s.pod_uid, k8s.container_name) == ("n", "p", "u", "c")
+    notes["io.kubernetes.cri-o.ContainerType"] = "sandbox"
+    assert oci.annotated(Container(), notes) is None
+    assert oci.annotated(Container(), {"x": "y"}) == Container()
+
+
+@pytest.mark.parametrize("config", ["", "[", "[]", '{"annotations": 1}', "[" * 100_000])
+def test_odd_configs_have_no_annotations(config: str) -> None:
+    assert oci.notes_of(config) == {}
