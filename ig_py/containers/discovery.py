@@ -162,8 +162,6 @@ class Discovery:
             while len(self._ignored) >= MAX_UNCLAIMED:
                 del self._ignored[next(iter(self._ignored))]
             self._ignored[container_id] = None
-        if self.admission is not None:
-            self.admission.engine_said(container_id)
 
     def started(self, container: Container, pid: int) -> None:
         self.describe(container)
@@ -205,9 +203,6 @@ class Discovery:
 
     def record(self, container_id: str) -> Container | None:
         return self._records.get(container_id)
-
-    def ignored(self, container_id: str) -> bool:
-        return container_id in self._ignored
 
     def current(self, container_id: str) -> Container | None:
         with self._lock:
