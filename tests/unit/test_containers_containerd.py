@@ -153,8 +153,14 @@ def test_an_engine_that_stops_and_comes_back(
 
 @pytest.mark.parametrize("method", ["Namespaces/List", "Tasks/List", "Containers/List"])
 def test_wrong_answers_are_retried_and_said_once(
-    fake: FakeContainerd, spawn: Spawn, caplog: pytest.LogCaptureFixture, method: str
+    fake: FakeContainerd,
+    spawn: Spawn,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
 ) -> None:
+    monkeypatch.setattr(engine, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(engine, "MAX_PAUSE", 0.05)
     fake.add(FakeContainer("one", spawn()))
     fake.override[method] = lambda: b"\xff\xff\xff"
     with watching(fake.path, explicit=True) as (discovery, events):
