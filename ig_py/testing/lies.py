@@ -5,6 +5,7 @@ Each makes a function for one of them; the class of attack is in its docstring.
 
 from __future__ import annotations
 
+import gzip
 import json
 
 from ig_py.testing.registry import Lie, Registry, Reply, Request
@@ -107,6 +108,58 @@ def many_referrers(count: int) -> Lie:
             for number in range(count)
         ]
         reply.body = json.dumps(document).encode()
+        return reply
+
+    return lie
+
+
+def named_digest(digest: str) -> Lie:
+    """An index whose first entry has this *digest*: a path, perhaps (CVE-2024-3727)."""
+
+    def lie(request: Request, reply: Reply) -> Reply:
+        if reply.status == 200:
+            document = json.loads(reply.body)
+            document["manifests"][0]["digest"] = digest
+            reply.body = json.dumps(document).encode()
+            reply.headers.pop("Docker-Content-Digest", None)
+        return reply
+
+    return lie
+
+
+def nested(depth: int) -> Lie:
+    """A document of lists in lists."""
+
+    def lie(request: Request, reply: Reply) -> Reply:
+        if reply.status == 200:
+            reply.body = b"[" * depth + b"]" * depth
+            reply.headers.pop("Docker-Content-Digest", None)
+        return reply
+
+    return lie
+
+
+def key_twice(request: Request, reply: Reply) -> Reply:
+    """A document that says two things in one place, of which each reader picks its own."""
+    if reply.status == 200:
+        reply.body = reply.body.replace(b"{", b'{"schemaVersion":1,', 1)
+        reply.headers.pop("Docker-Content-Digest", None)
+    return reply
+
+
+def compressed(request: Request, reply: Reply) -> Reply:
+    """Content that grows a thousandfold when it is unpacked."""
+    if reply.status == 200:
+        reply.body = gzip.compress(bytes(1 << 24))
+        reply.headers["Content-Encoding"] = "gzip"
+    return reply
+
+
+def wrong_type(media_type: str) -> Lie:
+    """Say that a document is something else."""
+
+    def lie(request: Request, reply: Reply) -> Reply:
+        reply.headers["Content-Type"] = media_type
         return reply
 
     return lie

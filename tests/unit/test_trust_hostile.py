@@ -21,7 +21,7 @@ from support.registry_cases import (
     options,
     with_login,
 )
-from support.registry_server import LyingRegistry, Reply, Request, make_certificate, serving
+from support.registry_server import Lie, LyingRegistry, Reply, make_certificate, serving
 
 from ig_py.errors import (
     IgPyError,
@@ -224,15 +224,38 @@ def test_ambiguous_documents(store: Store) -> None:
     "digest", ["sha256:../../../../etc/passwd", "sha256:" + "A" * 64, "md5:" + "0" * 32, "x"]
 )
 def test_digests_as_paths(store: Store, digest: str) -> None:
-    def lie(_request: Request, reply: Reply) -> Reply:
-        document = json.loads(reply.body)
-        document["manifests"][0]["digest"] = digest
-        return Reply(200, json.dumps(document).encode(), {"Content-Type": document["mediaType"]})
+    with serving(LyingRegistry()) as registry:
+        registry.put("te", "1", image("a"))
+        registry.on("GET .*/manifests/1", lies.named_digest(digest))
+        with pytest.raises(IntegrityError, match="invalid digest"):
+            do_pull(registry, store)
+    assert_clean(store)
 
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        (lies.nested(100_000), "nested"),
+        (lies.nested(40), "nested"),
+        (lies.key_twice, "duplicate key"),
+        (lies.wrong_type("text/html"), "not an OCI image"),
+        (lies.wrong_type("application/vnd.oci.image.manifest.v1+json"), "not an image index"),
+    ],
+)
+def test_odd_documents(store: Store, lie: Lie, reason: str) -> None:
     with serving(LyingRegistry()) as registry:
         registry.put("te", "1", image("a"))
         registry.on("GET .*/manifests/1", lie)
-        with pytest.raises(IntegrityError, match="invalid digest"):
+        with pytest.raises((IntegrityError, LimitError), match=reason):
+            do_pull(registry, store)
+    assert_clean(store)
+
+
+def test_compressed_content(store: Store) -> None:
+    with serving(LyingRegistry()) as registry:
+        registry.put("te", "1", image("a"))
+        registry.on("GET .*/blobs/", lies.compressed)
+        with pytest.raises(IntegrityError, match="longer than its declared"):
             do_pull(registry, store)
     assert_clean(store)
 
