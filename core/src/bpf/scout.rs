@@ -189,7 +189,7 @@ impl Scout {
     /// of the pid namespace whose numbers Python knows, 0 for the first.
     pub fn load(pidns: u32, max_pending: u32) -> Result<Scout> {
         let offsets = offsets::of_running_kernel()?;
-        let mut object = Object::open(ELF, "scout")?;
+        let mut object = Object::open(ELF, "scout", None)?;
         let mut at = 0;
         for bytes in [&offsets[..], &pidns.to_ne_bytes(), &max_pending.to_ne_bytes()] {
             object.set_data(".rodata", at, bytes)?;
