@@ -13,6 +13,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def call(command: int, attributes: bytes) -> int:
     """The result of bpf(*command*, *attributes*), zero-padded; OSError when it fails."""
+    return exchange(command, attributes)[0]
+
+
+def exchange(command: int, attributes: bytes) -> tuple[int, bytes]:
+    """As :func:`call`, with the attributes as the kernel left them."""
     buffer = ctypes.create_string_buffer(attributes, _ATTRIBUTES_SIZE)
     number = _NUMBERS.get(platform.machine())
     if number is None:
@@ -21,4 +26,4 @@ def call(command: int, attributes: bytes) -> int:
     if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
-    return int(result)
+    return int(result), buffer.raw

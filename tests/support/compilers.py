@@ -7,6 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+from _pytest.mark.structures import ParameterSet
+
 from ig_py.toolchain.clang import MAX_CLANG, MIN_CLANG, Clang
 from ig_py.toolchain.compile import compile_object
 
@@ -24,6 +27,12 @@ def each_clang() -> list[Clang]:
         if version >= MIN_CLANG and strip is not None:
             found.setdefault(version, Clang(path, strip, version))
     return list(found.values())
+
+
+def clang_params() -> list[ParameterSet]:
+    """For ``params`` of a fixture in tests that need ``clang``."""
+    found = [pytest.param(clang, id=f"clang{clang.version}") for clang in each_clang()]
+    return found or [pytest.param(None, id="no-clang")]
 
 
 def compile_with(clang: Clang, source: Path, out: Path, arch: str = "amd64") -> str:

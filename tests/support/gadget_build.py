@@ -11,9 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ig_py.toolchain.clang import require_clang
+from ig_py.toolchain.clang import Clang, require_clang
 from ig_py.toolchain.compile import compile_object
 from ig_py.toolchain.vmlinux import host_arch
+from support.compilers import each_clang
 from support.gadget_format import FILE, GADGETS
 
 VARIABLE = "IG_PY_TEST_GADGETS"
@@ -33,11 +34,18 @@ def compile_for_here(source: str, directory: Path) -> bytes:
     return _compiled(path.parent, path.name, _place(directory) / f"{path.stem}.o")
 
 
-def _compiled(root: Path, source: str, out: Path) -> bytes:
+def header_object(name: str, clang: Clang, directory: Path) -> bytes:
+    """The object of ``tests/gadgets/headers/<name>.bpf.c``, by one of several compilers."""
+    out = _place(directory) / f"{name}.clang{clang.version}.o"
+    return _compiled(GADGETS / "headers", f"{name}.bpf.c", out, clang)
+
+
+def _compiled(root: Path, source: str, out: Path, clang: Clang | None = None) -> bytes:
     if not out.exists():
         arch = host_arch()
         assert arch is not None, "gadgets are tested on amd64 and arm64"
-        compile_object(require_clang(), root, source, arch, out, log=_say, debug=lambda _text: None)
+        clang = clang or require_clang()
+        compile_object(clang, root, source, arch, out, log=_say, debug=lambda _text: None)
     return out.read_bytes()
 
 
@@ -62,6 +70,9 @@ def build_all(directory: Path) -> None:
         workload_program(path.parent.name, directory)
     for path in sorted(GADGETS.glob("core/*.bpf.c")):
         compile_for_here(str(path.relative_to(GADGETS)), directory)
+    for clang in each_clang():
+        for path in sorted(GADGETS.glob("headers/*.bpf.c")):
+            header_object(path.name.removesuffix(".bpf.c"), clang, directory)
 
 
 def _place(directory: Path) -> Path:

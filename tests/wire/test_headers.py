@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 import pytest
-from support.compilers import compile_with, each_clang
+from support.compilers import clang_params, compile_with, each_clang
 
 from ig_py._core import Object
 from ig_py.errors import BuildError
@@ -70,7 +70,7 @@ WITHOUT_VMLINUX = {
 }
 
 
-@pytest.fixture(scope="module", params=each_clang() or [None], ids=lambda c: f"clang{c.version}")
+@pytest.fixture(scope="module", params=clang_params())
 def clang(request: pytest.FixtureRequest) -> Clang:
     found: Clang = request.param
     return found
