@@ -20,12 +20,31 @@ from support.gadget_format import FILE, GADGETS
 VARIABLE = "IG_PY_TEST_GADGETS"
 SOURCE = "program.bpf.c"
 WORKLOAD = "workload.c"
+ROOT = Path(__file__).parents[2]
 _CC_SECONDS = 120
 
 
 def gadget_object(name: str, directory: Path) -> bytes:
     """The eBPF object of ``tests/gadgets/<name>``; made in *directory* when it is not there."""
     return _compiled(GADGETS / name, SOURCE, _place(directory) / f"{name}.bpf.o")
+
+
+def loadable_object(source: Path, clang: Clang, directory: Path) -> bytes:
+    """The object of a gadget's directory or this repository's root, by one of the compilers."""
+    out = _place(directory) / f"{source.name}.clang{clang.version}.bpf.o"
+    return _compiled(source, SOURCE, out, clang)
+
+
+def loadable_gadgets() -> list[Path]:
+    """The directory of every gadget that has a program."""
+    return [ROOT, *sorted(path.parent for path in GADGETS.glob(f"*/{SOURCE}"))]
+
+
+def compilers_of_loads() -> list[Clang]:
+    """All of them; only the usual one where objects are made beforehand."""
+    if VARIABLE not in os.environ:
+        return each_clang()
+    return [require_clang()]
 
 
 def compile_for_here(source: str, directory: Path) -> bytes:
@@ -70,6 +89,8 @@ def build_all(directory: Path) -> None:
         workload_program(path.parent.name, directory)
     for path in sorted(GADGETS.glob("core/*.bpf.c")):
         compile_for_here(str(path.relative_to(GADGETS)), directory)
+    for source in loadable_gadgets():
+        loadable_object(source, require_clang(), directory)
     for clang in each_clang():
         for path in sorted(GADGETS.glob("headers/*.bpf.c")):
             header_object(path.name.removesuffix(".bpf.c"), clang, directory)

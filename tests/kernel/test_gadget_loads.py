@@ -1,0 +1,71 @@
+"""Every gadget of ours passes the verifier, compiled by each clang, and leaves it room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import features
+from support.gadget_build import (
+    ROOT,
+    compilers_of_loads,
+    loadable_gadgets,
+    loadable_object,
+)
+from support.verified import verified
+
+from ig_py.gadget.load import build_spec
+from ig_py.gadget.metadata import Metadata
+from ig_py.runtime.loader import Loader, LoadSettings
+from ig_py.toolchain.clang import Clang
+
+pytestmark = pytest.mark.needs("root", "bpf", "btf", "clang")
+
+MAX_VERIFIED = 250_000
+"""A quarter of what the verifier takes: other kernels need more for the same program."""
+FEATURES = {"fentry": "fentry", "fexit": "fentry", "fmod_ret": "fentry", "lsm": "lsm"}
+"""Kinds of program that some kernels refuse whatever they do."""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("loads")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(c, id=f"clang{c.version}") for c in compilers_of_loads()]
+    or [pytest.param(None, id="no-clang")],
+)
+def clang(request: pytest.FixtureRequest) -> Clang:
+    found: Clang = request.param
+    return found
+
+
+@pytest.mark.parametrize(
+    "gadget", loadable_gadgets(), ids=lambda path: "root" if path == ROOT else path.name
+)
+def test_loads(
+    gadget: Path, clang: Clang, directory: Path, record_property: Callable[[str, object], None]
+) -> None:
+    elf = loadable_object(gadget, clang, directory)
+    metadata = gadget / "gadget.yaml"
+    spec = build_spec(
+        Metadata.parse(metadata.read_bytes(), str(metadata)), elf, name="test", source="test"
+    )
+    for program in spec.programs:
+        feature = FEATURES.get(program.section.partition("/")[0])
+        if feature is not None and not program.optional and (why := features.missing(feature)):
+            pytest.skip(f"needs {feature}: {why}")
+    notices: list[str] = []
+    obj = Loader(elf, spec, LoadSettings(), notices.append).load()
+    try:
+        costs = verified(obj.program_ids())
+    finally:
+        obj.close()
+    skipped = [text for text in notices if "skipped" in text]
+    assert costs and len(costs) + len(skipped) == len({p.name[:15] for p in spec.programs})
+    for name, instructions in costs.items():
+        record_property(name, instructions)
+    assert {name: cost for name, cost in costs.items() if cost > MAX_VERIFIED} == {}
