@@ -217,7 +217,7 @@ def fnv1a(data: bytes, bits: int) -> int:
     return value
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3, 0xFFFFFFFF, 1 << 32, NUMBER, 2**64 - 1])
+@pytest.mark.parametrize("number", [0, 3, 1 << 32, NUMBER])
 def test_numbers(ask: Ask, number: int) -> None:
     raw = struct.pack("<Q", number)
     answers = ask(number=raw).answers
