@@ -180,6 +180,7 @@ def test_system_call_and_states(ask: Ask) -> None:
     assert answers.tries == 1
 
 
+@pytest.mark.any_kernel
 def test_filters(ask: Ask, thread_name: bytes) -> None:
     known = ask()
     assert not known.answers.discarded
@@ -217,6 +218,7 @@ def fnv1a(data: bytes, bits: int) -> int:
     return value
 
 
+@pytest.mark.any_kernel
 @pytest.mark.parametrize("number", [0, 3, 1 << 32, NUMBER])
 def test_numbers(ask: Ask, number: int) -> None:
     raw = struct.pack("<Q", number)
