@@ -15,8 +15,10 @@ use crate::render::tree;
 use crate::render::unicode;
 use crate::render::yaml::Yaml;
 
-/// Rendered bytes after which a batch is handed out.
-pub const BATCH_BYTES: usize = 1 << 20;
+/// Rendered bytes after which a batch is handed out: with its last event still a block that
+/// malloc takes from its heap. Larger ones are mapped anew each time, a page fault for every
+/// 4 KiB of output.
+pub const BATCH_BYTES: usize = 192 << 10;
 /// The same for modes that render nothing.
 pub const BATCH_EVENTS: u64 = 1 << 16;
 
@@ -362,7 +364,8 @@ impl Source {
             return None;
         }
         // The next batch is likely as large: avoid growing it again step by step.
-        let next = self.empty(self.out.data.len());
+        let length = self.out.data.len();
+        let next = self.empty(length + length / 8);
         Some(std::mem::replace(&mut self.out, next))
     }
 }

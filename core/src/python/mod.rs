@@ -58,13 +58,18 @@ fn probe_feature(py: Python<'_>, feature: &str) -> PyResult<bool> {
     Ok(py.detach(|| probe::probe(feature))?)
 }
 
-/// glibc raises its mmap threshold to the largest block ever freed, and then keeps
-/// blocks of a batch's size: a fixed one gives them back (mallopt(3)).
+/// glibc raises its thresholds to the largest block ever freed, and then keeps as much
+/// (mallopt(3)). Fixed ones give back what an array took, but not the memory of one batch
+/// just to fault it in again for the next.
 #[cfg(target_env = "gnu")]
 fn give_back_large_blocks() {
     const LARGE: libc::c_int = 256 << 10;
-    // SAFETY: sets a number; refused, nothing changes.
-    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+    const SPARE: libc::c_int = 8 << 20;
+    // SAFETY: sets numbers; refused, nothing changes.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, SPARE);
+    }
 }
 
 #[cfg(not(target_env = "gnu"))]
