@@ -343,10 +343,10 @@ def _leaf(
 
 def _create_filter(declared: MapSpec) -> FilterMap:
     from ig_py._core import CoreError
-    from ig_py.containers.filter_map import FilterMap
+    from ig_py.containers.filter_map import ENTRIES, FilterMap
 
     try:
-        return FilterMap.create(declared.max_entries)
+        return FilterMap.create(max(declared.max_entries, ENTRIES))
     except CoreError as error:
         raise KernelError(f"creating the container filter map: {error.args[1]}") from error
 

@@ -272,7 +272,8 @@ impl Object {
                 ("type", ours.map_type, theirs.map_type),
                 ("key size", ours.key_size, theirs.key_size),
                 ("value size", ours.value_size, theirs.value_size),
-                ("max entries", ours.max_entries, theirs.max_entries),
+                // Room for more does no harm.
+                ("max entries", ours.max_entries, theirs.max_entries.min(ours.max_entries)),
                 ("flags", ours.flags, theirs.flags),
             ];
             if let Some((what, a, b)) = pairs.into_iter().find(|(_, a, b)| a != b) {
