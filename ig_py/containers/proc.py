@@ -16,6 +16,8 @@ from pathlib import Path
 from ig_py.errors import ContainerError
 from ig_py.records import dataclass
 
+MAX_PID = 1 << 22
+"""PID_MAX_LIMIT of 64-bit kernels."""
 MAX_FILE = 64 * 1024
 """Bytes read of one /proc or cgroup file."""
 MAX_SYMLINKS = 40
@@ -178,7 +180,7 @@ class HostView:
 
         :raises ProcessGone: it ended meanwhile, so nothing read is its own for sure.
         """
-        if pid <= 0:
+        if not 0 < pid <= MAX_PID:
             raise ProcessGone(f"process {pid} is not one of the host's")
         pidfd = -1
         pins = Pins()

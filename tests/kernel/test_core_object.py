@@ -242,13 +242,13 @@ def test_initial_data_is_bounded(stress: bytes) -> None:
     obj.close()
 
 
-def test_only_equal_maps_replace(stress: bytes) -> None:
+def test_only_equal_or_larger_maps_replace(stress: bytes) -> None:
     obj = Object(stress, "stress")
     only(obj, "on_enter")
     wrong = Map.create("other", HASH, 4, 8, 7)
     with pytest.raises(CoreError, match="max entries is 8 in the object and 7"):
         obj.reuse_map("produced", wrong)
-    own = Map.create("other", HASH, 4, 8, 8)
+    own = Map.create("other", HASH, 4, 8, 4096)
     obj.reuse_map("produced", own)
     obj.load()
     assert own.id in obj.map_ids()

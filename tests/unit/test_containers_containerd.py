@@ -217,11 +217,12 @@ def test_a_slow_engine_holds_nothing_up(
     assert "did not stop" not in caplog.text
 
 
-def test_a_dead_pid_is_no_container(fake: FakeContainerd) -> None:
+def test_a_dead_pid_is_no_container(fake: FakeContainerd, spawn: Spawn) -> None:
     child = subprocess.Popen(["true"])
     child.wait()
     fake.add(FakeContainer("dead", child.pid))
     fake.add(FakeContainer("huge", 2**31))
+    fake.add(FakeContainer("fine", spawn()))
     with watching(fake.path) as (discovery, events):
         assert discovery.wait_listed(10)
-        assert events == []
+        assert events == [("CREATED", "fine")]
