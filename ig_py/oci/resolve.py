@@ -118,13 +118,17 @@ def resolve(ref: str, options: ResolveOptions) -> Artifact:
     for allowed in lists:
         verification.check_allowed(ref, str(reference), reference.repository, root.digest, allowed)
     fetch = partial(_fetch_signatures, reference, root, store, options)
-    may_fetch = not options.disallow_pulling and options.pull != "never"
+    may_fetch = _may_fetch(options)
     _verify(store, root, ref, reference.repository, options, fetch if may_fetch else None)
     try:
         return _read(store, root, ref, str(reference), "store", options)
     except (Damaged, BlobMissing) as err:
         _heal(err, ref, reference, root, store, options, may_fetch)
     return _read(store, root, ref, str(reference), "store", options)
+
+
+def _may_fetch(options: ResolveOptions) -> bool:
+    return not options.disallow_pulling and options.pull != "never"
 
 
 def _heal(
@@ -196,7 +200,12 @@ def _check(
         repository,
         root,
         lambda: LocalSignatures(source, source.index()),
-        Trust(options.public_keys, options.notation_certificates, options.notation_policy),
+        Trust(
+            options.public_keys,
+            options.notation_certificates,
+            options.notation_policy,
+            online=_may_fetch(options),
+        ),
         fetch=fetch,
     )
     for doubt in verdict.doubts:
@@ -225,7 +234,8 @@ def verify(ref: str, options: ResolveOptions) -> Verdict:
             f'verifying "{ref}": resolving "{ref}" in local store: not found', remedy=err.remedy
         ) from None
     fetch = partial(_fetch_signatures, reference, root, store, options)
-    return _check(store, root, ref, reference.repository, options, fetch)
+    may_fetch = fetch if _may_fetch(options) else None
+    return _check(store, root, ref, reference.repository, options, may_fetch)
 
 
 def _ensure(ref: str, reference: Reference, store: Store, options: ResolveOptions) -> Descriptor:

@@ -17,7 +17,7 @@ from support.images import image, name
 from ig_py.errors import UsageError, VerificationError
 from ig_py.oci.resolve import ResolveOptions, resolve, verify
 from ig_py.oci.store import Store
-from ig_py.oci.trust import certificates, trustpolicy
+from ig_py.oci.trust import certificates, revocation, trustpolicy
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
 
@@ -256,6 +256,37 @@ def test_levels(store: Store, pki: Path) -> None:
         resolve("x:1", options(store, pki, strict))
     with pytest.raises(VerificationError, match="authenticity"):
         resolve("x:1", options(store, pki, document("permissive"), trusted="stranger"))
+
+
+def test_revoked(store: Store, pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers are asked about trusted certificates only, when anybody may be asked."""
+    asked: list[str] = []
+
+    def ask(url: str, **_: Any) -> bytes:
+        asked.append(url)
+        raise VerificationError("nobody there")
+
+    monkeypatch.setattr(revocation, "ask", ask)
+    attach(store, envelope(pki, "revocable"))
+    online = replace(options(store, pki), pull="missing")
+    with pytest.raises(VerificationError, match="revocation: it is not known whether"):
+        resolve("x:1", online)
+    assert asked == ["http://crl.test/x"]
+    asked.clear()
+    for given, reason in (
+        (options(store, pki), "pulling is not allowed"),
+        (replace(online, disallow_pulling=True), "pulling is not allowed"),
+        (replace(options(store, pki, trusted="stranger"), pull="missing"), "no trusted"),
+    ):
+        with pytest.raises(VerificationError, match=reason):
+            resolve("x:1", given)
+    skipping = document(override={"revocation": "skip"})
+    assert resolve("x:1", replace(options(store, pki, skipping), pull="missing"))
+    assert asked == []
+    said: list[str] = []
+    lenient = options(store, pki, document("permissive"))
+    assert resolve("x:1", replace(lenient, pull="missing", on_message=said.append))
+    assert asked and "it is not known whether" in said[0]
 
 
 def test_scopes_and_identities(store: Store, pki: Path) -> None:

@@ -40,7 +40,7 @@ def load_trusted(sources: Sequence[str]) -> list[Certificate]:
                 certificate = load_pem_x509_certificate(block.encode())
                 subject(certificate)
                 anchor = _is_authority(certificate) or issued(certificate, certificate)
-            except _unreadable() as err:
+            except unreadable() as err:
                 raise UsageError(f"notation certificate: not understood: {str(err)[:200]}") from err
             if not anchor:
                 name = certificate.subject.rfc4514_string()[:200]
@@ -66,15 +66,15 @@ def parse_chain(raw: Sequence[bytes]) -> list[Certificate]:
             check_chain(chain)
             # Read lazily, they would raise later.
             for certificate in chain:
-                revocable([certificate])
+                list(certificate.extensions)
                 valid_at([certificate], certificate.not_valid_after_utc)
                 subject(certificate)
-    except _unreadable() as err:
+    except unreadable() as err:
         raise VerificationError(f"certificate chain: not understood: {str(err)[:200]}") from err
     return chain
 
 
-def _unreadable() -> tuple[type[Exception], ...]:
+def unreadable() -> tuple[type[Exception], ...]:
     """What reading a certificate that is none may raise."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.x509 import DuplicateExtension, InvalidVersion
@@ -117,22 +117,6 @@ def valid_at(chain: Sequence[Certificate], when: datetime.datetime) -> str:
         if when > certificate.not_valid_after_utc:
             return f"{_name(certificate)} expired on {certificate.not_valid_after_utc}"
     return ""
-
-
-def revocable(chain: Sequence[Certificate]) -> bool:
-    """Does a certificate name a place that may say it is revoked?"""
-    from cryptography import x509
-    from cryptography.x509.oid import AuthorityInformationAccessOID
-
-    for certificate in chain[:-1] or chain:
-        for extension in certificate.extensions:
-            if isinstance(extension.value, x509.CRLDistributionPoints):
-                return True
-            if isinstance(extension.value, x509.AuthorityInformationAccess) and any(
-                a.access_method == AuthorityInformationAccessOID.OCSP for a in extension.value
-            ):
-                return True
-    return False
 
 
 def subject(certificate: Certificate) -> dict[str, str]:

@@ -32,12 +32,14 @@ class NoSignature(VerificationError):
 @dataclass(frozen=True)
 class Trust:
     """Whom to believe. *public_keys* and *certificates* are each PEM text or a file's path;
-    *policy* is a notation trust policy, JSON text or a file's path.
+    *policy* is a notation trust policy, JSON text or a file's path; *online*: servers that
+    trusted certificates name may be asked whether they were revoked.
     """
 
     public_keys: Sequence[str] = ()
     certificates: Sequence[str] = ()
     policy: str = ""
+    online: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,29 @@
 """Signatures of the Notary Project: a certificate chain, judged by a trust policy.
 
-Rules: notaryproject/specifications, "trust-store-trust-policy". Revocation lists and time stamp
-authorities are not asked: a policy that insists on them (level ``strict`` and a certificate that
-names a list) fails.
+Rules: notaryproject/specifications, "trust-store-trust-policy". Time stamps of authorities count
+for nothing: the one trust store that a policy may name here is never one of theirs.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ig_py.errors import IntegrityError, LimitError, VerificationError
 from ig_py.oci.artifact import Descriptor
-from ig_py.oci.trust import certificates, trustpolicy
+from ig_py.oci.trust import certificates, revocation, trustpolicy
 from ig_py.oci.trust.envelope import COSE, JWS, STORES, Envelope
 from ig_py.oci.trust.model import MAX_SIGNATURE, Signature, SignatureSource, Verdict
 
 
 class Notation:
     """*trusted*: certificates (PEM texts or files), the content of the one trust store that
-    the *policy* (JSON text or file) may name. Raises :class:`UsageError`.
+    the *policy* (JSON text or file) may name. *online*: ask whether certificates were revoked.
+    Raises :class:`UsageError`.
     """
 
-    def __init__(self, trusted: Sequence[str], policy: str) -> None:
+    def __init__(self, trusted: Sequence[str], policy: str, *, online: bool = False) -> None:
+        self._online = online
         self._trusted = certificates.load_trusted(trusted)
         self._policies = trustpolicy.load(policy)
 
@@ -66,27 +67,35 @@ class Notation:
                 f"expected {image.digest}, got {str(named[0])[:100]}"
             )
 
-    def _doubts(self, envelope: Envelope, policy: trustpolicy.Policy) -> list[tuple[str, str]]:
-        """(aspect, reason) of what is not as it should be."""
+    def _doubts(self, envelope: Envelope, policy: trustpolicy.Policy) -> Iterator[tuple[str, str]]:
+        """(aspect, reason) of what is not as it should be, the cheapest to learn first."""
         now = datetime.datetime.now(datetime.UTC)
-        doubts = []
         store = STORES[envelope.scheme]
         anchors = self._trusted if policy.store_type == store else []
-        if not any(anchor == one for anchor in anchors for one in envelope.chain):
+        strangers = not any(anchor == one for anchor in anchors for one in envelope.chain)
+        if strangers:
             reason = "the certificate chain leads to no trusted certificate"
-            doubts.append(("authenticity", reason))
+            yield "authenticity", reason
         elif not policy.trusts(certificates.subject(envelope.chain[0])):
             signer = envelope.chain[0].subject.rfc4514_string()[:200]
-            doubts.append(("authenticity", f"{signer!r} is none of the trusted identities"))
+            yield "authenticity", f"{signer!r} is none of the trusted identities"
         authentic = envelope.authentic_time or now
         if reason := certificates.valid_at(envelope.chain, authentic):
-            doubts.append(("authenticTimestamp", reason))
+            yield "authenticTimestamp", reason
         if envelope.expiry is not None and now > envelope.expiry:
-            doubts.append(("expiry", f"the signature expired on {envelope.expiry}"))
-        if certificates.revocable(envelope.chain):
-            reason = (
-                "a certificate says where to ask whether it is revoked, and nobody is asked; "
-                'a policy can have "override": {"revocation": "skip"}'
-            )
-            doubts.append(("revocation", reason))
-        return doubts
+            yield "expiry", f"the signature expired on {envelope.expiry}"
+        asks = policy.actions["revocation"] != trustpolicy.SKIP
+        if asks and (reason := self._revoked(envelope, now, known=not strangers)):
+            yield "revocation", reason
+
+    def _revoked(self, envelope: Envelope, now: datetime.datetime, *, known: bool) -> str:
+        """Servers that a stranger's certificate names are not asked."""
+        if not any(revocation.revocable(certificate) for certificate in envelope.chain[:-1]):
+            return ""
+        if known and self._online:
+            return revocation.check(envelope.chain, now)
+        reason = "pulling is not allowed" if known else "the certificates are not trusted"
+        return (
+            f"nobody was asked whether a certificate was revoked, for {reason}; "
+            'a policy can have "override": {"revocation": "skip"}'
+        )

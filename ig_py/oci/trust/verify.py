@@ -29,7 +29,7 @@ class Verifier:
         if trust.certificates and trust.policy:
             from ig_py.oci.trust.notation import Notation
 
-            self._notation = Notation(trust.certificates, trust.policy)
+            self._notation = Notation(trust.certificates, trust.policy, online=trust.online)
         if not self._keys and self._notation is None:
             raise VerificationError("no verification method available", remedy=_WAYS)
 
