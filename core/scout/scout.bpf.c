@@ -179,6 +179,11 @@ struct place {
 
 typedef const char *address;
 
+/*
+ * Functions that are not static are verified once in each program, not again for each call; they
+ * take addresses as plain numbers, which is all that READ needs.
+ */
+
 static __always_inline bool find_place(address task, struct place *place)
 {
 	address nsproxy = READ(address, task, given.offsets.task_nsproxy);
@@ -212,8 +217,9 @@ static __always_inline address number_of(address pid, __u32 level)
 	return pid + given.offsets.pid_numbers + level * given.offsets.upid_size;
 }
 
-static __always_inline __u32 pid_for_user(address task)
+__noinline __u32 pid_for_user(__u64 of)
 {
+	address task = (address)of;
 	address pid;
 	__u32 level;
 
@@ -252,17 +258,18 @@ static __always_inline void fill_head(struct process_notice *head, const struct 
 	head->birth = place->birth;
 	head->kind = kind;
 	head->flags = 0;
-	head->pid = pid_for_user(task);
+	head->pid = pid_for_user((__u64)task);
 	head->nspid = innermost_pid(task);
-	head->ppid = pid_for_user(READ(address, task, given.offsets.task_parent));
+	head->ppid = pid_for_user(READ(__u64, task, given.offsets.task_parent));
 	head->path_size = 0;
 	head->cgroup_id = READ(__u64, READ(address, unified, given.offsets.cgroup_node), given.offsets.node_id);
 	bpf_probe_read_kernel_str(head->comm, sizeof(head->comm), task + given.offsets.task_comm);
 }
 
 /* The deepest cgroup of the task over all hierarchies: engines name theirs in the one they use. */
-static __always_inline address own_cgroup(address task)
+__noinline __u64 own_cgroup(__u64 of)
 {
+	address task = (address)of;
 	address set = READ(address, task, given.offsets.task_cgroups);
 	address best = READ(address, set, given.offsets.set_unified);
 	__s32 level = READ(__s32, best, given.offsets.cgroup_level);
@@ -283,12 +290,12 @@ static __always_inline address own_cgroup(address task)
 			best = cgroup;
 		}
 	}
-	return best;
+	return (__u64)best;
 }
 
 static __always_inline void fill_path(struct notice *notice, address task)
 {
-	address node = READ(address, own_cgroup(task), given.offsets.cgroup_node);
+	address node = READ(address, (address)own_cgroup((__u64)task), given.offsets.cgroup_node);
 	__u32 at = 0;
 
 	for (int i = 0; i < MAX_LEVELS; i++) {
@@ -313,18 +320,18 @@ static __always_inline void fill_path(struct notice *notice, address task)
 	notice->head.path_size = at;
 }
 
-static __always_inline bool tell(const struct place *place, address task,
-				 enum kind kind, __u32 flags)
+__noinline int tell(__u64 task, __u64 mntns, __u64 birth, __u32 kind, __u32 flags)
 {
+	struct place place = {.mntns = mntns, .birth = birth};
 	struct notice *notice = bpf_ringbuf_reserve(&notices, sizeof(*notice), 0);
 
 	if (!notice) {
 		__sync_fetch_and_add(&counts.missed, 1);
 		return false;
 	}
-	fill_head(&notice->head, place, task, kind);
+	fill_head(&notice->head, &place, (address)task, kind);
 	notice->head.flags = flags;
-	fill_path(notice, task);
+	fill_path(notice, (address)task);
 	bpf_ringbuf_submit(notice, 0);
 	return true;
 }
@@ -352,7 +359,6 @@ static __always_inline bool too_many_pending(void)
 	return done && (__s64)(counts.admitted - *done) >= (__s64)given.max_pending;
 }
 
-/* Global functions are verified once, not again for each call. */
 __noinline int open_filter(__u64 mntns, __u32 slot)
 {
 	__u32 value = FILTER_PENDING;
@@ -371,16 +377,15 @@ static __always_inline void open_filters(__u64 mntns)
 		open_filter(mntns, slot);
 }
 
-static __noinline int admit(address task, __u64 mntns, __u64 birth)
+__noinline int admit(__u64 task, __u64 mntns, __u64 birth)
 {
-	struct place place = {.mntns = mntns, .birth = birth};
 	struct seen seen = {.birth = birth, .state = STATE_PENDING};
 	bool closed = too_many_pending();
 
 	/* Two processors may come here with one namespace: its notices are the same. */
 	if (bpf_map_update_elem(&namespaces, &mntns, &seen, BPF_ANY))
 		return 0;
-	if (!tell(&place, task, KIND_NEW, closed ? FLAG_SHUT : 0)) {
+	if (!tell(task, mntns, birth, KIND_NEW, closed ? FLAG_SHUT : 0)) {
 		bpf_map_delete_elem(&namespaces, &mntns);
 		return 0;
 	}
@@ -415,7 +420,7 @@ static __always_inline bool visit(address task, struct place *place)
 	seen = bpf_map_lookup_elem(&namespaces, &place->mntns);
 	if (seen && seen->birth == place->birth)
 		return true;
-	admit(task, place->mntns, place->birth);
+	admit((__u64)task, place->mntns, place->birth);
 	return false;
 }
 
@@ -468,7 +473,7 @@ int scout_exec(struct raw_args *ctx)
 
 	visit(task, &place);
 	if (pending(&place))
-		tell(&place, task, KIND_EXEC, 0);
+		tell((__u64)task, place.mntns, place.birth, KIND_EXEC, 0);
 	return 0;
 }
 
@@ -494,7 +499,7 @@ int scout_attach(struct raw_args *ctx)
 	struct place place = {};
 
 	if (find_place(task, &place) && !was_there(&place) && pending(&place))
-		tell(&place, task, KIND_MOVED, 0);
+		tell((__u64)task, place.mntns, place.birth, KIND_MOVED, 0);
 	return 0;
 }
 

@@ -4,8 +4,10 @@
 //! looks for with every type. One pass over the types is enough here.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 
+use super::ring::Mapping;
 use crate::errors::{Error, Kind, Result};
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -156,9 +158,14 @@ impl<'a> Types<'a> {
 
 /// The bytes of `struct offsets` of core/scout/scout.bpf.c, in its order.
 pub fn of_running_kernel() -> Result<Vec<u8>> {
-    let raw = fs::read(VMLINUX)
-        .map_err(|e| Error::new(Kind::Unsupported, format!("reading {VMLINUX}: {e}")))?;
-    of(&raw)
+    let unreadable = |e| Error::new(Kind::Unsupported, format!("reading {VMLINUX}: {e}"));
+    let file = File::open(VMLINUX).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len() as usize;
+    // Since Linux 6.16 it can be mapped; read, it comes a page a call.
+    match Mapping::read_only(file.as_raw_fd(), size) {
+        Ok(mapping) => of(mapping.bytes()),
+        Err(_) => of(&fs::read(VMLINUX).map_err(unreadable)?),
+    }
 }
 
 fn of(raw: &[u8]) -> Result<Vec<u8>> {

@@ -23,17 +23,32 @@ const PUBLISH: usize = 64 << 10;
 const PUBLISH_PART: usize = 8;
 
 /// Memory mapped from a file, for as long as it lives.
-struct Mapping {
+pub(super) struct Mapping {
     start: NonNull<u8>,
     length: usize,
 }
 
 impl Mapping {
     fn new(fd: RawFd, offset: usize, length: usize, protection: i32) -> io::Result<Mapping> {
+        Mapping::map(fd, offset, length, protection, libc::MAP_SHARED)
+    }
+
+    /// The beginning of a file that nobody writes to.
+    pub fn read_only(fd: RawFd, length: usize) -> io::Result<Mapping> {
+        Mapping::map(fd, 0, length, libc::PROT_READ, libc::MAP_PRIVATE)
+    }
+
+    fn map(
+        fd: RawFd,
+        offset: usize,
+        length: usize,
+        protection: i32,
+        flags: i32,
+    ) -> io::Result<Mapping> {
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe {
             let offset = offset as libc::off_t;
-            libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, fd, offset)
+            libc::mmap(std::ptr::null_mut(), length, protection, flags, fd, offset)
         };
         match NonNull::new(start.cast::<u8>()) {
             Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => {
@@ -41,6 +56,14 @@ impl Mapping {
             }
             _ => Err(io::Error::last_os_error()),
         }
+    }
+}
+
+impl Mapping {
+    /// Of a mapping that nobody writes to.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped for as long as self, and readable.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
     }
 }
 
