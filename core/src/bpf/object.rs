@@ -24,6 +24,8 @@ use crate::errors::{Error, Kind, Result};
 const MAX_OBJECT: usize = 128 << 20;
 const MAX_PROGRAMS: usize = 4096;
 const MAX_MAPS: usize = 4096;
+/// Threads that detach at once.
+const MAX_ENDING: usize = 16;
 
 enum State {
     Open(OpenObject),
@@ -365,7 +367,7 @@ impl Object {
 
     /// Detaches every program; maps stay readable.
     pub fn detach(&mut self) {
-        self.links.clear();
+        end_together(self.links.drain().map(|(_, link)| link).collect());
         self.held.clear();
     }
 
@@ -447,6 +449,20 @@ fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
     let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     file.write_all(bytes)?;
     Ok(file)
+}
+
+/// Ending the perf event of a tracepoint waits until no processor is inside (RCU), some 60 ms
+/// each: they wait together.
+fn end_together(mut links: Vec<Link>) {
+    let each = links.len().div_ceil(MAX_ENDING).max(1);
+    std::thread::scope(|scope| {
+        while links.len() > each {
+            let part = links.split_off(links.len() - each);
+            // Where no thread is to be had, the links end with the closure.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(part));
+        }
+        drop(links);
+    });
 }
 
 fn no_program(object: &str, program: &str) -> Error {
