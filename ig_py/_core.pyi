@@ -63,8 +63,8 @@ def btf_to_c(btf: bytes) -> str:
 def probe(feature: str) -> bool:
     """Ask the running kernel: ``ringbuf``, ``kprobe``, ``tracepoint``,
     ``raw_tracepoint``, ``fentry``, ``lsm``, ``iter``, ``uprobe``, ``btf``,
-    ``boot_ns``. Probes by doing, never by version. ``unsupported`` for an
-    unknown name."""
+    ``boot_ns``, ``kprobe_multi``, ``uprobe_multi``. Probes by doing, never by version.
+    ``unsupported`` for an unknown name."""
 
 @final
 class Map:

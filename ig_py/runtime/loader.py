@@ -109,7 +109,8 @@ class Loader:
             # Nobody knows which one it was: try without all that may be absent.
             blamed = optional
         if kind not in ("verifier", "load", "absent") or not blamed:
-            raise self._explain(err) from err
+            refused = next((p for p in self._spec.programs if p.name == name), None)
+            raise self._explain(err, refused) from err
         return blamed
 
     def attach(self, attacher: Attacher, check: Callable[[], None]) -> None:

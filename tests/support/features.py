@@ -130,6 +130,20 @@ def _raw_tracepoint() -> str | None:
     return None if _core.probe("raw_tracepoint") else "the kernel refuses raw tracepoints"
 
 
+@_feature("uprobe_multi")
+def _uprobe_multi() -> str | None:
+    from ig_py import _core
+
+    return None if _core.probe("uprobe_multi") else "the kernel has no links of many uprobes"
+
+
+@_feature("kprobe_multi")
+def _kprobe_multi() -> str | None:
+    from ig_py import _core
+
+    return None if _core.probe("kprobe_multi") else "the kernel has no links of many kprobes"
+
+
 @_feature("clang")
 def _clang() -> str | None:
     return _program("clang", *(f"clang-{version}" for version in range(14, 30)))

@@ -21,6 +21,8 @@ pub fn probe(feature: &str) -> Result<bool> {
         "ringbuf" => ringbuf(),
         "kprobe" => perf_probe::kprobe(),
         "uprobe" => perf_probe::uprobe(),
+        "uprobe_multi" => uprobe_multi(),
+        "kprobe_multi" => kprobe_multi(),
         "tracepoint" => perf_probe::tracepoint(),
         "raw_tracepoint" => raw_tracepoint(),
         "fentry" => FUNCTIONS.iter().any(|f| fentry(f)),
@@ -140,6 +142,34 @@ fn lsm() -> bool {
     let Some(_link) = open_tracing(&program) else { return false };
     // The first lookup runs the hook; the second sees what it wrote.
     (0..2).any(|_| matches!(map.lookup(&[0; 4]), Ok(Some(value)) if value[0] == 1))
+}
+
+fn link(program: &OwnedFd, kind: u32, options: &mut sys::bpf_link_create_opts) -> bool {
+    options.sz = size_of::<sys::bpf_link_create_opts>() as sys::size_t;
+    // SAFETY: an open program; options and what they point to outlive the call.
+    owned(unsafe { sys::bpf_link_create(program.as_raw_fd(), 0, kind, options) }).is_some()
+}
+
+fn uprobe_multi() -> bool {
+    let kind = sys::BPF_TRACE_UPROBE_MULTI;
+    let Some(program) = load(sys::BPF_PROG_TYPE_KPROBE, kind, 0, &nothing()) else { return false };
+    // The ELF header: mapped, never executed.
+    let offsets: [libc::c_ulong; 1] = [0];
+    let mut options = sys::bpf_link_create_opts::default();
+    options.__bindgen_anon_1.uprobe_multi.path = c"/proc/self/exe".as_ptr();
+    options.__bindgen_anon_1.uprobe_multi.offsets = offsets.as_ptr();
+    options.__bindgen_anon_1.uprobe_multi.cnt = 1;
+    link(&program, kind, &mut options)
+}
+
+fn kprobe_multi() -> bool {
+    let kind = sys::BPF_TRACE_KPROBE_MULTI;
+    let Some(program) = load(sys::BPF_PROG_TYPE_KPROBE, kind, 0, &nothing()) else { return false };
+    let mut names = [c"vfs_read".as_ptr()];
+    let mut options = sys::bpf_link_create_opts::default();
+    options.__bindgen_anon_1.kprobe_multi.syms = names.as_mut_ptr();
+    options.__bindgen_anon_1.kprobe_multi.cnt = 1;
+    link(&program, kind, &mut options)
 }
 
 fn iter() -> bool {
