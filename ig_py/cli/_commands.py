@@ -21,6 +21,7 @@ class Entry:
 
 
 TOP = {
+    "doctor": Entry("ig_py.cli.doctor", "Say what can be seen from here, and what cannot"),
     "image": Entry("ig_py.cli.image", "Build, move and explain gadget images"),
     "list-containers": Entry("ig_py.cli.list_containers", "List the containers of this host"),
     "login": Entry("ig_py.cli.login", "Keep credentials for a registry"),

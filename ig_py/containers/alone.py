@@ -17,6 +17,7 @@ from ig_py.containers.model import Container, RuntimeInfo, valid_id
 from ig_py.containers.proc import HostView
 from ig_py.containers.reactor import Reactor
 from ig_py.containers.runtime_state import State
+from ig_py.containers.sources import Source
 from ig_py.containers.state_dirs import StateDirs
 
 POLL_SECONDS = 5.0
@@ -52,7 +53,7 @@ class Owner(Protocol):
     def restricted(self, runtime: str) -> bool:
         """Whether the user wants some of that engine's containers only."""
 
-    def hint(self, container_id: str, pid: int) -> None:
+    def hint(self, container_id: str, pid: int, source: Source) -> None:
         """A container's init, for whoever describes it."""
 
     def known(self, container_id: str) -> bool:
@@ -61,7 +62,7 @@ class Owner(Protocol):
     def ignore(self, container_id: str) -> None:
         """It is only what holds a pod together."""
 
-    def nobodys(self, container: Container, pid: int) -> None:
+    def nobodys(self, container: Container, pid: int, source: Source) -> None:
         """A running container that no engine describes; what one said of it counts more."""
 
     def announce(self, container: Container) -> None:
@@ -83,10 +84,9 @@ class Alone:
         self.late = 0
         """Containers that only the look through all processes found."""
 
-    @property
-    def watching(self) -> bool:
-        """Whether the runtimes' state is watched."""
-        return self._dirs.active
+    def status(self) -> tuple[bool, str]:
+        """Whether the runtimes' state is watched; where, or why not."""
+        return self._dirs.status()
 
     def start(self) -> None:
         self._dirs.start(self._begin)
@@ -139,9 +139,9 @@ class Alone:
         # What its monitor says of a container is as good as what the engine would say.
         named = container.runtime.container_name != container_id
         if (named and asked) or (self._describe and (named or not asked)):
-            self._owner.nobodys(container, pid)
+            self._owner.nobodys(container, pid, Source.STATE)
         else:
-            self._suspect(container_id, pid)
+            self._suspect(container_id, pid, Source.STATE)
 
     def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
         """A container by what its process and files tell; None for a pod's sandbox."""
@@ -195,13 +195,13 @@ class Alone:
         for pid in now - self._processes:
             container_id = "" if pid in suspects else self._init(pid)
             if container_id and not self._owner.known(container_id):
-                self._suspect(container_id, pid)
+                self._suspect(container_id, pid, Source.PROCESSES)
         self._processes = now
 
-    def _suspect(self, container_id: str, pid: int) -> None:
+    def _suspect(self, container_id: str, pid: int, source: Source) -> None:
         """Its engine is to tell; if it has not by the next time, nobody will."""
         self._suspects[pid] = container_id
-        self._owner.hint(container_id, pid)
+        self._owner.hint(container_id, pid, source)
 
     def _unclaimed(self, container_id: str, pid: int) -> None:
         runtime = self._scope(pid)
@@ -214,7 +214,7 @@ class Alone:
             self._suspects[pid] = container_id
         elif self._describe and not self._owner.restricted(runtime):
             self.late += 1
-            self._owner.nobodys(container, pid)
+            self._owner.nobodys(container, pid, Source.PROCESSES)
 
     def _init(self, pid: int) -> str:
         """The id of the container whose init *pid* is; "" when it is none.

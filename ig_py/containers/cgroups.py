@@ -64,9 +64,15 @@ class CgroupScout:
         self._pending: dict[str, float] = {}
         self._roots = _roots(view)
 
-    @property
-    def active(self) -> bool:
-        return self._inotify is not None
+    def status(self) -> tuple[bool, str]:
+        """Whether it works; where it looks, or why not."""
+        if not self._view.same_pidns:
+            return False, "/proc is of another pid namespace"
+        if not self._roots:
+            return False, "no control groups are mounted where they usually are"
+        if self._inotify is None:
+            return False, "no inotify"
+        return True, ", ".join(f"{root}/{name}" for root in self._roots for name in PARENTS)
 
     def start(self) -> None:
         """Arm the watches, then look at what is there. Never fails: it is a second source."""

@@ -27,6 +27,7 @@ from ig_py.containers.collection import GRACE_SECONDS, MAX_CONTAINERS, Container
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView, Process, ProcessGone, alive
 from ig_py.containers.reactor import Reactor
+from ig_py.containers.sources import Source
 from ig_py.errors import ContainerError
 from ig_py.records import dataclass, replace
 
@@ -82,15 +83,21 @@ class Discovery:
         self.collection = collection or ContainerCollection()
         self.clients: list[RuntimeClient] = [make_client(c, self) for c in configs]
         self._reactor = Reactor("ig-containers")
-        self._scout = CgroupScout(self.view, self._reactor, self.hint)
+        self._scout = CgroupScout(
+            self.view, self._reactor, lambda name, pid: self.hint(name, pid, Source.CGROUPS)
+        )
         self._alone = Alone(self.view, self._reactor, self, describe=engineless)
         self._lock = threading.RLock()
         self._records: dict[str, Container] = {}
-        self._inits: dict[str, int] = {}
+        self._inits: dict[str, tuple[int, Source]] = {}
         self._live: dict[str, _Live] = {}
         self._nobodys: set[str] = set()
         self._ignored: dict[str, None] = {}
         self._expiry_armed = False
+        self.firsts = dict.fromkeys(Source, 0)
+        """Containers by the source that told first which process is their init."""
+        self.untold = 0
+        """Containers that an engine which answers has not told of."""
         self.admission: Admission | None = None
         """Set by whoever has the kernel's scout; not before :meth:`start`."""
 
@@ -115,6 +122,19 @@ class Discovery:
 
         listed = all([client.wait_listed(left()) for client in self.clients])
         return self._alone.wait_scanned(left()) and listed
+
+    @property
+    def late(self) -> int:
+        """Containers that only the look through all processes found."""
+        return self._alone.late
+
+    def cgroup_status(self) -> tuple[bool, str]:
+        """Whether new control groups are watched; where, or why not."""
+        return self._scout.status()
+
+    def state_status(self) -> tuple[bool, str]:
+        """Whether the runtimes' state is watched; where, or why not."""
+        return self._alone.status()
 
     @property
     def connected(self) -> bool:
@@ -148,12 +168,12 @@ class Discovery:
                 return
             self._records[container.id] = container
             self._nobodys.discard(container.id)
-            pid = self._inits.pop(container.id, 0)
+            pid, source = self._inits.pop(container.id, (0, Source.ENGINE))
             known = self.collection.get(container.id)
             if known:
                 self.collection.update(_merged(known, container))
         if pid and not known:
-            self._admit(container, pid)
+            self._admit(container, pid, source)
         if self.admission is not None and not known:
             self.admission.engine_said(container.id)
 
@@ -165,7 +185,7 @@ class Discovery:
 
     def started(self, container: Container, pid: int) -> None:
         self.describe(container)
-        self._admit(container, pid)
+        self._admit(container, pid, Source.ENGINE)
 
     def renamed(self, container_id: str, name: str) -> None:
         with self._lock:
@@ -213,7 +233,7 @@ class Discovery:
         return self.current(container.id) if container else None
 
     def admit(self, container: Container, pid: int) -> None:
-        self._admit(container, pid)
+        self._admit(container, pid, Source.KERNEL)
 
     def admit_ended(self, container: Container) -> bool:
         with self._lock:
@@ -231,35 +251,39 @@ class Discovery:
         clients = (client for client in self.clients if client.name == runtime)
         return any(not client.connected and not client.error for client in clients)
 
+    def answers(self, runtime: str) -> bool:
+        return any(client.connected for client in self.clients if client.name == runtime)
+
     def restricted(self, runtime: str) -> bool:
         return any(c.name == runtime and c.config.namespaces for c in self.clients)
 
     def known(self, container_id: str) -> bool:
         return container_id in self._ignored or self.live(container_id)
 
-    def nobodys(self, container: Container, pid: int) -> None:
+    def nobodys(self, container: Container, pid: int, source: Source) -> None:
         with self._lock:
             record = self._records.get(container.id)
         if record is None:
             self.describe(container)
             with self._lock:
                 self._nobodys.add(container.id)
-        self._admit(record or container, pid)
+        if self._admit(record or container, pid, source) and source is Source.PROCESSES:
+            self.untold += self.answers(container.runtime.name)
 
     def announce(self, container: Container) -> None:
         self.collection.announce(container)
 
     # The reactor's thread.
 
-    def hint(self, container_id: str, pid: int) -> None:
+    def hint(self, container_id: str, pid: int, source: Source) -> None:
         with self._lock:
             record = self._records.get(container_id)
             if record is None:
                 while len(self._inits) >= MAX_UNCLAIMED:
                     del self._inits[next(iter(self._inits))]
-                self._inits[container_id] = pid
+                self._inits[container_id] = (pid, source)
         if record:
-            self._admit(record, pid)
+            self._admit(record, pid, source)
 
     def _exited(self, container_id: str, pidfd: int) -> None:
         with self._lock:
@@ -288,19 +312,20 @@ class Discovery:
 
     # Any thread.
 
-    def _admit(self, container: Container, pid: int) -> None:
+    def _admit(self, container: Container, pid: int, source: Source) -> bool:
+        """False when it was in already, or is not to be had."""
         try:
             process = self.view.open(pid)
         except ProcessGone as error:
             log.debug("container %.12s: %s", container.id, error)
-            return
+            return False
         except ContainerError as error:
             log.warning("container %.12s is not traced: %s", container.id, error)
-            return
+            return False
         complete = self._complete(container, process)
         if complete is None:
             process.close()
-            return
+            return False
         container = complete
         if not process.mntns:
             log.warning(
@@ -310,17 +335,19 @@ class Discovery:
         with self._lock:
             if self.live(container.id):
                 process.close()
-                return
+                return False
             if container.id in self._live:
                 self._end(container.id)
             if not self.collection.add(container, process.pins):
                 process.close()
-                return
+                return False
             self._live[container.id] = _Live(pid, process.pidfd)
             if process.pidfd >= 0:
                 self._reactor.watch(
                     process.pidfd, lambda: self._exited(container.id, process.pidfd)
                 )
+            self.firsts[source] += 1
+            return True
 
     def _complete(self, container: Container, process: Process) -> Container | None:
         """None for what turns out to be a pod's sandbox."""

@@ -77,9 +77,13 @@ class StateDirs:
         self._seen: dict[str, int] = {}
         self._complained = False
 
-    @property
-    def active(self) -> bool:
-        return self._inotify is not None
+    def status(self) -> tuple[bool, str]:
+        """Whether it works; where it looks, or why not."""
+        if not self._view.same_pidns:
+            return False, "/proc is of another pid namespace"
+        if self._inotify is None:
+            return False, "no inotify"
+        return True, ", ".join(f"/{pattern}" for _, pattern in ROOTS)
 
     def start(self, scanned: Callable[[], None]) -> None:
         """Arm the watches, look at what is there, then call *scanned*. Never fails: it is

@@ -173,6 +173,8 @@ class LocalManager(Operator):
         return True
 
     def stop(self, ctx: Context) -> None:
+        from ig_py.containers.sources import account
+
         if self._starting is not None:
             self._discovery = self._starting.settled()
             self._starting = None
@@ -180,6 +182,7 @@ class LocalManager(Operator):
             # First, so that nobody speaks to a stream that is about to close.
             self._discovery.collection.unsubscribe(self)
             self._discovery.collection.unsubscribe(self._targets)
+            log.debug("containers: %s", account(self._discovery))
             self._discovery.stop()
             self._discovery = None
         if self._filter is not None:

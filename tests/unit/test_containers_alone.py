@@ -17,6 +17,7 @@ from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
 from ig_py.containers.reactor import Reactor
 from ig_py.containers.runtime_state import State, is_same, parse
+from ig_py.containers.sources import Source
 
 LONG = "ab" * 32
 
@@ -48,10 +49,10 @@ class Owner:
     def ignore(self, container_id: str) -> None:
         self.ignored.append(container_id)
 
-    def hint(self, container_id: str, pid: int) -> None:
+    def hint(self, container_id: str, pid: int, source: Source) -> None:
         self.hints.append((container_id, pid))
 
-    def nobodys(self, container: Container, pid: int) -> None:
+    def nobodys(self, container: Container, pid: int, source: Source) -> None:
         runtime = container.runtime
         self.reported.append((runtime.name, container.id, runtime.container_name, pid))
 

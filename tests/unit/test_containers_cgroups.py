@@ -152,7 +152,7 @@ def test_inactive_with_pids_of_another_namespace(host: Host) -> None:
     host.process(21, 10, "sh", "new", "\t1")
     host.container(f"docker/{ID}1", 21)
     scout = host.scout(same_pidns=False)
-    assert not scout.active
+    assert not scout.status()[0]
     assert scout.init_pid(f"{ID}1") is None
 
 
@@ -162,5 +162,5 @@ def test_inactive_without_cgroups(tmp_path: Path) -> None:
     view.__dict__["same_pidns"] = True
     scout = CgroupScout(view, reactor, lambda id, pid: None)
     scout.start()
-    assert not scout.active
+    assert not scout.status()[0]
     reactor.stop()

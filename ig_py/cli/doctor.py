@@ -1,0 +1,203 @@
+"""``ig-py doctor``: what works on this machine, and what each source of containers cannot see."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ig_py.cli import _container_flags as flags
+from ig_py.cli import _terminal
+from ig_py.errors import IgPyError, UsageError
+from ig_py.oci import gojson
+
+if TYPE_CHECKING:
+    from ig_py.containers.discovery import Discovery
+
+LIST_SECONDS = 5.0
+MODES = ("text", "json")
+FEATURES = (
+    ("ringbuf", "ring buffers (else perf buffers)"),
+    ("btf", "type information of the kernel"),
+    ("kprobe", "gadgets with kprobes"),
+    ("tracepoint", "gadgets with tracepoints, admission of containers"),
+    ("raw_tracepoint", "gadgets with raw tracepoints, admission of containers"),
+    ("fentry", "gadgets with fentry programs"),
+    ("lsm", "gadgets with LSM programs"),
+    ("iter", "gadgets that list what there is"),
+    ("uprobe", "gadgets with uprobes"),
+)
+"""What the core can probe, and what needs it."""
+
+
+@click.command("doctor", help="Say what can be seen from here, and what cannot.")
+@click.option("-o", "--output", default="text", metavar="MODE", help="text, json")
+@click.option(
+    "--timeout",
+    default=0,
+    type=click.IntRange(min=0),
+    help="Watch containers come and go for so many seconds first, to compare the sources",
+)
+@flags.runtime_options
+def command(output: str, timeout: int, **values: Any) -> None:
+    if output not in MODES:
+        raise UsageError(
+            f"invalid argument '--output / -o': {output!a} output mode is not supported",
+            remedy=f"give one of {', '.join(MODES)}",
+        )
+    found = examine(values, timeout)
+    if output == "json":
+        sys.stdout.buffer.write(gojson.dumps(found, indent="  ") + b"\n")
+        sys.stdout.buffer.flush()
+        return
+    click.echo("\n".join(_terminal.safe(line) for line in _text(found)))
+
+
+def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
+    """Everything there is to tell. *values* are those of the runtime flags.
+
+    Raises UsageError, ContainerError for wrong flags.
+    """
+    from ig_py.containers.sources import disagreements, statuses
+
+    discovery = flags.discovery(values)
+    discovery.start()
+    try:
+        discovery.wait_listed(LIST_SECONDS)
+        time.sleep(seconds)
+        return {
+            "host": _host(discovery),
+            "kernel": _kernel(),
+            "engines": [
+                {
+                    "runtime": client.name,
+                    "socket": client.socket_path,
+                    "answers": client.connected,
+                    "containers": client.containers,
+                    "error": client.error,
+                }
+                for client in discovery.clients
+            ],
+            "containers": len(discovery.collection),
+            "sources": [s.to_json() for s in statuses(discovery, _scout(discovery))],
+            "toldFirst": {s.value: count for s, count in discovery.firsts.items()},
+            "disagreements": disagreements(discovery),
+        }
+    finally:
+        discovery.stop()
+
+
+def _host(discovery: Discovery) -> dict[str, Any]:
+    from ig_py.runtime import tracefs
+
+    view = discovery.view
+    return {
+        "root": os.geteuid() == 0,
+        "hostRoot": view.root,
+        "hostPids": view.same_pidns,
+        "hostNamespacesReadable": view.host_netns is not None,
+        "cgroup2": view.cgroup2_mount(),
+        "tracefsMounted": tracefs.mounted(),
+    }
+
+
+def _kernel() -> list[dict[str, Any]]:
+    try:
+        from ig_py import _core
+    except ImportError as error:
+        return [{"feature": "core", "there": False, "for": str(error)}]
+    found = []
+    for name, purpose in FEATURES:
+        try:
+            there = _core.probe(name)
+        except _core.CoreError:
+            there = False
+        found.append({"feature": name, "there": there, "for": purpose})
+    return found
+
+
+def _scout(discovery: Discovery) -> str | None:
+    """Why the kernel's scout cannot be had; None when it can."""
+    try:
+        from ig_py._core import CoreError
+        from ig_py.containers.admission import Admission
+    except ImportError as error:
+        return str(error)
+    try:
+        Admission(discovery.view, discovery).close()
+    except CoreError as error:
+        return str(error.args[-1])
+    except IgPyError as error:
+        return str(error)
+    return None
+
+
+def _text(found: dict[str, Any]) -> list[str]:
+    host = found["host"]
+    yes = {True: "yes", False: "no"}
+    lines = ["Host"]
+    lines += _rows(
+        [
+            ("root", yes[host["root"]]),
+            ("host's files below", host["hostRoot"]),
+            ("host's process numbers", yes[host["hostPids"]]),
+            (
+                "namespaces of process 1",
+                "readable"
+                if host["hostNamespacesReadable"]
+                else "not readable: hostNetwork is "
+                "what engines say, and host processes' files may be out of reach",
+            ),
+            ("control groups v2", host["cgroup2"] or "not mounted: no cgroupID and cgroupPath"),
+            ("tracefs", "mounted" if host["tracefsMounted"] else "not mounted"),
+        ]
+    )
+    lines += ["", "Kernel"]
+    lines += _rows(
+        [(f["feature"], "there" if f["there"] else f"missing: {f['for']}") for f in found["kernel"]]
+    )
+    lines += ["", "Engines"]
+    lines += _rows(
+        [
+            (
+                e["runtime"],
+                e["socket"],
+                f"{e['containers']} running" if e["answers"] else _why(e["error"]),
+            )
+            for e in found["engines"]
+        ]
+    )
+    lines += ["", f"Sources of containers ({found['containers']} running now)"]
+    for source in found["sources"]:
+        state = "active" if source["active"] else "not active"
+        lines.append(f"  {source['source']}: {state}: {source['detail']}")
+        lines.append(f"    cannot see: {source['cannotSee']}")
+        lines.append(f"    told first of: {found['toldFirst'][source['source']]}")
+    lines += ["", "Disagreements of the sources"]
+    counted = found["disagreements"]
+    lines += _rows(
+        [
+            ("found by looking at processes only", str(counted["foundByProcessesOnly"])),
+            ("missed by engine events", str(counted["missedByEngineEvents"])),
+            ("not told by their engine", str(counted["notToldByTheirEngine"])),
+        ]
+    )
+    return lines
+
+
+def _why(error: str) -> str:
+    return error.rpartition(": ")[2] or "no answer yet"
+
+
+def _rows(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of cells, aligned but for the last one."""
+    if not rows:
+        return ["  none"]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return [
+        "  " + "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    ]
