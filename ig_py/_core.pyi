@@ -223,6 +223,10 @@ class Stream:
         """Samples that wait for a decision."""
     def end_waiting(self, verdict: str) -> None:
         """Decide about all of them; no more are to come."""
+    def metrics(self, datasource: str) -> list[tuple[str, list[int | float | list[int]]]]:
+        """Sums since the stream began: (JSON list of key values, the metrics' values in
+        plan order; a histogram's slots as a list), in order of appearance. Keys ""
+        stands for all combinations beyond 2000."""
     def counters(self) -> dict[str, Counters]:
         """Data source name -> counters; reads the kernel-side loss counters now."""
     def wake(self) -> None:

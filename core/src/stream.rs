@@ -14,6 +14,7 @@ use crate::bpf::scout::Scout;
 use crate::errors::{Error, Kind, Result};
 use crate::fetch::Feed;
 use crate::hold::{Fate, Queue, Verdict};
+use crate::pipeline::metrics::Series;
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::source::{Counts, Rendered, Source};
 use crate::pipeline::world::World;
@@ -328,6 +329,14 @@ impl Stream {
         })
     }
 
+    /// The metrics of a data source so far.
+    pub fn metrics(&self, datasource: &str) -> Result<Vec<Series>> {
+        self.with(|state| {
+            let index = find(&state.lanes, datasource)?;
+            Ok(state.lanes[index].source.series().to_vec())
+        })
+    }
+
     pub fn with_world<T>(&self, work: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         self.with(|state| work(&mut state.world))
     }
@@ -412,7 +421,7 @@ impl Lane {
         let perf = self.reader.as_ref().and_then(Reader::lost);
         let lost = match (kernel, perf) {
             // Of what a program shows or a map holds, the kernel drops nothing.
-            (None, None) if self.source.is_array() => Some(counts.lost()),
+            (None, None) if self.source.is_array() || self.source.pushed => Some(counts.lost()),
             (None, None) => None,
             (a, b) => {
                 Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0)).saturating_add(counts.lost()))

@@ -45,7 +45,12 @@ class RunOutput:
         wrong: list[OutputError] = []
         terminal = sys.stdout.isatty()
         for ds in spec.datasources:
+            if ds.unreferenced:
+                continue
             mode = choose_mode(ds, output, _terminal.warn)
+            if mode == "text":
+                self._text(ds, terminal)
+                continue
             if mode != "columns":
                 self.plans[ds.name] = DataSourceOutput(mode or "none", terminal=terminal)
                 continue
@@ -72,6 +77,11 @@ class RunOutput:
             self._headers.append((ds.name, CLEAR_SCREEN + line))
         before = CLEAR_SCREEN + line if clears and terminal else line
         self.plans[ds.name] = DataSourceOutput("columns", plan, header=before.decode())
+
+    def _text(self, ds: DataSourceSpec, terminal: bool) -> None:
+        clears = terminal and ds.annotations.get(CLEAR) == "true"
+        header = CLEAR_SCREEN.decode() if clears else ""
+        self.plans[ds.name] = DataSourceOutput("text", header=header)
 
     def start(self) -> None:
         """Begin to write; headers come first."""

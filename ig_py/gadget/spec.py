@@ -104,7 +104,8 @@ class DataSourceSpec:
     lower-case full name -> ``{"annotations": {…}, "tags": […]}``; whoever adds
     a field applies it (:func:`ig_py.gadget.datasource.add_field`). ``rest`` is
     the index of the field that takes what follows the struct in a sample,
-    ``rest_length`` of the one that says how many bytes. ``notes``
+    ``rest_length`` of the one that says how many bytes. An ``unreferenced``
+    data source is shown by another one, made of it. ``notes``
     are remarks for the user about the data source.
     """
 
@@ -124,6 +125,7 @@ class DataSourceSpec:
     payloads: int = 0
     rest: int | None = None
     rest_length: int | None = None
+    unreferenced: bool = False
 
     def field(self, full_name: str) -> FieldSpec | None:
         """Exact full name, then case-insensitive."""

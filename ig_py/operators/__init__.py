@@ -15,6 +15,7 @@ def instances() -> list[Operator]:
     from ig_py.operators.formatters import Formatters
     from ig_py.operators.limiter import Limiter
     from ig_py.operators.local_manager import LocalManager
+    from ig_py.operators.otel_metrics import OtelMetrics
     from ig_py.operators.sort import Sort
     from ig_py.operators.uid_gid_resolver import UidGidResolver
 
@@ -24,6 +25,7 @@ def instances() -> list[Operator]:
         Formatters(),
         Limiter(),
         LocalManager(),
+        OtelMetrics(),
         Sort(),
         UidGidResolver(),
     ]

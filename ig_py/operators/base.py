@@ -8,7 +8,7 @@ sorted by their own priority, stable (spec cli-output §2.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
@@ -37,9 +37,11 @@ class Context:
     ``constants`` (variable name → value) and ``maps`` (map name → replacement)
     are what operators hand to the loader in pre_start. ``filters`` are the
     plan's filters by data source name, filled while instantiating, as are
-    ``sorts`` and ``limits`` of arrays. ``open_netns`` opens the network
-    namespaces that are watched (the host's, where nobody says which):
-    descriptors that the caller closes.
+    ``sorts`` and ``limits`` of arrays and ``metrics`` (docs/plan.md).
+    ``open_netns`` opens the network namespaces that are watched (the host's,
+    where nobody says which): descriptors that the caller closes.
+    ``emit`` gives samples to a data source that an operator made, from
+    :meth:`Operator.start` to its end.
     ``targets`` are the containers (and the host) to attach programs to, kept while the
     run goes on by whoever knows them. ``container_of`` names the container of a
     mount namespace, "" when there is none or nobody knows.
@@ -51,6 +53,8 @@ class Context:
     filters: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     sorts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    timers: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
     constants: dict[str, bool | int | bytes] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     object: Object | None = None
@@ -58,6 +62,12 @@ class Context:
     targets: Targets = field(default_factory=Targets)
     container_of: Callable[[int], str] = lambda _mntns: ""
     open_netns: Callable[[], list[int]] = lambda: _host_netns()
+
+    emit: Callable[[str, Sequence[bytes]], None] = lambda _datasource, _samples: None
+
+    def every(self, interval: int, work: Callable[[], None]) -> None:
+        """While the gadget runs, call *work* each *interval* ns, in the run's thread."""
+        self.timers.append((interval, work))
 
     def add_step(self, datasource: str, priority: int, **body: Any) -> None:
         self.steps.setdefault(datasource, []).append(Step(priority, body))

@@ -129,7 +129,7 @@ def default_fields(ds: DataSourceSpec) -> list[str]:
 
 def default_flag(datasources: list[DataSourceSpec]) -> str:
     """The default of ``--fields`` as help shows it."""
-    lists = {ds.name: ",".join(default_fields(ds)) for ds in datasources}
+    lists = {ds.name: ",".join(default_fields(ds)) for ds in datasources if not ds.unreferenced}
     if len(lists) == 1:
         return next(iter(lists.values()))
     return ";".join(f"{name}:{fields}" for name, fields in lists.items())

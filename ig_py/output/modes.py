@@ -10,6 +10,10 @@ from ig_py.gadget.spec import DataSourceSpec
 STANDARD = ("columns", "json", "jsonpretty", "none", "yaml")
 """The modes of a data source that names none, and all that can be rendered."""
 
+TEXT = "text"
+"""What every other mode that a data source allows comes to: its text as it is."""
+
+PCAP = "pcap-ng"
 SUPPORTED_MODES = "cli.supported-output-modes"
 DEFAULT_MODE = "cli.default-output-mode"
 
@@ -59,10 +63,7 @@ def choose_mode(ds: DataSourceSpec, output: str, warn: Callable[[str], None]) ->
             "skipping data source"
         )
         return None
-    if mode not in STANDARD:
-        warn(
-            f'output mode "{mode}" of data source "{ds.name}" cannot be rendered yet; '
-            "skipping data source"
-        )
+    if mode == PCAP:
+        warn(f'output mode "{mode}" of data source "{ds.name}" cannot be rendered yet; skipped')
         return None
-    return mode
+    return mode if mode in STANDARD else TEXT

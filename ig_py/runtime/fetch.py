@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ig_py.errors import MetadataError, UsageError
@@ -142,10 +142,7 @@ class Fetcher:
 
     def wait_ms(self, longest: int) -> int:
         """Milliseconds until the next fetch, at most *longest*; rounded up."""
-        if not self._due:
-            return longest
-        left = min(self._due.values()) - self._clock()
-        return max(0, min(longest, -(-left // 1_000_000)))
+        return _wait_ms(self._due.values(), self._clock(), longest)
 
     def run(self, stream: Stream) -> None:
         """Fetch what is due. Intervals that passed meanwhile are not made up for."""
@@ -159,8 +156,7 @@ class Fetcher:
                 del self._due[name]
                 continue
             self._left[name] -= 1 if self._left[name] else 0
-            passed = max(0, self._clock() - due) // timing.interval
-            self._due[name] = due + (passed + 1) * timing.interval
+            self._due[name] = _after(due, timing.interval, self._clock())
 
     def flush(self, stream: Stream) -> None:
         """The last fetch of those that want one, with programs detached."""
@@ -178,3 +174,46 @@ class Fetcher:
         self._sink(batch)
         if failure:
             self._warn(f'data source "{name}" was not read whole: {failure}')
+
+
+@dataclass
+class _Timer:
+    due: int
+    interval: int
+    work: Callable[[], None]
+
+
+class Timers:
+    """Work at intervals (ns); intervals that passed meanwhile are not made up for."""
+
+    def __init__(
+        self,
+        timers: Sequence[tuple[int, Callable[[], None]]],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._clock = clock
+        now = clock()
+        self._timers = [_Timer(now + interval, interval, work) for interval, work in timers]
+
+    def wait_ms(self, longest: int) -> int:
+        """Milliseconds until the next work, at most *longest*; rounded up."""
+        return _wait_ms((timer.due for timer in self._timers), self._clock(), longest)
+
+    def run(self) -> None:
+        """Do what is due."""
+        for timer in self._timers:
+            if timer.due <= self._clock():
+                timer.work()
+                timer.due = _after(timer.due, timer.interval, self._clock())
+
+
+def _after(due: int, interval: int, now: int) -> int:
+    """The first time after *now* that is a whole number of intervals after *due*."""
+    return due + (max(0, now - due) // interval + 1) * interval
+
+
+def _wait_ms(due: Iterable[int], now: int, longest: int) -> int:
+    left = min(due, default=None)
+    if left is None:
+        return longest
+    return max(0, min(longest, -(-(left - now) // 1_000_000)))

@@ -38,7 +38,7 @@ _KINDS = {
 class DataSourceOutput:
     """What is rendered of one data source; *columns* as in the plan, *terminal*: for one.
 
-    *header* goes before the rows of each array.
+    *header* goes before the rows of each array and before each text.
     """
 
     mode: str = "none"
@@ -73,9 +73,9 @@ class Clock:
 class PlanInput:
     """Everything a plan is made of.
 
-    *steps*, *filters*, *sorts* and *limits* are by data source name; without *readers* samples are
-    pushed, and no map is named. *perf_bytes*: each CPU's buffer of perf event arrays;
-    None leaves it to the core.
+    *steps*, *filters*, *sorts*, *limits* and *metrics* are by data source name;
+    without *readers* samples are pushed, and no map is named.
+    *perf_bytes*: each CPU's buffer of perf event arrays; None leaves it to the core.
     """
 
     spec: GadgetSpec
@@ -87,6 +87,7 @@ class PlanInput:
     perf_bytes: int | None = None
     sorts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def compile_plan(given: PlanInput) -> str:
@@ -108,8 +109,8 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
         rendered["terminal"] = True
     if output.mode == "columns":
         rendered["columns"] = list(output.columns)
-        if output.header:
-            rendered["header"] = output.header
+    if output.header:
+        rendered["header"] = output.header
     parents = {f.parent for f in ds.fields if f.parent is not None}
     steps = sorted(given.steps.get(ds.name, ()), key=lambda step: step.priority)
     plan: dict[str, Any] = {
@@ -126,6 +127,10 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
         plan["rest"] = {"field": ds.rest, "length": ds.rest_length}
     if ds.type == DataSourceType.ARRAY:
         plan |= _array(given, ds)
+    if ds.source == "operator":
+        plan["pushed"] = True
+    if ds.name in given.metrics:
+        plan["metrics"] = given.metrics[ds.name]
     if given.readers and ds.source == "tracer":
         plan["map"] = ds.map
         if given.perf_bytes is not None:

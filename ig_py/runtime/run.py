@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError
 from ig_py.records import dataclass, field
 from ig_py.runtime.attach import Attacher, Places
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
-from ig_py.runtime.fetch import Fetcher
+from ig_py.runtime.fetch import Fetcher, Timers
 from ig_py.runtime.loader import (
     DEFAULT_BUFFER_SIZE,
     MEMORY_REMEDY,
@@ -152,6 +152,7 @@ class Run:
         # Readers before programs: the first event already has somewhere to go.
         self._stream = stream = context.stream = self._open_stream(obj)
         self._stop.on_stop(stream.wake)
+        context.emit = self._emit
         for operator in prepared.operators:
             operator.start(context)
             self._stop.check()
@@ -183,6 +184,7 @@ class Run:
                 filters=context.filters,
                 sorts=context.sorts,
                 limits=context.limits,
+                metrics=context.metrics,
                 outputs=self._settings.outputs,
                 clock=Clock.now(),
                 perf_bytes=self._settings.buffer_size,
@@ -200,10 +202,12 @@ class Run:
         stream = self._stream
         assert stream is not None
         due = time.monotonic() + ACCOUNT_SECONDS
+        timers = Timers(self._prepared.context.timers)
         self._fetcher.start()
         while not self._stop:
             self._fetcher.run(stream)
-            for batch in stream.next_batches(self._fetcher.wait_ms(POLL_MS)):
+            timers.run()
+            for batch in stream.next_batches(self._fetcher.wait_ms(timers.wait_ms(POLL_MS))):
                 self._sink(batch)
             if time.monotonic() >= due:
                 self._read_budget()
@@ -221,9 +225,9 @@ class Run:
             self._try(self._object.detach)
         if self._stream is not None:
             self._try(self._drain, self._stream)
-            self._try(self._last_words, entered, self._stream)
             if self._entered == len(self._prepared.operators):
                 self._try(self._fetcher.flush, self._stream)
+            self._try(self._last_words, entered, self._stream)
             self._try(self._count, self._stream)
             self._try(self._read_budget)
         for operator in entered:
@@ -233,6 +237,12 @@ class Run:
             self._try(self._stream.close)
         if self._object is not None:
             self._try(self._object.close)
+
+    def _emit(self, datasource: str, samples: Sequence[bytes]) -> None:
+        assert self._stream is not None
+        batch = self._stream.push(datasource, samples)
+        if batch.data or batch.events:
+            self._sink(batch)
 
     def _try(self, work: Callable[..., object], *args: object) -> None:
         """One failure must not keep the rest from being released."""

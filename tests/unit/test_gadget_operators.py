@@ -314,6 +314,7 @@ def test_operators_come_in_order() -> None:
         "filter",
         "sort",
         "limiter",
+        "otel-metrics",
     ]
 
 

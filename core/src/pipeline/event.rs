@@ -19,8 +19,9 @@ pub enum Slot {
     Held(u32, u32),
     /// A text of the pipeline's own table (enum names).
     Named(u32),
-    /// The bytes behind the sample.
+    /// The bytes behind the sample: as such, or as text.
     Rest,
+    RestText,
 }
 
 /// Per-event values by field index; reused from event to event.
@@ -195,6 +196,7 @@ impl<'a> Event<'a> {
                 Value::Text(self.slots.text.get(start as usize..end as usize)?)
             }
             Slot::Rest => Value::Bytes(self.rest),
+            Slot::RestText => Value::Text(until_nul(self.rest)),
             Slot::Named(n) => Value::Text(self.names.get(n as usize)?.as_bytes()),
             Slot::Held(row, column) => match self.world.containers.held(row, column)? {
                 Held::Text(s) => Value::Text(s.as_bytes()),

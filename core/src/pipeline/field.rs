@@ -160,11 +160,11 @@ impl Fields {
         Ok(index)
     }
 
-    /// A slot for bytes.
+    /// A slot for bytes or text.
     pub fn bytes_slot(&self, id: u32, role: &str) -> Result<usize> {
         let index = self.any_slot(id, role)?;
-        if self.list[index].kind != Kind::Bytes {
-            return Err(self.wrong(index, role, "a slot for bytes"));
+        if !matches!(self.list[index].kind, Kind::Bytes | Kind::Str | Kind::Char) {
+            return Err(self.wrong(index, role, "a slot for bytes or text"));
         }
         Ok(index)
     }

@@ -4,6 +4,7 @@ pub mod array;
 pub mod event;
 pub mod field;
 pub mod filter;
+pub mod metrics;
 pub mod plan;
 pub mod source;
 pub mod step;

@@ -51,7 +51,36 @@ pub struct DataSource {
     pub sort: Vec<Sort>,
     #[serde(default)]
     pub limit: Option<u64>,
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
+    /// Samples are made in user space: none is lost on the way.
+    #[serde(default)]
+    pub pushed: bool,
     pub output: Output,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    #[serde(default)]
+    pub keys: Vec<u32>,
+    pub values: Vec<Metric>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metric {
+    pub field: u32,
+    #[serde(rename = "type")]
+    pub kind: MetricKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricKind {
+    Counter,
+    Gauge,
+    Histogram,
 }
 
 /// Where the bytes behind the struct go.
@@ -231,6 +260,8 @@ pub enum Mode {
     Jsonpretty,
     Yaml,
     Columns,
+    /// The text fields as they are.
+    Text,
 }
 
 #[derive(Deserialize)]
@@ -242,7 +273,7 @@ pub struct Output {
     pub terminal: bool,
     #[serde(default)]
     pub columns: Vec<Column>,
-    /// Written before the rows of each array.
+    /// Written before the rows of each array, and before each text.
     #[serde(default)]
     pub header: String,
 }

@@ -1,10 +1,11 @@
 //! One data source: samples in, rendered events and counts out.
 
 use super::array::{Array, MAX_RENDERED};
-use super::event::{from_sample, Event, Slot, Slots};
+use super::event::{from_sample, Event, Slot, Slots, Value};
 use super::field::Fields;
 use super::filter::Filter;
-use super::plan::{self, Mode};
+use super::metrics::{Metrics, Series};
+use super::plan::{self, Kind, Mode};
 use super::step::{self, Context, Step};
 use super::steps::time::Clock;
 use super::world::World;
@@ -28,6 +29,8 @@ enum Renderer {
     Pretty(Json),
     Yaml(Yaml),
     Columns(Columns),
+    /// A header, and the fields whose text is written.
+    Text(Vec<u8>, Vec<usize>),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +78,9 @@ pub struct Source {
     terminal: bool,
     keep: Option<Json>,
     array: Option<Array>,
+    metrics: Option<Metrics>,
+    /// None of its samples is lost before it is here.
+    pub pushed: bool,
     /// The field of the bytes behind the struct, and the one that says how many.
     rest: Option<(usize, Option<usize>)>,
     slots: Slots,
@@ -107,6 +113,11 @@ impl Source {
             Mode::Json => Renderer::Json(json(&nodes, &fields, false)),
             Mode::Jsonpretty => Renderer::Pretty(json(&nodes, &fields, true)),
             Mode::Yaml => Renderer::Yaml(Yaml::compile(&nodes, &fields)),
+            Mode::Text => {
+                let is_text = |f: &usize| matches!(fields.list[*f].kind, Kind::Str | Kind::Char);
+                let header = plan.output.header.clone().into_bytes();
+                Renderer::Text(header, (0..fields.list.len()).filter(is_text).collect())
+            }
             Mode::Columns => Renderer::Columns(Columns::compile(&plan.output.columns, &fields)?),
         };
         let mntns = steps.iter().find_map(|s| s.mntns()).map(|i| &fields.list[i]);
@@ -126,6 +137,8 @@ impl Source {
             terminal: plan.output.terminal,
             keep: plan.keep.then(|| Json::compile(&nodes, &fields, false)),
             array,
+            metrics: plan.metrics.as_ref().map(|m| Metrics::compile(m, &fields)).transpose()?,
+            pushed: plan.pushed,
             rest,
             fields,
             slots: Slots::default(),
@@ -218,7 +231,10 @@ impl Source {
     fn evaluate(&mut self, world: &World, sample: &[u8], rest: &[u8], filtered: bool) -> bool {
         self.slots.reset(self.fields.list.len());
         if let Some((field, _)) = self.rest {
-            self.slots.values[field] = Slot::Rest;
+            self.slots.values[field] = match self.fields.list[field].kind {
+                Kind::Bytes => Slot::Rest,
+                _ => Slot::RestText,
+            };
         }
         let names = &self.names;
         let fields = &self.fields;
@@ -258,6 +274,17 @@ impl Source {
             }
             Renderer::Yaml(yaml) => yaml.write(&event, &fields.list, data),
             Renderer::Columns(columns) => columns.write(&event, fields, &mut self.cell, data),
+            Renderer::Text(header, texts) => {
+                data.extend_from_slice(header);
+                for index in texts {
+                    if let Value::Text(text) = event.value(*index, &fields.list[*index]) {
+                        data.extend_from_slice(text);
+                    }
+                }
+            }
+        }
+        if let Some(metrics) = &mut self.metrics {
+            metrics.record(&event, fields);
         }
         if let (Some(json), Some(kept)) = (&self.keep, &mut self.out.kept) {
             json.write(&event, &fields.list, kept);
@@ -274,7 +301,7 @@ impl Source {
         match self.renderer {
             Renderer::Json(_) | Renderer::Pretty(_) => self.out.data.push(b'['),
             Renderer::Columns(_) => self.out.data.extend_from_slice(&array.header),
-            Renderer::Yaml(_) | Renderer::None => {}
+            Renderer::Yaml(_) | Renderer::Text(..) | Renderer::None => {}
         }
     }
 
@@ -342,6 +369,10 @@ impl Source {
         }
         let next = self.empty(0);
         std::mem::replace(&mut self.out, next)
+    }
+
+    pub fn series(&self) -> &[Series] {
+        self.metrics.as_ref().map_or(&[], Metrics::series)
     }
 
     pub fn is_array(&self) -> bool {

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
+use pyo3::IntoPyObjectExt;
 
 use super::scout::Scout;
 use crate::errors::{Error, Kind};
 use crate::hold::Verdict;
+use crate::pipeline::metrics::Sum;
 use crate::pipeline::world::Held;
 use crate::stream;
 
@@ -183,6 +185,23 @@ impl Stream {
     fn end_waiting(&self, py: Python<'_>, verdict: &str) -> PyResult<()> {
         let verdict = parse_verdict(verdict)?;
         Ok(py.detach(|| self.inner.end_waiting(verdict))?)
+    }
+
+    fn metrics<'py>(
+        &self,
+        py: Python<'py>,
+        datasource: &str,
+    ) -> PyResult<Vec<(String, Vec<Bound<'py, PyAny>>)>> {
+        let number = |sum: Sum| match sum {
+            Sum::Count(n) => n.into_bound_py_any(py),
+            Sum::Last(n) => n.into_bound_py_any(py),
+            Sum::Float(f) => f.into_bound_py_any(py),
+            Sum::Slots(slots) => slots.into_bound_py_any(py),
+        };
+        py.detach(|| self.inner.metrics(datasource))?
+            .into_iter()
+            .map(|s| Ok((s.keys, s.sums.into_iter().map(number).collect::<PyResult<_>>()?)))
+            .collect()
     }
 
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -1,0 +1,180 @@
+"""Metrics: sums over a data source's events, printed at an interval (spec cli-output §5.1).
+
+Where ``metrics.print`` is set, a data source of text takes the place of the one that is summed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ig_py.errors import MetadataError, UsageError
+from ig_py.gadget.datasource import add_field, new_datasource
+from ig_py.gadget.duration import parse_duration
+from ig_py.gadget.metadata import Metadata
+from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, Kind, ParamSpec
+from ig_py.operators.base import Context, Operator
+from ig_py.output.histogram import render
+from ig_py.records import dataclass, field
+
+PREFIX = "operator.otel-metrics."
+INTERVAL = "otel-metrics-print-interval"
+DEFAULT_INTERVAL = "1000ms"
+SHORTEST_NS = 25_000_000
+PRINT = "metrics.print"
+MODE = "histogram"
+RENDERED = "-rendered"
+TYPE = "metrics.type"
+_ANNOTATIONS = {
+    "cli.supported-output-modes": MODE,
+    "cli.default-output-mode": MODE,
+    "cli.clear-screen-before": "true",
+}
+_IMPLIED = (
+    ("gadget_histogram_slot__u32", "histogram"),
+    ("gadget_histogram_slot__u64", "histogram"),
+    ("gadget_counter__u32", "counter"),
+    ("gadget_counter__u64", "counter"),
+    ("gadget_gauge__u32", "gauge"),
+    ("gadget_gauge__u64", "gauge"),
+)
+_TYPES = ("key", "counter", "gauge", "histogram")
+
+
+@dataclass
+class Metric:
+    """*index* is its field's; *name* and *unit* are printed."""
+
+    index: int
+    type: str
+    name: str
+    unit: str
+
+
+@dataclass
+class Collected:
+    """What is summed of one data source, and the one that shows it."""
+
+    source: str
+    shown: str
+    keys: list[int] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
+    printed: str = ""
+
+    def plan(self) -> dict[str, Any]:
+        """The plan's ``metrics``."""
+        values = [{"field": m.index, "type": m.type} for m in self.metrics]
+        return {"keys": self.keys, "values": values}
+
+
+def metric_type(source: FieldSpec) -> str:
+    """``key``, ``counter``, ``gauge`` or ``histogram``; "" for a field that is none.
+
+    :class:`MetadataError` for an annotation that says something else.
+    """
+    given = source.annotations.get(TYPE, "")
+    if given and given not in _TYPES:
+        raise MetadataError(
+            f'field "{source.full_name}": annotation {TYPE} is "{given}", '
+            f"expected one of {', '.join(_TYPES)}"
+        )
+    return given or next((kind for name, kind in _IMPLIED if source.has_type(name)), "")
+
+
+def collect(ds: DataSourceSpec) -> Collected:
+    """What *ds* says about its metrics."""
+    found = Collected(ds.name, ds.name + RENDERED)
+    for source in ds.fields:
+        kind = metric_type(source)
+        if not kind or source.flags & Flag.EMPTY or source.kind in (Kind.INVALID, Kind.BYTES):
+            continue
+        if kind == "key":
+            found.keys.append(source.index)
+        elif source.array == (kind == "histogram"):
+            name = source.annotations.get("metrics.name") or source.full_name
+            unit = source.annotations.get("metrics.unit", "")
+            found.metrics.append(Metric(source.index, kind, name, unit))
+        else:
+            ds.notes.append(f"field {source.full_name!r} of {ds.name!r} cannot be a {kind}")
+    return found
+
+
+class OtelMetrics(Operator):
+    name: ClassVar[str] = "otel-metrics"
+    priority: ClassVar[int] = 9995
+
+    def __init__(self) -> None:
+        self._collected: list[Collected] = []
+
+    def instantiate(self, ctx: Context) -> bool:
+        ctx.spec.params.append(
+            ParamSpec(
+                key=INTERVAL,
+                prefix=PREFIX,
+                default=DEFAULT_INTERVAL,
+                title="Metrics Print Interval",
+                description="Time between two prints of metrics",
+                type_hint="duration",
+            )
+        )
+        for ds in list(ctx.spec.datasources):
+            if ds.annotations.get(PRINT) != "true":
+                continue
+            collected = collect(ds)
+            if not collected.metrics:
+                ds.notes.append(f"data source {ds.name!r} has no metrics to print")
+                continue
+            self._collected.append(collected)
+            ctx.metrics[ds.name] = collected.plan()
+            ds.unreferenced = True
+            shown = new_datasource(
+                collected.shown,
+                DataSourceType.SINGLE,
+                Metadata(ctx.spec.metadata),
+                source="operator",
+                defaults=_ANNOTATIONS,
+            )
+            text = add_field(shown, "text", Kind.STRING, annotations={"content-type": "text/plain"})
+            shown.rest = text.index
+            ctx.spec.datasources.append(shown)
+        if self._collected:
+            ctx.every(_interval(ctx), lambda: self._print(ctx))
+        return bool(self._collected)
+
+    def drained(self, ctx: Context) -> bool:
+        """What came after the last print is printed too."""
+        if ctx.stream is not None:
+            self._print(ctx, unchanged=False)
+        return False
+
+    def _print(self, ctx: Context, *, unchanged: bool = True) -> None:
+        assert ctx.stream is not None
+        for collected in self._collected:
+            text = _text(collected, ctx.stream.metrics(collected.source))
+            if text and (unchanged or text != collected.printed):
+                collected.printed = text
+                ctx.emit(collected.shown, [text.encode()])
+
+
+def _text(collected: Collected, series: list[tuple[str, list[int | float | list[int]]]]) -> str:
+    """Empty before there was any event."""
+    if not series:
+        return ""
+    text = ""
+    for place, metric in enumerate(collected.metrics):
+        text += metric.name + "\n"
+        for _keys, sums in series:
+            slots = sums[place]
+            if isinstance(slots, list):
+                text += render(slots, metric.unit)
+    return text
+
+
+def _interval(ctx: Context) -> int:
+    text = ctx.param(PREFIX + INTERVAL) or DEFAULT_INTERVAL
+    try:
+        interval = parse_duration(text)
+    except ValueError:
+        raise UsageError(f'--{INTERVAL}: "{text}" is no duration') from None
+    if interval < SHORTEST_NS:
+        raise UsageError(f'--{INTERVAL}: "{text}" is shorter than 25ms')
+    return interval
