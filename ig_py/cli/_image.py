@@ -14,7 +14,7 @@ from ig_py.cli import _terminal
 from ig_py.errors import IgPyError, UsageError
 
 if TYPE_CHECKING:
-    from ig_py.oci.transfer import Progress
+    from ig_py.oci.staging import Progress
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

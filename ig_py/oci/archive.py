@@ -27,8 +27,8 @@ from ig_py.oci.source import (
     storage,
     storage_error,
 )
+from ig_py.oci.staging import Silent, stage
 from ig_py.oci.store import LAYOUT_CONTENT, Store
-from ig_py.oci.transfer import Silent, stage
 from ig_py.records import replace
 
 _SIGNATURE_TAG = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]{1,16})?")

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
-from ig_py.errors import IgPyError, IntegrityError, RegistryError, StoreError
-from ig_py.oci import graph, limits, media, parallel
+from ig_py.errors import IgPyError, IntegrityError, RegistryError
+from ig_py.oci import graph, media, parallel
 from ig_py.oci.artifact import Descriptor
-from ig_py.oci.ingest import Ingest
 from ig_py.oci.places import places
 from ig_py.oci.reference import Reference
 from ig_py.oci.registry import RegistryOptions, Repository
-from ig_py.oci.source import BlobSource, storage
+from ig_py.oci.staging import Progress, Silent, stage
 from ig_py.oci.store import Store
-
-DISK_RESERVE = 4 * limits.MIB
-"""Bytes left free on the store's file system."""
-
-
-class Progress(Protocol):
-    """Hears of bytes: how many more to expect, and how many have moved."""
-
-    def expect(self, size: int) -> None: ...
-
-    def advance(self, size: int) -> None: ...
-
-
-class Silent:
-    """Nobody looks."""
-
-    def expect(self, size: int) -> None:
-        pass
-
-    def advance(self, size: int) -> None:
-        pass
 
 
 def pull(
@@ -63,7 +39,13 @@ def pull(
             raise IntegrityError(f'image "{reference}" is not an image index')
         walked = graph.walk(remote, root)
         with store.ingest() as session:
-            stage(remote, walked, session, store, progress or Silent())
+            heard = progress or Silent()
+
+            def ahead(missing: Sequence[Descriptor]) -> None:
+                if len(missing) > 1:
+                    parallel.download(remote, missing, session, heard)
+
+            stage(remote, walked, session, store, heard, ahead)
             try:
                 signatures = fetch.collect(fetch.RemoteSignatures(remote), root)
             except IgPyError as err:
@@ -94,42 +76,6 @@ def asked(
             return
     with Repository(own, options) as remote:
         yield remote
-
-
-def copy(
-    source: BlobSource,
-    root: Descriptor,
-    store: Store,
-    name: str,
-    progress: Progress | None = None,
-) -> None:
-    """Copy the image *root* of *source* into the store under *name*; errors as :func:`pull`."""
-    walked = graph.walk(source, root)
-    with store.ingest() as session:
-        stage(source, walked, session, store, progress or Silent())
-        store.commit(session, [(root, name)], walked.manifests)
-
-
-def stage(
-    source: BlobSource,
-    walked: graph.Graph,
-    session: Ingest,
-    store: Store,
-    progress: Progress,
-) -> None:
-    """Bring what the store lacks of an image into *session*."""
-    missing = [d for d in walked.blobs if not session.adopt(d)]
-    _check_space(store, sum(d.size for d in missing))
-    progress.expect(sum(d.size for d in missing))
-    if isinstance(source, Repository) and len(missing) > 1:
-        parallel.download(source, missing, session, progress)
-    for descriptor in missing:
-        if not session.staged(descriptor):
-            chunks = source.chunks(descriptor, graph.blob_limit(descriptor))
-            session.write(descriptor, _counted(chunks, progress))
-    for descriptor, raw in walked.documents:
-        if not session.adopt(descriptor):
-            session.write(descriptor, [raw])
 
 
 def push(
@@ -163,20 +109,3 @@ def push(
         remote.put_document(root, walked.documents[0][1], reference.tag)
         fetch.push_signatures(remote, store, root)
     return root
-
-
-def _counted(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
-    for chunk in chunks:
-        progress.advance(len(chunk))
-        yield chunk
-
-
-def _check_space(store: Store, needed: int) -> None:
-    with storage(f"asking the {store.name} for space"):
-        info = os.statvfs(store.root)
-    free = info.f_bavail * info.f_frsize
-    if needed and free < needed + DISK_RESERVE:
-        raise StoreError(
-            f"the {store.name} has {limits.human(free)} left and needs {limits.human(needed)}",
-            remedy="free some space, or choose another store with IG_PY_STORE",
-        )

@@ -14,7 +14,7 @@ from support.registry_cases import make_quick, options
 from support.registry_server import LyingRegistry, serving
 
 from ig_py.errors import RegistryError, StoreError
-from ig_py.oci import graph, transfer
+from ig_py.oci import graph, staging
 from ig_py.oci.archive import export_images, import_images
 from ig_py.oci.login import login
 from ig_py.oci.reference import normalize
@@ -103,7 +103,7 @@ def test_tag(disk: Path, store: Store) -> None:
 
 
 def test_import(disk: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "DISK_RESERVE", -(1 << 40))
+    monkeypatch.setattr(staging, "DISK_RESERVE", -(1 << 40))
     other = Store.open(tmp_path / "other")
     other.add(NEW, name("new:1"))
     export_images([normalize("new:1")], other, tmp_path / "x.tar")
@@ -114,7 +114,7 @@ def test_import(disk: Path, store: Store, tmp_path: Path, monkeypatch: pytest.Mo
 def test_pull(disk: Path, store: Store, monkeypatch: pytest.MonkeyPatch, asks_first: bool) -> None:
     """Downloads that cannot fit are not begun; others may have taken the space since."""
     make_quick(monkeypatch)
-    monkeypatch.setattr(transfer, "DISK_RESERVE", 0 if asks_first else -(1 << 40))
+    monkeypatch.setattr(staging, "DISK_RESERVE", 0 if asks_first else -(1 << 40))
     with serving(LyingRegistry()) as registry:
         registry.put("te", "1", NEW)
         reference = normalize(f"{registry.host}/te:1")
