@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from ig_py.cli import _terminal
@@ -26,6 +27,7 @@ from ig_py.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
     from ig_py.oci.resolve import ResolveOptions
+    from ig_py.oci.staging import Progress
     from ig_py.runtime.prepare import Gadget
     from ig_py.runtime.state import SignalGuard, StopRequest
 
@@ -123,7 +125,14 @@ def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
         notation_certificates=tuple(split_list(values["notation-certificates"])),
         notation_policy=values["notation-policy-document"],
         on_message=_message,
+        progress=_pulling,
     )
+
+
+def _pulling() -> AbstractContextManager[Progress | None]:
+    from ig_py.cli import _image
+
+    return _image.progress("pulling")
 
 
 def _message(text: str) -> None:

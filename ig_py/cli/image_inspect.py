@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ig_py.cli import _terminal
+from ig_py.cli import _image, _terminal
 from ig_py.cli._flags import Flag, FlagSet, checked, help_rows
 from ig_py.errors import UsageError
 
@@ -145,6 +146,7 @@ def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
         notation_certificates=tuple(split_list(values["notation-certificates"])),
         notation_policy=values["notation-policy-document"],
         on_message=_terminal.info,
+        progress=partial(_image.progress, "pulling"),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +47,7 @@ from ig_py.records import dataclass, field, replace
 if TYPE_CHECKING:
     from ig_py.oci.archive import ArchiveSource
     from ig_py.oci.registry import RegistryOptions
+    from ig_py.oci.staging import Progress
 
 PULL_POLICIES = ("always", "missing", "never")
 SOURCE_FILES = ("build.yaml", "gadget.yaml", "program.bpf.c")
@@ -68,7 +69,8 @@ class ResolveOptions:
     the default one; *public_keys* (the built-in one has a name: :data:`UPSTREAM`) and
     *notation_certificates*: PEM texts or files; *notation_policy*: a JSON text or file;
     *required_gadgets*: further lists like *allowed_gadgets*, each of which must allow the
-    image; *on_message* hears warnings.
+    image; *on_message* hears warnings; *progress* makes a context for one download, which
+    yields what hears of its bytes (:class:`~ig_py.oci.staging.Progress`, or None).
     What :mod:`ig_py.oci.policy` finds tightens all this.
     """
 
@@ -85,6 +87,7 @@ class ResolveOptions:
     required_gadgets: Sequence[Sequence[str]] = ()
     store: Store | None = None
     on_message: Callable[[str], None] = _ignore
+    progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext
 
 
 def is_path(text: str) -> bool:
@@ -148,8 +151,9 @@ def _heal(
 
     options.on_message(f"{damage.message}: asking the registry of {ref} for it")
     try:
-        pull(reference, store, _registry_options(options),
-             on_message=options.on_message, digest=root.digest)  # fmt: skip
+        with options.progress() as heard:
+            pull(reference, store, _registry_options(options), progress=heard,
+                 on_message=options.on_message, digest=root.digest)  # fmt: skip
     except IgPyError as err:
         options.on_message(f"asking the registry of {ref}: {err.message}")
         raise type(damage)(damage.message, remedy=remedy) from damage
@@ -254,7 +258,11 @@ def _ensure(ref: str, reference: Reference, store: Store, options: ResolveOption
 
     when = "always" if options.pull == "always" else "if missing"
     try:
-        return pull(reference, store, _registry_options(options), on_message=options.on_message)
+        with options.progress() as heard:
+            return pull(
+                reference, store, _registry_options(options), progress=heard,
+                on_message=options.on_message,
+            )  # fmt: skip
     except RegistryError as err:
         raise type(err)(
             f'pulling image ({when}) "{ref}": {err.message}',

@@ -75,15 +75,15 @@ class Terminal:
 
 
 @contextmanager
-def ig_py(*argv: str) -> Iterator[Terminal]:
-    """``ig-py ARGV`` on a terminal, with no password in its environment."""
+def ig_py(*argv: str, **environment: str) -> Iterator[Terminal]:
+    """``ig-py ARGV`` on a terminal, with no password in its environment but *environment*."""
     start = "import ig_py.cli as cli; raise SystemExit(cli.main())"
     command = [sys.executable, "-c", start, *argv]
-    environment = {k: v for k, v in os.environ.items() if k != "COSIGN_PASSWORD"}
+    whole = {k: v for k, v in os.environ.items() if k != "COSIGN_PASSWORD"} | environment
     pid, fd = pty.fork()
     if pid == 0:
         with suppress(BaseException):
-            os.execve(command[0], command, environment)
+            os.execve(command[0], command, whole)
         os._exit(127)
     terminal = Terminal(pid, fd)
     try:

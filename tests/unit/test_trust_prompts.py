@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.images import image
 from support.registry_server import LyingRegistry, serving
 from support.terminal import ig_py
 
@@ -74,3 +75,18 @@ def test_a_new_key(tmp_path: Path) -> None:
     assert load_private_key(str(tmp_path / "k.key"), lambda: "secret").public.id
     with pytest.raises(UsageError, match="password is wrong"):
         load_private_key(str(tmp_path / "k.key"), lambda: "other")
+
+
+@pytest.mark.parametrize("command", [["run"], ["image", "inspect"]])
+def test_downloads_are_shown(tmp_path: Path, command: list[str]) -> None:
+    """Whoever waits sees why; what comes of an image that is none is another matter."""
+    with serving(LyingRegistry()) as registry:
+        registry.put("te", "1", image("big", size=50_000))
+        flags = ["--insecure-registries", registry.host, "--verify-image=false"]
+        with ig_py(
+            *command, f"{registry.host}/te:1", *flags, IG_PY_STORE=str(tmp_path)
+        ) as terminal:
+            terminal.expect("pulling  [")
+            terminal.expect("100%")
+            terminal.status()
+        assert registry.seen("GET .*/blobs/")
