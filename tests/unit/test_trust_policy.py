@@ -17,10 +17,10 @@ from support.registry_server import LyingRegistry, serving
 from ig_py.errors import IgPyError, RegistryDenied, UsageError, VerificationError
 from ig_py.oci import policy
 from ig_py.oci.reference import normalize
-from ig_py.oci.registry import Repository
+from ig_py.oci.registry import RegistryOptions, Repository
 from ig_py.oci.resolve import ResolveOptions, resolve
 from ig_py.oci.store import Store
-from ig_py.oci.transfer import pull
+from ig_py.oci.transfer import pull, push
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
 
@@ -162,6 +162,27 @@ def test_several_mirrors(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ] * 2
         assert [r.path for r in empty.requests] == ["/v2/x/y/te/manifests/1"]
         assert [i.name for i in store.images()] == ["own.test/te:1"]
+
+
+def test_mirrors_without_signatures(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry itself is asked for them then."""
+    make_quick(monkeypatch)
+    private, public = trust.make_key(files)
+    with serving(LyingRegistry()) as mirror, serving(LyingRegistry()) as own:
+        signed = Store.open(files / "signed")
+        signed.add(image("a"), f"{own.host}/te:1")
+        trust.sign_legacy(signed, image("a").index, private)
+        hosts = (own.host, mirror.host)
+        push(normalize(f"{own.host}/te:1"), signed, RegistryOptions(insecure_registries=hosts))
+        mirror.put("te", "1", image("a"))
+        say(files / "user", mirrors={own.host: mirror.host})
+        store = Store.open(files / "new")
+        options = ResolveOptions(
+            arch="amd64", store=store, insecure_registries=hosts, public_keys=[str(public)]
+        )
+        own.requests.clear()
+        assert resolve(f"{own.host}/te:1", options).digest == image("a").index.digest
+        assert own.seen("manifests/sha256-.*sig$") and not own.seen("manifests/1$")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from ig_py.oci import gojson, limits, media
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import parse_index
 from ig_py.oci.ingest import Ingest
+from ig_py.oci.places import places
 from ig_py.oci.reference import Reference
 from ig_py.oci.registry import RegistryOptions, Repository
 from ig_py.oci.source import LayoutSource
@@ -105,18 +106,24 @@ def pull_signatures(
 ) -> int:
     """Add the signatures that the image's registry has to the store; how many there are.
 
-    Raises :class:`RegistryError`, :class:`IntegrityError`, :class:`LimitError`,
-    :class:`StoreError`.
+    Mirrors come first: one may have the image and not what signs it. Raises
+    :class:`RegistryError`, :class:`IntegrityError`, :class:`LimitError`, :class:`StoreError`
+    of the last place that was asked.
     """
-    from ig_py.oci.transfer import asked
-
-    with asked(reference, options, None) as remote:
-        bundle = collect(RemoteSignatures(remote), image)
-    if bundle.signatures:
-        with store.ingest() as session:
-            bundle.stage(session)
-            store.commit(session, bundle.entries())
-    return len(bundle.signatures)
+    for place in (asked := places(reference)):
+        try:
+            with Repository(place, options) as remote:
+                bundle = collect(RemoteSignatures(remote), image)
+        except IgPyError:
+            if place is asked[-1]:
+                raise
+            continue
+        if bundle.signatures:
+            with store.ingest() as session:
+                bundle.stage(session)
+                store.commit(session, bundle.entries())
+            return len(bundle.signatures)
+    return 0
 
 
 def push_signatures(remote: Repository, store: Store, image: Descriptor) -> int:
