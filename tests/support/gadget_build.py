@@ -68,15 +68,19 @@ def _compiled(root: Path, source: str, out: Path, clang: Clang | None = None) ->
     return out.read_bytes()
 
 
-def workload_program(name: str, directory: Path) -> Path | None:
-    """``workload.c`` of the gadget, compiled; None when it has none."""
+def workload_program(name: str, directory: Path, *, static: bool = False) -> Path | None:
+    """``workload.c`` of the gadget, compiled; None when it has none.
+
+    *static*: needs no libraries, so that it runs wherever it is put.
+    """
     source = GADGETS / name / WORKLOAD
     if not source.exists():
         return None
-    path = _place(directory) / f"{name}.workload"
+    path = _place(directory) / f"{name}.{'static' if static else 'workload'}"
     if not path.exists():
         # Symbols and notes stay where a test looks for them.
-        argv = ["cc", "-O1", "-g0", "-fno-inline", "-rdynamic", str(source), "-o", str(path)]
+        how = "-static" if static else "-rdynamic"
+        argv = ["cc", "-O1", "-g0", "-fno-inline", how, str(source), "-o", str(path)]
         subprocess.run(argv, check=True, timeout=_CC_SECONDS)
     return path
 
@@ -87,6 +91,7 @@ def build_all(directory: Path) -> None:
     for path in sorted(GADGETS.glob(f"*/{FILE}")):
         gadget_object(path.parent.name, directory)
         workload_program(path.parent.name, directory)
+        workload_program(path.parent.name, directory, static=True)
     for path in sorted(GADGETS.glob("core/*.bpf.c")):
         compile_for_here(str(path.relative_to(GADGETS)), directory)
     for source in loadable_gadgets():

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from support import bpf_syscall
+from support import bpf_ids, bpf_syscall
 
 _LINKS = ("anon_inode:bpf_link", "anon_inode:bpf-link")
 _MAPS = ("anon_inode:bpf-map",)
@@ -38,6 +38,12 @@ def _held(pid: int, kinds: tuple[str, ...]) -> Iterator[str]:
 def links(pid: int) -> int:
     """How many BPF links *pid* holds: one a program that it has attached."""
     return sum(1 for _ in _held(pid, _LINKS))
+
+
+def links_of(pid: int, program: str) -> int:
+    """How many links *pid* holds of programs of the kernel's name *program*."""
+    ours = {str(number) for number, name in bpf_ids.ids("program").items() if name == program}
+    return sum(_facts(pid, fd).get("prog_id") in ours for fd in _held(pid, _LINKS))
 
 
 def _facts(pid: int, descriptor: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 //! The few instructions before a gadget's packet program: they tell it the network
 //! namespace (`skb->cb[0]`) and call it. One for each namespace; the gadget is loaded once.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -13,6 +14,8 @@ use crate::errors::{Error, Result};
 /// Of `struct __sk_buff`.
 const CB: i16 = 48;
 const TAIL_CALL: i32 = 12;
+/// Of programs and tables.
+const NAME: &CStr = c"ig_dispatch";
 
 /// A program of type `kind`, and the table that leads to the gadget's.
 pub struct Dispatcher {
@@ -45,7 +48,7 @@ impl Dispatcher {
             insn(set, 0, 0, otherwise),
             insn(sys::BPF_JMP | sys::BPF_EXIT, 0, 0, 0),
         ];
-        let program = probe::load(kind, 0, 0, &insns).ok_or_else(|| {
+        let program = probe::load_as(NAME, kind, 0, 0, &insns).ok_or_else(|| {
             let why = io::Error::last_os_error();
             Error::map(format!("cannot load the program before a packet program: {why}"))
         })?;

@@ -169,5 +169,6 @@ fn load() -> Option<OwnedFd> {
         insn(sys::BPF_JMP | sys::BPF_EXIT, 0, 0, 0),
     ];
     let target = probe::btf_id("task_vma", sys::BPF_TRACE_ITER)?;
-    probe::load(sys::BPF_PROG_TYPE_TRACING, sys::BPF_TRACE_ITER, target, &insns)
+    let kind = sys::BPF_PROG_TYPE_TRACING;
+    probe::load_as(c"ig_inodes", kind, sys::BPF_TRACE_ITER, target, &insns)
 }

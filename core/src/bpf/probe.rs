@@ -1,6 +1,6 @@
 //! What the running kernel can do, found out by doing it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libbpf_sys as sys;
@@ -59,6 +59,17 @@ pub fn load(
     target: u32,
     insns: &[sys::bpf_insn],
 ) -> Option<OwnedFd> {
+    load_as(c"ig_probe", program_type, attach_type, target, insns)
+}
+
+/// Loads a program of the name `name`.
+pub fn load_as(
+    name: &CStr,
+    program_type: u32,
+    attach_type: u32,
+    target: u32,
+    insns: &[sys::bpf_insn],
+) -> Option<OwnedFd> {
     let mut options = sys::bpf_prog_load_opts {
         sz: size_of::<sys::bpf_prog_load_opts>() as sys::size_t,
         expected_attach_type: attach_type,
@@ -70,7 +81,7 @@ pub fn load(
     let fd = unsafe {
         sys::bpf_prog_load(
             program_type,
-            c"ig_probe".as_ptr(),
+            name.as_ptr(),
             c"GPL".as_ptr(),
             insns.as_ptr(),
             insns.len() as sys::size_t,

@@ -1,0 +1,223 @@
+"""Programs follow containers: probes in their files, filters in their network namespaces."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bpf_ids import ids
+from support.fake_container import ContainerLike
+from support.fake_docker import FakeDocker
+from support.gadget_build import workload_program
+from support.gadget_format import GadgetTest
+from support.gadget_runner import GadgetUnderTest, load
+from support.tracer import links_of
+from support.waiting import wait_for
+
+pytestmark = [pytest.mark.needs("root", "bpf", "btf", "ringbuf"), pytest.mark.timeout(300)]
+
+LOCAL = "operator.LocalManager."
+Make = Callable[..., ContainerLike]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("built")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[FakeDocker]:
+    engine = FakeDocker(tmp_path / "docker.sock")
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def image(tmp_path: Path, built: Path) -> Path:
+    """A root directory with nothing but /program."""
+    directory = tmp_path / "image"
+    directory.mkdir()
+    program = workload_program("user_functions", built, static=True)
+    assert program is not None
+    shutil.copy(program, directory / "program")
+    return directory
+
+
+@pytest.fixture
+def make(tmp_path: Path, image: Path) -> Iterator[Make]:
+    """Makes containers of *image*, which end with the test."""
+    with contextlib.ExitStack() as stack:
+        number = 0
+
+        def made(name: str, of: Path = image) -> ContainerLike:
+            nonlocal number
+            number += 1
+            directory = tmp_path / f"container{number}"
+            return stack.enter_context(ContainerLike(of, directory, number, name))
+
+        yield made
+
+
+def running(
+    gadget: str, engine: FakeDocker, built: Path, programs: Mapping[str, Any], **params: str
+) -> GadgetUnderTest:
+    test = GadgetTest(gadget, "following", programs=programs)
+    given = {LOCAL + "runtimes": "docker", LOCAL + "docker-socketpath": str(engine.path)}
+    return GadgetUnderTest(load(test, built, {}), {**given, **params})
+
+
+def arrived(gadget: GadgetUnderTest, source: str, **wanted: object) -> list[Any]:
+    def found() -> list[Any]:
+        assert gadget.failure is None, gadget.failure
+        events = gadget.events()[source]
+        return [e for e in events if all(e[key] == value for key, value in wanted.items())]
+
+    return wait_for(found, f"{source} with {wanted}", 15)
+
+
+def probes() -> int:
+    """Places that this process has put on_function to."""
+    return links_of(os.getpid(), "on_function")
+
+
+PROBED = {
+    "on_library": {"attach_to": "gadget_program_disabled"},
+    "on_function": {"attach_to": "/program:user_double"},
+}
+
+
+@pytest.mark.needs("uprobe")
+def test_each_file_is_probed_once(engine: FakeDocker, built: Path, make: Make) -> None:
+    first, second = make("first"), make("second")
+    first.begin(engine)
+    with running("user_functions", engine, built, PROBED) as gadget:
+        assert probes() == 1
+        first.run("1")
+        (event,) = arrived(gadget, "hits", value=1)
+        assert event["runtime"]["containerName"] == "first"
+        second.begin(engine)
+
+        def seen() -> bool:
+            second.run("2")
+            return any(e["value"] == 2 for e in gadget.events()["hits"])
+
+        wait_for(seen, "the second's events")
+        # The file of both is one: a second probe would double each event.
+        assert probes() == 1
+        first.end(engine)
+        second.run("3")
+        assert len(arrived(gadget, "hits", value=3)) == 1
+        second.end(engine)
+        wait_for(lambda: probes() == 0, "the probe goes with its last user")
+    assert gadget.failure is None
+
+
+@pytest.mark.needs("uprobe")
+def test_hostile_files_harm_nobody(
+    engine: FakeDocker, built: Path, make: Make, image: Path, tmp_path: Path
+) -> None:
+    """Links out of the root, files that never end, and what is no file."""
+    bad = tmp_path / "bad"
+    shutil.copytree(image, bad)
+    (bad / "etc").mkdir()
+    with (bad / "etc/ld.so.cache").open("wb") as file:
+        file.truncate(1 << 40)
+    (bad / "out").symlink_to(f"../../../../../../..{image}/program")
+    os.mkfifo(bad / "fifo")
+    with (bad / "huge").open("wb") as file:
+        file.write(b"\x7fELF\x02\x01\x01" + b"\xff" * 64)
+        file.truncate(1 << 40)
+    for path in ("/out", "/fifo", "/huge", "/dev/zero", "/proc/self/exe", "libc"):
+        programs = {
+            "on_library": {"attach_to": f"{path}:user_double"},
+            "on_function": {"attach_to": "/program:user_double"},
+        }
+        hostile = make("hostile", bad)
+        hostile.begin(engine)
+        started = time.monotonic()
+        with running("user_functions", engine, built, programs) as gadget:
+            assert time.monotonic() - started < 30
+            assert probes() == 1, path
+            hostile.run("4")
+            arrived(gadget, "hits", value=4, program="function")
+            assert not [e for e in gadget.events()["hits"] if e["program"] == "library"]
+        assert gadget.failure is None
+        hostile.end(engine)
+
+
+def send(port: int, address: str = "127.0.0.1") -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", (address, port))
+
+
+def send_inside(container: ContainerLike, port: int, address: str = "127.0.0.1") -> None:
+    code = "import socket,sys; s=socket.socket(2,2); s.sendto(b'x',(sys.argv[1],int(sys.argv[2])))"
+    container.in_network(sys.executable, "-c", code, address, str(port))
+
+
+def dispatchers() -> int:
+    return sum(1 for name in ids("program").values() if name == "ig_dispatch")
+
+
+def test_packets_of_network_namespaces(engine: FakeDocker, built: Path, make: Make) -> None:
+    first, second, other = make("first"), make("second"), make("other")
+    for container in (first, second, other):
+        container.in_network("ip", "link", "set", "lo", "up")
+    first.begin(engine)
+    other.begin(engine)
+    before = dispatchers()
+    params = {"containername": "first,second"}
+    with running("packet_filter", engine, built, {}, **params) as gadget:
+        send(47101)
+        send_inside(other, 47102)
+        send_inside(first, 47103)
+        for event in arrived(gadget, "packets", port=47103):
+            assert event["netns_id"] == first.namespace("net")
+            assert event["runtime"]["containerName"] == "first"
+        second.begin(engine)
+        wait_for(lambda: dispatchers() == before + 2, "the second is watched too")
+        send_inside(second, 47104)
+        arrived(gadget, "packets", port=47104)
+        first.end(engine)
+        wait_for(lambda: dispatchers() == before + 1, "the filter goes with its namespace")
+        ports = {e["port"] for e in gadget.events()["packets"]}
+        assert ports == {47103, 47104}
+    assert gadget.failure is None
+    wait_for(lambda: dispatchers() == before, "nothing stays")
+
+
+def test_packets_of_interfaces(engine: FakeDocker, built: Path, make: Make) -> None:
+    container = make("first")
+    near, far = f"igp{os.getpid() % 100000}", "inside"
+    pair = ["ip", "link", "add", near, "type", "veth", "peer", "name", far]
+    subprocess.run([*pair, "netns", str(container.pid)], check=True)
+    subprocess.run(["ip", "addr", "add", "198.51.100.1/24", "dev", near], check=True)
+    subprocess.run(["ip", "link", "set", near, "up"], check=True)
+    container.in_network("ip", "addr", "add", "198.51.100.2/24", "dev", far)
+    container.in_network("ip", "link", "set", far, "up")
+    container.begin(engine)
+    before = dispatchers()
+    with running("packet_classifier", engine, built, {}) as gadget:
+        assert dispatchers() == before + 2
+        send(47105, "198.51.100.2")
+        for event in arrived(gadget, "packets", port=47105):
+            assert (event["egress"], event["netns_id"]) == (0, container.namespace("net"))
+        send_inside(container, 47106, "198.51.100.1")
+        assert {e["egress"] for e in arrived(gadget, "packets", port=47106)} == {1}
+        send(47107)
+        container.end(engine)
+        wait_for(lambda: dispatchers() == before, "the programs go with the container")
+        assert not [e for e in gadget.events()["packets"] if e["port"] == 47107]
+    assert gadget.failure is None
+    # Nobody holds the namespace: the kernel takes it away, and both ends of the pair.
+    wait_for(lambda: not Path(f"/sys/class/net/{near}").exists(), "the interface goes")
