@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from ig_py.containers import oci
 from ig_py.containers.identify import Found, identify
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
@@ -31,10 +30,17 @@ class Finder(Protocol):
     """What is known of containers: the discovery."""
 
     @property
-    def connected(self) -> bool: ...
-    @property
     def engineless(self) -> bool:
         """Whether containers that no engine knows are wanted."""
+
+    def expects(self, runtime: str) -> bool:
+        """Whether an engine of that name ("": any) answers, and so will describe its own."""
+
+    def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
+        """What its process and files tell of a container; None for a pod's sandbox."""
+
+    def known(self, container_id: str) -> bool:
+        """Whether it runs and is in the collection already, or is to be ignored."""
 
     def record(self, container_id: str) -> Container | None:
         """What an engine has said of it."""
@@ -47,6 +53,9 @@ class Finder(Protocol):
 
     def admit(self, container: Container, pid: int) -> None:
         """Take it in with *pid* as its init; nothing happens when that has ended."""
+
+    def nobodys(self, container: Container, pid: int) -> None:
+        """The same for one that no engine described."""
 
     def admit_ended(self, container: Container) -> bool:
         """Take in one whose processes have all ended, for the sake of its events; False when
@@ -208,9 +217,15 @@ class Admission:
         if pending.sandbox or (pending.found is None and pending.executed):
             self._reject(pending)
             return
-        container = self._container(pending)
-        if container is not None and pending.init:
-            self._finder.admit(container, pending.init)
+        if self._container(pending) is not None and pending.init:
+            self._take_in(pending, pending.init)
+
+    def _take_in(self, pending: Pending, pid: int) -> None:
+        record = self._record(pending)
+        if record is not None:
+            self._finder.admit(record, pid)
+        elif pending.alone is not None:
+            self._finder.nobodys(pending.alone, pid)
 
     def _identify(self, pending: Pending) -> None:
         pid = pending.init or pending.pid
@@ -223,19 +238,24 @@ class Admission:
             return
         pending.found = found
         if self._finder.record(found.container_id) is None:
-            config = oci.read_config(self._view, pid, found.container_id, found.bundle)
-            pending.alone = oci.annotated(found.container(), oci.notes_of(config))
-            pending.sandbox = pending.alone is None
+            pending.alone = self._finder.described(
+                found.container_id, found.runtime, pid, found.bundle
+            )
+            pending.sandbox = pending.alone is None or (
+                current is None and self._finder.known(found.container_id)
+            )
+
+    def _record(self, pending: Pending) -> Container | None:
+        return self._finder.record(pending.found.container_id) if pending.found else None
 
     def _container(self, pending: Pending) -> Container | None:
         """What is known of it, unless an engine is to tell more."""
-        found = pending.found
-        if found is None:
+        record, found, alone = self._record(pending), pending.found, pending.alone
+        if record is not None or found is None or alone is None or not self._finder.engineless:
+            return record
+        if found.engine and self._finder.expects(alone.runtime.name) and not _named(alone):
             return None
-        record = self._finder.record(found.container_id)
-        if record is None and self._finder.engineless:
-            return None if found.engine and self._finder.connected else pending.alone
-        return record
+        return alone
 
     def _look_again(self, container_id: str) -> None:
         for pending in list(self._pending.values()):
@@ -263,9 +283,8 @@ class Admission:
 
     def _conclude(self, pending: Pending) -> None:
         """No more can be learned."""
-        found = pending.found
-        record = self._finder.record(found.container_id) if found else None
-        container = record or (pending.alone if self._finder.engineless else None)
+        alone = pending.alone if self._finder.engineless else None
+        container = self._record(pending) or alone
         if container is None or pending.sandbox:
             self._reject(pending)
             return
@@ -274,7 +293,7 @@ class Admission:
             self.unnamed.add(container.id)
         try:
             if pending.processes:
-                self._finder.admit(container, pending.init or min(pending.processes))
+                self._take_in(pending, pending.init or min(pending.processes))
             current = self._finder.current(container.id)
             if current is not None and current.mntns == pending.mntns:
                 self._taken(current)
@@ -322,3 +341,9 @@ class Admission:
 
     def _waits(self, pending: Pending) -> bool:
         return pending.birth in self._pending
+
+
+def _named(alone: Container) -> bool:
+    """Podman's monitor tells as much as podman would."""
+    runtime = alone.runtime
+    return runtime.name == "podman" and runtime.container_name != runtime.container_id

@@ -235,6 +235,13 @@ class Discovery:
     def admit(self, container: Container, pid: int) -> None:
         self._admit(container, pid, Source.KERNEL)
 
+    def expects(self, runtime: str) -> bool:
+        clients = (c for c in self.clients if not runtime or c.name == runtime)
+        return any(client.connected for client in clients)
+
+    def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
+        return self._alone.described(container_id, runtime, pid, bundle)
+
     def admit_ended(self, container: Container) -> bool:
         with self._lock:
             if container.id in self._live or not self.collection.add(container):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from ig_py.containers.model import Container, RuntimeInfo, text, valid_id
+from ig_py.containers.model import text, valid_id
 from ig_py.containers.proc import HostView
 from ig_py.records import dataclass
 
@@ -44,13 +44,6 @@ class Found:
     runtime: str = ""
     bundle: str = ""
     engine: bool = False
-
-    def container(self) -> Container:
-        """As much of a container as is known without an engine: named by its id."""
-        runtime = RuntimeInfo(
-            name=self.runtime, container_id=self.container_id, container_name=self.container_id
-        )
-        return Container(runtime=runtime, bundle=self.bundle)
 
 
 def engine_id(path: str) -> str:

@@ -19,7 +19,9 @@ _LOOKUP_ELEM = 1
 _MAP_GET_FD_BY_ID = 14
 _MAP_TYPE_HASH = "1"
 _KEY_SIZE = "8"
-_MAX_VALUE_SIZE = 256
+_VALUE_SIZE = 4
+_SCOUT = "scout_"
+"""How the programs are called that find containers: they are not the gadget's."""
 
 
 def _held(pid: int, kinds: tuple[str, ...]) -> Iterator[str]:
@@ -36,8 +38,10 @@ def _held(pid: int, kinds: tuple[str, ...]) -> Iterator[str]:
 
 
 def links(pid: int) -> int:
-    """How many BPF links *pid* holds: one a program that it has attached."""
-    return sum(1 for _ in _held(pid, _LINKS))
+    """How many BPF links *pid* holds: one a program of the gadget that it has attached."""
+    programs = bpf_ids.ids("program")
+    held = (_facts(pid, descriptor).get("prog_id", "0") for descriptor in _held(pid, _LINKS))
+    return sum(1 for number in held if not programs.get(int(number), "").startswith(_SCOUT))
 
 
 def links_of(pid: int, program: str) -> int:
@@ -55,7 +59,7 @@ def _facts(pid: int, descriptor: str) -> dict[str, str]:
 
 
 def _has_key(map_id: int, key: bytes) -> bool:
-    value = ctypes.create_string_buffer(_MAX_VALUE_SIZE)
+    value = ctypes.create_string_buffer(_VALUE_SIZE)
     wanted = ctypes.create_string_buffer(key, len(key))
     descriptor = bpf_syscall.call(_MAP_GET_FD_BY_ID, struct.pack("<III", map_id, 0, 0))
     try:
@@ -69,14 +73,14 @@ def _has_key(map_id: int, key: bytes) -> bool:
 
 
 def admits(pid: int, container_pid: int) -> bool:
-    """Does a hash map of *pid* with 8-byte keys hold the mount namespace of *container_pid*?"""
+    """Does a filter map of *pid*, told by its sizes, hold the namespace of *container_pid*?"""
     namespace = Path(f"/proc/{container_pid}/ns/mnt").stat().st_ino
     for descriptor in _held(pid, _MAPS):
         facts = _facts(pid, descriptor)
         if facts.get("map_type") != _MAP_TYPE_HASH or facts.get("key_size") != _KEY_SIZE:
             continue
-        small = int(facts.get("value_size", "0")) <= _MAX_VALUE_SIZE
-        if small and _has_key(int(facts["map_id"]), struct.pack("<Q", namespace)):
+        fits = facts.get("value_size") == str(_VALUE_SIZE)
+        if fits and _has_key(int(facts["map_id"]), struct.pack("<Q", namespace)):
             return True
     return False
 
