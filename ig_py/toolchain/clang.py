@@ -58,13 +58,13 @@ def find_clang() -> Clang | None:
 
 
 def newer_clang(than: Clang) -> Clang | None:
-    """The newest ``clang-N`` above the version of *than*; None when ``$CLANG`` chose it.
+    """The next ``clang-N`` above the version of *than*; None when ``$CLANG`` chose it.
 
-    Raises BuildError when it has no llvm-strip.
+    Not the newest: each release relies on a younger verifier. Raises BuildError when it has no llvm-strip.
     """
     if os.environ.get("CLANG"):
         return None
-    for n in range(MAX_CLANG, than.version, -1):
+    for n in range(than.version + 1, MAX_CLANG + 1):
         path = shutil.which(f"clang-{n}")
         version = _version(path) if path is not None else None
         if path is not None and version is not None and version > than.version:

@@ -92,9 +92,9 @@ def test_a_newer_one(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(bin_dir, "llvm-strip")
     old = clang.require_clang()
     assert clang.newer_clang(old) is None
-    put(bin_dir, "clang-15", "clang version 15.0.0")
-    newest = put(bin_dir, "clang-16", "clang version 16.0.0")
-    put(bin_dir, "clang-17", "broken")
-    assert clang.newer_clang(old) == clang.Clang(newest, old.strip, 16)
+    put(bin_dir, "clang-15", "broken")
+    following = put(bin_dir, "clang-16", "clang version 16.0.0")
+    put(bin_dir, "clang-17", "clang version 17.0.0")
+    assert clang.newer_clang(old) == clang.Clang(following, old.strip, 16)
     monkeypatch.setenv("CLANG", "clang")
     assert clang.newer_clang(old) is None
