@@ -60,7 +60,8 @@ def find_clang() -> Clang | None:
 def newer_clang(than: Clang) -> Clang | None:
     """The next ``clang-N`` above the version of *than*; None when ``$CLANG`` chose it.
 
-    Not the newest: each release relies on a younger verifier. Raises BuildError when it has no llvm-strip.
+    Not the newest: each release relies on a younger verifier. Raises BuildError when it has no
+    llvm-strip.
     """
     if os.environ.get("CLANG"):
         return None
