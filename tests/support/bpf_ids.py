@@ -28,7 +28,8 @@ def _bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     return int(result)
 
 
-def _name(kind: Kind, number: int) -> str | None:
+def name(kind: Kind, number: int) -> str | None:
+    """Of the one with that id; None when it is gone."""
     try:
         fd = _bpf(_FD_BY_ID[kind], ctypes.create_string_buffer(struct.pack("<III", number, 0, 0)))
     except FileNotFoundError:
@@ -54,6 +55,6 @@ def ids(kind: Kind) -> dict[int, str]:
         except FileNotFoundError:
             return found
         (number,) = struct.unpack_from("<I", attributes.raw, 4)
-        name = _name(kind, number)
-        if name is not None:
-            found[number] = name
+        known = name(kind, number)
+        if known is not None:
+            found[number] = known
