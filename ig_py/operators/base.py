@@ -41,7 +41,7 @@ class Context:
     ``open_netns`` opens the network namespaces that are watched (the host's,
     where nobody says which): descriptors that the caller closes.
     ``emit`` gives samples to a data source that an operator made, from
-    :meth:`Operator.start` to its end.
+    :meth:`Operator.start` to its end, in any thread.
     ``targets`` are the containers (and the host) to attach programs to, kept while the
     run goes on by whoever knows them. ``container_of`` names the container of a
     mount namespace, "" when there is none or nobody knows.

@@ -15,6 +15,7 @@ from ig_py.errors import ContainerError, KernelError, UsageError
 from ig_py.gadget.datasource import add_field
 from ig_py.gadget.sections import needs_containers
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, MapSpec, ParamSpec
+from ig_py.operators import _containers_source
 from ig_py.operators._local_params import PREFIX, SELECTOR_KEYS, global_params, instance_params
 from ig_py.operators.base import Context, Operator
 
@@ -72,6 +73,8 @@ class LocalManager(Operator):
         self._discovery: Discovery | None = None
         self._filter: FilterMap | None = None
         self._targets: object = None
+        self._producer: object = None
+        self._tells = False
 
     @classmethod
     def global_params(cls) -> list[ParamSpec]:
@@ -81,7 +84,9 @@ class LocalManager(Operator):
         enriched = False
         for ds in ctx.spec.datasources:
             enriched |= _enrich(ctx, ds)
-        if not (enriched or _filter_map(ctx.spec) or _needs_containers(ctx.spec)):
+        self._tells = _containers_source.declare(ctx.spec)
+        needed = enriched or _filter_map(ctx.spec) or _needs_containers(ctx.spec)
+        if not (needed or self._tells):
             return False
         ctx.spec.params.extend(instance_params())
         return True
@@ -115,7 +120,7 @@ class LocalManager(Operator):
             ctx.maps[FILTER_MAP] = self._filter.map
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
                 ctx.constants[FILTER_SWITCH] = True
-        self._starting = _Starting(configs, view, self._filter, engineless(runtimes))
+        self._starting = _Starting(configs, view, self._filter, engineless(runtimes), self._tells)
         self._starting.start()
 
     def start(self, ctx: Context) -> None:
@@ -142,6 +147,8 @@ class LocalManager(Operator):
             ctx.targets.add(HOST)
         discovery.collection.subscribe(ctx.targets, TargetSync(ctx.targets, _selector(ctx)))
         self._targets = ctx.targets
+        if self._tells:
+            self._tell_containers(ctx, discovery, host)
         ctx.container_of = lambda mntns: _name(discovery.collection.by_mntns(mntns))
         if self._filter is not None and not discovery.connected:
             sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
@@ -161,6 +168,13 @@ class LocalManager(Operator):
                 " those that run already may be missing until it has",
                 LIST_SECONDS,
             )
+
+    def _tell_containers(self, ctx: Context, discovery: Discovery, host: bool) -> None:
+        self._producer = producer = _containers_source.Producer(ctx, _selector(ctx))
+        if host:
+            mntns = discovery.view.namespace(1, "mnt") or 0
+            producer.tell("CREATED", "", 0, mntns, "", "")
+        discovery.collection.subscribe(producer, producer)
 
     def drained(self, ctx: Context) -> bool:
         """Give what waits for its container a last moment, then count it as lost."""
@@ -182,6 +196,7 @@ class LocalManager(Operator):
             # First, so that nobody speaks to a stream that is about to close.
             self._discovery.collection.unsubscribe(self)
             self._discovery.collection.unsubscribe(self._targets)
+            self._discovery.collection.unsubscribe(self._producer)
             log.debug("containers: %s", account(self._discovery))
             self._discovery.stop()
             self._discovery = None
@@ -199,12 +214,14 @@ class _Starting(threading.Thread):
         view: HostView,
         filter_map: FilterMap | None,
         engineless: bool,
+        oci_configs: bool,
     ) -> None:
         super().__init__(name="ig-containers-start", daemon=True)
         self._configs = configs
         self._view = view
         self._filter = filter_map
         self._engineless = engineless
+        self._oci_configs = oci_configs
         self._discovery: Discovery | None = None
         self._failure: BaseException | None = None
 
@@ -212,7 +229,12 @@ class _Starting(threading.Thread):
         try:
             from ig_py.containers.discovery import Discovery
 
-            discovery = Discovery(self._configs, self._view, engineless=self._engineless)
+            discovery = Discovery(
+                self._configs,
+                self._view,
+                engineless=self._engineless,
+                oci_configs=self._oci_configs,
+            )
             discovery.start()
             self._discovery = discovery
             self._admit_in_kernel(discovery)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,7 @@ class Run:
         self._budget: BudgetReader | None = None
         self._counters: dict[str, Counters] = {}
         self._failures: list[Exception] = []
+        self._produced: deque[Batch] = deque()
         self.state = State.NEW
 
     def execute(self) -> dict[str, Counters]:
@@ -209,10 +211,15 @@ class Run:
             timers.run()
             for batch in stream.next_batches(self._fetcher.wait_ms(timers.wait_ms(POLL_MS))):
                 self._sink(batch)
+            self._take_produced()
             if time.monotonic() >= due:
                 self._read_budget()
-                self._account(stream.counters())
+                self._account(self._read_counters(stream))
                 due = time.monotonic() + ACCOUNT_SECONDS
+
+    def _take_produced(self) -> None:
+        while self._produced:
+            self._sink(self._produced.popleft())
 
     def _tear_down(self) -> None:
         context = self._prepared.context
@@ -242,7 +249,9 @@ class Run:
         assert self._stream is not None
         batch = self._stream.push(datasource, samples)
         if batch.data or batch.events:
-            self._sink(batch)
+            # The sink is of the thread that runs this; operators may have others.
+            self._produced.append(batch)
+            self._stream.wake()
 
     def _try(self, work: Callable[..., object], *args: object) -> None:
         """One failure must not keep the rest from being released."""
@@ -270,7 +279,16 @@ class Run:
             self._drain(stream)
 
     def _count(self, stream: Stream) -> None:
-        self._counters = stream.counters()
+        self._take_produced()
+        self._counters = self._read_counters(stream)
+
+    def _read_counters(self, stream: Stream) -> dict[str, Counters]:
+        counters = stream.counters()
+        for ds in self._prepared.spec.datasources:
+            if ds.source == "operator" and ds.name in counters:
+                # Made in this process: there is no way to lose any.
+                counters[ds.name]["lost"] = 0
+        return counters
 
     def _read_budget(self) -> None:
         if self._budget is not None and self._object is not None:

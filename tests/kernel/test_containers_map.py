@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.bpf_ids import ids
@@ -89,14 +90,19 @@ def container_process() -> Iterator[int]:
 
 
 @contextmanager
-def managed(engine: FakeDocker, **params: str) -> Iterator[tuple[Context, LocalManager]]:
+def managed(
+    engine: FakeDocker,
+    metadata: dict[str, Any] | None = None,
+    produced: list[bytes] | None = None,
+    **params: str,
+) -> Iterator[tuple[Context, LocalManager]]:
     """LocalManager started for a gadget whose events are one mount namespace id."""
     field = FieldSpec("mntns_id", "mntns_id", 0, Kind.UINT64, size=8, flags=Flag.STATIC_MEMBER)
     field.tags = ["type:gadget_mntns_id"]
     ds = DataSourceSpec("ds", DataSourceType.SINGLE, sample_size=8, fields=[field], payloads=1)
     spec = GadgetSpec(
         "g",
-        {},
+        metadata or {},
         [ds],
         maps=[MapSpec(FILTER_MAP, 1, 8, 4, 16)],
         variables=[VariableSpec(FILTER_SWITCH, ".rodata", 0, 1)],
@@ -111,11 +117,21 @@ def managed(engine: FakeDocker, **params: str) -> Iterator[tuple[Context, LocalM
             PlanInput(
                 spec=spec,
                 steps=ctx.steps,
-                outputs={"ds": DataSourceOutput(mode="json")},
+                outputs={
+                    "ds": DataSourceOutput(mode="json"),
+                    "containers": DataSourceOutput(mode="json"),
+                },
                 readers=False,
             )
         )
     )
+    stream = ctx.stream
+
+    def emit(datasource: str, samples: Sequence[bytes]) -> None:
+        if produced is not None:
+            produced.append(stream.push(datasource, samples).data)
+
+    ctx.emit = emit
     try:
         ctx.params = {prefix + "runtimes": "docker", **ctx.params}
         operator.pre_start(ctx)
@@ -219,3 +235,49 @@ def test_an_engine_that_hangs_delays_the_start_a_little_only(
             engine.hang.clear()
             kernel_map = ctx.maps[FILTER_MAP]
             wait_for(lambda: namespaces(kernel_map) == {mntns_of(pid)}, "admitted", 15, 0.01)
+
+
+def test_a_gadget_is_told_of_containers(engine: FakeDocker) -> None:
+    asked = {"annotations": {"enable-containers-datasource": "true"}}
+    produced: list[bytes] = []
+
+    def told() -> list[dict[str, Any]]:
+        return [json.loads(data) for data in list(produced)]
+
+    with container_process() as one, container_process() as two, container_process() as other:
+        engine.add(FakeContainer(container_id(1), "one", pid=one))
+        engine.add(FakeContainer(container_id(3), "other", pid=other))
+        with managed(engine, asked, produced, containername="one,two") as (ctx, _):
+            ds = ctx.spec.datasource("containers")
+            assert ds is not None
+            assert ds.annotations == {"cli.default-output-mode": "none"}
+            assert [f.name for f in ds.fields] == [
+                "event_type",
+                "container_id",
+                "cgroup_id",
+                "mntns_id",
+                "name",
+                "container_config",
+            ]
+            (first,) = told()
+            wait_for(engine.subscribers, "subscribed", 5, 0.01)
+            engine.begin(FakeContainer(container_id(2), "two", pid=two))
+            wait_for(lambda: len(produced) == 2, "two begins", 5, 0.01)
+            subprocess.run(["kill", "-9", str(one)], check=True)
+            wait_for(lambda: len(produced) == 3, "one ends", 5, 0.01)
+            events = told()
+    assert first["container_id"] == container_id(1)
+    assert first["mntns_id"] and "cgroup_id" in first and "container_config" in first
+    assert [(e["event_type"], e["name"]) for e in events] == [
+        ("CREATED", "one"),
+        ("CREATED", "two"),
+        ("DELETED", "one"),
+    ]
+
+
+def test_with_the_host_itself(engine: FakeDocker) -> None:
+    asked = {"annotations": {"enable-containers-datasource": "true"}}
+    produced: list[bytes] = []
+    with managed(engine, asked, produced, host="true"):
+        (event,) = [json.loads(data) for data in produced]
+    assert (event["event_type"], event["container_id"]) == ("CREATED", "")
