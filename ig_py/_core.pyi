@@ -211,6 +211,8 @@ class Stream:
     def set_container(self, mntns: int, netns: int, values: Mapping[str, str | int | bool]) -> None:
         """Events of *mntns* get *values*: full field name (``runtime.containerName``)
         -> value. Replaces an earlier entry of the same mntns."""
+    def end_container(self, mntns: int) -> None:
+        """It ended: from now on living ones come first where its network namespace is shared."""
     def drop_container(self, mntns: int) -> None: ...
     def set_names(self, users: Mapping[int, str], groups: Mapping[int, str]) -> None:
         """The host's user and group names (passwd, group)."""

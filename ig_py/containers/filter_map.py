@@ -41,6 +41,8 @@ class Names(Protocol):
         self, mntns: int, netns: int, values: Mapping[str, str | int | bool]
     ) -> None: ...
 
+    def end_container(self, mntns: int) -> None: ...
+
     def drop_container(self, mntns: int) -> None: ...
 
     def decide(self, mntns: int, birth: int, verdict: str) -> None: ...
@@ -135,6 +137,7 @@ class ContainerSync:
         ended = self._admission.ended.get(container.id, 0) if self._admission else 0
         if event.type is EventType.DELETED:
             self._leave(mntns, ended)
+            self._names.end_container(mntns)
         elif event.type is EventType.EXPIRED:
             self._names.drop_container(mntns)
         else:

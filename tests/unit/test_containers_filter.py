@@ -61,6 +61,9 @@ class Journal:
     def set_container(self, mntns: int, netns: int, values: dict[str, Any]) -> None:
         self.lines.append(f"names+{mntns}/{netns}={values['runtime.containerName']}")
 
+    def end_container(self, mntns: int) -> None:
+        self.lines.append(f"names~{mntns}")
+
     def drop_container(self, mntns: int) -> None:
         self.lines.append(f"names-{mntns}")
 
@@ -79,7 +82,7 @@ def test_names_before_admission_and_until_the_grace_time_is_over() -> None:
     collection, journal = synced(Selector())
     collection.add(make(1))
     collection.remove("c1")
-    assert journal.lines == ["names+1/101=n1", "map+1", "map-1"]
+    assert journal.lines == ["names+1/101=n1", "map+1", "map-1", "names~1"]
     collection.expire()
     assert journal.lines[3:] == ["names-1"]
 
@@ -120,7 +123,7 @@ def test_host_mode_gives_names_only() -> None:
     collection, journal = synced(Selector.parse(container_name="n2"), host=True)
     collection.add(make(1))
     collection.remove("c1")
-    assert journal.lines == ["names+1/101=n1"]
+    assert journal.lines == ["names+1/101=n1", "names~1"]
 
 
 def test_a_full_map_is_said_once_and_filled_when_there_is_room(

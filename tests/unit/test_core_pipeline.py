@@ -259,6 +259,10 @@ def test_enrichment_by_namespaces() -> None:
     assert show(7, 10) == found
     stream.set_container(2, 10, {"runtime.containerName": "other"})
     assert show(7, 10) == nothing
+    # The living come first where they share a network namespace with one that ended.
+    stream.end_container(2)
+    assert show(7, 10) == found
+    assert show(2, 10)["containerName"] == "other"
     stream.drop_container(2)
     stream.drop_container(2)
     assert show(7, 10) == found

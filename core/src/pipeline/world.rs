@@ -29,6 +29,8 @@ struct Row {
     netns: u64,
     host_network: bool,
     pod: bool,
+    /// It ended, and is still found while no living container shares its network namespace.
+    ended: bool,
     /// By column.
     values: Vec<Option<Held>>,
 }
@@ -79,6 +81,7 @@ impl Containers {
             host_network: find("k8s.hostnetwork") == Some(&Held::Bool(true)),
             pod: find("k8s.podName").is_some_and(Held::is_text)
                 && find("k8s.namespace").is_some_and(Held::is_text),
+            ended: false,
             values: self.columns.iter().map(|c| find(c).cloned()).collect(),
         };
         let index = match self.free.pop() {
@@ -111,6 +114,12 @@ impl Containers {
         self.free.push(index);
     }
 
+    pub fn end(&mut self, mntns: u64) {
+        if let Some(index) = self.by_mntns.get(&mntns) {
+            self.rows[*index as usize].ended = true;
+        }
+    }
+
     pub fn knows(&self, mntns: u64) -> bool {
         self.by_mntns.contains_key(&mntns)
     }
@@ -121,12 +130,16 @@ impl Containers {
             return Some(Match::Full(*index));
         }
         let sharing = self.by_netns.get(&netns.filter(|n| *n != 0)?)?;
-        let first = *sharing.first()?;
+        let mut living = sharing.iter().filter(|i| !self.rows[**i as usize].ended);
+        let (first, alone) = match living.next() {
+            Some(first) => (*first, living.next().is_none()),
+            None => (*sharing.first()?, sharing.len() == 1),
+        };
         let row = &self.rows[first as usize];
-        match (row.host_network, sharing.len()) {
+        match (row.host_network, alone) {
             (true, _) => None,
-            (false, 1) => Some(Match::Full(first)),
-            (false, _) => row.pod.then_some(Match::Pod(first)),
+            (false, true) => Some(Match::Full(first)),
+            (false, false) => row.pod.then_some(Match::Pod(first)),
         }
     }
 }
@@ -193,6 +206,24 @@ mod tests {
         c.set(5, 12, &[("k8s.hostnetwork".into(), Held::Bool(true))]).unwrap();
         assert_eq!(c.find(None, Some(12)), None);
         assert_eq!(c.find(None, Some(0)), None);
+    }
+
+    #[test]
+    fn the_living_come_before_the_ended() {
+        let mut c = Containers::default();
+        let name = c.column("runtime.containerName");
+        c.set(1, 10, &[text("runtime.containerName", "a")]).unwrap();
+        c.set(2, 10, &[text("runtime.containerName", "b")]).unwrap();
+        c.end(1);
+        c.end(7);
+        let Some(Match::Full(row)) = c.find(None, Some(10)) else { panic!() };
+        assert_eq!(c.held(row, name), Some(&Held::Text("b".into())));
+        assert!(matches!(c.find(Some(1), None), Some(Match::Full(_))));
+        c.end(2);
+        assert_eq!(c.find(None, Some(10)), None);
+        c.drop(2);
+        let Some(Match::Full(row)) = c.find(None, Some(10)) else { panic!() };
+        assert_eq!(c.held(row, name), Some(&Held::Text("a".into())));
     }
 
     #[test]

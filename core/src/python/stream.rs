@@ -148,6 +148,15 @@ impl Stream {
         Ok(py.detach(|| self.inner.with_world(|w| w.containers.set(mntns, netns, &given)))?)
     }
 
+    fn end_container(&self, py: Python<'_>, mntns: u64) -> PyResult<()> {
+        Ok(py.detach(|| {
+            self.inner.with_world(|w| {
+                w.containers.end(mntns);
+                Ok(())
+            })
+        })?)
+    }
+
     fn drop_container(&self, py: Python<'_>, mntns: u64) -> PyResult<()> {
         Ok(py.detach(|| {
             self.inner.with_world(|w| {
