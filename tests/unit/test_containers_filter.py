@@ -84,7 +84,7 @@ def test_names_before_admission_and_until_the_grace_time_is_over() -> None:
     collection.remove("c1")
     assert journal.lines == ["names+1/101=n1", "map+1", "map-1", "names~1"]
     collection.expire()
-    assert journal.lines[3:] == ["names-1"]
+    assert journal.lines[4:] == ["names-1"]
 
 
 def test_only_the_selected_enter_but_all_have_names() -> None:
