@@ -222,4 +222,32 @@ mod tests {
         let all = matching(&elf, "*");
         assert!(all.is_err() || all.unwrap().len() <= MAX_MATCHES);
     }
+
+    #[test]
+    fn the_version_that_programs_link_to_is_preferred() {
+        // main: global in both tables; alpha: a hidden version in .dynsym.
+        const WHOLE: &[u8] = include_bytes!("../../fuzz/seeds-elf/whole");
+        let elf = Elf::parse(WHOLE).unwrap();
+        let found: Vec<_> = matching(&elf, "*a*").unwrap().into_iter().map(|f| f.address).collect();
+        assert_eq!(found, [0x1010, 0x1020, 0x1030]);
+        assert_eq!(find(&elf, "omega").unwrap().map(|f| (f.address, f.rank)), Some((0x1030, 1)));
+        for length in 0..WHOLE.len() {
+            let _ = Elf::parse(&WHOLE[..length]).and_then(|elf| find(&elf, "main"));
+        }
+    }
+
+    #[test]
+    fn tables_beyond_the_limits_cost_nothing() {
+        const WHOLE: &[u8] = include_bytes!("../../fuzz/seeds-elf/whole");
+        let mut elf = Elf::parse(WHOLE).unwrap();
+        for section in &mut elf.sections {
+            section.size = u64::MAX / 2;
+        }
+        assert!(find(&elf, "main").is_err());
+        let mut elf = Elf::parse(WHOLE).unwrap();
+        for section in &mut elf.sections {
+            section.offset = u64::MAX - 8;
+        }
+        assert!(find(&elf, "main").is_err());
+    }
 }

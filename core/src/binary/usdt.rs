@@ -91,3 +91,53 @@ fn site<B: Bytes + ?Sized>(
     };
     Ok(Some(Site { offset, semaphore }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file with one probe, at address 0x1010 with its semaphore at 0x1040, loaded from
+    /// the file's start on at 0x1000.
+    const WHOLE: &[u8] = include_bytes!("../../fuzz/seeds-usdt/whole");
+    const NOTE_SIZES: &[u8] = b"\x08\0\0\0\x2b\0\0\0\x03\0\0\0stapsdt\0";
+
+    fn found(bytes: &[u8], name: &str) -> Result<Vec<Site>> {
+        find(&Elf::parse(bytes)?, "ours", name)
+    }
+
+    fn sizes_at() -> usize {
+        WHOLE.windows(NOTE_SIZES.len()).position(|w| w == NOTE_SIZES).expect("its note")
+    }
+
+    #[test]
+    fn places_are_offsets_in_the_file() {
+        let sites = found(WHOLE, "plain").unwrap();
+        assert_eq!(sites, [Site { offset: 0x10, semaphore: 0x40 }]);
+        assert_eq!(found(WHOLE, "other").unwrap(), []);
+    }
+
+    #[test]
+    fn notes_that_lie_about_their_size() {
+        let at = sizes_at();
+        for (place, size) in [(0, u32::MAX), (4, u32::MAX), (4, 0x10_0000), (4, 8), (4, 24)] {
+            let mut bytes = WHOLE.to_vec();
+            bytes[at + place..at + place + 4].copy_from_slice(&size.to_ne_bytes());
+            assert!(found(&bytes, "plain").is_err(), "{place} {size:#x}");
+        }
+    }
+
+    #[test]
+    fn truncated_files_end_the_search() {
+        for length in 0..WHOLE.len() {
+            let _ = found(&WHOLE[..length], "plain");
+        }
+    }
+
+    #[test]
+    fn a_probe_outside_of_what_is_loaded() {
+        let at = sizes_at() + NOTE_SIZES.len();
+        let mut bytes = WHOLE.to_vec();
+        bytes[at..at + 8].copy_from_slice(&u64::MAX.to_ne_bytes());
+        assert!(found(&bytes, "plain").is_err());
+    }
+}

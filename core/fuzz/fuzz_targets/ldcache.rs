@@ -1,0 +1,14 @@
+//! Any bytes as /etc/ld.so.cache: few, absolute, different paths, or an error.
+#![no_main]
+
+use _core::binary::ldcache;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(found) = ldcache::find(data, "libc") else { return };
+    assert!(found.len() <= ldcache::MAX_FOUND);
+    for (i, path) in found.iter().enumerate() {
+        assert!(path.starts_with('/') && path.len() <= ldcache::MAX_PATH);
+        assert!(!found[..i].contains(path));
+    }
+});

@@ -1,0 +1,147 @@
+"""What programs follow: targets, their thread, and how a section names a file."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ig_py.containers.collection import ContainerCollection
+from ig_py.containers.model import Container, RuntimeInfo
+from ig_py.containers.selector import Selector
+from ig_py.containers.target_sync import TargetSync
+from ig_py.errors import ObjectError
+from ig_py.gadget import sections
+from ig_py.gadget.spec import ProgramSpec
+from ig_py.records import replace
+from ig_py.runtime.follow import ContainerFollower
+from ig_py.runtime.packets import direction
+from ig_py.runtime.targets import HOST, Target, Targets
+from ig_py.runtime.uprobes import file_and_symbol
+
+
+class Recorder:
+    """A follower and an attachment that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.broken = ""
+
+    def added(self, target: Target) -> None:
+        self.said.append(f"+{target.name}")
+
+    def removed(self, target: Target) -> None:
+        self.said.append(f"-{target.name}")
+
+    def attach(self, target: Target) -> None:
+        self.added(target)
+        if target.name == self.broken:
+            raise OSError("no such process")
+
+    detach = removed
+
+
+def container(name: str, pid: int = 7) -> Container:
+    return Container(runtime=RuntimeInfo(container_id=f"id-{name}", container_name=name, pid=pid))
+
+
+def test_the_selected_containers() -> None:
+    targets, recorder = Targets(), Recorder()
+    collection = ContainerCollection()
+    collection.add(container("web"))
+    collection.add(container("db"))
+    collection.subscribe(targets, TargetSync(targets, Selector.parse(container_name="web,late")))
+    targets.add(HOST)
+    targets.follow(recorder)
+    assert recorder.said == ["+web", "+the host"]
+    collection.add(container("late"))
+    collection.add(container("dead", pid=0))
+    collection.update(replace(container("late"), bundle="/x"))
+    late = container("late")
+    collection.update(replace(late, runtime=replace(late.runtime, container_name="renamed")))
+    collection.remove("id-web")
+    assert recorder.said[2:] == ["+late", "-late", "-web"]
+    assert targets.live() == [HOST]
+    targets.unfollow(recorder)
+    targets.remove("")
+    assert len(recorder.said) == 5
+
+
+def test_following_in_a_thread() -> None:
+    targets, recorder = Targets(), Recorder()
+    recorder.broken = "b"
+    targets.add(Target("1", "a", 1))
+    targets.add(Target("2", "b", 2))
+    follower = ContainerFollower(targets, [recorder])
+    follower.start()
+    assert follower.settle(10)
+    targets.add(Target("3", "c", 3))
+    targets.remove("1")
+    assert follower.settle(10)
+    follower.stop()
+    targets.remove("2")
+    assert recorder.said == ["+a", "+b", "+c", "-a"]
+
+
+def test_a_slow_attachment_holds_nobody() -> None:
+    targets, go = Targets(), threading.Event()
+
+    class Slow(Recorder):
+        def attach(self, target: Target) -> None:
+            go.wait()
+
+    follower = ContainerFollower(targets, [Slow()])
+    follower.start()
+    targets.add(Target("1", "a", 1))
+    targets.add(Target("2", "b", 2))
+    assert not follower.settle(0.05)
+    go.set()
+    follower.stop()
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "follows"),
+    [
+        ("kprobe/x", "kprobe", False),
+        ("?uprobe.multi.s//bin/x:f", "uprobe", True),
+        ("usdt//bin/x:a:b", "usdt", True),
+        ("socket1", "socket", True),
+        ("sockops", "sockops", False),
+        ("classifier/ingress/x", "classifier", True),
+        ("iter/tcp", "iter", True),
+        ("iter/task", "iter", False),
+    ],
+)
+def test_kinds(section: str, kind: str, follows: bool) -> None:
+    assert sections.kind(section) == kind
+    assert sections.needs_containers(section) is follows
+
+
+@pytest.mark.parametrize(
+    ("section", "attach_to", "file", "symbol"),
+    [
+        ("uprobe/libc:malloc", "", "libc", "malloc"),
+        ("uprobe//bin/x:f+0x10", "", "/bin/x", "f+0x10"),
+        ("usdt/libc:libc:setjmp", "", "libc", "libc:setjmp"),
+        ("uprobe/libc:malloc", "/bin/y:g", "/bin/y", "g"),
+    ],
+)
+def test_files_and_symbols(section: str, attach_to: str, file: str, symbol: str) -> None:
+    program = ProgramSpec("p", section, attach_to=attach_to)
+    assert file_and_symbol(program) == (file, symbol)
+
+
+@pytest.mark.parametrize(
+    "section", ["uprobe/libc", "uprobe/a/b:f", "uprobe/:f", "uprobe/libc:", "usdt/libc:x", "uprobe"]
+)
+def test_targets_that_say_nothing(section: str) -> None:
+    with pytest.raises(ObjectError, match="must read FILE:"):
+        file_and_symbol(ProgramSpec("p", section))
+
+
+def test_directions() -> None:
+    assert direction(ProgramSpec("p", "classifier/egress/x")) == "egress"
+    assert direction(ProgramSpec("p", "classifier/egress/x", attach_to="ingress")) == "ingress"
+    for section in ("classifier", "classifier/up/x", "tc"):
+        with pytest.raises(ObjectError):
+            direction(ProgramSpec("p", section))
