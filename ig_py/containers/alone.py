@@ -70,13 +70,17 @@ class Owner(Protocol):
 
 
 class Alone:
-    """Works in the reactor's thread. *describe*: report what no engine tells of, too."""
+    """Works in the reactor's thread. *describe*: report what no engine tells of, too;
+    *announce*: also containers that are about to be made, with their bundles."""
 
-    def __init__(self, view: HostView, reactor: Reactor, owner: Owner, *, describe: bool) -> None:
+    def __init__(
+        self, view: HostView, reactor: Reactor, owner: Owner, *, describe: bool, announce: bool
+    ) -> None:
         self._view = view
         self._reactor = reactor
         self._owner = owner
         self._describe = describe
+        self._announce = announce
         self._dirs = StateDirs(view, reactor, self)
         self._scanned = threading.Event()
         self._processes: set[int] = set()
@@ -102,6 +106,8 @@ class Alone:
     # What the state tells.
 
     def began(self, container_id: str, runtime: str) -> None:
+        if not self._announce:
+            return
         bundle, config = self._bundle(container_id), ""
         if bundle:
             config = oci.read_bundle(self._view, bundle)

@@ -76,7 +76,8 @@ class Discovery:
         oci_configs: bool = False,
     ) -> None:
         """*engineless*: report containers that no engine knows as well.
-        *oci_configs*: keep each container's config.json (about 10 kB)."""
+        *oci_configs*: keep each container's config.json (about 10 kB), and announce
+        containers that are about to be made."""
         self._oci_configs = oci_configs
         self.engineless = engineless
         self.view = view or HostView.from_env()
@@ -86,7 +87,9 @@ class Discovery:
         self._scout = CgroupScout(
             self.view, self._reactor, lambda name, pid: self.hint(name, pid, Source.CGROUPS)
         )
-        self._alone = Alone(self.view, self._reactor, self, describe=engineless)
+        self._alone = Alone(
+            self.view, self._reactor, self, describe=engineless, announce=oci_configs
+        )
         self._lock = threading.RLock()
         self._records: dict[str, Container] = {}
         self._inits: dict[str, tuple[int, Source]] = {}
@@ -267,7 +270,7 @@ class Discovery:
     def known(self, container_id: str) -> bool:
         return container_id in self._ignored or self.live(container_id)
 
-    def nobodys(self, container: Container, pid: int, source: Source) -> None:
+    def nobodys(self, container: Container, pid: int, source: Source = Source.KERNEL) -> None:
         with self._lock:
             record = self._records.get(container.id)
         if record is None:

@@ -150,7 +150,8 @@ class LocalManager(Operator):
         if self._tells:
             self._tell_containers(ctx, discovery, host)
         ctx.container_of = lambda mntns: _name(discovery.collection.by_mntns(mntns))
-        if self._filter is not None and not discovery.connected:
+        asked = bool(discovery.clients) or not discovery.engineless
+        if self._filter is not None and asked and not discovery.connected:
             sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
             why = "answers" if listed else "has answered yet"
             until = "new containers have only their ids for names"

@@ -78,7 +78,7 @@ def begin(host: FakeHost, owner: Owner) -> Iterator[Any]:
 
     def start(*, describe: bool = True) -> Alone:
         reactor = Reactor("test")
-        found = Alone(HostView(str(host.root)), reactor, owner, describe=describe)
+        found = Alone(HostView(str(host.root)), reactor, owner, describe=describe, announce=True)
         found.start()
         reactor.start()
         running.append((reactor, found))
