@@ -14,6 +14,7 @@ from ig_py.containers.identify import Found, identify
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
 from ig_py.containers.scout import SHUT, Kind, Scout, acquire
+from ig_py.containers.sources import Source
 from ig_py.records import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Finder(Protocol):
     def admit(self, container: Container, pid: int) -> None:
         """Take it in with *pid* as its init; nothing happens when that has ended."""
 
-    def nobodys(self, container: Container, pid: int) -> None:
+    def nobodys(self, container: Container, pid: int, source: Source) -> None:
         """The same for one that no engine described."""
 
     def admit_ended(self, container: Container) -> bool:
@@ -225,7 +226,7 @@ class Admission:
         if record is not None:
             self._finder.admit(record, pid)
         elif pending.alone is not None:
-            self._finder.nobodys(pending.alone, pid)
+            self._finder.nobodys(pending.alone, pid, Source.KERNEL)
 
     def _identify(self, pending: Pending) -> None:
         pid = pending.init or pending.pid
