@@ -24,7 +24,7 @@ from support import features, gadget_build, root_gadget
 from ig_py.errors import IgPyError
 
 _CACHE = guest.CHECKOUT / ".cache/vm"
-_SECONDS = 1500
+_SECONDS = 2400
 _COMPILING_TESTS = [
     f"tests/kernel/test_{name}.py"
     for name in (
