@@ -229,6 +229,8 @@ class Stream:
         """Sums since the stream began: (JSON list of key values, the metrics' values in
         plan order; a histogram's slots as a list), in order of appearance. Keys ""
         stands for all combinations beyond 2000."""
+    def lost_stacks(self) -> int:
+        """Stacks of events that were not there any more, or whose process was not."""
     def counters(self) -> dict[str, Counters]:
         """Data source name -> counters; reads the kernel-side loss counters now."""
     def wake(self) -> None:

@@ -14,6 +14,7 @@ pub mod pipeline;
 mod python;
 pub mod render;
 pub mod stream;
+pub mod symbols;
 
 /// C headers for gadgets: libbpf's own and the eBPF API of this project.
 pub mod embedded {

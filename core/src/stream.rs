@@ -18,6 +18,7 @@ use crate::pipeline::metrics::Series;
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::source::{Counts, Rendered, Source};
 use crate::pipeline::world::World;
+use crate::symbols::Symbols;
 
 const MAX_SOURCES: usize = 256;
 /// Bytes of each CPU's perf buffer when the plan does not say.
@@ -89,6 +90,7 @@ impl Stream {
         let mut world = World {
             clock_offset_ns: plan.clock_offset_ns,
             timezone_offset_s: plan.timezone_offset_s,
+            symbols: Symbols::new(&plan.proc, plan.pidns),
             ..World::default()
         };
         // SAFETY: plain system calls without pointers.
@@ -109,6 +111,9 @@ impl Stream {
                 feed: Feed::open(ds, object)?,
             };
             lanes.push(lane);
+        }
+        if let Some(object) = object {
+            world.maps.open(|name| object.map_by_name(name))?;
         }
         Ok(Stream {
             epoll,
@@ -327,6 +332,11 @@ impl Stream {
             }
             Ok(())
         })
+    }
+
+    /// Stacks that were not there any more, or whose process was not.
+    pub fn lost_stacks(&self) -> Result<u64> {
+        self.with(|state| Ok(state.world.symbols.lost()))
     }
 
     /// The metrics of a data source so far.

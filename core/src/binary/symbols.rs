@@ -115,6 +115,19 @@ fn tables<'e, B: Bytes + ?Sized>(elf: &'e Elf<'_, B>) -> impl Iterator<Item = &'
     of(SHT_SYMTAB).chain(of(SHT_DYNSYM))
 }
 
+/// Calls `sink` with every function of the file; an error of its ends it.
+pub fn each<B: Bytes + ?Sized>(
+    elf: &Elf<'_, B>,
+    sink: &mut dyn FnMut(Function) -> Result<()>,
+) -> Result<()> {
+    let mut outcome = Ok(());
+    for table in tables(elf) {
+        // One damaged table must not hide the other.
+        outcome = outcome.and(walk(elf, table, &|_| true, sink));
+    }
+    outcome
+}
+
 /// The function `name`: of several the one that programs link to. None when there is none.
 pub fn find<B: Bytes + ?Sized>(elf: &Elf<'_, B>, name: &str) -> Result<Option<Function>> {
     for table in tables(elf) {

@@ -15,7 +15,16 @@ pub struct Plan {
     pub clock_offset_ns: i64,
     #[serde(default)]
     pub timezone_offset_s: i32,
+    /// Where processes are looked for, and the pid namespace that it shows (0: any).
+    #[serde(default = "proc_root")]
+    pub proc: String,
+    #[serde(default)]
+    pub pidns: u64,
     pub datasources: Vec<DataSource>,
+}
+
+fn proc_root() -> String {
+    "/proc".into()
 }
 
 #[derive(Deserialize)]
@@ -190,6 +199,44 @@ pub struct Pair {
 }
 
 #[derive(Deserialize)]
+pub struct KernelStack {
+    pub src: u32,
+    pub dst: u32,
+    pub map: String,
+}
+
+#[derive(Deserialize)]
+pub struct UserStack {
+    pub who: StackFields,
+    pub map: String,
+    #[serde(default)]
+    pub build_id_map: Option<String>,
+    #[serde(default)]
+    pub addresses: Option<u32>,
+    #[serde(default)]
+    pub buildid: Option<u32>,
+    #[serde(default)]
+    pub symbols: Option<u32>,
+}
+
+/// Fields of `struct gadget_user_stack`.
+#[derive(Deserialize)]
+pub struct StackFields {
+    pub stack_id: u32,
+    pub major: u32,
+    pub minor: u32,
+    pub inode: u32,
+    pub mtime_sec: u32,
+    pub mtime_nsec: u32,
+    pub base_addr_hash: u32,
+    pub tgid_level0: u32,
+    pub pid_level0: u32,
+    pub pidns_level0: u32,
+    pub pid_level1: u32,
+    pub pidns_level1: u32,
+}
+
+#[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Step {
     Timestamp {
@@ -234,6 +281,8 @@ pub enum Step {
         #[serde(default)]
         endpoint: Option<u32>,
     },
+    KernelStack(KernelStack),
+    UserStack(Box<UserStack>),
     Container {
         #[serde(default)]
         mntns: Option<u32>,

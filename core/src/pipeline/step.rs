@@ -4,6 +4,7 @@ use super::event::{from_sample, Slot, Slots, Value};
 use super::field::{width, Field, Fields};
 use super::plan::{self, Kind, Pair};
 use super::steps::layout::Layout;
+use super::steps::stack::{KernelStack, UserStack};
 use super::steps::{duration, enums, files, net, time};
 use super::world::{Match, World};
 use crate::errors::{Error, Result};
@@ -25,6 +26,8 @@ pub enum Step {
     Syscall(usize, usize),
     Enum { src: usize, dst: usize, table: enums::Table },
     Endpoint(Endpoint),
+    KernelStack(KernelStack),
+    UserStack(Box<UserStack>),
     Container { mntns: Option<usize>, netns: Option<usize>, fields: Vec<HeldField> },
 }
 
@@ -59,7 +62,7 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// The integer in a field, whoever put it there.
-    fn word(&self, index: usize) -> u64 {
+    pub fn word(&self, index: usize) -> u64 {
         match self.slots.values[index] {
             Slot::Bool(b) => u64::from(b),
             Slot::Int(i) => i as u64,
@@ -157,6 +160,8 @@ fn compile_one(
                 endpoint: endpoint.map(|e| fields.text_slot(e, role)).transpose()?,
             })
         }
+        plan::Step::KernelStack(p) => Step::KernelStack(KernelStack::compile(p, fields, world)?),
+        plan::Step::UserStack(p) => Step::UserStack(UserStack::compile(p, fields, world)?.into()),
         plan::Step::Container { mntns, netns, fields: wanted } => {
             let role = "step container";
             let integer = |id: &Option<u32>| id.map(|i| fields.integer(i, role)).transpose();
@@ -234,6 +239,8 @@ impl Step {
                 }
             }
             Step::Endpoint(e) => e.run(cx),
+            Step::KernelStack(s) => s.run(cx),
+            Step::UserStack(s) => s.run(cx),
             Step::Container { mntns, netns, fields } => {
                 let mntns = mntns.map(|i| cx.word(i));
                 let netns = netns.map(|i| cx.word(i));

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
+use crate::bpf::map::Map;
 use crate::errors::{Error, Result};
+use crate::symbols::Symbols;
 
 /// Containers of one node; a bound on a runaway caller.
 const MAX_CONTAINERS: usize = 1 << 16;
 const MAX_NAMES: usize = 1 << 20;
+const MAX_MAPS: usize = 64;
 
 /// A value given for a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,9 +147,41 @@ impl Containers {
     }
 }
 
+/// Maps of the object that steps look into, by name until it is there.
+#[derive(Default)]
+pub struct Maps {
+    names: Vec<String>,
+    open: Vec<Map>,
+}
+
+impl Maps {
+    pub fn index(&mut self, name: &str) -> Result<usize> {
+        if let Some(index) = self.names.iter().position(|n| n == name) {
+            return Ok(index);
+        }
+        if self.names.len() >= MAX_MAPS {
+            return Err(Error::plan(format!("steps look into more than {MAX_MAPS} maps")));
+        }
+        self.names.push(name.to_string());
+        Ok(self.names.len() - 1)
+    }
+
+    /// `find` opens a map by its name.
+    pub fn open(&mut self, find: impl Fn(&str) -> Result<Map>) -> Result<()> {
+        self.open = self.names.iter().map(|n| find(n)).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    pub fn lookup(&self, index: usize, key: &[u8]) -> Option<Vec<u8>> {
+        self.open.get(index)?.lookup(key).ok()?
+    }
+}
+
 /// Shared by all data sources of a stream.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct World {
+    pub maps: Maps,
+    pub symbols: Symbols,
     pub clock_offset_ns: i64,
     pub timezone_offset_s: i32,
     pub containers: Containers,

@@ -213,6 +213,10 @@ impl Stream {
             .collect()
     }
 
+    fn lost_stacks(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(py.detach(|| self.inner.lost_stacks())?)
+    }
+
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let result = PyDict::new(py);
         for totals in py.detach(|| self.inner.totals())? {

@@ -5,4 +5,5 @@ pub mod enums;
 pub mod files;
 pub mod layout;
 pub mod net;
+pub mod stack;
 pub mod time;

@@ -1,0 +1,145 @@
+//! Stacks: from the number that a program noted to addresses, and on to names.
+
+use crate::errors::Result;
+use crate::pipeline::field::Fields;
+use crate::pipeline::plan;
+use crate::pipeline::step::Context;
+use crate::pipeline::world::World;
+use crate::symbols::{addresses, build_ids, Who};
+
+/// `gadget_kernel_stack`: a number in a map of stacks.
+pub struct KernelStack {
+    src: usize,
+    dst: usize,
+    map: usize,
+}
+
+/// `struct gadget_user_stack`: the same, and what tells the process.
+pub struct UserStack {
+    who: Places,
+    map: usize,
+    build_id_map: Option<usize>,
+    addresses: Option<usize>,
+    build_ids: Option<usize>,
+    symbols: Option<usize>,
+}
+
+/// Fields of the struct.
+struct Places {
+    stack_id: usize,
+    major: usize,
+    minor: usize,
+    inode: usize,
+    mtime_sec: usize,
+    mtime_nsec: usize,
+    base_addr_hash: usize,
+    tgid: usize,
+    pids: [(usize, usize); 2],
+}
+
+impl KernelStack {
+    pub fn compile(
+        plan: &plan::KernelStack,
+        fields: &Fields,
+        world: &mut World,
+    ) -> Result<KernelStack> {
+        Ok(KernelStack {
+            src: fields.integer(plan.src, "step kernel_stack")?,
+            dst: fields.text_slot(plan.dst, "step kernel_stack")?,
+            map: world.maps.index(&plan.map)?,
+        })
+    }
+
+    pub fn run(&self, cx: &mut Context<'_>) {
+        let id = cx.word(self.src) as u32;
+        let world = cx.world;
+        match world.maps.lookup(self.map, &id.to_ne_bytes()) {
+            Some(raw) => cx.slots.write_text(self.dst, |out| {
+                world.symbols.kernel_stack(frames(&raw), out);
+            }),
+            None => world.symbols.count_lost(),
+        }
+    }
+}
+
+impl UserStack {
+    pub fn compile(
+        plan: &plan::UserStack,
+        fields: &Fields,
+        world: &mut World,
+    ) -> Result<UserStack> {
+        let role = "step user_stack";
+        let number = |id: u32| fields.integer(id, role);
+        let text = |id: Option<u32>| id.map(|id| fields.text_slot(id, role)).transpose();
+        let w = &plan.who;
+        let who = Places {
+            stack_id: number(w.stack_id)?,
+            major: number(w.major)?,
+            minor: number(w.minor)?,
+            inode: number(w.inode)?,
+            mtime_sec: number(w.mtime_sec)?,
+            mtime_nsec: number(w.mtime_nsec)?,
+            base_addr_hash: number(w.base_addr_hash)?,
+            tgid: number(w.tgid_level0)?,
+            pids: [
+                (number(w.pid_level0)?, number(w.pidns_level0)?),
+                (number(w.pid_level1)?, number(w.pidns_level1)?),
+            ],
+        };
+        Ok(UserStack {
+            who,
+            map: world.maps.index(&plan.map)?,
+            build_id_map: plan.build_id_map.as_ref().map(|m| world.maps.index(m)).transpose()?,
+            addresses: text(plan.addresses)?,
+            build_ids: text(plan.buildid)?,
+            symbols: text(plan.symbols)?,
+        })
+    }
+
+    pub fn run(&self, cx: &mut Context<'_>) {
+        let who = self.who.read(cx);
+        // Nothing was collected.
+        if who.inode == 0 {
+            return;
+        }
+        let id = (cx.word(self.who.stack_id) as u32).to_ne_bytes();
+        let world = cx.world;
+        let Some(raw) = world.maps.lookup(self.map, &id) else {
+            world.symbols.count_lost();
+            return;
+        };
+        let found: Vec<u64> = frames(&raw).collect();
+        if let Some(dst) = self.addresses {
+            cx.slots.write_text(dst, |out| addresses(&found, out));
+        }
+        if let (Some(dst), Some(map)) = (self.build_ids, self.build_id_map) {
+            let records = world.maps.lookup(map, &id).unwrap_or_default();
+            cx.slots.write_text(dst, |out| build_ids(&records, out));
+        }
+        if let Some(dst) = self.symbols {
+            cx.slots.write_text(dst, |out| world.symbols.user_stack(&who, &found, out));
+        }
+    }
+}
+
+impl Places {
+    fn read(&self, cx: &Context<'_>) -> Who {
+        let word = |index: usize| cx.word(index);
+        Who {
+            pids: self.pids.map(|(pid, ns)| (word(pid) as u32, word(ns))),
+            tgid: word(self.tgid) as u32,
+            base_addr_hash: word(self.base_addr_hash) as u32,
+            major: word(self.major) as u32,
+            minor: word(self.minor) as u32,
+            inode: word(self.inode),
+            mtime: (word(self.mtime_sec), word(self.mtime_nsec) as u32),
+        }
+    }
+}
+
+/// The addresses of a stack as the kernel keeps it: up to the first zero.
+fn frames(raw: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    raw.chunks_exact(8)
+        .map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes))
+        .take_while(|address| *address != 0)
+}

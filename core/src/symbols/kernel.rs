@@ -1,0 +1,60 @@
+//! Names of kernel addresses.
+
+use std::collections::HashMap;
+
+use blazesym::symbolize::source::{Kernel as Addresses, Source};
+use blazesym::symbolize::{Input, Symbolizer};
+use blazesym::MaybeDefault;
+
+/// Names that are remembered; code that runs is a small part of the kernel's.
+const MAX_NAMES: usize = 1 << 16;
+const UNKNOWN: &str = "[unknown]";
+
+#[derive(Default)]
+pub struct Kernel {
+    /// Made when it is first needed: it reads all of /proc/kallsyms.
+    symbolizer: Option<Isolated>,
+    names: HashMap<u64, Box<str>>,
+}
+
+/// A symbolizer that one owner uses at a time.
+pub struct Isolated(pub Symbolizer);
+
+// SAFETY: its reference counts never leave it: what it returns is copied before the borrow ends,
+// and whoever owns it is used by one thread at a time.
+unsafe impl Send for Isolated {}
+
+impl Isolated {
+    pub fn new() -> Isolated {
+        let builder = Symbolizer::builder()
+            .enable_auto_reload(false)
+            .enable_code_info(false)
+            .enable_inlined_fns(false)
+            .enable_demangling(false);
+        Isolated(builder.build())
+    }
+}
+
+impl Kernel {
+    pub fn name(&mut self, address: u64, out: &mut Vec<u8>) {
+        if let Some(name) = self.names.get(&address) {
+            out.extend_from_slice(name.as_bytes());
+            return;
+        }
+        let symbolizer = self.symbolizer.get_or_insert_with(Isolated::new);
+        let source = Source::from(Addresses {
+            kallsyms: MaybeDefault::Default,
+            vmlinux: MaybeDefault::None,
+            kaslr_offset: Some(0),
+            debug_syms: false,
+            ..Addresses::default()
+        });
+        let found = symbolizer.0.symbolize_single(&source, Input::AbsAddr(address)).ok();
+        let name = found.as_ref().and_then(|s| s.as_sym()).map_or(UNKNOWN, |sym| &*sym.name);
+        out.extend_from_slice(name.as_bytes());
+        if self.names.len() >= MAX_NAMES {
+            self.names.clear();
+        }
+        self.names.insert(address, name.into());
+    }
+}

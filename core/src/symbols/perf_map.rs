@@ -1,0 +1,81 @@
+//! Functions that a just-in-time compiler wrote down in `/tmp/perf-<pid>.map`:
+//! lines of START SIZE NAME, the numbers in hexadecimal.
+
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+
+use crate::binary::root;
+
+const MAX_SIZE: u64 = 64 << 20;
+const MAX_FUNCTIONS: usize = 1 << 20;
+const MAX_NAME: usize = 256;
+
+/// Functions by address.
+#[derive(Debug, Default)]
+pub struct PerfMap {
+    /// Start, end, and the place of the name in `names`.
+    functions: Vec<(u64, u64, u32, u32)>,
+    names: Vec<u8>,
+}
+
+impl PerfMap {
+    /// The map of process `pid` (its number in its own namespace) below the root `root`.
+    pub fn open(root: BorrowedFd<'_>, pid: u32) -> Option<PerfMap> {
+        let file = root::open(root, &format!("/tmp/perf-{pid}.map")).ok()?;
+        let mut text = Vec::new();
+        file.take(MAX_SIZE).read_to_end(&mut text).ok()?;
+        Some(PerfMap::parse(&text))
+    }
+
+    /// Lines that are not understood are passed over; of overlapping ones the last counts.
+    pub fn parse(text: &[u8]) -> PerfMap {
+        let mut map = PerfMap::default();
+        for line in text.split(|b| *b == b'\n').take(MAX_FUNCTIONS) {
+            map.line(line);
+        }
+        // Code is often compiled again at the same place.
+        map.functions.reverse();
+        map.functions.sort_by_key(|f| f.0);
+        map.functions.dedup_by_key(|f| f.0);
+        map
+    }
+
+    fn line(&mut self, line: &[u8]) -> Option<()> {
+        let mut parts = line.splitn(3, |b| *b == b' ');
+        let mut number = || {
+            let text = std::str::from_utf8(parts.next()?).ok()?;
+            u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+        };
+        let (start, size) = (number()?, number()?);
+        let name = parts.next()?;
+        let name = &name[..name.len().min(MAX_NAME)];
+        let at = u32::try_from(self.names.len()).ok()?;
+        self.names.extend_from_slice(name);
+        self.functions.push((start, start.checked_add(size)?, at, name.len() as u32));
+        Some(())
+    }
+
+    pub fn find(&self, address: u64) -> Option<&[u8]> {
+        let after = self.functions.partition_point(|f| f.0 <= address);
+        let (_, end, at, length) = *self.functions[..after].last()?;
+        let name = self.names.get(at as usize..(at + length) as usize)?;
+        (address < end).then_some(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_by_address() {
+        let map = PerfMap::parse(
+            b"1000 10 first\n0x2000 20 py::f:/x y.py\nbad\n1000 8 second\nffffffffffffffff 2 x\n",
+        );
+        assert_eq!(map.find(0x1007), Some(&b"second"[..]));
+        assert_eq!(map.find(0x1008), None);
+        assert_eq!(map.find(0x201f), Some(&b"py::f:/x y.py"[..]));
+        assert_eq!(map.find(0), None);
+        assert_eq!(PerfMap::parse(b"").find(1), None);
+    }
+}

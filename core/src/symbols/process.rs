@@ -1,0 +1,175 @@
+//! One process: what it has mapped, and the names of its addresses.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::files::{FileId, Files};
+use super::maps::{self, Mapping};
+use super::perf_map::PerfMap;
+
+const MAX_MAPS: u64 = 16 << 20;
+const MAX_STATUS: u64 = 64 << 10;
+/// Mappings and perf maps change; they are not read again sooner.
+const FRESH: Duration = Duration::from_secs(1);
+/// Names of a process that are remembered.
+const MAX_NAMES: usize = 1 << 14;
+
+/// The process of a stack, as the event tells it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Who {
+    /// (pid, inode number of its namespace) at each level that is known; 0: none.
+    pub pids: [(u32, u64); 2],
+    pub tgid: u32,
+    pub base_addr_hash: u32,
+    /// Of the executable; inode 0: not known.
+    pub major: u32,
+    pub minor: u32,
+    pub inode: u64,
+    pub mtime: (u64, u32),
+}
+
+impl Who {
+    /// Its number in the pid namespace `pidns`; where that is 0, the outermost one.
+    pub fn pid_in(&self, pidns: u64) -> Option<u32> {
+        let known = |(pid, ns): &(u32, u64)| *pid != 0 && (pidns == 0 || *ns == pidns);
+        self.pids.iter().find(|p| known(p)).map(|(pid, _)| *pid)
+    }
+
+    fn has_exe(&self, exe: &Path) -> bool {
+        if self.inode == 0 {
+            return true;
+        }
+        let Ok(about) = fs::metadata(exe) else { return false };
+        let device = about.dev();
+        (libc::major(device), libc::minor(device)) == (self.major, self.minor)
+            && about.ino() == self.inode
+            && (about.mtime() as u64, about.mtime_nsec() as u32) == self.mtime
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pid: u32,
+    base_addr_hash: u32,
+    inode: u64,
+}
+
+impl Key {
+    pub fn of(who: &Who, pid: u32) -> Key {
+        Key { pid, base_addr_hash: who.base_addr_hash, inode: who.inode }
+    }
+}
+
+pub struct Process {
+    pub used: Instant,
+    directory: PathBuf,
+    mappings: Vec<(Mapping, Option<FileId>)>,
+    read: Instant,
+    perf_map: Option<PerfMap>,
+    names: std::collections::HashMap<u64, Box<[u8]>>,
+}
+
+impl Process {
+    /// None when it is gone, or when its number is another process's now.
+    pub fn open(proc_root: &Path, pid: u32, who: &Who) -> Option<Process> {
+        let directory = proc_root.join(pid.to_string());
+        if !who.has_exe(&directory.join("exe")) {
+            return None;
+        }
+        let mut process = Process {
+            used: Instant::now(),
+            directory,
+            mappings: Vec::new(),
+            read: Instant::now(),
+            perf_map: None,
+            names: Default::default(),
+        };
+        process.read_maps()?;
+        // It was this one all along only if it still is.
+        who.has_exe(&process.directory.join("exe")).then_some(process)
+    }
+
+    fn read_maps(&mut self) -> Option<()> {
+        let text = contents(&self.directory.join("maps"), MAX_MAPS)?;
+        self.read = Instant::now();
+        self.mappings = maps::parse(&text).into_iter().map(|m| (m, None)).collect();
+        self.perf_map = None;
+        Some(())
+    }
+
+    pub fn stack(&mut self, files: &mut Files, addresses: &[u64], out: &mut Vec<u8>) {
+        self.used = Instant::now();
+        for (depth, address) in addresses.iter().enumerate() {
+            // A return address may be the first byte of the next function.
+            let inside = if depth == 0 { *address } else { address.saturating_sub(1) };
+            self.name(files, inside, *address, out);
+            out.extend_from_slice(b"; ");
+        }
+    }
+
+    fn name(&mut self, files: &mut Files, inside: u64, shown: u64, out: &mut Vec<u8>) {
+        if let Some(name) = self.names.get(&inside) {
+            out.extend_from_slice(name);
+            return;
+        }
+        let start = out.len();
+        let mut found = self.look_up(files, inside, out);
+        if !found && self.read.elapsed() > FRESH && self.read_maps().is_some() {
+            found = self.look_up(files, inside, out);
+        }
+        if !found {
+            // Writing to memory does not fail.
+            let _ = write!(out, "0x{shown:x}");
+            return;
+        }
+        if self.names.len() >= MAX_NAMES {
+            self.names.clear();
+        }
+        self.names.insert(inside, out[start..].into());
+    }
+
+    fn look_up(&mut self, files: &mut Files, address: u64, out: &mut Vec<u8>) -> bool {
+        let after = self.mappings.partition_point(|(m, _)| m.start <= address);
+        let Some((mapping, id)) = self.mappings[..after].last_mut() else { return false };
+        if address >= mapping.end {
+            return false;
+        }
+        if mapping.inode == 0 {
+            let directory = &self.directory;
+            let map = self.perf_map.get_or_insert_with(|| perf_map(directory).unwrap_or_default());
+            let Some(name) = map.find(address) else { return false };
+            out.extend_from_slice(name);
+            return true;
+        }
+        if id.is_none() {
+            let Mapping { start, end, .. } = mapping;
+            let link = self.directory.join(format!("map_files/{start:x}-{end:x}"));
+            *id = files.open(&link.to_string_lossy());
+        }
+        let offset = address - mapping.start + mapping.offset;
+        id.as_ref().is_some_and(|id| files.name(id, offset, out))
+    }
+}
+
+/// The process's own perf map, below its own root and by its own number.
+fn perf_map(directory: &Path) -> Option<PerfMap> {
+    let status = contents(&directory.join("status"), MAX_STATUS)?;
+    let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"NSpid:"))?;
+    let pid = std::str::from_utf8(line).ok()?.split_whitespace().last()?.parse().ok()?;
+    let root = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(directory.join("root"))
+        .ok()?;
+    PerfMap::open(OwnedFd::from(root).as_fd(), pid)
+}
+
+fn contents(path: &Path, limit: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
