@@ -99,6 +99,14 @@ class HostView:
         """Network namespace of pid 1; None where we may not read it."""
         return self.namespace(1, "net")
 
+    @cached_property
+    def pidns(self) -> int:
+        """The pid namespace whose numbers this /proc shows; 0 where that is not known."""
+        found = self.namespace(1, "pid")
+        if found is None and self.same_pidns:
+            found = self.namespace(os.getpid(), "pid")
+        return found or 0
+
     def path(self, path: str) -> str:
         """*path* below HOST_ROOT with every symlink resolved inside that root."""
         if self.root == "/":

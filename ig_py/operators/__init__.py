@@ -17,17 +17,20 @@ def instances() -> list[Operator]:
     from ig_py.operators.local_manager import LocalManager
     from ig_py.operators.otel_metrics import OtelMetrics
     from ig_py.operators.sort import Sort
+    from ig_py.operators.stacks import KernelStack, UserStack
     from ig_py.operators.uid_gid_resolver import UidGidResolver
 
     found: list[Operator] = [
         EbpfEnum(),
         Filter(),
         Formatters(),
+        KernelStack(),
         Limiter(),
         LocalManager(),
         OtelMetrics(),
         Sort(),
         UidGidResolver(),
+        UserStack(),
     ]
     return sorted(found, key=lambda op: (op.priority, op.name))
 

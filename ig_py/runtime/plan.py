@@ -75,6 +75,8 @@ class PlanInput:
 
     *steps*, *filters*, *sorts*, *limits* and *metrics* are by data source name;
     without *readers* samples are pushed, and no map is named.
+    *proc*: where the host's processes are, *pidns*: the pid namespace whose numbers it
+    shows (0: not known).
     *perf_bytes*: each CPU's buffer of perf event arrays; None leaves it to the core.
     """
 
@@ -88,6 +90,8 @@ class PlanInput:
     sorts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    proc: str = "/proc"
+    pidns: int = 0
 
 
 def compile_plan(given: PlanInput) -> str:
@@ -97,6 +101,8 @@ def compile_plan(given: PlanInput) -> str:
             "version": PLAN_VERSION,
             "clock_offset_ns": given.clock.offset_ns,
             "timezone_offset_s": given.clock.zone_s,
+            "proc": given.proc,
+            "pidns": given.pidns,
             "datasources": [_datasource(given, ds) for ds in given.spec.datasources],
         }
     )

@@ -177,8 +177,10 @@ class Run:
 
     def _open_stream(self, obj: Object) -> Stream:
         from ig_py._core import CoreError
+        from ig_py.containers.proc import HostView
 
         context = self._prepared.context
+        view = HostView.from_env()
         plan = compile_plan(
             PlanInput(
                 spec=self._prepared.spec,
@@ -187,6 +189,8 @@ class Run:
                 sorts=context.sorts,
                 limits=context.limits,
                 metrics=context.metrics,
+                proc=view.proc,
+                pidns=view.pidns,
                 outputs=self._settings.outputs,
                 clock=Clock.now(),
                 perf_bytes=self._settings.buffer_size,
@@ -281,6 +285,8 @@ class Run:
     def _count(self, stream: Stream) -> None:
         self._take_produced()
         self._counters = self._read_counters(stream)
+        if lost := stream.lost_stacks():
+            self._notice(f"{lost} stacks were gone, or their process was, before they had names")
 
     def _read_counters(self, stream: Stream) -> dict[str, Counters]:
         counters = stream.counters()

@@ -308,9 +308,11 @@ def test_operators_come_in_order() -> None:
     assert found == sorted(found)
     assert [name for _, name in found] == [
         "ebpf",
+        "kstack",
         "LocalManager",
         "formatters",
         "UidGidResolver",
+        "ustack",
         "filter",
         "sort",
         "limiter",

@@ -20,6 +20,7 @@ pub use distill::distill;
 pub use maps::parse as parse_maps;
 pub use perf_map::PerfMap;
 pub use process::Who;
+pub use text::{addresses, build_ids};
 
 /// Processes that are remembered at once.
 const MAX_PROCESSES: usize = 512;
@@ -108,4 +109,54 @@ impl Symbols {
     }
 }
 
-pub use text::{addresses, build_ids};
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[no_mangle]
+    #[inline(never)]
+    extern "C" fn ig_py_known_function(n: u64) -> u64 {
+        std::hint::black_box(n) + 1
+    }
+
+    fn named(who: &Who, addresses: &[u64]) -> (String, u64) {
+        let symbols = Symbols::new("/proc", 0);
+        let mut out = Vec::new();
+        symbols.user_stack(who, addresses, &mut out);
+        (String::from_utf8(out).unwrap(), symbols.lost())
+    }
+
+    #[test]
+    fn functions_of_this_process_have_names() {
+        let who = Who { pids: [(std::process::id(), 1), (0, 0)], ..Who::default() };
+        let address = ig_py_known_function as *const () as u64;
+        let (text, lost) = named(&who, &[address, address + 1, 0x10]);
+        assert_eq!(text, "ig_py_known_function; ig_py_known_function; 0x10; ");
+        assert_eq!(lost, 0);
+    }
+
+    #[test]
+    fn another_executable_is_another_process() {
+        let who = Who { pids: [(std::process::id(), 1), (0, 0)], inode: 1, ..Who::default() };
+        assert_eq!(named(&who, &[1]), (String::new(), 1));
+        assert_eq!(named(&Who::default(), &[1]), (String::new(), 1));
+    }
+
+    #[test]
+    fn the_number_of_our_pid_namespace_counts() {
+        let who = Who { pids: [(10, 100), (20, 200)], ..Who::default() };
+        assert_eq!(who.pid_in(200), Some(20));
+        assert_eq!(who.pid_in(0), Some(10));
+        assert_eq!(who.pid_in(300), None);
+    }
+
+    #[test]
+    fn small_files_stand_for_the_symbols_of_large_ones() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        let distilled = distill(&own[..]).unwrap();
+        assert!(distilled.size < own.len());
+        for cut in [0, 16, 64, 1000, own.len() / 2, own.len() - 1] {
+            let _ = distill(&own[..cut]);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Any elements, sorted, cut off and summed: one valid JSON array, every element accounted for.
+//! The data are elements of 16 bytes.
+#![no_main]
+
+use _core::pipeline::plan::Plan;
+use _core::pipeline::source::Source;
+use _core::pipeline::world::World;
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+const PLAN: &str = include_str!("../plans/array.json");
+const ELEMENT: usize = 16;
+const LIMIT: usize = 20;
+
+fuzz_target!(|data: &[u8]| {
+    let plan = Plan::parse(PLAN).expect("the plan is well-formed");
+    let mut world = World::default();
+    let mut source = Source::compile(&plan.datasources[0], &mut world).expect("it compiles");
+    source.begin();
+    let mut elements = 0;
+    for element in data.chunks(ELEMENT) {
+        source.process(&world, element);
+        elements += 1;
+    }
+    let rendered = source.finish(&world);
+    let array: Value = serde_json::from_slice(&rendered.data).expect("an array is JSON");
+    let shown = array.as_array().expect("it is an array");
+    assert_eq!(shown.len() as u64, rendered.events);
+    assert!(shown.len() <= LIMIT);
+    let counts = source.counts;
+    assert_eq!(counts.received, elements);
+    assert_eq!(counts.received, counts.emitted + counts.discarded + counts.lost());
+    let numbers: Vec<i64> = shown.iter().map(|e| e["number"].as_i64().expect("i32")).collect();
+    assert!(numbers.windows(2).all(|w| w[0] >= w[1]));
+    assert_eq!(source.series().is_empty(), shown.is_empty());
+});

@@ -1,0 +1,143 @@
+"""Names of stacks: the kernel's, and those of processes (spec ebpf-runtime §5.4, §5.6)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ig_py.errors import ObjectError, UsageError
+from ig_py.gadget.datasource import add_field, add_twin, children, hide_tree
+from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, ParamSpec
+from ig_py.operators.base import Context, Operator
+from ig_py.operators.formatters import is_taken, twin_name
+
+KERNEL_TYPE = "gadget_kernel_stack"
+KERNEL_MAP = "ig_kstack"
+KERNEL_TARGET = "ebpf.formatter.kstack"
+USER_TYPE = "gadget_user_stack"
+USER_MAP = "ig_ustack"
+BUILD_ID_MAP = "ig_build_id"
+PREFIX = "operator.ustack."
+SYMBOLIZERS = "symbolizers"
+TEXTS = ("addresses", "buildid", "symbols")
+"""Fields added below a user stack."""
+_MEMBERS = (
+    "stack_id",
+    "major",
+    "minor",
+    "inode",
+    "mtime_sec",
+    "mtime_nsec",
+    "base_addr_hash",
+    "tgid_level0",
+    "pid_level0",
+    "pidns_level0",
+    "pid_level1",
+    "pidns_level1",
+)
+_FLAMEGRAPH = {
+    "columns.alignment": "left",
+    "columns.ellipsis": "end",
+    "columns.width": "16",
+    "flamegraph.level": "30",
+    "flamegraph.type": "stack",
+}
+
+
+def _map(spec: GadgetSpec, name: str, source: FieldSpec) -> str:
+    if spec.map(name) is None:
+        raise ObjectError(
+            f'field "{source.full_name}" is a stack, but the object has no map "{name}"',
+            remedy="include the header of gadget/ that declares it",
+        )
+    return name
+
+
+class KernelStack(Operator):
+    """Part of what the eBPF layer itself declares: before every other operator."""
+
+    name: ClassVar[str] = "kstack"
+    priority: ClassVar[int] = -1000
+
+    def instantiate(self, ctx: Context) -> bool:
+        active = False
+        for ds in ctx.spec.datasources:
+            for source in [f for f in ds.fields if f.has_type(KERNEL_TYPE)]:
+                name = twin_name(source, KERNEL_TARGET)
+                if not name or source.array or is_taken(ds, source, name):
+                    continue
+                found = _map(ctx.spec, KERNEL_MAP, source)
+                source.flags |= Flag.HIDDEN
+                twin = add_twin(ds, source, name, annotations=_FLAMEGRAPH)
+                ctx.add_step(
+                    ds.name, 0, op="kernel_stack", src=source.index, dst=twin.index, map=found
+                )
+                active = True
+        return active
+
+
+class UserStack(Operator):
+    name: ClassVar[str] = "ustack"
+    priority: ClassVar[int] = 100
+
+    def instantiate(self, ctx: Context) -> bool:
+        named = _is_named(ctx.param(PREFIX + SYMBOLIZERS))
+        active = False
+        for ds in ctx.spec.datasources:
+            for source in [f for f in ds.fields if f.has_type(USER_TYPE)]:
+                active |= _add_texts(ctx, ds, source, named)
+        if active:
+            ctx.spec.params.append(
+                ParamSpec(
+                    key=SYMBOLIZERS,
+                    prefix=PREFIX,
+                    default="auto",
+                    title="Symbolizers",
+                    description="How addresses of user stacks are named: auto, none, or a list "
+                    "with symtab (symbol tables and perf maps)",
+                    type_hint="string",
+                )
+            )
+        return active
+
+
+def _add_texts(ctx: Context, ds: DataSourceSpec, source: FieldSpec, named: bool) -> bool:
+    members = {f.name: f.index for f in children(ds, source)}
+    lacking = [name for name in _MEMBERS if name not in members]
+    if lacking:
+        ds.notes.append(
+            f"field {source.full_name!r} of {ds.name!r} is no stack: it has no {lacking[0]!r}"
+        )
+        return False
+    found = _map(ctx.spec, USER_MAP, source)
+    build_ids = BUILD_ID_MAP if ctx.spec.map(BUILD_ID_MAP) is not None else None
+    hide_tree(ds, source)
+    texts = {}
+    for name in TEXTS:
+        tags = [f"name:{name}", "operator:ustack"]
+        field = add_field(ds, name, Kind.STRING, parent=source, tags=tags, flags=Flag.HIDDEN)
+        texts[name] = field.index
+    if not named:
+        texts["symbols"] = None
+    ctx.add_step(
+        ds.name,
+        100,
+        op="user_stack",
+        who={name: members[name] for name in _MEMBERS},
+        map=found,
+        build_id_map=build_ids,
+        **texts,
+    )
+    return True
+
+
+def _is_named(text: str) -> bool:
+    """Does ``--symbolizers`` *text* ask for names? Raises UsageError."""
+    wanted = {part.strip() for part in text.split(",")} - {""}
+    if unknown := sorted(wanted - {"auto", "none", "symtab"}):
+        raise UsageError(
+            f'--{SYMBOLIZERS}: "{unknown[0]}" is none of auto, none, symtab',
+            remedy="this version names stacks by the symbol tables of running processes only",
+        )
+    if "none" in wanted and len(wanted) > 1:
+        raise UsageError(f"--{SYMBOLIZERS}: none goes with nothing else")
+    return "none" not in wanted
