@@ -111,7 +111,7 @@ def _add_texts(ctx: Context, ds: DataSourceSpec, source: FieldSpec, named: bool)
     found = _map(ctx.spec, USER_MAP, source)
     build_ids = BUILD_ID_MAP if ctx.spec.map(BUILD_ID_MAP) is not None else None
     hide_tree(ds, source)
-    texts = {}
+    texts: dict[str, int | None] = {}
     for name in TEXTS:
         tags = [f"name:{name}", "operator:ustack"]
         field = add_field(ds, name, Kind.STRING, parent=source, tags=tags, flags=Flag.HIDDEN)
