@@ -373,7 +373,8 @@ impl Scout {
     pub fn counts(&self) -> Result<Counts> {
         let words = self.with(|kernel| kernel.object.data(".bss", 0, 32))?;
         let word = |i: usize| words[8 * i..8 * i + 8].try_into().map_or(0, u64::from_ne_bytes);
-        let reading = lock(&self.reading);
+        let mut reading = lock(&self.reading);
+        self.read(&mut reading)?;
         Ok(Counts {
             admitted: word(0),
             missed: word(1),
