@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 
 #define MAX_FILTERS 64
+#define MAX_RINGS 16
 #define MAX_LEVELS 8 /* of cgroups in a path, and of nested pid namespaces */
 #define NAME_SIZE 128
 #define PATH_SIZE 512
@@ -58,6 +59,11 @@ struct process_notice {
 
 struct notice {
 	struct process_notice head;
+	/*
+	 * Of a new namespace: how far each gadget's ring buffer was written then. What its number said
+	 * before was of another one, however late it is read.
+	 */
+	__u64 written[MAX_RINGS];
 	/* Names of cgroups, each with its NUL, the innermost first. */
 	char path[PATH_SIZE + NAME_SIZE];
 };
@@ -158,6 +164,19 @@ struct {
 	__type(value, __u32);
 	__array(values, struct filter_map);
 } filters SEC(".maps");
+
+struct event_ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, MAX_RINGS);
+	__type(key, __u32);
+	__type(value, __u32);
+	__array(values, struct event_ring);
+} rings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -320,6 +339,13 @@ static __always_inline void fill_path(struct notice *notice, address task)
 	notice->head.path_size = at;
 }
 
+__noinline __u64 written(__u32 slot)
+{
+	void *ring = bpf_map_lookup_elem(&rings, &slot);
+
+	return ring ? bpf_ringbuf_query(ring, BPF_RB_PROD_POS) : 0;
+}
+
 __noinline int tell(__u64 task, __u64 mntns, __u64 birth, __u32 kind, __u32 flags)
 {
 	struct place place = {.mntns = mntns, .birth = birth};
@@ -331,6 +357,8 @@ __noinline int tell(__u64 task, __u64 mntns, __u64 birth, __u32 kind, __u32 flag
 	}
 	fill_head(&notice->head, &place, (address)task, kind);
 	notice->head.flags = flags;
+	for (__u32 slot = 0; slot < MAX_RINGS; slot++)
+		notice->written[slot] = kind == KIND_NEW ? written(slot) : 0;
 	fill_path(notice, (address)task);
 	bpf_ringbuf_submit(notice, 0);
 	return true;

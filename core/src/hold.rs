@@ -4,12 +4,16 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::bpf::scout::MAX_RINGS;
+
 /// Bytes of samples that wait, over all namespaces…
 pub const MAX_BYTES: usize = 8 << 20;
 /// …and of one of them, so that a flood in one leaves room for the first events of others.
 pub const MAX_BYTES_EACH: usize = 1 << 20;
-/// Rejected namespaces that are remembered: programs may still send what they began before.
-const MAX_REJECTED: usize = 16384;
+/// Numbers of namespaces that are remembered: programs may still send what they began before.
+const MAX_NUMBERS: usize = 16384;
+/// Namespaces of one number whose samples may still be in a ring.
+const MAX_LIVES: usize = 1024;
 const LENGTH: usize = 8;
 
 /// What becomes of a sample now.
@@ -34,8 +38,47 @@ pub enum Verdict {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Pending(u64),
+    Pending,
+    Passing,
     Rejected,
+}
+
+/// One namespace of a number: its samples lie behind `written` in each ring, and before those of
+/// the next.
+#[derive(Clone, Debug)]
+struct Life {
+    birth: u64,
+    state: State,
+    written: Written,
+}
+
+pub type Written = [u64; MAX_RINGS];
+
+/// The namespaces of a number, oldest first, never empty.
+#[derive(Debug)]
+struct Lives {
+    list: VecDeque<Life>,
+    /// Earlier ones are forgotten while samples of theirs may come.
+    cut: bool,
+}
+
+impl Lives {
+    fn of(&self, at: Option<(usize, u64)>) -> Option<&Life> {
+        let Some((slot, position)) = at else { return self.list.back() };
+        self.list.iter().rev().find(|life| life.written[slot] <= position)
+    }
+
+    /// Those whose samples have all been read are of no interest any more.
+    fn prune(&mut self, consumed: &Written) {
+        while let Some(next) = self.list.get(1) {
+            let read = next.written.iter().zip(consumed).all(|(w, c)| w <= c);
+            if !read && self.list.len() <= MAX_LIVES {
+                break;
+            }
+            self.cut |= !read;
+            self.list.pop_front();
+        }
+    }
 }
 
 /// Keys are inode numbers and births, which nobody chooses.
@@ -106,36 +149,94 @@ impl Queue {
 
 #[derive(Default)]
 pub struct Hold {
-    states: Fast<State>,
-    /// In order of rejection.
-    rejected: VecDeque<u64>,
+    numbers: Fast<Lives>,
+    /// In order of their first appearance.
+    order: VecDeque<u64>,
     /// By birth.
     queues: Fast<Queue>,
     bytes: usize,
+    /// How far each ring has been read, by slot.
+    consumed: Written,
 }
 
 impl Hold {
-    /// A namespace is pending from now on: an earlier one of its number has ended, and only its
-    /// birth tells the two apart.
-    pub fn announce(&mut self, mntns: u64, birth: u64) {
-        self.states.insert(mntns, State::Pending(birth));
+    /// Samples come from the rings in these slots.
+    pub fn of_rings(slots: impl Iterator<Item = usize>) -> Hold {
+        let mut hold = Hold { consumed: [u64::MAX; MAX_RINGS], ..Hold::default() };
+        for slot in slots {
+            hold.consumed[slot] = 0;
+        }
+        hold
     }
 
-    /// A namespace whose events nobody lets pass yet.
-    pub fn forget(&mut self, mntns: u64) {
-        self.states.remove(&mntns);
+    /// What lies before `position` has been read.
+    pub fn consumed(&mut self, slot: usize, position: u64) {
+        self.consumed[slot] = position;
     }
 
+    /// A namespace is pending from now on; an earlier one of its number has ended.
+    pub fn announce(&mut self, mntns: u64, birth: u64, written: Written) {
+        self.append(mntns, Life { birth, state: State::Pending, written });
+    }
+
+    /// A namespace that the scout lets nothing of pass yet.
+    pub fn shut(&mut self, mntns: u64, birth: u64, written: Written) {
+        self.append(mntns, Life { birth, state: State::Passing, written });
+    }
+
+    fn append(&mut self, mntns: u64, life: Life) {
+        match self.numbers.entry(mntns) {
+            Entry::Occupied(mut known) => {
+                let lives = known.get_mut();
+                if let Some(last) = lives.list.back_mut().filter(|last| last.birth == life.birth) {
+                    // The kernel had forgotten it: what is read from now on waits again.
+                    last.state = life.state;
+                    return;
+                }
+                lives.list.push_back(life);
+                lives.prune(&self.consumed);
+            }
+            Entry::Vacant(place) => {
+                place.insert(Lives { list: VecDeque::from([life]), cut: false });
+                self.order.push_back(mntns);
+            }
+        }
+        if self.order.len() > MAX_NUMBERS {
+            if let Some(first) = self.order.pop_front() {
+                let pending = |l: &Life| l.state == State::Pending;
+                match self.numbers.get(&first) {
+                    Some(lives) if lives.list.back().is_some_and(pending) => {
+                        self.order.push_back(first);
+                    }
+                    _ => {
+                        self.numbers.remove(&first);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `at`: ring and position of the sample; None: of the latest namespace of its number.
     #[inline]
-    pub fn offer(&mut self, lane: usize, mntns: u64, sample: &[u8]) -> Fate {
-        if self.states.is_empty() {
+    pub fn offer(
+        &mut self,
+        lane: usize,
+        at: Option<(usize, u64)>,
+        mntns: u64,
+        sample: &[u8],
+    ) -> Fate {
+        if self.numbers.is_empty() {
             return Fate::Pass;
         }
-        match self.states.get(&mntns) {
-            None => Fate::Pass,
-            Some(State::Rejected) => Fate::Rejected,
-            Some(State::Pending(birth)) => {
-                let queue = self.queues.entry(*birth).or_default();
+        let Some(lives) = self.numbers.get(&mntns) else { return Fate::Pass };
+        let Some(life) = lives.of(at) else {
+            return if lives.cut { Fate::Rejected } else { Fate::Pass };
+        };
+        match life.state {
+            State::Passing => Fate::Pass,
+            State::Rejected => Fate::Rejected,
+            State::Pending => {
+                let queue = self.queues.entry(life.birth).or_default();
                 let size = sample.len() + LENGTH;
                 // Once one had no room, none has: there are no gaps in what is released.
                 if queue.overflow.is_empty()
@@ -152,48 +253,43 @@ impl Hold {
         }
     }
 
-    /// Ends the waiting of a namespace and hands out what waited. `birth` 0: the one that now has
-    /// the number. An earlier one may be decided about as well: the later one keeps waiting.
+    /// Ends the waiting of a namespace and hands out what waited. `birth` 0: the latest that has
+    /// the number, unless it is decided about already.
     pub fn decide(&mut self, mntns: u64, birth: u64, verdict: Verdict) -> Queue {
-        let now = match self.states.get(&mntns) {
-            Some(State::Pending(now)) => *now,
-            _ => 0,
-        };
-        if birth == 0 || birth == now {
-            match verdict {
-                Verdict::Keep => self.forget(mntns),
-                // Of what never waited, late events are as good as its earlier ones.
-                Verdict::Reject | Verdict::Lose if now != 0 => self.reject(mntns),
-                Verdict::Reject | Verdict::Lose => {}
+        let mut birth = birth;
+        if let Entry::Occupied(mut known) = self.numbers.entry(mntns) {
+            let lives = known.get_mut();
+            let life = match birth {
+                0 => lives.list.back_mut().filter(|life| life.state == State::Pending),
+                _ => lives.list.iter_mut().rev().find(|life| life.birth == birth),
+            };
+            if let Some(life) = life {
+                birth = life.birth;
+                life.state = match verdict {
+                    Verdict::Keep => State::Passing,
+                    Verdict::Reject | Verdict::Lose => State::Rejected,
+                };
+            }
+            // Of what never waited, or waits no more, late events are as good as earlier ones.
+            if lives.list.len() == 1 && !lives.cut && lives.list[0].state == State::Passing {
+                known.remove();
+                self.order.retain(|n| *n != mntns);
             }
         }
-        let birth = if birth == 0 { now } else { birth };
         let queue = self.queues.remove(&birth).unwrap_or_default();
         self.bytes -= queue.bytes.len();
         queue
     }
 
-    fn reject(&mut self, mntns: u64) {
-        if let Entry::Occupied(mut known) = self.states.entry(mntns) {
-            if known.insert(State::Rejected) == State::Rejected {
-                return;
-            }
-        } else {
-            self.states.insert(mntns, State::Rejected);
-        }
-        self.rejected.push_back(mntns);
-        if self.rejected.len() > MAX_REJECTED {
-            if let Some(first) = self.rejected.pop_front() {
-                if self.states.get(&first) == Some(&State::Rejected) {
-                    self.states.remove(&first);
+    /// Everything that still waits, when no more is to come.
+    pub fn end(&mut self) -> Vec<Queue> {
+        for lives in self.numbers.values_mut() {
+            for life in &mut lives.list {
+                if life.state == State::Pending {
+                    life.state = State::Passing;
                 }
             }
         }
-    }
-
-    /// Everything that still waits, when no more is to come.
-    pub fn end(&mut self) -> Vec<Queue> {
-        self.states.retain(|_, state| *state == State::Rejected);
         self.bytes = 0;
         self.queues.drain().map(|(_, queue)| queue).collect()
     }
@@ -208,6 +304,8 @@ impl Hold {
 mod tests {
     use super::*;
 
+    const START: Written = [0; MAX_RINGS];
+
     fn samples(queue: &Queue) -> Vec<(usize, Vec<u8>)> {
         queue.iter().map(|(lane, s)| (lane, s.to_vec())).collect()
     }
@@ -215,16 +313,16 @@ mod tests {
     #[test]
     fn only_pending_ones_wait_and_in_order() {
         let mut hold = Hold::default();
-        assert_eq!(hold.offer(0, 7, b"before"), Fate::Pass);
-        hold.announce(7, 1);
-        assert_eq!(hold.offer(0, 7, b"a"), Fate::Held);
-        assert_eq!(hold.offer(0, 8, b"other"), Fate::Pass);
-        assert_eq!(hold.offer(1, 7, b""), Fate::Held);
-        assert_eq!(hold.offer(0, 7, b"ccc"), Fate::Held);
+        assert_eq!(hold.offer(0, None, 7, b"before"), Fate::Pass);
+        hold.announce(7, 1, START);
+        assert_eq!(hold.offer(0, None, 7, b"a"), Fate::Held);
+        assert_eq!(hold.offer(0, None, 8, b"other"), Fate::Pass);
+        assert_eq!(hold.offer(1, None, 7, b""), Fate::Held);
+        assert_eq!(hold.offer(0, None, 7, b"ccc"), Fate::Held);
         assert_eq!(hold.waiting(), 3);
         let queue = hold.decide(7, 0, Verdict::Keep);
         assert_eq!(samples(&queue), [(0, b"a".to_vec()), (1, vec![]), (0, b"ccc".to_vec())]);
-        assert_eq!(hold.offer(0, 7, b"later"), Fate::Pass);
+        assert_eq!(hold.offer(0, None, 7, b"later"), Fate::Pass);
         assert_eq!((hold.waiting(), hold.bytes), (0, 0));
         assert!(hold.decide(7, 0, Verdict::Keep).iter().next().is_none());
     }
@@ -232,47 +330,47 @@ mod tests {
     #[test]
     fn rejected_ones_stay_out_until_the_number_is_born_again() {
         let mut hold = Hold::default();
-        hold.announce(7, 1);
-        hold.offer(0, 7, b"a");
+        hold.announce(7, 1, START);
+        hold.offer(0, None, 7, b"a");
         assert_eq!(hold.decide(7, 1, Verdict::Reject).events, 1);
-        assert_eq!(hold.offer(0, 7, b"begun before"), Fate::Rejected);
-        hold.announce(7, 2);
-        assert_eq!(hold.offer(0, 7, b"b"), Fate::Held);
+        assert_eq!(hold.offer(0, None, 7, b"begun before"), Fate::Rejected);
+        hold.announce(7, 2, START);
+        assert_eq!(hold.offer(0, None, 7, b"b"), Fate::Held);
         assert_eq!(samples(&hold.decide(7, 2, Verdict::Keep)), [(0, b"b".to_vec())]);
-        assert_eq!(hold.offer(0, 7, b"c"), Fate::Pass);
+        assert_eq!(hold.offer(0, None, 7, b"c"), Fate::Pass);
     }
 
     #[test]
     fn a_number_that_is_used_again_does_not_mix_two_namespaces() {
         let mut hold = Hold::default();
-        hold.announce(7, 1);
-        hold.offer(0, 7, b"first");
-        hold.announce(7, 2);
-        hold.offer(0, 7, b"second");
+        hold.announce(7, 1, START);
+        hold.offer(0, None, 7, b"first");
+        hold.announce(7, 2, START);
+        hold.offer(0, None, 7, b"second");
         assert_eq!(samples(&hold.decide(7, 1, Verdict::Reject)), [(0, b"first".to_vec())]);
-        assert_eq!(hold.offer(0, 7, b"still waits"), Fate::Held);
+        assert_eq!(hold.offer(0, None, 7, b"still waits"), Fate::Held);
         assert_eq!(hold.decide(7, 2, Verdict::Keep).events, 2);
-        assert_eq!(hold.offer(0, 7, b"passes"), Fate::Pass);
+        assert_eq!(hold.offer(0, None, 7, b"passes"), Fate::Pass);
     }
 
     #[test]
     fn bounds_hold_and_what_is_released_has_no_gap() {
         let mut hold = Hold::default();
         let sample = vec![1; 100_000];
-        hold.announce(7, 1);
+        hold.announce(7, 1, START);
         for _ in 0..20 {
-            assert_eq!(hold.offer(3, 7, &sample), Fate::Held);
+            assert_eq!(hold.offer(3, None, 7, &sample), Fate::Held);
         }
-        hold.offer(3, 7, b"small, but later");
+        hold.offer(3, None, 7, b"small, but later");
         assert!(hold.bytes <= MAX_BYTES_EACH);
-        hold.announce(8, 2);
-        hold.offer(0, 8, b"room for others");
+        hold.announce(8, 2, START);
+        hold.offer(0, None, 8, b"room for others");
         let queue = hold.decide(7, 1, Verdict::Keep);
         assert_eq!((queue.events, queue.overflow().collect::<Vec<_>>()), (10, vec![(3, 11)]));
         for mntns in 100..120 {
-            hold.announce(mntns, mntns);
+            hold.announce(mntns, mntns, START);
             for _ in 0..11 {
-                hold.offer(0, mntns, &sample);
+                hold.offer(0, None, mntns, &sample);
             }
         }
         assert!(hold.bytes <= MAX_BYTES);
@@ -285,12 +383,54 @@ mod tests {
     #[test]
     fn memory_of_rejections_is_bounded() {
         let mut hold = Hold::default();
-        for mntns in 0..MAX_REJECTED as u64 + 10 {
-            hold.announce(mntns, mntns + 1);
+        for mntns in 0..MAX_NUMBERS as u64 + 10 {
+            hold.announce(mntns, mntns + 1, START);
             hold.decide(mntns, 0, Verdict::Reject);
         }
-        assert_eq!(hold.states.len(), MAX_REJECTED);
-        assert_eq!(hold.offer(0, 3, b""), Fate::Pass);
-        assert_eq!(hold.offer(0, 30, b""), Fate::Rejected);
+        assert_eq!((hold.numbers.len(), hold.order.len()), (MAX_NUMBERS, MAX_NUMBERS));
+        assert_eq!(hold.offer(0, None, 3, b""), Fate::Pass);
+        assert_eq!(hold.offer(0, None, 30, b""), Fate::Rejected);
+    }
+
+    fn written(position: u64) -> Written {
+        let mut written = START;
+        written[2] = position;
+        written
+    }
+
+    #[test]
+    fn however_late_it_is_read_a_sample_is_of_the_namespace_that_had_the_number_then() {
+        let mut hold = Hold::default();
+        let at = |position| Some((2, position));
+        for (birth, position) in [(1, 100), (2, 200), (3, 300)] {
+            hold.announce(7, birth, written(position));
+        }
+        assert_eq!(hold.offer(0, at(99), 7, b"of an older one"), Fate::Pass);
+        assert_eq!(hold.offer(0, at(100), 7, b"one"), Fate::Held);
+        assert_eq!(hold.offer(0, at(250), 7, b"two"), Fate::Held);
+        assert_eq!(hold.offer(0, at(300), 7, b"three"), Fate::Held);
+        assert_eq!(samples(&hold.decide(7, 2, Verdict::Reject)), [(0, b"two".to_vec())]);
+        assert_eq!(hold.offer(0, at(290), 7, b"two"), Fate::Rejected);
+        assert_eq!(hold.offer(0, at(310), 7, b"three"), Fate::Held);
+        assert_eq!(hold.decide(7, 0, Verdict::Keep).events, 2);
+        assert_eq!(hold.offer(0, at(310), 7, b"three"), Fate::Pass);
+        assert_eq!(hold.offer(0, at(199), 7, b"one"), Fate::Held);
+        assert_eq!(hold.decide(7, 1, Verdict::Keep).events, 2);
+        hold.consumed(2, 400);
+        hold.announce(7, 4, written(400));
+        assert_eq!(hold.numbers[&7].list.len(), 1);
+        hold.decide(7, 4, Verdict::Keep);
+        assert!(hold.numbers.is_empty() && hold.order.is_empty());
+    }
+
+    #[test]
+    fn of_too_many_lives_the_oldest_are_dropped_and_their_samples_too() {
+        let mut hold = Hold::default();
+        for life in 1..=MAX_LIVES as u64 + 9 {
+            hold.announce(7, life, written(100 * life));
+        }
+        assert!(hold.numbers[&7].list.len() <= MAX_LIVES);
+        assert_eq!(hold.offer(0, Some((2, 150)), 7, b""), Fate::Rejected);
+        assert_eq!(hold.offer(0, Some((2, 100_000)), 7, b""), Fate::Held);
     }
 }

@@ -299,7 +299,8 @@ impl Stream {
     /// From now on events of namespaces that the scout saw begin wait until they are decided about.
     pub fn admit_by(&self, scout: Arc<Scout>) -> Result<()> {
         self.with(|state| {
-            state.admission = Some(Admission::new(scout));
+            let readers = state.lanes.iter().map(|lane| lane.reader.as_ref());
+            state.admission = Some(Admission::new(scout, readers));
             Ok(())
         })
     }

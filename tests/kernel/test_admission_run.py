@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +28,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def tracing(directory: Path, image: str, *arguments: str) -> RunningGadget:
-    # No engine is there, even if this machine has one.
     return RunningGadget(
         directory,
         image,
@@ -43,10 +43,15 @@ def executions(gadget: RunningGadget) -> list[tuple[str, str]]:
     ]
 
 
+def only(names: list[str]) -> tuple[str, str]:
+    """Other tests may run containers on this machine."""
+    return "-c", ",".join(names)
+
+
 def test_the_first_execution_of_each_container(tmp_path: Path, image: str) -> None:
     bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", "/bin/true; exec /bin/echo out")
     names = [f"ig-py-burst-{number}" for number in range(BURST)]
-    with tracing(tmp_path / "run", image) as gadget:
+    with tracing(tmp_path / "run", image, *only(names)) as gadget:
         gadget.wait_running()
         subprocess.run(["unshare", "--mount", "/bin/true"], check=True)
         with ThreadPoolExecutor(4) as pool:
@@ -62,6 +67,47 @@ def test_the_first_execution_of_each_container(tmp_path: Path, image: str) -> No
     assert gadget.account() == (3 * BURST, 0)
     runtimes = {e["runtime"]["runtimeName"] for e in gadget.events()}
     assert runtimes == {"runc"}
+
+
+def test_nobody_waits_for_a_tracer_that_stands_still(tmp_path: Path, image: str) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", "/bin/true; exec /bin/echo out")
+    names = [f"ig-py-stopped-{number}" for number in range(4)]
+    with tracing(tmp_path / "run", image, *only(names)) as gadget:
+        gadget.wait_running()
+        gadget.process.send_signal(signal.SIGSTOP)
+        try:
+            for name in names:
+                # Numbers of namespaces are used again at once.
+                subprocess.run(["unshare", "--mount", "/bin/true"], check=True)
+                assert run_bundle(bundle, name) == "out\n"
+        finally:
+            gadget.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: gadget.out.count("\n") >= 3 * len(names), "all events", 20)
+        assert gadget.end() == 0
+    found = executions(gadget)
+    wanted = ["/bin/sh -c /bin/true; exec /bin/echo out", "/bin/true", "/bin/echo out"]
+    assert sorted(found) == sorted((name, args) for name in names for args in wanted)
+    assert gadget.account() == (3 * len(names), 0)
+
+
+def test_a_flood_of_namespaces_hides_no_container(tmp_path: Path, image: str) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/echo", "out")
+    names = [f"ig-py-flooded-{number}" for number in range(4)]
+    loop = "while :; do unshare --mount /bin/true; done"
+    with tracing(tmp_path / "run", image, *only(names)) as gadget:
+        gadget.wait_running()
+        flood = [subprocess.Popen(["sh", "-c", loop]) for _ in range(2)]
+        try:
+            for name in names:
+                run_bundle(bundle, name)
+        finally:
+            for process in flood:
+                process.kill()
+                process.wait()
+        wait_for(lambda: gadget.out.count("\n") >= len(names), "all events", 20)
+        assert gadget.end() == 0
+    assert executions(gadget) == [(name, "/bin/echo out") for name in names]
+    assert gadget.account() == (len(names), 0)
 
 
 def test_only_the_selected_one(tmp_path: Path, image: str) -> None:

@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::AtomicUsize;
+use std::sync::Arc;
 
 use libbpf_sys as sys;
 
@@ -42,6 +44,14 @@ impl Reader {
         match self {
             Reader::Ring(ring) => ring.epoll_fd(),
             Reader::Perf(perf) => perf.epoll_fd(),
+        }
+    }
+
+    /// Of a ring: where the sample begins that the sink sees now, and the ring's map.
+    pub fn place(&self) -> Option<(Arc<AtomicUsize>, OwnedFd)> {
+        match self {
+            Reader::Ring(ring) => ring.place().ok(),
+            Reader::Perf(_) => None,
         }
     }
 

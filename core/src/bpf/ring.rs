@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicU32, AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use super::reader::Sink;
 use crate::errors::{Error, Result};
@@ -153,7 +154,12 @@ impl Places {
 
     /// Feeds records to `sink` until none waits, `sink` says stop, or twice the ring went
     /// through (writers may be faster than a sink that keeps nothing).
-    fn drain(&self, sink: &mut Sink<'_>, scratch: &mut Vec<u8>) -> std::result::Result<(), String> {
+    fn drain(
+        &self,
+        sink: &mut Sink<'_>,
+        scratch: &mut Vec<u8>,
+        at: &AtomicUsize,
+    ) -> std::result::Result<(), String> {
         let every = PUBLISH.min(self.size / PUBLISH_PART);
         let start = self.consumer().load(Ordering::Relaxed);
         let mut done = Consumed { places: self, position: start, published: start };
@@ -163,6 +169,7 @@ impl Places {
             let mut stop = false;
             if !wait {
                 let (next, after) = self.record(done.position, produced, scratch)?;
+                at.store(done.position, Ordering::Relaxed);
                 // Before the sink sees it: a sample that breaks it does not come again.
                 done.position = after;
                 match next {
@@ -217,6 +224,7 @@ impl Drop for Consumed<'_> {
 pub struct Ring {
     places: Places,
     scratch: Vec<u8>,
+    at: Arc<AtomicUsize>,
     _consumer: Mapping,
     _data: Mapping,
     /// Kept open: waiting is on this descriptor.
@@ -244,11 +252,23 @@ impl Ring {
             data: unsafe { data.start.add(page) },
             size,
         };
-        Ok(Ring { places, scratch: Vec::new(), _consumer: consumer, _data: data, map })
+        Ok(Ring {
+            places,
+            scratch: Vec::new(),
+            at: Arc::default(),
+            _consumer: consumer,
+            _data: data,
+            map,
+        })
     }
 
     pub fn epoll_fd(&self) -> RawFd {
         self.map.as_raw_fd()
+    }
+
+    /// Where the sample begins that the sink sees now, and the ring.
+    pub fn place(&self) -> io::Result<(Arc<AtomicUsize>, OwnedFd)> {
+        Ok((Arc::clone(&self.at), self.map.try_clone()?))
     }
 
     /// To be used no longer than the ring.
@@ -263,9 +283,9 @@ impl Ring {
     }
 
     pub fn drain(&mut self, sink: &mut Sink<'_>) -> Result<()> {
-        let Ring { places, scratch, .. } = self;
+        let Ring { places, scratch, at, .. } = self;
         places
-            .drain(sink, scratch)
+            .drain(sink, scratch, at)
             .map_err(|why| Error::map(format!("the ring buffer is damaged: {why}")))
     }
 }
@@ -347,6 +367,7 @@ mod tests {
                     seen.len() < most
                 },
                 &mut scratch,
+                &AtomicUsize::new(0),
             )?;
             Ok(seen)
         }
@@ -426,6 +447,7 @@ mod tests {
                     true
                 },
                 &mut Vec::new(),
+                &AtomicUsize::new(0),
             )
             .unwrap();
         assert_eq!((seen, ring.left()), (SIZE / 64, 0));
@@ -458,7 +480,11 @@ mod tests {
         ring.write(b"next", 0);
         let places = ring.places();
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            places.drain(&mut |sample| sample != b"bad" || panic!("broken"), &mut Vec::new())
+            places.drain(
+                &mut |sample| sample != b"bad" || panic!("broken"),
+                &mut Vec::new(),
+                &AtomicUsize::new(0),
+            )
         }));
         assert!(broken.is_err());
         assert_eq!(ring.drain(9).unwrap(), [b"next"]);
@@ -480,6 +506,7 @@ mod tests {
                     true
                 },
                 &mut Vec::new(),
+                &AtomicUsize::new(0),
             )
             .unwrap();
         assert_eq!(seen, 2 * SIZE / 64);

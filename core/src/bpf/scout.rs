@@ -20,14 +20,17 @@ static ELF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/scout.bpf.o"));
 
 /// Filter maps that are served at once: MAX_FILTERS of the object.
 const MAX_FILTERS: u32 = 64;
+/// Ring buffers of gadgets whose order with the notices is known: MAX_RINGS of the object.
+pub const MAX_RINGS: usize = 16;
 /// Notices that wait for Python; a thread that stands still must not cost memory.
 const MAX_NOTICES: usize = 8192;
 /// Changes that a stream may be behind before it only learns what is pending now.
 const MAX_CHANGES: usize = 4096;
 /// How often a writer that was interrupted is waited for.
 const PATIENCE: usize = 64;
-/// Bytes of `struct process_notice`; a longer record has cgroup names behind it.
+/// Bytes of `struct process_notice`; a longer record has positions and cgroup names behind it.
 const HEAD: usize = 64;
+const PATH: usize = HEAD + 8 * MAX_RINGS;
 const COMM: std::ops::Range<usize> = 48..64;
 
 const KIND_NEW: u32 = 1;
@@ -63,6 +66,8 @@ pub struct Change {
     pub birth: u64,
     /// False: nothing of it passes yet.
     pub open: bool,
+    /// How far each gadget's ring was written before it.
+    pub written: [u64; MAX_RINGS],
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,6 +98,7 @@ struct Kernel {
     settled: Map,
     filters: Map,
     used: [bool; MAX_FILTERS as usize],
+    rings: [bool; MAX_RINGS],
 }
 
 pub struct Scout {
@@ -111,7 +117,7 @@ fn parse(record: &[u8]) -> Option<Notice> {
     let u64_at = |at: usize| Some(u64::from_ne_bytes(record.get(at..at + 8)?.try_into().ok()?));
     let comm = record.get(COMM)?;
     let size = u32_at(36)? as usize;
-    let names = record.get(HEAD..HEAD + size).unwrap_or_default();
+    let names = record.get(PATH..PATH + size).unwrap_or_default();
     let mut cgroup = Vec::with_capacity(size + 1);
     for name in names.split(|b| *b == 0).rev().filter(|n| !n.is_empty()) {
         cgroup.push(b'/');
@@ -131,6 +137,14 @@ fn parse(record: &[u8]) -> Option<Notice> {
     })
 }
 
+fn written(record: &[u8]) -> [u64; MAX_RINGS] {
+    std::array::from_fn(|i| {
+        let at = HEAD + 8 * i;
+        let word = record.get(at..at + 8).and_then(|w| w.try_into().ok());
+        word.map_or(0, u64::from_ne_bytes)
+    })
+}
+
 impl Reading {
     /// Takes what is in the ring; true when Python has something new.
     fn read(&mut self, version: &AtomicU64) -> Result<bool> {
@@ -145,7 +159,8 @@ impl Reading {
                     // Two processors saw it at once, or the kernel had forgotten it.
                     *settled += 1;
                 }
-                changes.push_back(Change { mntns, birth, open: notice.flags & FLAG_SHUT == 0 });
+                let open = notice.flags & FLAG_SHUT == 0;
+                changes.push_back(Change { mntns, birth, open, written: written(record) });
                 if changes.len() > MAX_CHANGES {
                     changes.pop_front();
                 }
@@ -213,6 +228,7 @@ impl Scout {
             settled: object.map_by_name("settled")?,
             filters: object.map_by_name("filters")?,
             used: [false; MAX_FILTERS as usize],
+            rings: [false; MAX_RINGS],
             object,
         };
         Ok(Scout {
@@ -289,6 +305,32 @@ impl Scout {
             }
             Ok(())
         })
+    }
+
+    /// From now on notices say how far this ring was written before them. None: no slot is free.
+    pub fn add_ring(&self, ring: OwnedFd) -> Option<usize> {
+        self.with(|kernel| {
+            let Some(slot) = kernel.rings.iter().position(|used| !used) else { return Ok(None) };
+            kernel.rings[slot] = true;
+            let rings = kernel.object.map_by_name("rings")?;
+            // The kernel waits until nobody can still see the slot empty (RCU), some 10 ms. Until
+            // then the notices say 0: what is read is taken for the latest namespace's.
+            let work = move || {
+                let value = ring.as_raw_fd().to_ne_bytes();
+                let _ = rings.update(&(slot as u32).to_ne_bytes(), &value);
+            };
+            let _ = std::thread::Builder::new().name("ig-scout-ring".into()).spawn(work);
+            Ok(Some(slot))
+        })
+        .unwrap_or(None)
+    }
+
+    pub fn remove_ring(&self, slot: usize) {
+        let _ = self.with(|kernel| {
+            kernel.object.map_by_name("rings")?.delete(&(slot as u32).to_ne_bytes())?;
+            kernel.rings[slot] = false;
+            Ok(())
+        });
     }
 
     /// Takes a namespace that was decided about out of a filter, unless its number is that of a
@@ -420,7 +462,8 @@ impl Scout {
 
 fn now(reading: &Reading) -> Vec<Change> {
     let all = reading.pending.iter();
-    all.map(|(mntns, birth)| Change { mntns: *mntns, birth: *birth, open: true }).collect()
+    let written = [0; MAX_RINGS];
+    all.map(|(mntns, birth)| Change { mntns: *mntns, birth: *birth, open: true, written }).collect()
 }
 
 #[cfg(test)]
@@ -436,6 +479,9 @@ mod tests {
         }
         raw.extend_from_slice(&77u64.to_ne_bytes());
         raw.extend_from_slice(b"runc:[1:CHILD]\0\0");
+        for position in 0..MAX_RINGS as u64 {
+            raw.extend_from_slice(&(8 * position).to_ne_bytes());
+        }
         raw.extend_from_slice(path);
         raw
     }
@@ -448,13 +494,15 @@ mod tests {
         assert_eq!(notice.comm, b"runc:[1:CHILD]");
         assert_eq!(notice.cgroup, b"/docker/abc");
         assert_eq!(parse(&record(b"")).unwrap().cgroup, b"");
+        assert_eq!(written(&record(b""))[3], 24);
     }
 
     #[test]
     fn short_records_are_none() {
         let whole = record(b"");
-        for size in 0..whole.len() {
+        for size in 0..HEAD {
             assert_eq!(parse(&whole[..size]), None);
         }
+        assert_eq!(written(&whole[..HEAD]), [0; MAX_RINGS]);
     }
 }
