@@ -292,7 +292,10 @@ impl Scout {
         let mut reading = lock(&self.reading);
         self.read(&mut reading)?;
         for (mntns, _) in &reading.pending {
-            filter.update(&mntns.to_ne_bytes(), &FILTER_PENDING.to_ne_bytes())?;
+            // A map that is full takes whoever is identified once there is room.
+            if filter.update(&mntns.to_ne_bytes(), &FILTER_PENDING.to_ne_bytes()).is_err() {
+                break;
+            }
         }
         Ok(slot)
     }
