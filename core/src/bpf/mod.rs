@@ -17,6 +17,7 @@ pub mod object;
 pub mod offsets;
 mod perf_buffer;
 mod perf_probe;
+mod pins;
 pub mod probe;
 pub mod reader;
 pub mod ring;

@@ -17,7 +17,7 @@ use super::facts::{
 use super::families::program_fd;
 use super::held::Held;
 use super::map::{info, Map, MapInfo};
-use super::{attach, log};
+use super::{attach, log, pins};
 use crate::errors::{Error, Kind, Result};
 
 /// Far above any gadget; a bound on hostile images.
@@ -290,8 +290,22 @@ impl Object {
         })
     }
 
+    /// Maps that ask to be pinned are, where there is a file system for it; elsewhere they
+    /// live as long as the object.
+    fn settle_pins(&self) -> Result<()> {
+        if pins::possible() {
+            return Ok(());
+        }
+        for map in self.raw_maps()? {
+            // SAFETY: a live map of an object that is not loaded yet.
+            unsafe { sys::bpf_map__set_pin_path(map.as_ptr(), std::ptr::null()) };
+        }
+        Ok(())
+    }
+
     pub fn load(&mut self) -> Result<()> {
         self.open_object("load it again")?;
+        self.settle_pins()?;
         let State::Open(open) = std::mem::replace(&mut self.state, State::Closed) else {
             return Err(self.closed());
         };
@@ -389,6 +403,10 @@ impl Object {
                 .map_err(|e| Error::map(format!("map {name} cannot be held: {e}"))),
             None => Err(Error::map(format!("object {} has no loaded map {name}", self.name))),
         }
+    }
+
+    pub fn section(&self, program: &str) -> Result<String> {
+        Ok(program_facts(self.raw_program(program)?).section)
     }
 
     pub fn has_map(&self, name: &str) -> bool {

@@ -9,7 +9,6 @@ use libbpf_rs::Link;
 use libbpf_sys as sys;
 
 use super::attach::{function_and_offset, split};
-use super::facts::program_facts;
 use super::families::{attempt, linked};
 use super::held::Held;
 use super::inode::{self, Identity};
@@ -28,13 +27,22 @@ pub struct Binary {
 }
 
 /// Where to attach, as offsets in the file.
-enum Places {
+enum Sites {
     At(Vec<usdt::Site>),
     /// Static probes whose arguments libbpf prepares for the program.
     Described {
         provider: String,
         name: String,
     },
+}
+
+/// Places in a file, found for programs of one section.
+pub struct Places {
+    sites: Sites,
+    target: String,
+    returns: bool,
+    multi: bool,
+    session: bool,
 }
 
 impl Binary {
@@ -48,7 +56,7 @@ impl Binary {
         Ok(Binary { path: path.to_string(), bytes, identity })
     }
 
-    fn places(&self, kind: &str, target: &str, described: bool) -> Result<Places> {
+    fn sites(&self, kind: &str, target: &str, described: bool) -> Result<Sites> {
         let error = |why: String| {
             Error::new(Kind::Attach, format!("cannot attach to {target} in {}: {why}", self.path))
         };
@@ -63,7 +71,7 @@ impl Binary {
                 let sites = usdt::find(&elf, provider, name).map_err(|e| error(e.0))?;
                 if described && !sites.is_empty() {
                     let (provider, name) = (provider.into(), name.into());
-                    return Ok(Places::Described { provider, name });
+                    return Ok(Sites::Described { provider, name });
                 }
                 sites
             }
@@ -90,33 +98,42 @@ impl Binary {
         if sites.len() > MAX_SITES && kind != "multi" {
             return Err(error(format!("{} places, at most {MAX_SITES}", sites.len())));
         }
-        Ok(Places::At(sites))
+        Ok(Sites::At(sites))
     }
 
-    /// Attaches `program` to `target` (a function, `PROVIDER:NAME`, or a pattern, by the
-    /// program's section); `described`: the object has libbpf's maps of probe arguments.
-    pub fn attach(
-        &self,
-        program: NonNull<sys::bpf_program>,
-        target: &str,
-        described: bool,
-    ) -> Result<Box<dyn Held>> {
-        let facts = program_facts(program);
-        let kind = split(&facts.section).0;
+    /// Finds `target`: a function, `PROVIDER:NAME`, or a pattern, as programs of `section`
+    /// have it; `described`: the object has libbpf's maps of probe arguments. Reads the
+    /// file, which may take a while.
+    pub fn places(&self, section: &str, target: &str, described: bool) -> Result<Places> {
+        let kind = split(section).0;
         let kind = kind.strip_suffix(".s").unwrap_or(kind);
         let (base, multi) = match kind.split_once('.') {
             Some((base, "multi" | "session")) => (base, true),
             _ => (kind, false),
         };
+        Ok(Places {
+            sites: self.sites(if multi { "multi" } else { base }, target, described)?,
+            target: target.to_string(),
+            returns: base == "uretprobe",
+            multi,
+            session: kind.ends_with(".session"),
+        })
+    }
+
+    /// Attaches `program` to `places` of this file.
+    pub fn attach(
+        &self,
+        program: NonNull<sys::bpf_program>,
+        places: &Places,
+    ) -> Result<Box<dyn Held>> {
         let path = CString::new(format!("/proc/self/fd/{}", self.bytes.file.as_raw_fd()))
             .unwrap_or_default();
-        let at = format!("{target} in {}", self.path);
-        let places = self.places(if multi { "multi" } else { base }, target, described)?;
-        let returns = base == "uretprobe";
+        let at = format!("{} in {}", places.target, self.path);
+        let returns = places.returns;
         let mut links: Vec<Link> = Vec::new();
-        match places {
-            Places::Described { provider, name } => {
-                let (provider, name) = (text(&provider)?, text(&name)?);
+        match &places.sites {
+            Sites::Described { provider, name } => {
+                let (provider, name) = (text(provider)?, text(name)?);
                 links.push(attempt(program, &at, || {
                     // SAFETY: a live program; the strings outlive the call; -1: any process.
                     linked(unsafe {
@@ -131,14 +148,14 @@ impl Binary {
                     })
                 })?);
             }
-            Places::At(sites) if multi => {
+            Sites::At(sites) if places.multi => {
                 let offsets: Vec<_> = sites.iter().map(|s| s.offset as libc::c_ulong).collect();
                 let options = sys::bpf_uprobe_multi_opts {
                     sz: size_of::<sys::bpf_uprobe_multi_opts>() as sys::size_t,
                     offsets: offsets.as_ptr(),
                     cnt: offsets.len() as sys::size_t,
                     retprobe: returns,
-                    session: kind.ends_with("session"),
+                    session: places.session,
                     ..Default::default()
                 };
                 links.push(attempt(program, &at, || {
@@ -154,7 +171,7 @@ impl Binary {
                     })
                 })?);
             }
-            Places::At(sites) => {
+            Sites::At(sites) => {
                 for site in sites {
                     let options = sys::bpf_uprobe_opts {
                         sz: size_of::<sys::bpf_uprobe_opts>() as sys::size_t,

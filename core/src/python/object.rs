@@ -195,10 +195,11 @@ impl Object {
         binary: &Binary,
         target: &str,
     ) -> PyResult<u64> {
-        self.with(py, |o| {
-            let described = o.has_map(USDT_MAP);
-            o.hold(program, |p| binary.inner.attach(p, target, described))
-        })
+        let (section, described) =
+            self.with(py, |o| Ok((o.section(program)?, o.has_map(USDT_MAP))))?;
+        // Without the object's lock: the file may be large.
+        let places = py.detach(|| binary.inner.places(&section, target, described))?;
+        self.with(py, |o| o.hold(program, |p| binary.inner.attach(p, &places)))
     }
 
     fn release(&self, py: Python<'_>, attachment: u64) -> PyResult<bool> {
