@@ -85,8 +85,11 @@ class Attacher:
             "xdp": self._xdp,
         }.get(kind)
 
-    def follow(self) -> None:
-        """Attach what goes to containers: to those there are now, and to those to come."""
+    def follow(self, check: Callable[[], None]) -> None:
+        """Attach what goes to containers: to those there are now, and to those to come.
+
+        *check* is called while that goes on, and may raise to stop.
+        """
         obj, view = self._object, self._places.view
         attachments: list[Attachment] = []
         if self._of_files:
@@ -100,7 +103,7 @@ class Attacher:
             return
         self._follower = ContainerFollower(self._places.targets, attachments)
         self._follower.start()
-        if not self._follower.settle(SETTLE_SECONDS):
+        if not self._follower.settle(SETTLE_SECONDS, check):
             log.warning("attaching to the containers there are takes long: events come meanwhile")
         elif self._uprobes is not None and not self._uprobes.places:
             self._nothing_found()
@@ -167,4 +170,6 @@ class Attacher:
                 f'program "{program.name}" ({program.section}): it needs an interface',
                 remedy="name one with --iface",
             )
-        self._object.attach_xdp(program.name, interface_index(self._places.interface))
+        self._object.attach_xdp(
+            program.name, interface_index(self._places.interface, self._places.view)
+        )

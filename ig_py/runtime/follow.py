@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from ig_py.runtime.targets import Target, Targets
 
 log = logging.getLogger(__name__)
 
+_CHECK_SECONDS = 0.1
 MAX_WAITING = 100_000
 """Containers told of and not looked at yet; a host has far fewer."""
 
@@ -43,11 +45,16 @@ class ContainerFollower:
         self._thread.start()
         self._targets.follow(self)
 
-    def settle(self, seconds: float) -> bool:
+    def settle(self, seconds: float, check: Callable[[], None] = lambda: None) -> bool:
         """Wait until what was told so far is done; False when that takes longer."""
         done = threading.Event()
         self._put(done.set)
-        return done.wait(seconds)
+        end = time.monotonic() + seconds
+        while not done.wait(_CHECK_SECONDS):
+            check()
+            if time.monotonic() > end:
+                return False
+        return True
 
     def stop(self) -> None:
         """End the thread; what is attached stays."""

@@ -140,7 +140,6 @@ class Loader:
                 f"running gadget {self._spec.name}: none of its programs can run on this kernel: "
                 f"{next(iter(self._skipped.values()))}"
             ) from failure
-        attacher.follow()
 
     def _optional(self, program: ProgramSpec) -> bool:
         return program.optional or self._settings.skip_unsupported

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ig_py.containers.proc import HostView
@@ -129,7 +130,7 @@ def attach_to_interface(obj: Object, program: ProgramSpec, interface: str, view:
         obj.attach_interface(
             program.name,
             fd,
-            interface_index(interface),
+            interface_index(interface, view),
             ingress=direction(program) == "ingress",
             netns_id=netns,
         )
@@ -137,9 +138,13 @@ def attach_to_interface(obj: Object, program: ProgramSpec, interface: str, view:
         os.close(fd)
 
 
-def interface_index(name: str) -> int:
-    """:class:`UsageError` when the host has no such interface."""
+def interface_index(name: str, view: HostView) -> int:
+    """Of the host; :class:`UsageError` when it has no such interface."""
     try:
-        return socket.if_nametoindex(name)
-    except OSError as error:
+        if view.root == "/":
+            return socket.if_nametoindex(name)
+        if "/" in name or name in ("", ".", ".."):
+            raise OSError("not a name")
+        return int(Path(view.root, "sys/class/net", name, "ifindex").read_text())
+    except (OSError, ValueError) as error:
         raise UsageError(f"--iface {name!a}: no such network interface") from error

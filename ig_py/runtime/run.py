@@ -165,6 +165,9 @@ class Run:
             with_tracefs(lambda: loader.attach(attacher, self._stop.check))
         else:
             loader.attach(attacher, self._stop.check)
+        # Not where tracefs is mounted: a thread that is started there would stay, and with
+        # it every mount there is now.
+        attacher.follow(self._stop.check)
 
     def _limits(self) -> dict[str, int]:
         if not self._settings.budget:

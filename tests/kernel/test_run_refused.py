@@ -101,3 +101,29 @@ def test_a_disabled_program(tmp_path: Path) -> None:
     metadata = f"{METADATA}programs:\n  program:\n    attach_to: gadget_program_disabled\n"
     done = run(tmp_path, "kprobe/no_such_function_4711", "return 0;", metadata=metadata)
     assert done.returncode == 0, done.stderr
+
+
+SECOND = """
+SEC("tracepoint/sched/sched_process_exec")
+int second(void *ctx)
+{
+	return 0;
+}
+"""
+
+
+def test_programs_that_this_kernel_cannot_run_are_left_out(tmp_path: Path) -> None:
+    program = ("tracepoint/no/such", "return 0;\n}\n" + SECOND.rstrip().removesuffix("}"))
+    done = run(tmp_path, *program)
+    assert done.returncode == 1
+    done = run(tmp_path, *program, "--skip-unsupported")
+    assert done.returncode == 0, done.stderr
+    notice, account = done.stderr.splitlines()
+    assert "(tracepoint/no/such) is skipped: " in notice
+    assert account.startswith("refused: 0 events emitted, ")
+
+
+def test_a_gadget_of_which_nothing_is_left(tmp_path: Path) -> None:
+    done = run(tmp_path, "tracepoint/no/such", "return 0;", "--skip-unsupported")
+    assert done.returncode == 1
+    assert "none of its programs can run on this kernel" in done.stderr.splitlines()[-1]
