@@ -13,12 +13,13 @@ import threading
 from typing import Protocol
 
 from ig_py.containers import oci
-from ig_py.containers.model import Container, RuntimeInfo, valid_id
-from ig_py.containers.proc import HostView
+from ig_py.containers.model import Container, RuntimeInfo, text, valid_id
+from ig_py.containers.proc import HostView, read_text
 from ig_py.containers.reactor import Reactor
 from ig_py.containers.runtime_state import State
 from ig_py.containers.sources import Source
 from ig_py.containers.state_dirs import StateDirs
+from ig_py.records import dataclass
 
 POLL_SECONDS = 5.0
 """How often new processes are looked through; one unknown twice is reported."""
@@ -26,8 +27,11 @@ FIRST_POLL = 0.3
 """How long engines have to tell first of what runs at the start."""
 NEAR_PIDS = 64
 """How many of the newest processes may be the runtime that begins a container."""
-MONITOR_LEVELS = 3
+MONITOR_LEVELS = 6
 UNKNOWN = "unknown"
+MONITORED = ("runc", "crun")
+"""Where containers of engines with a monitor are, podman's and CRI-O's."""
+MAX_BIRTHS = 4096
 
 _SCOPES = {
     "docker": "docker",
@@ -39,6 +43,15 @@ _SCOPES = {
 }
 _LEAF = re.compile(rf"(?:({'|'.join(_SCOPES)})[-:])?([^/]+?)(?:\.scope)?")
 _NOT_CONTAINERS = (".service", ".slice", ".socket", ".mount")
+
+
+@dataclass(frozen=True, slots=True)
+class _Birth:
+    """What was seen when a runtime began to make a container; empty for nothing."""
+
+    runtime: str = ""
+    name: str = ""
+    bundle: str = ""
 
 
 class Owner(Protocol):
@@ -85,6 +98,7 @@ class Alone:
         self._scanned = threading.Event()
         self._processes: set[int] = set()
         self._suspects: dict[int, str] = {}
+        self._births: dict[str, _Birth] = {}
         self.late = 0
         """Containers that only the look through all processes found."""
 
@@ -106,32 +120,40 @@ class Alone:
     # What the state tells.
 
     def began(self, container_id: str, runtime: str) -> None:
-        if not self._announce:
+        # Engines with a monitor are asked about nothing: what it was told has the name.
+        if not self._announce and runtime not in MONITORED:
             return
-        bundle, config = self._bundle(container_id), ""
-        if bundle:
-            config = oci.read_bundle(self._view, bundle)
-        container = Container(
-            runtime=RuntimeInfo(container_id=container_id), bundle=bundle, oci_config=config
-        )
-        self._owner.announce(container)
+        birth = self._birth(container_id, runtime)
+        while len(self._births) >= MAX_BIRTHS:
+            del self._births[next(iter(self._births))]
+        self._births[container_id] = birth
+        if self._announce:
+            config = oci.read_bundle(self._view, birth.bundle) if birth.bundle else ""
+            info = RuntimeInfo(container_id=container_id)
+            self._owner.announce(Container(runtime=info, bundle=birth.bundle, oci_config=config))
 
     def found(self, container_id: str, runtime: str, state: State) -> None:
         self._report(container_id, runtime, state.pid, state.bundle)
 
-    def _bundle(self, container_id: str) -> str:
-        """Where the runtime that begins a container was told that its bundle is."""
-        newest = sorted(self._view.pids(), reverse=True)[:NEAR_PIDS]
-        for pid in newest:
+    def _birth(self, container_id: str, runtime: str) -> _Birth:
+        """What the processes that begin a container were told about it: the runtime, and above
+        it perhaps a monitor."""
+        name = bundle = ""
+        for pid in self._newest():
             words = self._view.read(pid, "cmdline").split("\0")
             if container_id not in words:
                 continue
-            for index, word in enumerate(words):
-                if word in ("--bundle", "-b") and words[index + 1 :]:
-                    return words[index + 1]
-                if word.startswith("--bundle="):
-                    return word.partition("=")[2]
-        return ""
+            bundle = bundle or _bundle(words)
+            if (conmon := oci.conmon_of(self._view, pid)).container_id == container_id:
+                return _Birth(runtime, conmon.name, conmon.bundle or bundle)
+        return _Birth(runtime, name, bundle)
+
+    def _newest(self) -> list[int]:
+        """The processes that were made last, the latest first."""
+        last = read_text(f"{self._view.proc}/loadavg").split()[-1:]
+        latest = int(last[0]) if last and last[0].isdecimal() else 0
+        # Numbers above the latest are from before they began anew.
+        return sorted(self._view.pids(), key=lambda pid: (pid > latest, -pid))[:NEAR_PIDS]
 
     def _report(self, container_id: str, runtime: str, pid: int, bundle: str) -> None:
         if self._owner.known(container_id):
@@ -151,15 +173,19 @@ class Alone:
 
     def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
         """A container by what its process and files tell; None for a pod's sandbox."""
+        birth = self._births.get(container_id, _Birth())
         conmon = self._monitor(pid)
         own = conmon.container_id == container_id
+        if not own and not birth.name and runtime in ("", *MONITORED):
+            # Its beginning may be news yet to come, and its init ended already.
+            birth = self._birth(container_id, runtime or birth.runtime)
         container = Container(
             runtime=RuntimeInfo(
-                name=runtime,
+                name=runtime or birth.runtime,
                 container_id=container_id,
-                container_name=(conmon.name if own else "") or container_id,
+                container_name=(conmon.name if own else birth.name) or container_id,
             ),
-            bundle=bundle or (conmon.bundle if own else ""),
+            bundle=bundle or (conmon.bundle if own else birth.bundle),
         )
         notes = oci.notes_of(oci.read_config(self._view, pid, container_id, container.bundle))
         return oci.annotated(container, notes)
@@ -254,3 +280,12 @@ class Alone:
 def _any_path(raw: str) -> str:
     """The longest control group path, of any hierarchy."""
     return max((line.split(":", 2)[-1] for line in raw.splitlines()), key=len, default="")
+
+
+def _bundle(words: list[str]) -> str:
+    for index, word in enumerate(words):
+        if word in ("--bundle", "-b") and words[index + 1 :]:
+            return text(words[index + 1], 4096)
+        if word.startswith("--bundle="):
+            return text(word.partition("=")[2], 4096)
+    return ""
