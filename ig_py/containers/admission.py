@@ -40,8 +40,8 @@ class Finder(Protocol):
     def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
         """What its process and files tell of a container; None for a pod's sandbox."""
 
-    def known(self, container_id: str) -> bool:
-        """Whether it runs and is in the collection already, or is to be ignored."""
+    def ignored(self, container_id: str) -> bool:
+        """Whether it is only what holds a pod together."""
 
     def record(self, container_id: str) -> Container | None:
         """What an engine has said of it."""
@@ -242,9 +242,7 @@ class Admission:
             pending.alone = self._finder.described(
                 found.container_id, found.runtime, pid, found.bundle
             )
-            pending.sandbox = pending.alone is None or (
-                current is None and self._finder.known(found.container_id)
-            )
+            pending.sandbox = pending.alone is None or self._finder.ignored(found.container_id)
 
     def _record(self, pending: Pending) -> Container | None:
         return self._finder.record(pending.found.container_id) if pending.found else None

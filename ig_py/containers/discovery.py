@@ -267,6 +267,9 @@ class Discovery:
     def restricted(self, runtime: str) -> bool:
         return any(c.name == runtime and c.config.namespaces for c in self.clients)
 
+    def ignored(self, container_id: str) -> bool:
+        return container_id in self._ignored
+
     def known(self, container_id: str) -> bool:
         return container_id in self._ignored or self.live(container_id)
 
