@@ -63,6 +63,10 @@ def type_name(number: int) -> str:
     return TYPE_NAMES[number] if number < len(TYPE_NAMES) else f"MapType({number})"
 
 
+PIN_BY_NAME = 1
+"""LIBBPF_PIN_BY_NAME of libbpf's bpf_helpers.h."""
+
+
 @dataclass(frozen=True, slots=True)
 class MapDef:
     """A map and the BTF types of its key and value (0 when it has none)."""
@@ -119,6 +123,7 @@ def _read_map(btf: Btf, name: str, definition: Type) -> MapDef:
             key_size=numbers.get("key_size", btf.size_of(key)),
             value_size=numbers.get("value_size", btf.size_of(value)),
             max_entries=numbers.get("max_entries", 0),
+            pinned=numbers.get("pinning", 0) == PIN_BY_NAME,
         ),
         key,
         value,

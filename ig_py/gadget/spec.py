@@ -192,6 +192,8 @@ class MapSpec:
     key_size: int
     value_size: int
     max_entries: int
+    pinned: bool = False
+    """Shared by its name below /sys/fs/bpf."""
 
 
 @dataclass(frozen=True)

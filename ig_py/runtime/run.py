@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ig_py.errors import IgPyError, KernelError
 from ig_py.records import dataclass, field
 from ig_py.runtime.attach import Attacher, Places
+from ig_py.runtime.bpffs import with_bpffs
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.fetch import Fetcher, Timers
 from ig_py.runtime.loader import (
@@ -149,7 +150,8 @@ class Run:
             ),
             self._notice,
         )
-        self._object = obj = context.object = loader.load()
+        pins = any(declared.pinned for declared in prepared.spec.maps)
+        self._object = obj = context.object = with_bpffs(loader.load) if pins else loader.load()
         self._stop.check()
         # Readers before programs: the first event already has somewhere to go.
         self._stream = stream = context.stream = self._open_stream(obj)

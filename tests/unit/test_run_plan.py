@@ -21,7 +21,7 @@ from ig_py.gadget.spec import (
     VariableSpec,
 )
 from ig_py.operators.base import Step
-from ig_py.runtime import tracefs
+from ig_py.runtime import private_mount, tracefs
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
 from ig_py.runtime.prepare import _check_runnable, encode_values
 
@@ -182,7 +182,7 @@ def test_tracefs_for_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracefs, "mounted", lambda: True)
     assert tracefs.with_tracefs(lambda: 3) == 3
     monkeypatch.setattr(tracefs, "mounted", lambda: False)
-    monkeypatch.setattr(tracefs, "_mount_privately", lambda: None)
+    monkeypatch.setattr(private_mount, "_mount", lambda *_: None)
     assert tracefs.with_tracefs(lambda: 4) == 4
 
     def fails() -> None:

@@ -1,0 +1,33 @@
+"""Pinned maps where no BPF file system is mounted.
+
+Maps that are shared by their names live in ``/sys/fs/bpf``. Where that is no BPF file system,
+nobody can have shared one: the gadget gets maps of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ig_py.runtime.private_mount import with_mount
+
+BPFFS = Path("/sys/fs/bpf")
+
+T = TypeVar("T")
+
+
+def mounted() -> bool:
+    """True when something is mounted where maps are pinned."""
+    return os.path.ismount(BPFFS)
+
+
+def with_bpffs(work: Callable[[], T]) -> T:
+    """Run *work* where maps can be pinned: here, or in a thread that mounts bpf for itself.
+
+    Raises what *work* raises, and :class:`KernelError` when mounting fails.
+    """
+    if mounted():
+        return work()
+    return with_mount("bpf", BPFFS, work, "pinning maps")
