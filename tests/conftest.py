@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ _REPORT = "IG_PY_TEST_REPORT"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # In the background of a script it is ignored, and processes inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         f"needs(*features): what the machine must be able to do: {', '.join(features.names())}",

@@ -143,7 +143,7 @@ def test_a_failed_execution(events: Find, tmp_path: Path) -> None:
     assert event["cwd"] == "/usr/share"
     # The program in place is still the caller's.
     assert event["exepath"] == str(Path("/proc/self/exe").resolve())
-    assert event["proc"]["comm"] == Path("/proc/self/comm").read_text().strip()
+    assert event["proc"]["comm"] == Path("/proc/self/comm").read_text().removesuffix("\n")
     assert (event["ctime"], event["pctime"]) == (0, 0)
     assert (event["from_rootfs"], event["upper_layer"]) == (False, False)
 

@@ -125,6 +125,7 @@ def test_a_listing_finds_what_no_event_told_of(
     fake: FakeContainerd, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(containerd, "FIRST_CHECK", 0.05)
+    monkeypatch.setattr(containerd, "CHECK_SECONDS", 0.05)
     fake.namespaces.append("default")
     with watching(fake.path) as (discovery, events):
         assert discovery.wait_listed(10)
