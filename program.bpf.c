@@ -186,8 +186,10 @@ static __always_inline long append_arg(struct joined *joined, const char *arg)
 	if (pos > ARGS_MAX - sizeof("x"))
 		return 0;
 	len = bpf_probe_read_user_str(&joined->to[pos], ARGS_MAX, arg);
-	if (len <= 0)
+	if (len < 0)
 		return len;
+	if (!len) /* what kernels before 6.13 say of an empty string, see maccess.c */
+		len = 1;
 	pos += len - 1;
 	joined->to[pos] = SEPARATOR_0;
 	joined->to[pos + 1] = SEPARATOR_1;

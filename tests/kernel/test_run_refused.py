@@ -57,6 +57,7 @@ def run(
     return ig_py("run", str(directory), "-o", "json", "--timeout", "1", *flags)
 
 
+@pytest.mark.any_kernel
 def test_the_verifier_refuses(tmp_path: Path) -> None:
     program = ("tracepoint/sched/sched_process_exec", "return *(volatile int *)bpf_ktime_get_ns();")
     done = run(tmp_path, *program)
@@ -71,6 +72,7 @@ def test_the_verifier_refuses(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.any_kernel
 def test_a_tracepoint_that_does_not_exist(tmp_path: Path) -> None:
     done = run(tmp_path, "tracepoint/no/such", "return 0;")
     assert done.returncode == 1
@@ -97,6 +99,7 @@ def test_an_optional_kprobe_that_cannot_be(tmp_path: Path) -> None:
     assert account.startswith("refused: 0 events emitted, ")
 
 
+@pytest.mark.any_kernel
 def test_a_disabled_program(tmp_path: Path) -> None:
     metadata = f"{METADATA}programs:\n  program:\n    attach_to: gadget_program_disabled\n"
     done = run(tmp_path, "kprobe/no_such_function_4711", "return 0;", metadata=metadata)
