@@ -17,6 +17,7 @@ from support.verified import verified
 
 from ig_py.gadget.load import build_spec
 from ig_py.gadget.metadata import Metadata
+from ig_py.runtime.bpffs import with_bpffs
 from ig_py.runtime.loader import Loader, LoadSettings
 from ig_py.toolchain.clang import Clang
 
@@ -60,7 +61,8 @@ def test_loads(
         feature = FEATURES.get(program.section.partition("/")[0])
         if feature is not None and not program.optional and (why := features.missing(feature)):
             pytest.skip(f"needs {feature}: {why}")
-    obj = Loader(elf, spec, LoadSettings(), lambda _notice: None).load()
+    loader = Loader(elf, spec, LoadSettings(), lambda _notice: None)
+    obj = with_bpffs(loader.load)
     try:
         costs = verified(obj.program_ids())
     finally:
