@@ -168,7 +168,9 @@ static __always_inline void read_login(struct event *event, void *task)
  * Arguments are joined in the buffer of this CPU, which has room for one more of full length behind
  * the limit: the verifier does not see that position and length together stay within it.
  */
-_Static_assert(2 * ARGS_MAX + SEPARATOR_LEN <= MAX_PERCPU_BUFSIZE, "no room to join arguments");
+#define JOINED_MASK 0x3fff
+_Static_assert(2 * ARGS_MAX <= JOINED_MASK && JOINED_MASK + SEPARATOR_LEN <= MAX_PERCPU_BUFSIZE,
+	       "no room to join arguments");
 
 struct joined {
 	__u8 *to;
@@ -179,7 +181,7 @@ struct joined {
 /* Appends one string of user memory; its length with the NUL, or not positive. */
 static __always_inline long append_arg(struct joined *joined, const char *arg)
 {
-	__u64 pos = joined->pos;
+	__u64 pos = joined->pos, empty;
 	long len;
 
 	barrier_var(pos); /* one register for the check and the use, or verifiers lose track */
@@ -188,14 +190,19 @@ static __always_inline long append_arg(struct joined *joined, const char *arg)
 	len = bpf_probe_read_user_str(&joined->to[pos], ARGS_MAX, arg);
 	if (len < 0)
 		return len;
-	if (!len) /* what kernels before 6.13 say of an empty string, see maccess.c */
-		len = 1;
-	pos += len - 1;
+	/*
+	 * Kernels before 6.13 say 0 of an empty string, its NUL not counted. Without a branch:
+	 * verifiers follow both ways of every argument.
+	 */
+	empty = (__u64)(len - 1) >> 63;
+	barrier_var(empty);
+	pos = (pos + len - 1 + empty) & JOINED_MASK;
+	barrier_var(pos);
 	joined->to[pos] = SEPARATOR_0;
 	joined->to[pos + 1] = SEPARATOR_1;
 	joined->pos = pos + SEPARATOR_LEN;
 	joined->count++;
-	return len;
+	return len + empty;
 }
 
 /* The arguments of the program in place, as the kernel laid them out on its stack. */

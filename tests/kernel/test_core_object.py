@@ -125,7 +125,8 @@ def test_tracepoints(stress: bytes) -> None:
     try:
         with pytest.raises(CoreError) as failure:
             obj.attach("on_missing")
-        assert kind(failure) == "attach"
+        # Without tracefs nothing can be said about what there is.
+        assert kind(failure) in ("absent", "attach")
         assert "tracepoint" in failure.value.args[1] or "tracefs" in failure.value.args[1]
         if any(
             Path(p, "events").is_dir() for p in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
