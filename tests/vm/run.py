@@ -54,7 +54,8 @@ def _arguments() -> argparse.Namespace:
 def _pytest(tests: list[str]) -> list[str]:
     python = guest.CHECKOUT / ".venv/bin/pytest"
     # No cache: the checkout is read-only there.
-    return [str(python), "-p", "no:cacheprovider", "-v", "-m", "not any_kernel", *tests]
+    options = ["-p", "no:cacheprovider", "-v", "--durations=20", "-m", "not any_kernel"]
+    return [str(python), *options, *tests]
 
 
 def _in_guest(arguments: argparse.Namespace, kernel: kernels.Kernel) -> dict[str, Any]:
