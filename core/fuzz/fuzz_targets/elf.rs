@@ -2,7 +2,7 @@
 #![no_main]
 
 use _core::binary::elf::Elf;
-use _core::binary::symbols;
+use _core::binary::{gosym, symbols};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -15,6 +15,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(found.name, b"main");
         assert_ne!(found.address, 0);
     }
+    let _ = gosym::find(&elf, "main.main");
     if let Ok(found) = symbols::matching(&elf, "*a*") {
         assert!(found.len() <= symbols::MAX_MATCHES);
         assert!(found.windows(2).all(|w| w[0].address < w[1].address));

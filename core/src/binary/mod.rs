@@ -2,6 +2,7 @@
 //! them may want us to read for ever, to run out of memory, or to follow a link.
 
 pub mod elf;
+pub mod gosym;
 pub mod ldcache;
 pub mod root;
 pub mod symbols;

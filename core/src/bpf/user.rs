@@ -13,7 +13,7 @@ use super::families::{attempt, linked};
 use super::held::Held;
 use super::inode::{self, Identity};
 use crate::binary::elf::Elf;
-use crate::binary::{root, symbols, usdt, FileBytes};
+use crate::binary::{gosym, root, symbols, usdt, FileBytes};
 use crate::errors::{Error, Kind, Result};
 
 /// Places in a file that one program is attached to.
@@ -83,9 +83,15 @@ impl Binary {
             _ => {
                 let (name, plus) = function_and_offset(target)
                     .map_err(|_| error("its offset is no number".into()))?;
-                match symbols::find(&elf, name).map_err(|e| error(e.0))? {
-                    Some(found) => {
-                        let offset = elf.offset_of(found.address).ok_or_else(nowhere)?;
+                let mut address =
+                    symbols::find(&elf, name).map_err(|e| error(e.0))?.map(|f| f.address);
+                // Not where a function returns: Go moves stacks, and the way back with them.
+                if address.is_none() && kind == "uprobe" {
+                    address = gosym::find(&elf, name).map_err(|e| error(e.0))?;
+                }
+                match address {
+                    Some(address) => {
+                        let offset = elf.offset_of(address).ok_or_else(nowhere)?;
                         vec![site(offset.checked_add(plus).ok_or_else(nowhere)?)]
                     }
                     None => Vec::new(),
