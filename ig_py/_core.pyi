@@ -60,6 +60,12 @@ def btf_to_c(btf: bytes) -> str:
     """C declarations of every type of a raw BTF blob, in dependency order
     (the body of a vmlinux.h, without guard and pragmas)."""
 
+def btf_with_struct(
+    btf: bytes, name: str, size: int, members: Sequence[tuple[str, int, int, int]]
+) -> bytes:
+    """Raw BTF with one struct more: members are (name, offset, width of a number, elements;
+    0 for no array)."""
+
 def probe(feature: str) -> bool:
     """Ask the running kernel: ``ringbuf``, ``kprobe``, ``tracepoint``,
     ``raw_tracepoint``, ``fentry``, ``lsm``, ``iter``, ``uprobe``, ``btf``,

@@ -16,6 +16,7 @@ def instances() -> list[Operator]:
     from ig_py.operators.limiter import Limiter
     from ig_py.operators.local_manager import LocalManager
     from ig_py.operators.otel_metrics import OtelMetrics
+    from ig_py.operators.socket_enricher import SocketEnricher
     from ig_py.operators.sort import Sort
     from ig_py.operators.stacks import KernelStack, UserStack
     from ig_py.operators.uid_gid_resolver import UidGidResolver
@@ -28,6 +29,7 @@ def instances() -> list[Operator]:
         Limiter(),
         LocalManager(),
         OtelMetrics(),
+        SocketEnricher(),
         Sort(),
         UidGidResolver(),
         UserStack(),

@@ -27,6 +27,18 @@ class Step:
     body: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class KernelStruct:
+    """A struct to relocate objects against as if the kernel had it.
+
+    Members are (name, offset, width of a number, elements; 0 for no array).
+    """
+
+    name: str
+    size: int
+    members: tuple[tuple[str, int, int, int], ...]
+
+
 @dataclass
 class Context:
     """One run (or inspection) of one gadget, as its operators see it.
@@ -35,7 +47,8 @@ class Context:
     values as text. ``steps`` is filled while instantiating, by data source
     name. ``object`` and ``stream`` are live between pre_start and stop.
     ``constants`` (variable name → value) and ``maps`` (map name → replacement)
-    are what operators hand to the loader in pre_start. ``filters`` are the
+    are what operators hand to the loader in pre_start, as are ``kernel_structs`` and
+    ``value_sizes`` (map name → bytes of a value). ``filters`` are the
     plan's filters by data source name, filled while instantiating, as are
     ``sorts`` and ``limits`` of arrays and ``metrics`` (docs/plan.md).
     ``open_netns`` opens the network namespaces that are watched (the host's,
@@ -57,6 +70,8 @@ class Context:
     timers: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
     constants: dict[str, bool | int | bytes] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
+    kernel_structs: list[KernelStruct] = field(default_factory=list)
+    value_sizes: dict[str, int] = field(default_factory=dict)
     object: Object | None = None
     stream: Stream | None = None
     targets: Targets = field(default_factory=Targets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py._core import CoreError, Map, Object
+    from ig_py.operators.base import KernelStruct
     from ig_py.runtime.attach import Attacher
 
 DEFAULT_BUFFER_SIZE = 8 << 20
@@ -55,6 +56,7 @@ class LoadSettings:
     """*constants* (variable → value) and *maps* (name → replacement) come from operators,
     *values* are the eBPF parameters' bytes by variable name. *skip_unsupported*: every
     program is optional. *no_ringbuf*: as on a kernel without ring buffers.
+    *kernel_structs* and *value_sizes* as in :class:`ig_py.operators.base.Context`.
     """
 
     buffer_size: int = DEFAULT_BUFFER_SIZE
@@ -63,6 +65,8 @@ class LoadSettings:
     values: Mapping[str, bytes] = field(default_factory=dict)
     skip_unsupported: bool = False
     no_ringbuf: bool = False
+    kernel_structs: Sequence[KernelStruct] = ()
+    value_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Loader:
@@ -158,7 +162,7 @@ class Loader:
         from ig_py._core import Object
 
         name = self._spec.name[:64] or "gadget"
-        types = kernel_types_without_rings() if self._settings.no_ringbuf else None
+        types = self._kernel_types()
         obj = Object(self._elf, name, types) if types else Object(self._elf, name)
         try:
             self._configure(obj)
@@ -167,6 +171,18 @@ class Loader:
             obj.close()
             raise
         return obj
+
+    def _kernel_types(self) -> bytes | None:
+        """What the object is relocated against, where that is not just the kernel's."""
+        settings = self._settings
+        if not settings.no_ringbuf and not settings.kernel_structs:
+            return None
+        from ig_py._core import btf_with_struct
+
+        types = kernel_types(without_rings=settings.no_ringbuf)
+        for struct in settings.kernel_structs:
+            types = btf_with_struct(types, struct.name, struct.size, struct.members)
+        return types
 
     def _configure(self, obj: Object) -> None:
         known = {info["name"] for info in obj.programs()}
@@ -185,6 +201,9 @@ class Loader:
             self._size_tracer(obj, name)
         for declared in self._spec.maps:
             self._size_map(obj, declared)
+        for name, size in self._settings.value_sizes.items():
+            if known_map := self._spec.map(name):
+                obj.set_map_type(name, known_map.type, known_map.key_size, size)
         for name, replacement in self._settings.maps.items():
             if self._spec.map(name) is not None:
                 obj.reuse_map(name, replacement)
@@ -277,14 +296,14 @@ class Loader:
         return KernelError(what, detail=log)
 
 
-def kernel_types_without_rings() -> bytes:
-    """The kernel's BTF as if it had no ring buffers: objects relocated against it use
-    perf buffers. Names keep their length, so nothing else moves."""
+def kernel_types(*, without_rings: bool = False) -> bytes:
+    """The kernel's BTF; *without_rings*: as if it had no ring buffers, so that objects
+    relocated against it use perf buffers. Names keep their length, so nothing else moves."""
     try:
         raw = VMLINUX_BTF.read_bytes()
     except OSError as err:
         raise KernelError(f"reading the kernel's types: {err.strerror}") from err
-    return raw.replace(b"BPF_FUNC_ringbuf_", b"BPF_FUNC_without_")
+    return raw.replace(b"BPF_FUNC_ringbuf_", b"BPF_FUNC_without_") if without_rings else raw
 
 
 def _last_words(log: str) -> str:

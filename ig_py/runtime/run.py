@@ -146,6 +146,8 @@ class Run:
                 maps=context.maps,
                 values=prepared.values,
                 skip_unsupported=self._settings.skip_unsupported,
+                kernel_structs=context.kernel_structs,
+                value_sizes=context.value_sizes,
                 no_ringbuf=os.environ.get(NO_RINGBUF) == "1",
             ),
             self._notice,

@@ -312,6 +312,7 @@ def test_operators_come_in_order() -> None:
         "LocalManager",
         "formatters",
         "UidGidResolver",
+        "SocketEnricher",
         "ustack",
         "filter",
         "sort",

@@ -14,7 +14,7 @@ const BTF_MAGIC: u16 = 0xeb9f;
 /// magic, version, flags, hdr_len, type_off, type_len, str_off, str_len.
 const BTF_HEADER: usize = 24;
 
-struct Btf(*mut sys::btf);
+pub(super) struct Btf(pub(super) *mut sys::btf);
 
 impl Drop for Btf {
     fn drop(&mut self) {
@@ -39,7 +39,7 @@ fn u32_at(raw: &[u8], at: usize) -> u64 {
 }
 
 /// The header's arithmetic, in 64 bit, before any C code reads the blob.
-fn check_header(raw: &[u8]) -> Result<()> {
+pub(super) fn check_header(raw: &[u8]) -> Result<()> {
     let bad = |why: String| Err(Error::new(Kind::Btf, format!("not a BTF blob: {why}")));
     if raw.len() < BTF_HEADER {
         return bad(format!("{} bytes are shorter than its header", raw.len()));

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod btf;
+pub mod btf_add;
 pub mod dispatch;
 pub mod drain;
 pub mod facts;

@@ -12,7 +12,8 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::bpf::{btf, log, probe};
+use crate::bpf::btf_add::Member;
+use crate::bpf::{btf, btf_add, log, probe};
 use crate::embedded;
 use crate::errors::Error;
 
@@ -46,6 +47,22 @@ fn headers(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 #[pyfunction]
 fn btf_to_c(py: Python<'_>, btf: Vec<u8>) -> PyResult<String> {
     Ok(py.detach(|| btf::to_c(&btf))?)
+}
+
+#[pyfunction]
+fn btf_with_struct<'py>(
+    py: Python<'py>,
+    btf: &[u8],
+    name: &str,
+    size: u32,
+    members: Vec<(String, u32, u32, u32)>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let members: Vec<Member> = members
+        .into_iter()
+        .map(|(name, offset, width, count)| Member { name, offset, width, count })
+        .collect();
+    let made = py.detach(|| btf_add::with_struct(btf, name, size, &members))?;
+    Ok(PyBytes::new(py, &made))
 }
 
 #[pyfunction]
@@ -91,6 +108,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(binary::interfaces_into, m)?)?;
     m.add_function(wrap_pyfunction!(headers, m)?)?;
     m.add_function(wrap_pyfunction!(btf_to_c, m)?)?;
+    m.add_function(wrap_pyfunction!(btf_with_struct, m)?)?;
     m.add_function(wrap_pyfunction!(libbpf_version, m)?)?;
     m.add_function(wrap_pyfunction!(probe_feature, m)?)?;
     m.add_function(wrap_pyfunction!(stream::pipeline, m)?)?;

@@ -57,7 +57,7 @@ impl KernelStack {
             Some(raw) => cx.slots.write_text(self.dst, |out| {
                 world.symbols.kernel_stack(frames(&raw), out);
             }),
-            None => world.symbols.count_lost(),
+            None => count_lost(world, id),
         }
     }
 }
@@ -102,10 +102,11 @@ impl UserStack {
         if who.inode == 0 {
             return;
         }
-        let id = (cx.word(self.who.stack_id) as u32).to_ne_bytes();
+        let number = cx.word(self.who.stack_id) as u32;
+        let id = number.to_ne_bytes();
         let world = cx.world;
         let Some(raw) = world.maps.lookup(self.map, &id) else {
-            world.symbols.count_lost();
+            count_lost(world, number);
             return;
         };
         let found: Vec<u64> = frames(&raw).collect();
@@ -134,6 +135,14 @@ impl Places {
             inode: word(self.inode),
             mtime: (word(self.mtime_sec), word(self.mtime_nsec) as u32),
         }
+    }
+}
+
+/// A stack that is not there is lost, unless there was none: in user mode the kernel has no
+/// stack, and a kernel thread has no other (bpf_get_stackid: EFAULT).
+fn count_lost(world: &World, id: u32) {
+    if id as i32 != -libc::EFAULT {
+        world.symbols.count_lost();
     }
 }
 
