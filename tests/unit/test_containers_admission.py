@@ -1,0 +1,321 @@
+"""Decisions about new mount namespaces: who is taken in, when, and what happens to the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ig_py.containers import admission as module
+from ig_py.containers.admission import Admission
+from ig_py.containers.collection import Event, EventType
+from ig_py.containers.model import Container, RuntimeInfo
+from ig_py.containers.proc import HostView
+from ig_py.containers.scout import SHUT, Kind
+
+ID = "ab" * 32
+NO_PID = 1 << 22
+"""Above every pid: nothing is there to be read."""
+
+
+@dataclass
+class Notice:
+    mntns: int = 7
+    birth: int = 70
+    kind: int = Kind.NEW
+    flags: int = 0
+    pid: int = NO_PID
+    nspid: int = NO_PID
+    ppid: int = 0
+    cgroup_id: int = 0
+    comm: bytes = b"sh"
+    cgroup: bytes = b"/"
+
+
+class FakeScout:
+    """A reactor and a scout in one; callbacks run when the test says so."""
+
+    def __init__(self) -> None:
+        self.soon_calls: list[Callable[[], None]] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.settled: list[tuple[int, int]] = []
+        self.reactor = self
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.soon_calls.append(callback)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.timers.append((seconds, callback))
+
+    def settle(self, mntns: int, birth: int) -> None:
+        self.settled.append((mntns, birth))
+
+    def release(self) -> None:
+        pass
+
+
+@dataclass
+class Finder:
+    """A discovery whose containers the test makes."""
+
+    engineless: bool = True
+    answers: bool = False
+    alive: bool = True
+    records: dict[str, Container] = field(default_factory=dict)
+    running: dict[str, Container] = field(default_factory=dict)
+    ended: list[Container] = field(default_factory=list)
+    sandboxes: set[str] = field(default_factory=set)
+    mntns: int = 7
+    subscriber: Callable[[Event], None] = lambda _event: None
+
+    def expects(self, _runtime: str) -> bool:
+        return self.answers
+
+    def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
+        return None if container_id in self.sandboxes else container(container_id, container_id)
+
+    def known(self, container_id: str) -> bool:
+        return container_id in self.running
+
+    def record(self, container_id: str) -> Container | None:
+        return self.records.get(container_id)
+
+    def current(self, container_id: str) -> Container | None:
+        return self.running.get(container_id)
+
+    def by_mntns(self, mntns: int) -> Container | None:
+        return next((c for c in self.running.values() if c.mntns == mntns), None)
+
+    def admit(self, found: Container, pid: int) -> None:
+        if self.alive and found.id not in self.running:
+            self.running[found.id] = taken = container(
+                found.id, found.runtime.container_name, self.mntns, pid
+            )
+            self.subscriber(Event(EventType.CREATED, taken))
+
+    def nobodys(self, found: Container, pid: int, _source: object) -> None:
+        self.admit(found, pid)
+
+    def admit_ended(self, found: Container) -> bool:
+        if found.id in self.running:
+            return False
+        self.ended.append(found)
+        return True
+
+
+def container(container_id: str, name: str, mntns: int = 0, pid: int = 0) -> Container:
+    runtime = RuntimeInfo(container_id=container_id, container_name=name, pid=pid)
+    return Container(runtime=runtime, mntns=mntns)
+
+
+class Trial:
+    def __init__(self, finder: Finder, scout: FakeScout, admission: Admission) -> None:
+        self.finder, self.scout, self.admission = finder, scout, admission
+        self.rejected: list[tuple[int, int, bool]] = []
+        admission.follow(self)
+        finder.subscriber = admission.changed
+
+    def reject(self, mntns: int, birth: int, *, lose: bool) -> None:
+        self.rejected.append((mntns, birth, lose))
+
+    def tell(self, *notices: Notice) -> None:
+        for notice in notices:
+            self.admission._notice(notice)  # type: ignore[arg-type]
+        while self.scout.soon_calls:
+            self.scout.soon_calls.pop(0)()
+
+    def time_is_up(self) -> None:
+        timers, self.scout.timers = self.scout.timers, []
+        for _, callback in timers:
+            callback()
+        self.tell()
+
+    @property
+    def names(self) -> list[str]:
+        return [c.runtime.container_name for c in self.finder.running.values()]
+
+
+@pytest.fixture
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    scout, finder = FakeScout(), Finder()
+
+    def acquire(_view: HostView, _listener: Any) -> FakeScout:
+        return scout
+
+    monkeypatch.setattr(module, "acquire", acquire)
+    view = HostView(str(tmp_path))
+    return Trial(finder, scout, Admission(view, finder))
+
+
+def docker(**more: Any) -> Notice:
+    return Notice(comm=b"runc:[1:CHILD]", cgroup=f"/docker/{ID}".encode(), **more)
+
+
+def test_a_described_container_is_taken_in_when_its_init_is_born(trial: Trial) -> None:
+    trial.finder.records[ID] = container(ID, "web")
+    trial.tell(docker())
+    assert trial.names == []
+    trial.tell(docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
+    assert trial.names == ["web"]
+    assert trial.finder.running[ID].runtime.pid == NO_PID + 1
+    assert trial.scout.settled == [(7, 70)]
+    trial.tell(docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1))
+    trial.time_is_up()
+    assert (trial.rejected, trial.admission.totals.containers) == ([], 1)
+
+
+def test_without_a_pid_namespace_init_is_who_executes_first(trial: Trial) -> None:
+    trial.finder.records[ID] = container(ID, "web")
+    trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=NO_PID + 1))
+    assert trial.names == []
+    trial.tell(docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=NO_PID + 1))
+    assert trial.finder.running[ID].runtime.pid == NO_PID + 1
+
+
+def test_an_engines_word_is_awaited(trial: Trial) -> None:
+    trial.finder.answers = True
+    trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
+    trial.tell(docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1))
+    assert trial.names == trial.rejected == []
+    trial.finder.records[ID] = container(ID, "web")
+    trial.admission.engine_said(ID)
+    trial.tell()
+    assert trial.names == ["web"]
+
+
+def test_an_engine_that_never_tells_leaves_the_id(trial: Trial) -> None:
+    trial.finder.answers = True
+    unnamed: list[set[str]] = []
+    changed = trial.finder.subscriber
+
+    def subscriber(event: Event) -> None:
+        unnamed.append(set(trial.admission.unnamed))
+        changed(event)
+
+    trial.finder.subscriber = subscriber
+    trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
+    trial.time_is_up()
+    assert trial.names == [ID]
+    assert (unnamed, trial.admission.unnamed) == ([{ID}], set())
+    assert trial.admission.totals.unidentified == 1
+
+
+def test_no_engine_answers_so_nobody_is_awaited(trial: Trial) -> None:
+    trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
+    assert trial.names == [ID]
+
+
+def test_only_some_engines_containers_are_wanted(trial: Trial) -> None:
+    trial.finder.engineless = False
+    trial.tell(docker(), docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1))
+    assert trial.names == trial.rejected == []
+    trial.time_is_up()
+    assert trial.rejected == [(7, 70, False)]
+
+
+def test_an_ordinary_program_is_no_container_once_it_executes(trial: Trial) -> None:
+    trial.tell(Notice())
+    assert trial.rejected == []
+    trial.tell(Notice(kind=Kind.EXEC))
+    assert trial.rejected == [(7, 70, False)]
+    assert trial.scout.settled == [(7, 70)]
+    assert trial.admission.totals.others == 1
+
+
+def test_one_that_never_executes_is_given_up(trial: Trial) -> None:
+    trial.tell(Notice())
+    trial.time_is_up()
+    assert trial.rejected == [(7, 70, False)]
+    trial.tell(Notice(mntns=8, birth=80), Notice(mntns=8, birth=80, kind=Kind.EXIT))
+    assert trial.rejected[1:] == [(8, 80, False)]
+
+
+def test_init_may_enter_its_cgroup_late(trial: Trial) -> None:
+    trial.finder.records[ID] = container(ID, "web")
+    early = Notice(comm=b"crun", cgroup=b"/user.slice", nspid=1)
+    trial.tell(early)
+    assert trial.names == []
+    trial.tell(docker(kind=Kind.MOVED, nspid=1))
+    assert trial.names == ["web"]
+
+
+def test_a_pods_sandbox_is_left_out(trial: Trial) -> None:
+    trial.finder.sandboxes.add(ID)
+    trial.tell(docker())
+    assert trial.rejected == [(7, 70, False)]
+
+
+def test_a_namespace_inside_a_container_is_not_the_containers(trial: Trial) -> None:
+    trial.finder.running[ID] = container(ID, "web", mntns=5)
+    trial.finder.records[ID] = container(ID, "web")
+    trial.tell(Notice(cgroup=f"/docker/{ID}".encode()))
+    trial.tell(Notice(cgroup=f"/docker/{ID}".encode(), kind=Kind.EXEC))
+    assert trial.rejected == [(7, 70, False)]
+
+
+def test_one_that_ended_before_anybody_looked_keeps_its_name(trial: Trial) -> None:
+    trial.finder.alive = False
+    trial.finder.records[ID] = container(ID, "web")
+    seen: list[int] = []
+    admit_ended = trial.finder.admit_ended
+
+    def ended(found: Container) -> bool:
+        seen.append(trial.admission.ended[ID])
+        return admit_ended(found)
+
+    trial.finder.admit_ended = ended  # type: ignore[method-assign]
+    trial.tell(
+        docker(),
+        docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1),
+        docker(kind=Kind.EXIT),
+        docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1),
+        docker(kind=Kind.EXIT, pid=NO_PID + 1, nspid=1),
+    )
+    [found] = trial.finder.ended
+    assert (found.runtime.container_name, found.runtime.pid, found.mntns) == ("web", NO_PID + 1, 7)
+    assert (seen, trial.admission.ended) == ([70], {})
+    assert trial.scout.settled == [(7, 70)]
+    assert (trial.admission.totals.containers, trial.admission.totals.ended) == (1, 1)
+
+
+def test_one_that_never_ran_anything_is_no_container(trial: Trial) -> None:
+    trial.finder.alive = False
+    trial.finder.records[ID] = container(ID, "web")
+    trial.tell(docker(), docker(kind=Kind.EXIT))
+    assert trial.rejected == [(7, 70, False)]
+    assert trial.finder.ended == []
+
+
+def test_a_number_may_be_used_again_while_its_first_namespace_is_pending(trial: Trial) -> None:
+    trial.finder.answers = True
+    trial.finder.alive = False
+    trial.tell(docker(), docker(kind=Kind.EXEC, nspid=1), docker(kind=Kind.EXIT))
+    trial.tell(Notice(birth=71), Notice(birth=71, kind=Kind.EXEC))
+    assert trial.rejected == [(7, 71, False)]
+    trial.finder.records[ID] = container(ID, "web")
+    trial.time_is_up()
+    assert [c.runtime.container_name for c in trial.finder.ended] == ["web"]
+    assert trial.scout.settled == [(7, 71), (7, 70)]
+
+
+def test_what_was_forgotten_by_the_kernel_is_known_here(trial: Trial) -> None:
+    trial.finder.running[ID] = container(ID, "web", mntns=7)
+    trial.tell(Notice())
+    assert trial.scout.settled == [(7, 70)]
+    assert trial.rejected == []
+
+
+def test_our_own_namespaces_are_no_containers(trial: Trial) -> None:
+    trial.tell(Notice(pid=os.getpid()))
+    assert trial.rejected == [(7, 70, False)]
+
+
+def test_those_kept_out_are_decided_about_as_well(trial: Trial) -> None:
+    trial.finder.records[ID] = container(ID, "web")
+    trial.tell(docker(flags=SHUT), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
+    assert trial.names == ["web"]
+    assert trial.scout.settled == [(7, 70)]
