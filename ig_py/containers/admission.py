@@ -112,6 +112,7 @@ class Admission:
         self._pending: dict[int, Pending] = {}
         self._current: dict[int, Pending] = {}
         self._followers: list[Follower] = []
+        self._early: list[Notice] | None = []
         self._closed = False
         self.ended: dict[str, int] = {}
         """Birth of the namespace of a container that is being taken in after its end."""
@@ -121,7 +122,7 @@ class Admission:
         self._scout: Scout = acquire(view, self._notice)
 
     def begin(self) -> None:
-        """Begin to decide; events wait from :meth:`serve` on."""
+        """Begin to listen; decisions wait for :meth:`follow`, events from :meth:`serve` on."""
         self._scout.begin()
 
     def open(self, filter_map: Map) -> None:
@@ -133,7 +134,9 @@ class Admission:
         self._scout.serve(stream)
 
     def follow(self, follower: Follower) -> None:
+        """*follower* acts on decisions, of which the first are made now."""
         self._followers.append(follower)
+        self._scout.reactor.soon(self._catch_up)
 
     def withdraw(self, filter_map: Map, mntns: int, birth: int) -> None:
         self._scout.withdraw(filter_map, mntns, birth)
@@ -158,8 +161,16 @@ class Admission:
 
     # All below: the scout's thread.
 
+    def _catch_up(self) -> None:
+        early, self._early = self._early, None
+        for notice in early or ():
+            self._notice(notice)
+
     def _notice(self, notice: Notice) -> None:
         if self._closed:
+            return
+        if self._early is not None:
+            self._early.append(notice)
             return
         known = self._pending.get(notice.birth)
         if notice.kind == Kind.NEW:

@@ -53,6 +53,12 @@ def global_params() -> list[ParamSpec]:
             "Ask the Kubernetes API server about pods",
             type_hint="bool",
         ),
+        _global(
+            "identify-timeout",
+            "2s",
+            "How long events of a new container may wait until it is identified",
+            type_hint="duration",
+        ),
         _global("kubeconfig", "", "Kubernetes client configuration file"),
     ]
 

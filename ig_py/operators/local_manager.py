@@ -34,6 +34,7 @@ FILTER_SWITCH = "gadget_filter_by_mntns"
 MNTNS_TYPE = "gadget_mntns_id"
 NETNS_TYPE = "gadget_netns_id"
 STEP_PRIORITY = 0
+MAX_IDENTIFY_SECONDS = 60
 LAST_SECONDS = 0.25
 """How long the end of a run waits for events' containers to be identified."""
 LIST_SECONDS = 10.0
@@ -120,7 +121,9 @@ class LocalManager(Operator):
             ctx.maps[FILTER_MAP] = self._filter.map
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
                 ctx.constants[FILTER_SWITCH] = True
-        self._starting = _Starting(configs, view, self._filter, engineless(runtimes), self._tells)
+        self._starting = _Starting(
+            configs, view, self._filter, engineless(runtimes), self._tells, _identify_seconds(ctx)
+        )
         self._starting.start()
 
     def start(self, ctx: Context) -> None:
@@ -216,6 +219,7 @@ class _Starting(threading.Thread):
         filter_map: FilterMap | None,
         engineless: bool,
         oci_configs: bool,
+        identify_seconds: float,
     ) -> None:
         super().__init__(name="ig-containers-start", daemon=True)
         self._configs = configs
@@ -223,6 +227,7 @@ class _Starting(threading.Thread):
         self._filter = filter_map
         self._engineless = engineless
         self._oci_configs = oci_configs
+        self._identify_seconds = identify_seconds
         self._discovery: Discovery | None = None
         self._failure: BaseException | None = None
 
@@ -246,9 +251,15 @@ class _Starting(threading.Thread):
         from ig_py._core import CoreError
         from ig_py.containers.admission import Admission
 
+        admission = None
         try:
-            admission = Admission(self._view, discovery)
+            admission = Admission(self._view, discovery, self._identify_seconds)
+            admission.begin()
+            if self._filter is not None:
+                admission.open(self._filter.map)
         except (CoreError, KernelError) as error:
+            if admission is not None:
+                admission.close()
             why = error.args[1] if isinstance(error, CoreError) else error
             log.warning(
                 "new containers are found by their cgroup and their engine only, and may be"
@@ -258,9 +269,6 @@ class _Starting(threading.Thread):
             return
         discovery.admission = admission
         discovery.collection.subscribe(admission, admission.changed)
-        if self._filter is not None:
-            admission.open(self._filter.map)
-        admission.begin()
 
     def settled(self) -> Discovery | None:
         """The running discovery; None when it could not be started."""
@@ -382,6 +390,25 @@ def _bool(ctx: Context, key: str) -> bool:
     if value not in ("true", "false", ""):
         raise UsageError(f"--{key}={value!a}: neither true nor false")
     return value == "true"
+
+
+def _identify_seconds(ctx: Context) -> float:
+    from ig_py.containers.admission import DECIDE_SECONDS
+    from ig_py.gadget.duration import parse_duration
+
+    given = ctx.param(PREFIX + "identify-timeout")
+    if not given:
+        return DECIDE_SECONDS
+    try:
+        seconds = parse_duration(given) / 1e9
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= MAX_IDENTIFY_SECONDS:
+        raise UsageError(
+            f"--identify-timeout={given!a}: no time of at most {MAX_IDENTIFY_SECONDS} s",
+            remedy='give a duration such as "2s"',
+        )
+    return seconds
 
 
 def _selector(ctx: Context) -> Selector:

@@ -234,6 +234,7 @@ def test_global_params() -> None:
         "containerd-namespace": "",
         "runtime-protocol": "internal",
         "enrich-with-k8s-apiserver": "false",
+        "identify-timeout": "2s",
         "kubeconfig": "",
     }
 
