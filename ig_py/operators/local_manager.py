@@ -35,8 +35,9 @@ MNTNS_TYPE = "gadget_mntns_id"
 NETNS_TYPE = "gadget_netns_id"
 STEP_PRIORITY = 0
 MAX_IDENTIFY_SECONDS = 60
-LAST_SECONDS = 0.25
-"""How long the end of a run waits for events' containers to be identified."""
+LAST_SECONDS = 1.0
+"""How long the end of a run waits at most for events' containers to be identified."""
+LAST_STEP = 0.01
 LIST_SECONDS = 10.0
 """How long attaching waits for the engines to say which containers run already. An engine that is
 not there, or breaks off, says so at once; only one that is slow to answer takes this long."""
@@ -186,7 +187,7 @@ class LocalManager(Operator):
             return False
         deadline = time.monotonic() + LAST_SECONDS
         while ctx.stream.waiting() and time.monotonic() < deadline:
-            time.sleep(LAST_SECONDS / 20)
+            time.sleep(LAST_STEP)
         ctx.stream.end_waiting("keep" if self._filter is None else "lose")
         return True
 

@@ -78,8 +78,8 @@ class Finder:
     def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
         return None if container_id in self.sandboxes else container(container_id, container_id)
 
-    def known(self, container_id: str) -> bool:
-        return container_id in self.running
+    def ignored(self, container_id: str) -> bool:
+        return False
 
     def record(self, container_id: str) -> Container | None:
         return self.records.get(container_id)
