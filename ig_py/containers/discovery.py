@@ -207,9 +207,17 @@ class Discovery:
     def forget(self, container_id: str) -> None:
         self.died(container_id)
         with self._lock:
-            self._records.pop(container_id, None)
+            record = self._records.get(container_id)
             self._inits.pop(container_id, None)
             self._ignored.pop(container_id, None)
+        if record is not None:
+            # Events of a short life may still wait for what was said of it.
+            self._reactor.later(GRACE_SECONDS, lambda: self._drop(container_id, record))
+
+    def _drop(self, container_id: str, record: Container) -> None:
+        with self._lock:
+            if self._records.get(container_id) is record and container_id not in self._live:
+                del self._records[container_id]
 
     def find_init(self, container_id: str) -> int | None:
         return self._scout.init_pid(container_id)
