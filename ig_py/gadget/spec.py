@@ -105,8 +105,10 @@ class DataSourceSpec:
     a field applies it (:func:`ig_py.gadget.datasource.add_field`). ``rest`` is
     the index of the field that takes what follows the struct in a sample,
     ``rest_length`` of the one that says how many bytes. An ``unreferenced``
-    data source is shown by another one, made of it. ``notes``
-    are remarks for the user about the data source.
+    data source is shown by another one, made of it. ``pushed`` tells where in the
+    samples of an operator's data source its values are: field index -> offset and
+    size in bytes (text ends with NUL). ``notes`` are remarks for the user about the
+    data source.
     """
 
     name: str
@@ -126,6 +128,7 @@ class DataSourceSpec:
     rest: int | None = None
     rest_length: int | None = None
     unreferenced: bool = False
+    pushed: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def field(self, full_name: str) -> FieldSpec | None:
         """Exact full name, then case-insensitive."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from ig_py.gadget.datasource import add_field, append_field, new_datasource
+from ig_py.gadget.datasource import add_field, new_datasource
 from ig_py.gadget.metadata import Metadata
-from ig_py.gadget.spec import DataSourceType, Flag, GadgetSpec, Kind
+from ig_py.gadget.spec import DataSourceType, GadgetSpec, Kind
 from ig_py.operators.base import Context
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ NAME = "containers"
 WANTED = "enable-containers-datasource"
 # Name, kind, bytes: the members of a sample, in its order.
 _MEMBERS = (
-    ("event_type", Kind.CSTRING, 16),
-    ("container_id", Kind.CSTRING, 136),
+    ("event_type", Kind.STRING, 16),
+    ("container_id", Kind.STRING, 136),
     ("cgroup_id", Kind.UINT64, 8),
     ("mntns_id", Kind.UINT64, 8),
-    ("name", Kind.CSTRING, 4096),
+    ("name", Kind.STRING, 4104),
 )
-_HEAD = struct.Struct("=16s136sQQ4096s")
+_HEAD = struct.Struct("=16s136sQQ4104s")
 
 
 def wanted(spec: GadgetSpec) -> bool:
@@ -53,20 +53,9 @@ def declare(spec: GadgetSpec) -> bool:
     )
     offset = 0
     for name, kind, size in _MEMBERS:
-        field = append_field(
-            ds,
-            name,
-            kind,
-            {},
-            parent=None,
-            tags=(),
-            flags=Flag.STATIC_MEMBER,
-            order=0,
-            payload_index=0,
-        )
-        field.offset, field.size = offset, size
+        ds.pushed[add_field(ds, name, kind).index] = offset, size
         offset += size
-    ds.sample_size, ds.payloads = offset, 1
+    ds.sample_size = offset
     ds.rest = add_field(ds, "container_config", Kind.STRING).index
     spec.datasources.append(ds)
     return True
@@ -107,6 +96,6 @@ class Producer:
             container_id.encode(),
             cgroup_id,
             mntns,
-            name.encode("utf-8", "replace")[:4095],
+            name.encode("utf-8", "replace"),
         )
         self._ctx.emit(NAME, [sample + config.encode("utf-8", "replace")])

@@ -194,7 +194,11 @@ def _field(ds: DataSourceSpec, field: FieldSpec, is_parent: bool) -> dict[str, A
     if field.array:
         plan["array"] = True
         plan["count"] = field.count
-    if not field.flags & Flag.STATIC_MEMBER:
+    if place := ds.pushed.get(field.index):
+        plan["offset"], plan["size"] = place
+        if field.kind == Kind.STRING:
+            plan["kind"] = _KINDS[Kind.CSTRING]
+    elif not field.flags & Flag.STATIC_MEMBER:
         plan["slot"] = True
     if field.bit_size:
         plan["bits"] = field.bit_size
