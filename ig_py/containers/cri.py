@@ -27,6 +27,8 @@ POLL_SECONDS = 1.0
 CHECK_SECONDS = 30.0
 """How often a listing checks what the events told."""
 FIRST_CHECK = 0.5
+MAX_FAILURES = 3
+"""Containers of one listing whose status may fail before it is the engine that fails."""
 
 
 class CriClient(EngineClient):
@@ -42,6 +44,7 @@ class CriClient(EngineClient):
         self.polling = False
         self.missed = 0
         self._known: set[str] = set()
+        self._failures = 0
         self._transport: GrpcTransport | None = None
 
     def abort(self) -> None:
@@ -97,6 +100,7 @@ class CriClient(EngineClient):
         from ig_py.containers.cri_calls import RUNNING
 
         messages = [m for m in calls.containers() if valid_id(m.id)]
+        self._failures = 0
         sandboxes: dict[str, pb.PodSandbox] | None = None
         running = {m.id for m in messages if m.state == RUNNING}
         for message in messages:
@@ -136,12 +140,24 @@ class CriClient(EngineClient):
             return
         seen = 0
         for _ in range(2):
-            pid = parse.pid_of(calls.info(container.id) or {})
+            pid = parse.pid_of(self._info(calls, container.id))
             # Said twice, or within the container's control group: not a number used again.
             if pid and (self._sink.owns(container.id, pid) or pid == seen):
                 self.report_started(container, pid)
                 return
+            if not pid:
+                return
             seen = pid
+
+    def _info(self, calls: Calls, container_id: str) -> dict[str, str]:
+        try:
+            return calls.info(container_id) or {}
+        except EngineError as error:
+            self._failures += 1
+            if self._failures > MAX_FAILURES:
+                raise
+            log.debug("container %.12s: %s", container_id, error)
+            return {}
 
     def _handle(self, calls: Calls, event: pb.ContainerEvent) -> None:
         from ig_py.containers import cri_calls as cri

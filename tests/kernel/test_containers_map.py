@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from support.bpf_ids import ids
+from support.fake_cri import FakeContainer as CriContainer
+from support.fake_cri import FakeCri
 from support.fake_docker import FakeContainer, FakeDocker, container_id, fake_docker
 from support.waiting import wait_for
 
@@ -32,7 +34,7 @@ from ig_py.operators.base import Context
 from ig_py.operators.local_manager import FILTER_MAP, FILTER_SWITCH, LocalManager
 from ig_py.runtime.plan import DataSourceOutput, PlanInput, compile_plan
 
-pytestmark = pytest.mark.needs("root", "bpf")
+pytestmark = [pytest.mark.any_kernel, pytest.mark.needs("root", "bpf")]
 SELECTED = struct.pack("=I", 1)
 
 
@@ -61,6 +63,19 @@ def test_the_kernel_map_follows_and_goes() -> None:
     assert namespaces(filter_map.map) == {3, 4, 6}
     filter_map.close()
     assert map_id not in ids("map")
+
+
+def test_more_containers_than_gadgets_declare_room_for() -> None:
+    filter_map = FilterMap.create()
+    try:
+        for number in range(1, 2001):
+            filter_map.add(make(number))
+        assert namespaces(filter_map.map) == set(range(1, 2001))
+        for number in range(1, 2001, 2):
+            filter_map.remove(number)
+        assert namespaces(filter_map.map) == set(range(2, 2001, 2))
+    finally:
+        filter_map.close()
 
 
 @pytest.fixture
@@ -93,7 +108,7 @@ def container_process() -> Iterator[int]:
 
 @contextmanager
 def managed(
-    engine: FakeDocker,
+    engine: FakeDocker | None,
     metadata: dict[str, Any] | None = None,
     produced: list[bytes] | None = None,
     **params: str,
@@ -111,7 +126,9 @@ def managed(
     )
     prefix = "operator.LocalManager."
     given = {prefix + key.replace("_", "-"): value for key, value in params.items()}
-    ctx = Context(spec, params={prefix + "docker-socketpath": str(engine.path), **given})
+    if engine is not None:
+        given[prefix + "docker-socketpath"] = str(engine.path)
+    ctx = Context(spec, params=given)
     operator = LocalManager()
     assert operator.instantiate(ctx)
     ctx.stream = _core.pipeline(
@@ -201,6 +218,64 @@ def test_only_selected_containers_enter_the_map(engine: FakeDocker) -> None:
             engine.rename(second, "four")
             wait_for(lambda: not namespaces(kernel_map), "renamed out", 10, 0.01)
             assert event(ctx, mntns_of(two))["runtime"]["containerName"] == "four"
+
+
+@pytest.mark.parametrize(
+    ("params", "chosen"),
+    [
+        ({"containername": "one"}, {"one"}),
+        ({"containername": "!one"}, {"two"}),
+        ({"containername": "one,two"}, {"one", "two"}),
+        ({"containername": "one,!one"}, set()),
+        ({"runtime_containerimage_digest": "sha256:" + "cd" * 6}, {"one", "two"}),
+        ({"runtime_containerimage_digest": "cd" * 32}, {"one", "two"}),
+        ({"runtime_containerimage_digest": "!" + "cd" * 6}, set()),
+        ({"runtime_containerimage_digest": "cd"}, set()),
+        ({"runtime_containerimage_id": "ab" * 7}, {"one", "two"}),
+        ({"runtime_containerimage_id": "cd" * 7}, set()),
+        ({"k8s_namespace": "shop"}, {"one"}),
+        ({"k8s_namespace": "!shop"}, {"two"}),
+        ({"k8s_podname": "pod-one,pod-two"}, {"one"}),
+        ({"k8s_containername": "main"}, {"one"}),
+        ({"k8s_namespace": "shop", "k8s_containername": "!main"}, set()),
+    ],
+)
+def test_every_selector_decides(
+    engine: FakeDocker, params: dict[str, str], chosen: set[str]
+) -> None:
+    pod = {"container.name": "main", "pod.name": "pod-one", "pod.namespace": "shop"}
+    labels = {f"io.kubernetes.{key}": value for key, value in pod.items()}
+    with container_process() as one, container_process() as two:
+        pids = {"one": one, "two": two}
+        engine.add(FakeContainer(container_id(1), "one", pid=one, labels=labels))
+        engine.add(FakeContainer(container_id(2), "two", pid=two))
+        with managed(engine, **params) as (ctx, _):
+            wanted = {mntns_of(pids[name]) for name in chosen}
+            assert namespaces(ctx.maps[FILTER_MAP]) == wanted
+            # Whoever is not selected has a name all the same.
+            names = {name: event(ctx, mntns_of(pid)) for name, pid in pids.items()}
+            assert all(e["runtime"]["containerName"] == name for name, e in names.items())
+
+
+def test_labels_of_pods_select(tmp_path: Path) -> None:
+    fake = FakeCri(tmp_path / "cri.sock")
+    fake.start()
+    try:
+        with container_process() as pid:
+            fake.add(CriContainer(container_id(1), pid=pid))
+            for selector, selected in (
+                ("app=x", True),
+                ("app=!x", False),
+                ("app=!y", True),
+                ("!app=y", True),
+                ("app=x,tier=db", False),
+            ):
+                given = {"crio_socketpath": str(fake.path), "k8s_selector": selector}
+                with managed(None, runtimes="cri-o", **given) as (ctx, _):
+                    wanted = {mntns_of(pid)} if selected else set()
+                    assert namespaces(ctx.maps[FILTER_MAP]) == wanted, selector
+    finally:
+        fake.stop()
 
 
 def test_host_mode_has_no_filter_but_names(engine: FakeDocker) -> None:

@@ -87,9 +87,13 @@ class FakeCri:
 
     def event(self, kind: Any, container_id: str) -> None:
         event = pb.ContainerEvent(container_id=container_id, container_event_type=kind)
+        self.raw(event.SerializeToString())
+
+    def raw(self, message: bytes) -> None:
+        """Any bytes as an event."""
         with self._lock:
             for stream in self._streams:
-                stream.put(event.SerializeToString())
+                stream.put(message)
 
     def answer(self, method: str, request: bytes) -> bytes:
         if method == "Version":

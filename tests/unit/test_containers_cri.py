@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.fake_cri import DIGEST, FakeContainer, FakeCri
-from support.waiting import wait_for
+from support.waiting import deadline, wait_for
 
-from ig_py.containers import cri, engine
+from ig_py.containers import cri, engine, grpc_engine
 from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.cri_parse import pid_of
 from ig_py.containers.discovery import Discovery
+from ig_py.containers.model import MAX_LABEL_VALUE
 from ig_py.containers.protos import cri_pb2 as pb
 
 Spawn = Callable[[], int]
@@ -187,3 +189,112 @@ def test_a_status_that_fails_costs_one_container_only(fake: FakeCri, spawn: Spaw
     with watching(fake.path) as (discovery, events):
         assert discovery.wait_listed(10)
         assert events == [("CREATED", "2b")]
+
+
+def test_a_status_without_sense_costs_its_container_only(
+    fake: FakeCri, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cri, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(cri, "FIRST_CHECK", 0.05)
+    answers = [b"\xff\xff\xff"]
+    good, bad = FakeContainer(ONE, pid=spawn()), FakeContainer(TWO, pid=spawn())
+
+    def status(request: bytes) -> bytes:
+        wanted = pb.ContainerStatusRequest.FromString(request).container_id
+        if wanted == TWO and answers:
+            return answers[0]
+        return plain("ContainerStatus", request)
+
+    plain = fake.answer
+    monkeypatch.setattr(
+        fake, "answer", lambda m, r: status(r) if m == "ContainerStatus" else plain(m, r)
+    )
+    fake.add(good)
+    fake.add(bad)
+    with watching(fake.path, explicit=True) as (discovery, events):
+        assert discovery.wait_listed(10)
+        assert discovery.connected
+        wait_for(lambda: events == [("CREATED", "1a")], "the other one", 5, 0.01)
+        answers.clear()
+        wait_for(lambda: events[1:] == [("CREATED", "2b")], "in the end", 5, 0.01)
+
+
+def test_a_malformed_event_leaves_listings(
+    fake: FakeCri, spawn: Spawn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cri, "POLL_SECONDS", 0.05)
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        wait_for(fake.subscribers, "subscribed", 5, 0.01)
+        fake.raw(b"\xff\xff\xff")
+        fake.begin(FakeContainer(ONE, pid=spawn()))
+        wait_for(lambda: events == [("CREATED", "1a")], "found", 5, 0.01)
+        assert discovery.connected
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_an_engine_that_dies_in_the_middle_of_an_event(
+    fake: FakeCri, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_engine, "TIMEOUT_SECONDS", 0.5)
+    told = FakeContainer(ONE, pid=spawn())
+    with watching(fake.path, explicit=True) as (discovery, events):
+        assert discovery.wait_listed(10)
+        wait_for(fake.subscribers, "subscribed", 5, 0.01)
+        fake.override["ListContainers"] = lambda: b"\x0a\xff\xff"
+        fake.add(told)
+        fake.event(pb.STARTED_EVENT, ONE)
+        wait_for(lambda: not discovery.connected, "noticed", 10, 0.01)
+        fake.stop()
+        assert events == []
+        fake.override.clear()
+        fake.start()
+        wait_for(lambda: events == [("CREATED", "1a")], "found after all", 10, 0.01)
+
+
+def test_an_endless_answer_is_cut_off(
+    fake: FakeCri, spawn: Spawn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(grpc_engine, "MAX_ANSWER", 64 * 1024)
+    fake.add(FakeContainer(ONE, pid=spawn(), labels={"k": "v" * 100_000}))
+    with watching(fake.path, explicit=True) as (discovery, events):
+        assert discovery.wait_listed(10)
+        assert not discovery.connected
+        wait_for(lambda: fake.calls.count("ListContainers") > 2, "asked again", 10, 0.01)
+        fake.containers.clear()
+        wait_for(lambda: discovery.connected, "a short one", 10, 0.01)
+        assert events == []
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
+
+
+def test_hostile_names_and_labels_are_bounded(fake: FakeCri, spawn: Spawn) -> None:
+    labels = {f"k{number}": "v" * 5000 for number in range(200)}
+    labels["io.kubernetes.pod.name"] = "p\x1b[2J" * 2000
+    fake.add(FakeContainer(ONE, "n" * 9999, spawn(), "../../etc", labels))
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        found = discovery.collection.get(ONE)
+    assert events == [("CREATED", "1a")]
+    assert found is not None
+    assert found.sandbox_id == ""
+    assert len(found.runtime.container_name) == len(found.k8s.container_name) == 1024
+    assert len(found.k8s.pod_name) == MAX_LABEL_VALUE
+    # What is printed is escaped by whoever prints.
+    assert found.k8s.pod_name.startswith("p\x1b[2J")
+
+
+def test_a_slow_engine_holds_nothing_up(
+    fake: FakeCri, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(grpc_engine, "TIMEOUT_SECONDS", 0.2)
+
+    def slow() -> bytes:
+        time.sleep(1)
+        return b""
+
+    fake.override["Version"] = slow
+    with watching(fake.path, explicit=True) as (discovery, _):
+        assert not discovery.wait_listed(0.05)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < deadline(engine.JOIN_SECONDS)
+    assert "did not stop" not in caplog.text
