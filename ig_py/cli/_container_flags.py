@@ -88,11 +88,13 @@ def configs(values: dict[str, Any]) -> tuple[list[RuntimeConfig], bool]:
     from ig_py.containers.client import SOCKET_PARAMS, engineless, runtime_configs
     from ig_py.containers.proc import HostView
 
+    view = HostView.from_env()
+    view.require()
     sockets = {name: values[key.replace("-", "_")] for name, key in SOCKET_PARAMS.items()}
     found = runtime_configs(
         values["runtimes"],
         sockets,
-        HostView.from_env(),
+        view,
         containerd_namespaces=values["containerd_namespace"],
         protocol=values["runtime_protocol"],
     )

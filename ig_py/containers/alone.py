@@ -13,8 +13,9 @@ import threading
 from typing import Protocol
 
 from ig_py.containers import oci
+from ig_py.containers.files import read_text
 from ig_py.containers.model import Container, RuntimeInfo, text, valid_id
-from ig_py.containers.proc import HostView, read_text
+from ig_py.containers.proc import HostView
 from ig_py.containers.reactor import Reactor
 from ig_py.containers.runtime_state import State
 from ig_py.containers.sources import Source

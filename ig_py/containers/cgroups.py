@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ig_py.containers.files import read_text
 from ig_py.containers.inotify import (
     IN_CREATE,
     IN_IGNORED,
@@ -27,7 +28,7 @@ from ig_py.containers.inotify import (
     IN_Q_OVERFLOW,
     Inotify,
 )
-from ig_py.containers.proc import HostView, read_text
+from ig_py.containers.proc import HostView
 from ig_py.containers.reactor import Reactor
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ import select
 from functools import cached_property
 from pathlib import Path
 
+from ig_py.containers.cgroup_paths import CgroupPaths
+from ig_py.containers.files import read_text
 from ig_py.errors import ContainerError
 from ig_py.records import dataclass
 
 MAX_PID = 1 << 22
 """PID_MAX_LIMIT of 64-bit kernels."""
-MAX_FILE = 64 * 1024
-"""Bytes read of one /proc or cgroup file."""
 MAX_SYMLINKS = 40
 """As many as the kernel follows in one path (ELOOP)."""
 
@@ -80,10 +80,19 @@ class HostView:
     def __init__(self, root: str = "/") -> None:
         self.root = root or "/"
         self.proc = str(Path(self.root) / "proc")
+        self._cgroup_paths = CgroupPaths(str(Path(self.root) / "sys/fs/cgroup"))
 
     @classmethod
     def from_env(cls) -> HostView:
         return cls(os.environ.get("HOST_ROOT", "/"))
+
+    def require(self) -> None:
+        """:raises ContainerError: there is no host to be seen below HOST_ROOT."""
+        if not Path(f"{self.proc}/self/status").exists():
+            raise ContainerError(
+                f"HOST_ROOT={self.root}: there is no {self.proc} of the host",
+                remedy=f"start the container with --volume /:{self.root}:ro, or correct HOST_ROOT",
+            )
 
     @cached_property
     def same_pidns(self) -> bool:
@@ -167,21 +176,17 @@ class HostView:
 
     def cgroups(self, pid: int) -> Cgroups:
         v1 = v2 = ""
-        raw = self.read(pid, "cgroup")
-        for line in raw.splitlines():
+        lines = [self._cgroup_paths.absolute(x) for x in self.read(pid, "cgroup").splitlines()]
+        for line in lines:
             if line.startswith("0::"):
                 v2 = line[3:]
             elif ":name=systemd:" in line:
                 v1 = line.split(":", 2)[2]
-        return Cgroups(v1 if v1 != "/" else "", v2 if v2 != "/" else "", raw)
+        return Cgroups(v1 if v1 != "/" else "", v2 if v2 != "/" else "", "\n".join(lines))
 
     def cgroup2_mount(self) -> str:
         """Where the unified hierarchy is mounted; "" when nowhere usual."""
-        base = str(Path(self.root) / "sys/fs/cgroup")
-        for mount in (base, f"{base}/unified"):
-            if Path(mount, "cgroup.controllers").exists():
-                return mount
-        return ""
+        return self._cgroup_paths.unified
 
     def open(self, pid: int) -> Process:
         """Hold *pid*: its pidfd, its namespaces pinned and numbered.
@@ -241,25 +246,6 @@ def alive(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return not poll.poll(0)
-
-
-def read_text(path: str) -> str:
-    """At most MAX_FILE bytes of a small kernel file as text; "" when it cannot be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        chunks = []
-        left = MAX_FILE
-        while left and (chunk := os.read(fd, left)):
-            chunks.append(chunk)
-            left -= len(chunk)
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
-    return b"".join(chunks).decode("utf-8", "replace")
 
 
 def _close(fd: int) -> None:

@@ -97,7 +97,7 @@ class LocalManager(Operator):
         """Create the filter map and begin to look for containers, while the object loads.
 
         :raises UsageError: a parameter is malformed.
-        :raises ContainerError: a runtime the user named cannot be used.
+        :raises ContainerError: a runtime the user named cannot be used, or the host not be seen.
         :raises KernelError: no map is to be had.
         """
         from ig_py.containers.client import SOCKET_PARAMS, engineless, runtime_configs
@@ -106,6 +106,7 @@ class LocalManager(Operator):
         _refuse_unsupported(ctx)
         host = _bool(ctx, "host")
         view = HostView.from_env()
+        view.require()
         sockets = {name: ctx.param(PREFIX + key) for name, key in SOCKET_PARAMS.items()}
         runtimes = ctx.param(PREFIX + "runtimes")
         configs = runtime_configs(

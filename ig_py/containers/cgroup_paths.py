@@ -1,0 +1,97 @@
+"""Control group paths of the host, also from within a control group namespace of our own.
+
+There /proc/PID/cgroup tells paths from the namespace's root on: we are at ``/``, what is outside
+begins with ``/..`` (cgroup_namespaces(7)). Where that root is, we learn by looking for ourselves
+in the host's hierarchy, which needs no rights over any other process.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from functools import cached_property
+from pathlib import Path
+
+from ig_py.containers.files import read_text
+
+INITIAL = 0xEFFFFFFB
+"""Inode number of the first control group namespace (kernel: PROC_CGROUP_INIT_INO)."""
+MAX_DIRECTORIES = 32768
+"""Looked into for each hierarchy; about a tenth of a second for a thousand."""
+
+
+class CgroupPaths:
+    """*mounts* is where the host's hierarchies are (``HOST_ROOT/sys/fs/cgroup``), *own* our own
+    entry in a /proc of our pid namespace."""
+
+    def __init__(self, mounts: str, own: str = "/proc/self") -> None:
+        self._mounts = mounts
+        self._own = own
+        self._roots: dict[str, str] = {}
+
+    @cached_property
+    def same_namespace(self) -> bool:
+        """True when paths are the host's as they are."""
+        try:
+            return Path(f"{self._own}/ns/cgroup").stat().st_ino == INITIAL
+        except OSError:
+            return True
+
+    @cached_property
+    def unified(self) -> str:
+        """Where the unified hierarchy is mounted; "" when nowhere usual."""
+        for mount in (self._mounts, f"{self._mounts}/unified"):
+            if Path(mount, "cgroup.controllers").exists():
+                return mount
+        return ""
+
+    def absolute(self, line: str) -> str:
+        """A line of /proc/PID/cgroup with its path as the host knows it."""
+        if self.same_namespace:
+            return line
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not path.startswith("/"):
+            return line
+        if controllers not in self._roots:
+            self._roots[controllers] = self._root(controllers)
+        return f"{number}:{controllers}:{_join(self._roots[controllers], path)}"
+
+    def _root(self, controllers: str) -> str:
+        """The root of our namespace in one hierarchy; "" where it is the host's or not found."""
+        name = controllers.removeprefix("name=")
+        mount = f"{self._mounts}/{name}" if name else self.unified
+        below = self._below(controllers)
+        if not mount or below is None:
+            return ""
+        found = _directory_of(mount, os.getpid())
+        return found.removesuffix(below) if found.endswith(below) else ""
+
+    def _below(self, controllers: str) -> str | None:
+        """Where we are in our namespace, "" for its root; None when that is not told."""
+        for line in read_text(f"{self._own}/cgroup").splitlines():
+            if line.split(":", 2)[1:2] == [controllers]:
+                return line.split(":", 2)[2].rstrip("/")
+        return None
+
+
+def _directory_of(mount: str, pid: int) -> str:
+    """The path below *mount* of the control group that holds *pid*; "" for none, or the top."""
+    pending = [""]
+    for _ in range(MAX_DIRECTORIES):
+        if not pending:
+            break
+        path = pending.pop()
+        if str(pid) in read_text(f"{mount}{path}/cgroup.procs").split():
+            return path
+        try:
+            with os.scandir(f"{mount}{path}") as entries:
+                pending += [f"{path}/{e.name}" for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+    return ""
+
+
+def _join(root: str, path: str) -> str:
+    # normpath() keeps two leading slashes.
+    return "/" + posixpath.normpath(f"{root}{path}").lstrip("/")
