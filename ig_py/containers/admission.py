@@ -216,7 +216,7 @@ class Admission:
         if live is not None:
             # The kernel had forgotten it.
             self._taken(live)
-        elif notice.pid == os.getpid():
+        elif notice.pid == self._view.own_pid:
             self._reject(pending)
         else:
             self._scout.reactor.later(self._seconds, lambda: self._late(pending))

@@ -104,6 +104,14 @@ class HostView:
         return False
 
     @cached_property
+    def own_pid(self) -> int:
+        """Our number in the host's /proc; 0 where we have none."""
+        try:
+            return int(str(Path(f"{self.proc}/self").readlink()))
+        except (OSError, ValueError):
+            return os.getpid() if self.same_pidns else 0
+
+    @cached_property
     def host_netns(self) -> int | None:
         """Network namespace of pid 1; None where we may not read it."""
         return self.namespace(1, "net")

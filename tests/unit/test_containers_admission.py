@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -309,8 +308,11 @@ def test_what_was_forgotten_by_the_kernel_is_known_here(trial: Trial) -> None:
     assert trial.rejected == []
 
 
-def test_our_own_namespaces_are_no_containers(trial: Trial) -> None:
-    trial.tell(Notice(pid=os.getpid()))
+def test_our_own_namespaces_are_no_containers(trial: Trial, tmp_path: Path) -> None:
+    """By our number in the host's /proc, which in a container is not what we call ourselves."""
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/self").symlink_to("4711")
+    trial.tell(Notice(pid=4711))
     assert trial.rejected == [(7, 70, False)]
 
 

@@ -80,6 +80,17 @@ def test_pids_of_another_namespace_are_known_as_such(tmp_path: Path) -> None:
     (tmp_path / "proc/self/status").write_text("Name:\tx\nNSpid:\t4711\t12\n")
     assert not HostView(str(tmp_path)).same_pidns
     assert not HostView(str(tmp_path / "nowhere")).same_pidns
+    assert HostView().own_pid == os.getpid()
+    assert HostView(str(tmp_path)).own_pid == 0
+    (tmp_path / "in_container/proc").mkdir(parents=True)
+    (tmp_path / "in_container/proc/self").symlink_to("4711")
+    assert HostView(str(tmp_path / "in_container")).own_pid == 4711
+
+
+def test_without_a_host_below_the_root(tmp_path: Path) -> None:
+    HostView().require()
+    with pytest.raises(ContainerError, match=r"there is no .*proc of the host"):
+        HostView(str(tmp_path)).require()
 
 
 def test_cgroup_paths(tmp_path: Path) -> None:
