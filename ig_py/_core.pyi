@@ -69,8 +69,8 @@ def btf_with_struct(
 def probe(feature: str) -> bool:
     """Ask the running kernel: ``ringbuf``, ``kprobe``, ``tracepoint``,
     ``raw_tracepoint``, ``fentry``, ``lsm``, ``iter``, ``uprobe``, ``btf``,
-    ``boot_ns``, ``kprobe_multi``, ``uprobe_multi``. Probes by doing, never by version.
-    ``unsupported`` for an unknown name."""
+    ``boot_ns``, ``kprobe_multi``, ``uprobe_multi``, ``run_stats``. Probes by doing, never by
+    version. ``unsupported`` for an unknown name."""
 
 @final
 class Map:
@@ -293,6 +293,19 @@ class Scout:
         ``full`` filter maps met."""
     def close(self) -> None:
         """Detach and unload; idempotent."""
+
+@final
+class ProgramStatistics:
+    """The kernel counts what eBPF programs take as long as one of these is open."""
+
+    def __init__(self, count: bool = True) -> None:
+        """``unsupported`` where the kernel does not count for the asking (before 5.8).
+        Without *count*, somebody else has it count."""
+    def read(self) -> tuple[list[tuple[int, int, str, int, int, list[int]]], dict[int, int]]:
+        """Of every program: id, ``BPF_PROG_TYPE_*``, the kernel's name of at most 15 bytes,
+        ns that it ran and how often since it was loaded (while counted), ids of its maps.
+        And the bytes of each of those maps."""
+    def close(self) -> None: ...
 
 def pipeline(plan: str) -> Stream:
     """A stream without readers: only :meth:`Stream.push` feeds it."""

@@ -29,6 +29,7 @@ FEATURES = (
     ("lsm", "gadgets with LSM programs"),
     ("iter", "gadgets that list what there is"),
     ("uprobe", "gadgets with uprobes"),
+    ("run_stats", "what eBPF programs take (else by a sysctl)"),
 )
 """What the core can probe, and what needs it."""
 

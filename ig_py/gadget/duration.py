@@ -32,3 +32,23 @@ def parse_duration(text: str) -> int:
         if fraction:
             total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
     return -total if text.startswith("-") else total
+
+
+def format_duration(nanoseconds: int) -> str:
+    """Nanoseconds as Go writes them: ``0s``, ``13.089µs``, ``1.5s``, ``1m0s``."""
+    sign, left = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
+    if left < 1_000_000_000:
+        unit = next((u for u in ("ms", "µs", "ns") if left >= _UNITS[u]), "s")
+        return f"{sign}{_decimal(left, _UNITS[unit])}{unit}"
+    minutes, left = divmod(left, _UNITS["m"])
+    hours, minutes = divmod(minutes, 60)
+    text = f"{_decimal(left, _UNITS['s'])}s"
+    if hours or minutes:
+        text = f"{minutes}m{text}"
+    return f"{sign}{hours}h{text}" if hours else sign + text
+
+
+def _decimal(value: int, unit: int) -> str:
+    whole, rest = divmod(value, unit)
+    digits = len(str(unit)) - 1
+    return f"{whole}.{rest:0{digits}}".rstrip("0") if rest else str(whole)

@@ -10,18 +10,23 @@ if TYPE_CHECKING:
 
 def instances() -> list[Operator]:
     """A fresh instance of every operator, by ascending priority, then name."""
+    from ig_py.operators.bpf_stats import BpfStats
+    from ig_py.operators.cgroup_stats import CgroupStats
     from ig_py.operators.ebpf_enum import EbpfEnum
     from ig_py.operators.filter import Filter
     from ig_py.operators.formatters import Formatters
     from ig_py.operators.limiter import Limiter
     from ig_py.operators.local_manager import LocalManager
     from ig_py.operators.otel_metrics import OtelMetrics
+    from ig_py.operators.process_stats import ProcessStats
     from ig_py.operators.socket_enricher import SocketEnricher
     from ig_py.operators.sort import Sort
     from ig_py.operators.stacks import KernelStack, UserStack
     from ig_py.operators.uid_gid_resolver import UidGidResolver
 
     found: list[Operator] = [
+        BpfStats(),
+        CgroupStats(),
         EbpfEnum(),
         Filter(),
         Formatters(),
@@ -29,6 +34,7 @@ def instances() -> list[Operator]:
         Limiter(),
         LocalManager(),
         OtelMetrics(),
+        ProcessStats(),
         SocketEnricher(),
         Sort(),
         UidGidResolver(),

@@ -39,13 +39,24 @@ class KernelStruct:
     members: tuple[tuple[str, int, int, int], ...]
 
 
+@dataclass(frozen=True)
+class Timer:
+    """*work* at intervals of *interval* ns, first after *first* ns; *times* 0: without end."""
+
+    interval: int
+    work: Callable[[], None]
+    first: int
+    times: int = 0
+
+
 @dataclass
 class Context:
     """One run (or inspection) of one gadget, as its operators see it.
 
     ``params`` maps full parameter names (``operator.LocalManager.host``) to
-    values as text. ``steps`` is filled while instantiating, by data source
-    name. ``object`` and ``stream`` are live between pre_start and stop.
+    values as text. ``image`` is what the gadget is run as. ``steps`` is filled while
+    instantiating, by data source name. ``object`` (None for a gadget without programs)
+    and ``stream`` are live between pre_start and stop.
     ``constants`` (variable name → value) and ``maps`` (map name → replacement)
     are what operators hand to the loader in pre_start, as are ``kernel_structs`` and
     ``value_sizes`` (map name → bytes of a value). ``filters`` are the
@@ -57,17 +68,19 @@ class Context:
     :meth:`Operator.start` to its end, in any thread.
     ``targets`` are the containers (and the host) to attach programs to, kept while the
     run goes on by whoever knows them. ``container_of`` names the container of a
-    mount namespace, "" when there is none or nobody knows.
+    mount namespace, "" when there is none or nobody knows; ``selects`` says whether what
+    is read of a mount namespace is to be shown.
     """
 
     spec: GadgetSpec
     params: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
     steps: dict[str, list[Step]] = field(default_factory=dict)
     filters: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     sorts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    timers: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
+    timers: list[Timer] = field(default_factory=list)
     constants: dict[str, bool | int | bytes] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     kernel_structs: list[KernelStruct] = field(default_factory=list)
@@ -76,13 +89,24 @@ class Context:
     stream: Stream | None = None
     targets: Targets = field(default_factory=Targets)
     container_of: Callable[[int], str] = lambda _mntns: ""
+    selects: Callable[[int], bool] = lambda _mntns: True
     open_netns: Callable[[], list[int]] = lambda: _host_netns()
 
     emit: Callable[[str, Sequence[bytes]], None] = lambda _datasource, _samples: None
 
-    def every(self, interval: int, work: Callable[[], None]) -> None:
-        """While the gadget runs, call *work* each *interval* ns, in the run's thread."""
-        self.timers.append((interval, work))
+    def every(
+        self,
+        interval: int,
+        work: Callable[[], None],
+        *,
+        first: int | None = None,
+        times: int = 0,
+    ) -> None:
+        """While the gadget runs, call *work* each *interval* ns, in the run's thread.
+
+        *first*: ns until the first call, else an interval. *times* 0: without end.
+        """
+        self.timers.append(Timer(interval, work, interval if first is None else first, times))
 
     def add_step(self, datasource: str, priority: int, **body: Any) -> None:
         self.steps.setdefault(datasource, []).append(Step(priority, body))

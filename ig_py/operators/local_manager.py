@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import ContainerError, KernelError, UsageError
@@ -155,6 +156,8 @@ class LocalManager(Operator):
         if self._tells:
             self._tell_containers(ctx, discovery, host)
         ctx.container_of = lambda mntns: _name(discovery.collection.by_mntns(mntns))
+        if not host and not _selector(ctx).everything:
+            ctx.selects = _selected(discovery, _selector(ctx))
         asked = bool(discovery.clients) or not discovery.engineless
         if self._filter is not None and asked and not discovery.connected:
             sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
@@ -290,6 +293,16 @@ class _Starting(threading.Thread):
 
 def _name(container: Container | None) -> str:
     return (container.runtime.container_name or container.id) if container else ""
+
+
+def _selected(discovery: Discovery, selector: Selector) -> Callable[[int], bool]:
+    """Whether a mount namespace is a selected container's."""
+
+    def selects(mntns: int) -> bool:
+        container = discovery.collection.by_mntns(mntns)
+        return container is not None and selector.matches(container)
+
+    return selects
 
 
 def _open_netns(discovery: Discovery, selector: Selector, host: bool) -> list[int]:

@@ -18,6 +18,7 @@ from ig_py.records import dataclass
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Stream
+    from ig_py.operators.base import Timer
 
 PREFIX = "operator.oci.ebpf."
 INTERVAL = "map-fetch-interval"
@@ -177,34 +178,37 @@ class Fetcher:
 
 
 @dataclass
-class _Timer:
+class _Pending:
     due: int
-    interval: int
-    work: Callable[[], None]
+    left: int
+    timer: Timer
 
 
 class Timers:
-    """Work at intervals (ns); intervals that passed meanwhile are not made up for."""
+    """Work at intervals; intervals that passed meanwhile are not made up for."""
 
     def __init__(
-        self,
-        timers: Sequence[tuple[int, Callable[[], None]]],
-        clock: Callable[[], int] = time.monotonic_ns,
+        self, timers: Sequence[Timer], clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self._clock = clock
         now = clock()
-        self._timers = [_Timer(now + interval, interval, work) for interval, work in timers]
+        self._pending = [_Pending(now + timer.first, timer.times, timer) for timer in timers]
 
     def wait_ms(self, longest: int) -> int:
         """Milliseconds until the next work, at most *longest*; rounded up."""
-        return _wait_ms((timer.due for timer in self._timers), self._clock(), longest)
+        return _wait_ms((pending.due for pending in self._pending), self._clock(), longest)
 
     def run(self) -> None:
         """Do what is due."""
-        for timer in self._timers:
-            if timer.due <= self._clock():
-                timer.work()
-                timer.due = _after(timer.due, timer.interval, self._clock())
+        for pending in list(self._pending):
+            if pending.due > self._clock():
+                continue
+            pending.timer.work()
+            if pending.left == 1:
+                self._pending.remove(pending)
+                continue
+            pending.left -= 1 if pending.left else 0
+            pending.due = _after(pending.due, pending.timer.interval, self._clock())
 
 
 def _after(due: int, interval: int, now: int) -> int:

@@ -22,13 +22,15 @@ class Gadget:
     """A gadget before its parameters have values.
 
     *base* is what the image declares; *info* the same with the fields and
-    parameters of the operators that would act on it.
+    parameters of the operators that would act on it; *annotate*: elements of
+    ``--annotate``, which both have.
     """
 
     artifact: Artifact
     base: GadgetSpec
     info: GadgetSpec
     global_values: Mapping[str, str] = field(default_factory=dict)
+    annotate: Sequence[str] = ()
 
     @property
     def params(self) -> list[ParamSpec]:
@@ -42,7 +44,8 @@ class Prepared:
     spec: GadgetSpec
     context: Context
     operators: list[Operator]
-    elf: bytes
+    elf: bytes | None
+    """None for a gadget without programs."""
     values: dict[str, bytes]
     """Bytes of the eBPF parameters' variables."""
     timings: list[Timing] = field(default_factory=list)
@@ -66,9 +69,14 @@ def fetch(
     artifact = resolve(reference, options)
     base = load_gadget(artifact, annotate=annotate)
     info = copy.deepcopy(base)
+    if _has_wasm(artifact):
+        info.notes.append(
+            "the image has a wasm module, which this version does not run: "
+            "what it would add or change is missing"
+        )
     known = dict(values or {})
     instantiate_all(Context(info, params=dict(known)))
-    return Gadget(artifact, base, info, known)
+    return Gadget(artifact, base, info, known, annotate)
 
 
 def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
@@ -81,20 +89,48 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
     from ig_py.operators import instantiate_all
 
     elf = ebpf_object(gadget.artifact)
-    _check_runnable(gadget.base, elf)
-    spec = copy.deepcopy(gadget.base)
     given = {p.full_name: p.default for p in gadget.params}
     given.update(gadget.global_values)
     given.update(values)
-    context = Context(spec, params=given)
+    spec = _with_custom(gadget, given)
+    context = Context(spec, params=given, image=gadget.artifact.reference)
     operators = instantiate_all(context)
+    _check_runnable(gadget.artifact, spec, elf)
     values_of = encode_values(spec, given)
-    return Prepared(spec, context, operators, elf or b"", values_of, timings(spec, given))
+    return Prepared(spec, context, operators, elf, values_of, timings(spec, given))
 
 
-def _check_runnable(spec: GadgetSpec, elf: bytes | None) -> None:
-    if elf is None:
-        raise ObjectError(f"running gadget {spec.name}: the image has no eBPF object")
+def _with_custom(gadget: Gadget, given: Mapping[str, str]) -> GadgetSpec:
+    """A spec of its own, patched by the custom parameters among *given*."""
+    from ig_py.gadget.load import load_gadget
+    from ig_py.gadget.params import CUSTOM_PREFIX
+
+    custom = {p.full_name for p in gadget.params if p.prefix == CUSTOM_PREFIX}
+    if not custom:
+        return copy.deepcopy(gadget.base)
+    return load_gadget(
+        gadget.artifact,
+        name=gadget.base.name,
+        annotate=gadget.annotate,
+        values={name: given[name] for name in custom},
+    )
+
+
+def _check_runnable(artifact: Artifact, spec: GadgetSpec, elf: bytes | None) -> None:
+    """A gadget without programs shows what operators make."""
+    if elf is not None or spec.datasources:
+        return
+    if _has_wasm(artifact):
+        why = "only a wasm module, which this version does not run"
+    else:
+        why = "and its metadata asks for nothing that could be shown without one"
+    raise ObjectError(f"running gadget {spec.name}: the image has no eBPF object, {why}")
+
+
+def _has_wasm(artifact: Artifact) -> bool:
+    from ig_py.oci.media import WASM_LAYER
+
+    return any(layer.descriptor.media_type == WASM_LAYER for layer in artifact.layers)
 
 
 def encode_values(spec: GadgetSpec, given: Mapping[str, str]) -> dict[str, bytes]:

@@ -137,8 +137,27 @@ class Run:
             self._entered += 1
             operator.pre_start(context)
             self._stop.check()
+        loader = None
+        if prepared.elf is None:
+            self._limits()
+        else:
+            loader = self._load(prepared.elf)
+        self._stop.check()
+        # Readers before programs: the first event already has somewhere to go.
+        self._stream = stream = context.stream = self._open_stream(self._object)
+        self._stop.on_stop(stream.wake)
+        context.emit = self._emit
+        for operator in prepared.operators:
+            operator.start(context)
+            self._stop.check()
+        self._move(State.ATTACHING)
+        if loader is not None:
+            self._attach(loader)
+
+    def _load(self, elf: bytes) -> Loader:
+        prepared, context = self._prepared, self._prepared.context
         loader = Loader(
-            prepared.elf,
+            elf,
             prepared.spec,
             LoadSettings(
                 buffer_size=self._settings.buffer_size,
@@ -153,18 +172,14 @@ class Run:
             self._notice,
         )
         pins = any(declared.pinned for declared in prepared.spec.maps)
-        self._object = obj = context.object = with_bpffs(loader.load) if pins else loader.load()
-        self._stop.check()
-        # Readers before programs: the first event already has somewhere to go.
-        self._stream = stream = context.stream = self._open_stream(obj)
-        self._stop.on_stop(stream.wake)
-        context.emit = self._emit
-        for operator in prepared.operators:
-            operator.start(context)
-            self._stop.check()
-        self._move(State.ATTACHING)
+        self._object = context.object = with_bpffs(loader.load) if pins else loader.load()
+        return loader
+
+    def _attach(self, loader: Loader) -> None:
+        prepared, context = self._prepared, self._prepared.context
+        assert self._object is not None
         places = Places(context.targets, context.param(IFACE))
-        self._attacher = attacher = Attacher(obj, prepared.spec, places)
+        self._attacher = attacher = Attacher(self._object, prepared.spec, places)
         if any(needs_tracefs(p.section) for p in prepared.spec.programs):
             with_tracefs(lambda: loader.attach(attacher, self._stop.check))
         else:
@@ -182,8 +197,8 @@ class Run:
         self._budget = BudgetReader(self._prepared.spec, lambda m: context.container_of(m))
         return constants
 
-    def _open_stream(self, obj: Object) -> Stream:
-        from ig_py._core import CoreError
+    def _open_stream(self, obj: Object | None) -> Stream:
+        from ig_py._core import CoreError, pipeline
         from ig_py.containers.proc import HostView
 
         context = self._prepared.context
@@ -204,7 +219,7 @@ class Run:
             )
         )
         try:
-            return obj.stream(plan)
+            return obj.stream(plan) if obj is not None else pipeline(plan)
         except CoreError as err:
             raise KernelError(
                 f"opening the buffers of gadget {self._prepared.spec.name}: {err.args[1]}",

@@ -107,8 +107,13 @@ def install(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> Fake:
         fake.did(f"probe {feature}")
         return fake.features.get(feature, True)
 
+    def pipeline(plan: str) -> Stream:
+        fake.did("pipeline")
+        fake.plans.append(json.loads(plan))
+        return Stream(fake)
+
     module = types.ModuleType("ig_py._core")
-    module.__dict__.update(CoreError=CoreError, Object=Object, probe=probe)
+    module.__dict__.update(CoreError=CoreError, Object=Object, probe=probe, pipeline=pipeline)
     monkeypatch.setitem(sys.modules, "ig_py._core", module)
     import ig_py
 

@@ -24,6 +24,11 @@ ROOT = Path(__file__).parents[2]
 _CC_SECONDS = 120
 
 
+def has_program(name: str) -> bool:
+    """False for a gadget of metadata alone."""
+    return (GADGETS / name / SOURCE).exists()
+
+
 def gadget_object(name: str, directory: Path) -> bytes:
     """The eBPF object of ``tests/gadgets/<name>``; made in *directory* when it is not there."""
     return _compiled(GADGETS / name, SOURCE, _place(directory) / f"{name}.bpf.o")
@@ -89,7 +94,8 @@ def build_all(directory: Path) -> None:
     """Everything that the tests may ask for, in *directory*."""
     directory.mkdir(parents=True, exist_ok=True)
     for path in sorted(GADGETS.glob(f"*/{FILE}")):
-        gadget_object(path.parent.name, directory)
+        if has_program(path.parent.name):
+            gadget_object(path.parent.name, directory)
         workload_program(path.parent.name, directory)
         workload_program(path.parent.name, directory, static=True)
     for path in sorted(GADGETS.glob("core/*.bpf.c")):

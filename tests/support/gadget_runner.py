@@ -26,7 +26,7 @@ from ig_py.runtime.plan import DataSourceOutput
 from ig_py.runtime.prepare import Gadget, prepare
 from ig_py.runtime.run import Run, RunSettings
 from ig_py.runtime.state import StopRequest
-from support.gadget_build import gadget_object, workload_program
+from support.gadget_build import gadget_object, has_program, workload_program
 from support.gadget_format import GadgetTest, filled, matches
 from support.waiting import deadline
 
@@ -38,8 +38,8 @@ _SETTLE_SECONDS = 0.3
 _SHOWN = 20
 
 
-def artifact(name: str, config: bytes, obj: bytes) -> Artifact:
-    """An image of one layer that is in no store."""
+def artifact(name: str, config: bytes, obj: bytes | None) -> Artifact:
+    """An image of at most one layer that is in no store."""
 
     def descriptor(kind: str, data: bytes) -> Descriptor:
         return Descriptor(kind, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
@@ -52,7 +52,7 @@ def artifact(name: str, config: bytes, obj: bytes) -> Artifact:
         manifest={},
         config=config,
         config_descriptor=descriptor(media.CONFIG_YAML, config),
-        layers=(Layer(descriptor(media.EBPF_LAYER, obj), obj),),
+        layers=(Layer(descriptor(media.EBPF_LAYER, obj), obj),) if obj is not None else (),
         origin="source",
         annotations={},
     )
@@ -126,7 +126,8 @@ def load(test: GadgetTest, directory: Path, places: Mapping[str, str]) -> Gadget
         for name, given in filled(dict(test.programs), places).items():
             document.setdefault("programs", {}).setdefault(name, {}).update(given)
         config = yaml.safe_dump(document).encode()
-    image = artifact(test.gadget, config, gadget_object(test.gadget, directory))
+    obj = gadget_object(test.gadget, directory) if has_program(test.gadget) else None
+    image = artifact(test.gadget, config, obj)
     base = load_gadget(image)
     info = load_gadget(image)
     instantiate_all(Context(info, params={}))

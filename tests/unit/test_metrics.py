@@ -13,7 +13,7 @@ from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.datasource import add_field, new_datasource
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, Kind
-from ig_py.operators.base import Context
+from ig_py.operators.base import Context, Timer
 from ig_py.operators.otel_metrics import OtelMetrics, collect
 from ig_py.output.histogram import render
 from ig_py.runtime.fetch import Timers
@@ -145,10 +145,10 @@ def test_the_data_source_that_is_printed() -> None:
     emitted: list[tuple[str, bytes]] = []
     context.emit = lambda name, samples: emitted.extend((name, s) for s in samples)
     context.stream = stream = FakeStream()  # type: ignore[assignment]
-    [(interval, work)] = context.timers
-    assert interval == 1_000_000_000
-    work()
-    work()
+    [timer] = context.timers
+    assert (timer.interval, timer.first, timer.times) == (1_000_000_000, 1_000_000_000, 0)
+    timer.work()
+    timer.work()
     assert [name for name, _ in emitted] == ["lat-rendered"] * 2
     assert emitted[0][1].decode() == "slots\n" + render([0, 1, 0], "ms")
     operator.drained(context)
@@ -176,10 +176,21 @@ def test_wrong_intervals(interval: str) -> None:
 def test_timers_do_not_make_up_for_missed_intervals() -> None:
     now = [0]
     done: list[int] = []
-    timers = Timers([(10, lambda: done.append(now[0]))], lambda: now[0])
+    timers = Timers([Timer(10, lambda: done.append(now[0]), 10)], lambda: now[0])
     for time in (5, 10, 11, 35, 39, 40):
         now[0] = time
         timers.run()
     assert done == [10, 35, 40]
     assert timers.wait_ms(250) == 1
     assert Timers([], lambda: 0).wait_ms(250) == 250
+
+
+def test_a_timer_that_is_first_due_early_and_ends() -> None:
+    now = [0]
+    done: list[int] = []
+    timers = Timers([Timer(10, lambda: done.append(now[0]), 2, times=3)], lambda: now[0])
+    for time in range(50):
+        now[0] = time
+        timers.run()
+    assert done == [2, 12, 22]
+    assert timers.wait_ms(250) == 250

@@ -23,7 +23,7 @@ from ig_py.gadget.spec import (
 from ig_py.operators.base import Step
 from ig_py.runtime import private_mount, tracefs
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
-from ig_py.runtime.prepare import _check_runnable, encode_values
+from ig_py.runtime.prepare import encode_values
 
 STATIC = Flag.STATIC_MEMBER
 
@@ -160,12 +160,6 @@ def test_values_of_parameters() -> None:
         encode_values(spec, {"p.pid": ""})
     with pytest.raises(UsageError):
         encode_values(spec, {"p.odd": "something"})
-
-
-def test_what_cannot_be_run() -> None:
-    with pytest.raises(ObjectError, match="no eBPF object"):
-        _check_runnable(gadget(), None)
-    _check_runnable(gadget(), b"")
 
 
 @pytest.mark.parametrize(

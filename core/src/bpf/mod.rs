@@ -24,5 +24,6 @@ pub mod reader;
 pub mod ring;
 pub mod scout;
 pub mod sockets;
+pub mod statistics;
 pub mod tc;
 pub mod user;

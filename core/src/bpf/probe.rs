@@ -7,6 +7,7 @@ use libbpf_sys as sys;
 
 use super::map::Map;
 use super::perf_probe;
+use super::statistics::Counting;
 use crate::errors::{Error, Kind, Result};
 
 /// BPF_FUNC_ktime_get_boot_ns.
@@ -30,6 +31,7 @@ pub fn probe(feature: &str) -> Result<bool> {
         "iter" => iter(),
         "btf" => btf(),
         "boot_ns" => boot_ns(),
+        "run_stats" => Counting::begin().is_ok(),
         _ => return Err(Error::new(Kind::Unsupported, format!("no feature is named {feature}"))),
     })
 }

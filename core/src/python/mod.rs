@@ -5,6 +5,7 @@ mod binary;
 mod map;
 mod object;
 mod scout;
+mod statistics;
 mod stream;
 
 use pyo3::create_exception;
@@ -103,6 +104,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<stream::Stream>()?;
     m.add_class::<stream::Batch>()?;
     m.add_class::<scout::Scout>()?;
+    m.add_class::<statistics::ProgramStatistics>()?;
     m.add_class::<scout::Notice>()?;
     m.add_function(wrap_pyfunction!(binary::find_libraries, m)?)?;
     m.add_function(wrap_pyfunction!(binary::interfaces_into, m)?)?;

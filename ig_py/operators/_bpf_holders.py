@@ -1,0 +1,63 @@
+"""Which processes hold an eBPF program, by a descriptor of it or of a link to it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from ig_py.containers.proc import HostView, read_text
+
+RESCAN_SECONDS = 5.0
+"""All descriptors of all processes are looked at: not more often while programs stay the same."""
+MAX_HOLDERS = 256
+"""Processes of one program that are named."""
+_LINKS = ("anon_inode:bpf-prog", "anon_inode:bpf_link")
+
+
+class Holders:
+    """Remembers what it found until programs come or go, or for a while."""
+
+    def __init__(self, view: HostView, clock: Callable[[], float] = time.monotonic) -> None:
+        self._view = view
+        self._clock = clock
+        self._programs: set[int] = set()
+        self._found: dict[int, tuple[str, str]] = {}
+        self._at = -RESCAN_SECONDS
+
+    def of(self, programs: set[int]) -> dict[int, tuple[str, str]]:
+        """Program id → names and pids, each a comma list in the order of pids."""
+        now = self._clock()
+        if programs != self._programs or now - self._at >= RESCAN_SECONDS:
+            self._programs, self._at = set(programs), now
+            self._found = self._scan() if programs else {}
+        return self._found
+
+    def _scan(self) -> dict[int, tuple[str, str]]:
+        held: dict[int, list[int]] = {}
+        for pid in sorted(self._view.pids()):
+            for program in sorted(set(self._held_by(pid))):
+                held.setdefault(program, []).append(pid)
+        found = {}
+        for program, pids in held.items():
+            named = pids[:MAX_HOLDERS]
+            comms = ",".join(self._view.read(pid, "comm").rstrip("\n") for pid in named)
+            found[program] = (comms, ",".join(map(str, named)))
+        return found
+
+    def _held_by(self, pid: int) -> Iterator[int]:
+        directory = f"{self._view.proc}/{pid}/fd"
+        try:
+            names = os.listdir(directory)  # noqa: PTH208
+        except OSError:
+            return
+        for name in names:
+            try:
+                target = os.readlink(f"{directory}/{name}")  # noqa: PTH115
+            except OSError:
+                continue
+            if target in _LINKS:
+                for line in read_text(f"{self._view.proc}/{pid}/fdinfo/{name}").splitlines():
+                    key, _, value = line.partition(":")
+                    if key == "prog_id" and value.strip().isdecimal():
+                        yield int(value)

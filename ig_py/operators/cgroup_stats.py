@@ -1,0 +1,106 @@
+"""``cgroup``: an array of control groups that are held back by their limit of processor time.
+
+Facts: spec cli-output §2.2. ``operator.cgroup`` of gadget.yaml has ``emitstats``,
+``interval``, ``first-interval`` and ``count``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, ClassVar
+
+from ig_py.gadget.duration import format_duration
+from ig_py.gadget.spec import Kind
+from ig_py.operators import _samples
+from ig_py.operators._samples import Member, Samples
+from ig_py.operators.base import Context, Operator
+
+if TYPE_CHECKING:
+    from ig_py.operators._throttling import ThrottleReader
+
+log = logging.getLogger(__name__)
+
+DATASOURCE = "cgroups"
+DEFAULT_INTERVAL = 5_000_000_000
+_MAX_PATH = 4096
+_DURATION = ("type:gadget_duration",)
+
+
+def _number(width: int, description: str, precision: int = 0) -> dict[str, str]:
+    annotations = {
+        "columns.alignment": "right",
+        "columns.maxwidth": str(width),
+        "description": description,
+    }
+    return annotations | ({"columns.precision": str(precision)} if precision else {})
+
+
+_MEMBERS = (
+    Member(
+        "cgroupPath",
+        Kind.STRING,
+        {
+            "columns.ellipsis": "start",
+            "columns.hidden": "true",
+            "columns.maxwidth": "60",
+            "description": "Path of the control group",
+        },
+        size=_MAX_PATH,
+    ),
+    Member("nrPeriods", Kind.UINT64, _number(10, "Periods since the last report")),
+    Member("nrThrottled", Kind.UINT64, _number(12, "Periods in which the quota was used up")),
+    Member("throttledTime_raw", Kind.UINT64, _number(14, "Time held back in ns"), _DURATION),
+    Member("throttleRatio", Kind.FLOAT64, _number(8, "Percent of periods held back", 2)),
+    Member("cpuQuota_raw", Kind.UINT64, _number(10, "Quota of each period in ns"), _DURATION),
+    Member(
+        "cpuPeriod_raw",
+        Kind.UINT64,
+        _number(10, "Length of a period in ns") | {"columns.hidden": "true"},
+        _DURATION,
+    ),
+    Member("cpuLimitCores", Kind.FLOAT64, _number(8, "Quota in processors", 2)),
+    Member("psiSomeAvg10", Kind.FLOAT64, _number(8, "Percent of 10 s in which tasks waited", 2)),
+    Member("psiSomeAvg60", Kind.FLOAT64, _number(8, "Percent of 60 s in which tasks waited", 2)),
+    Member("mountnsid", Kind.UINT64, {"template": "mntns_id"}, ("type:gadget_mntns_id",)),
+)
+
+
+class CgroupStats(Operator):
+    name: ClassVar[str] = "cgroup"
+    priority: ClassVar[int] = -900
+
+    def __init__(self) -> None:
+        self._samples: Samples | None = None
+        self._reader: ThrottleReader | None = None
+
+    def instantiate(self, ctx: Context) -> bool:
+        """Raises MetadataError for what gadget.yaml says wrongly."""
+        if not _samples.is_wanted(ctx.spec.metadata, self.name):
+            return False
+        pace = _samples.pace(ctx.spec.metadata, self.name, DEFAULT_INTERVAL)
+        ds = _samples.declare(ctx, DATASOURCE, format_duration(pace.interval))
+        self._samples = Samples(ds, _MEMBERS)
+        pace.apply(ctx, lambda: self._report(ctx))
+        return True
+
+    def start(self, ctx: Context) -> None:
+        from ig_py.containers.proc import HostView
+        from ig_py.operators._throttling import ThrottleReader, hierarchy
+
+        view = HostView.from_env()
+        where = hierarchy(view)
+        if where is None:
+            log.warning(
+                "no control groups that limit processor time are mounted: none can be shown"
+            )
+            return
+        self._reader = ThrottleReader(view, where)
+        # What counts are compared with.
+        for _ in self._reader.read():
+            pass
+
+    def _report(self, ctx: Context) -> None:
+        assert self._samples is not None
+        rows = self._reader.read() if self._reader else ()
+        pack, selects = self._samples.pack, ctx.selects
+        ctx.emit(DATASOURCE, [pack(row) for row in rows if selects(int(row["mountnsid"]))])
