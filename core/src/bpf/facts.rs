@@ -142,10 +142,25 @@ pub fn load_error(object: &str, reason: &str, said: String) -> Error {
                 refused_memory(&said).unwrap_or_default()
             ),
         ),
+        None if missing_symbol(&said).is_some() => Error::new(
+            Kind::Load,
+            format!(
+                "the kernel tells no address of {}, which {object} needs",
+                missing_symbol(&said).unwrap_or_default()
+            ),
+        ),
         None => Error::new(Kind::Load, format!("libbpf cannot load object {object}: {reason}")),
     }
     .of_program(&program)
     .with_log(said)
+}
+
+/// A symbol that is not in /proc/kallsyms, of an object that cannot do without.
+fn missing_symbol(said: &str) -> Option<&str> {
+    said.lines().find_map(|line| {
+        let (name, rest) = line.split_once("extern '")?.1.split_once('\'')?;
+        (rest.contains("(strong)") && rest.contains("not resolved")).then_some(name)
+    })
 }
 
 /// The map for which the kernel gave no memory (locked memory gives EPERM).
@@ -187,6 +202,14 @@ mod tests {
         assert!(error.message.contains("program bad of obj"));
         assert!(error.log.contains("(95) exit"));
         assert_eq!(error.program, "bad");
+    }
+
+    #[test]
+    fn a_missing_symbol_is_named() {
+        let said = "libbpf: extern 'some_ops' (strong): not resolved\n";
+        let error = load_error("obj", "No such process", said.into());
+        assert_eq!(error.kind, Kind::Load);
+        assert!(error.message.contains("no address of some_ops, which obj needs"));
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub struct Program {
 }
 
 /// The kernel counts as long as one of these is open.
-pub struct Counting(#[expect(dead_code, reason = "held, never read")] OwnedFd);
+pub struct Counting {
+    _fd: OwnedFd,
+}
 
 impl Counting {
     /// `unsupported` before Linux 5.8.
@@ -42,7 +44,7 @@ impl Counting {
             return Err(Error::new(kind, message));
         }
         // SAFETY: a fresh descriptor owned by nobody else.
-        Ok(Counting(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Counting { _fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 }
 

@@ -17,10 +17,10 @@ struct symbol_entry {
 	char type[2];
 };
 
-const volatile char symbol[NAME_LENGTH] = "socket_file_ops";
+const volatile char symbol[NAME_LENGTH] = "vfs_read";
 GADGET_PARAM(symbol);
 
-extern const void socket_file_ops __ksym;
+extern const void vfs_read __ksym;
 extern const void ig_py_no_such_symbol __ksym __weak;
 
 GADGET_ITER(symbols, symbol_entry, on_symbol);
@@ -43,7 +43,7 @@ int on_symbol(struct bpf_iter__ksym *ctx)
 	}
 	entry.address = iter->value;
 	entry.absent = (__u64)&ig_py_no_such_symbol;
-	entry.resolved = entry.address == (__u64)&socket_file_ops;
+	entry.resolved = entry.address == (__u64)&vfs_read;
 	entry.type[0] = iter->type;
 	bpf_seq_write(ctx->meta->seq, &entry, sizeof(entry));
 	return 0;
