@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from ig_py.containers.proc import HostView, read_text
+from ig_py.containers.files import read_text
+from ig_py.containers.proc import HostView
 from ig_py.operators._samples import Value
 from ig_py.records import dataclass
 

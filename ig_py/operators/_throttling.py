@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ig_py.containers.proc import HostView, read_text
+from ig_py.containers.files import read_text
+from ig_py.containers.proc import HostView
 from ig_py.operators._samples import Value
 from ig_py.records import dataclass
 

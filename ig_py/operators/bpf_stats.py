@@ -188,26 +188,24 @@ class BpfStats(Operator):
         held = self._holders.of({program[0] for program in programs})
         gadget = self._gadget(ctx)
         total = _Taken(elapsed)
-        rows = []
+        rows: list[dict[str, Value]] = []
         for number, kind, name, run_time, runs, maps in programs:
             self._before[number] = (run_time, runs)
             # Unknown ones were loaded since.
+            known = before.get(number, (0, 0))
             taken = _Taken(elapsed)
-            taken.add((run_time, runs), before.get(number, (0, 0)), maps)
+            taken.add((run_time, runs), known, maps)
             comms, pids = held.get(number, ("", ""))
-            rows.append(
-                {
-                    "progID": number,
-                    "progName": name.encode(),
-                    "progType": _type(kind).encode(),
-                    "comms": comms.encode(),
-                    "pids": pids.encode(),
-                }
-                | (gadget if number in own else _NOBODY)
-                | taken.values(memory)
-            )
+            row: dict[str, Value] = {
+                "progID": number,
+                "progName": name.encode(),
+                "progType": _type(kind).encode(),
+                "comms": comms.encode(),
+                "pids": pids.encode(),
+            }
+            rows.append(row | (gadget if number in own else _NOBODY) | taken.values(memory))
             if number in own:
-                total.add((run_time, runs), before.get(number, (0, 0)), maps)
+                total.add((run_time, runs), known, maps)
         if self._gadgets_only:
             rows = [_WHOLE | gadget | total.values(memory)] if own else []
         node = os.environ.get(NODE, "").encode()

@@ -198,7 +198,7 @@ class Run:
         return constants
 
     def _open_stream(self, obj: Object | None) -> Stream:
-        from ig_py._core import CoreError, pipeline
+        from ig_py._core import CoreError
         from ig_py.containers.proc import HostView
 
         context = self._prepared.context
@@ -219,7 +219,11 @@ class Run:
             )
         )
         try:
-            return obj.stream(plan) if obj is not None else pipeline(plan)
+            if obj is not None:
+                return obj.stream(plan)
+            from ig_py._core import pipeline
+
+            return pipeline(plan)
         except CoreError as err:
             raise KernelError(
                 f"opening the buffers of gadget {self._prepared.spec.name}: {err.args[1]}",

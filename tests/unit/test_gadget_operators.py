@@ -309,7 +309,10 @@ def test_operators_come_in_order() -> None:
     assert [name for _, name in found] == [
         "ebpf",
         "kstack",
+        "process",
+        "cgroup",
         "LocalManager",
+        "ebpf",
         "formatters",
         "UidGidResolver",
         "SocketEnricher",

@@ -117,7 +117,10 @@ mod tests {
 
     #[test]
     fn memory_is_what_fdinfo_says() {
-        assert_eq!(memlock("pos:\t0\nmap_type:\t1\nmemlock:\t1091632\nmap_id:\t7\n"), Some(1091632));
+        assert_eq!(
+            memlock("pos:\t0\nmap_type:\t1\nmemlock:\t1091632\nmap_id:\t7\n"),
+            Some(1091632)
+        );
         assert_eq!(memlock("pos:\t0\n"), None);
         assert_eq!(memlock("memlock:\tmuch\n"), None);
     }
