@@ -136,13 +136,12 @@ def providers(artifact: Artifact, spec: GadgetSpec) -> dict[str, Callable[[], Ex
 
 def datasources_document(spec: GadgetSpec) -> list[dict[str, Any]]:
     """Data sources by name, as ``--show-datasources`` prints them: zero values left out."""
-    ordered = sorted(spec.datasources, key=lambda d: d.name.encode())
-    return [_datasource(i, ds) for i, ds in enumerate(ordered)]
+    shown = [ds for ds in spec.datasources if not ds.unreferenced]
+    return [_datasource(ds) for ds in sorted(shown, key=lambda d: d.name.encode())]
 
 
-def _datasource(number: int, ds: DataSourceSpec) -> dict[str, Any]:
+def _datasource(ds: DataSourceSpec) -> dict[str, Any]:
     document = {
-        "id": number,
         "name": ds.name,
         "type": int(ds.type),
         "fields": [_field(f) for f in ds.fields],

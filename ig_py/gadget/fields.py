@@ -231,4 +231,4 @@ def add_struct_fields(
         )
     walker = _Walker(btf, ds, payload_index, extra_tags)
     walker.limit = struct.size
-    walker.walk(struct, 0, None, False, 0)
+    walker.walk(struct, 0, None, struct.name in ALIASING_STRUCTS, 0)

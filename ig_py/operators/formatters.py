@@ -71,7 +71,7 @@ _NUMBERS = (
         _unsigned(4),
         {"template": "errorString", "value.one-of": ERRNO_NAMES},
     ),
-    _Formatter("gadget_syscall", "syscall", _unsigned(8), {"template": "syscall"}),
+    _Formatter("gadget_syscall", "syscall", _unsigned(8)),
     _Formatter("gadget_timestamp", "timestamp", _sized(8), {"template": "timestamp"}),
     _Formatter("gadget_bytes", "bytes", _unsigned(8), {"template": "bytes"}),
     _Formatter("gadget_duration", "duration", _unsigned(8), {"template": "duration"}),
@@ -149,7 +149,8 @@ def _parts(
 def _add_address(ds: DataSourceSpec, endpoint: FieldSpec, raw: FieldSpec) -> FieldSpec:
     address = add_field(ds, twin_name(raw, ""), Kind.STRING, parent=endpoint, flags=Flag.HIDDEN)
     _hide_source(ds, endpoint, default=False)
-    raw.flags |= Flag.UNREFERENCED
+    for field in (raw, *children(ds, raw)):
+        field.flags |= Flag.UNREFERENCED
     return address
 
 
@@ -194,7 +195,9 @@ def _add_l4(ctx: Context, ds: DataSourceSpec, endpoint: FieldSpec) -> bool:
         "endpoint",
         Kind.STRING,
         parent=endpoint,
-        annotations={"columns.hidden": "true", "json.skip": "true"},
+        annotations={"json.skip": "true"},
+        tags=["endpoint"],
+        flags=Flag.HIDDEN,
     )
     endpoint.annotations["columns.replace"] = text.full_name
     ctx.add_step(

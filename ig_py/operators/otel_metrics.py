@@ -131,7 +131,7 @@ class OtelMetrics(Operator):
                 DataSourceType.SINGLE,
                 Metadata(ctx.spec.metadata),
                 source="operator",
-                defaults=_ANNOTATIONS,
+                defaults={**ds.annotations, **_ANNOTATIONS},
             )
             text = add_field(shown, "text", Kind.STRING, annotations={"content-type": "text/plain"})
             shown.rest = text.index

@@ -34,13 +34,6 @@ _MEMBERS = (
     "pid_level1",
     "pidns_level1",
 )
-_FLAMEGRAPH = {
-    "columns.alignment": "left",
-    "columns.ellipsis": "end",
-    "columns.width": "16",
-    "flamegraph.level": "30",
-    "flamegraph.type": "stack",
-}
 
 
 def _map(spec: GadgetSpec, name: str, source: FieldSpec) -> str:
@@ -67,7 +60,7 @@ class KernelStack(Operator):
                     continue
                 found = _map(ctx.spec, KERNEL_MAP, source)
                 source.flags |= Flag.HIDDEN
-                twin = add_twin(ds, source, name, annotations=_FLAMEGRAPH)
+                twin = add_twin(ds, source, name)
                 ctx.add_step(
                     ds.name, 0, op="kernel_stack", src=source.index, dst=twin.index, map=found
                 )

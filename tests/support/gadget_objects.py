@@ -20,13 +20,14 @@ def tracer_object(
     size: int = 64,
     declare: Callable[[BtfWriter, ElfWriter], None] = lambda btf, elf: None,
     code: Sequence[Insn] = (exit_(),),
+    struct: str = "event",
 ) -> bytes:
-    """A gadget with data source ``ds``: struct ``event`` from ring buffer ``events``."""
+    """A gadget with data source ``ds``: struct *struct* from ring buffer ``events``."""
     btf, elf = BtfWriter(), ElfWriter()
-    btf.struct("event", size, list(members(btf)))
+    btf.struct(struct, size, list(members(btf)))
     btf.map("events", RINGBUF, entries=4096)
     elf.map("events")
-    btf.marker("gadget_tracer_ds___events___event")
+    btf.marker(f"gadget_tracer_ds___events___{struct}")
     elf.program("prog", "tracepoint/a/b", code)
     declare(btf, elf)
     btf.maps()

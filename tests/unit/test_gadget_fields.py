@@ -125,6 +125,12 @@ def test_nested_structs_depth_first() -> None:
     assert parent.annotations["columns.alias"] == "parent"
 
 
+def test_an_event_that_is_a_process_has_short_names_too() -> None:
+    elf = tracer_object(lambda btf: [("pid", u32(btf), 0)], struct="gadget_process")
+    [pid] = datasource_of(elf).fields
+    assert pid.annotations["columns.alias"] == "pid"
+
+
 def test_members_of_anonymous_structs_belong_to_the_encloser() -> None:
     def members(btf: BtfWriter) -> Members:
         union = btf.struct(

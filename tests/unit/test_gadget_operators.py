@@ -10,6 +10,7 @@ from support.elf_writer import SIGNED, BtfWriter
 from support.gadget_objects import Members, spec_of, tracer_object
 
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec
+from ig_py.gadget.templates import BASE
 from ig_py.operators import ebpf_enum, instances, instantiate_all
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.ebpf_enum import EbpfEnum
@@ -131,6 +132,12 @@ def test_a_twin_never_shadows_a_field() -> None:
     assert "'x' exists" in ds.notes[0]
 
 
+def test_a_system_call_is_as_wide_as_any_field() -> None:
+    # There is a template of that name, but only gadget.yaml applies it.
+    ds, _, _ = run(Formatters(), lambda btf: [("syscall_raw", typed(btf, "gadget_syscall", 8), 0)])
+    assert get(ds, "syscall").annotations == dict(BASE)
+
+
 def endpoint(btf: BtfWriter, l4: bool) -> int:
     byte = btf.integer("unsigned char", 1)
     short = btf.integer("unsigned short", 2)
@@ -156,7 +163,8 @@ def test_l3_endpoint() -> None:
     source, address, raw = get(ds, "src"), get(ds, "src.addr"), get(ds, "src.addr_raw")
     assert not source.hidden
     assert source.annotations["columns.replace"] == "src.addr"
-    assert raw.flags & Flag.UNREFERENCED
+    below = [f for f in ds.fields if f.parent == raw.index]
+    assert below and all(f.flags & Flag.UNREFERENCED for f in (raw, *below))
     assert get(ds, "src.version").hidden
     assert bodies(ctx) == [
         {
@@ -171,7 +179,11 @@ def test_l3_endpoint() -> None:
 def test_l4_endpoint() -> None:
     ds, ctx, _ = run(Formatters(), lambda btf: [("dst", endpoint(btf, True), 0)])
     text = get(ds, "dst.endpoint")
-    assert text.annotations["json.skip"] == "true"
+    assert (text.annotations, text.tags, text.hidden) == (
+        {"json.skip": "true"},
+        ["endpoint"],
+        True,
+    )
     assert get(ds, "dst").annotations["columns.replace"] == "dst.endpoint"
     [step] = ctx.steps["ds"]
     assert step.priority == 1

@@ -11,6 +11,7 @@ from support.core_plans import PlanMaker
 from ig_py._core import CoreError, Stream, pipeline
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.datasource import add_field, new_datasource
+from ig_py.gadget.extra_info import datasources_document
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, Kind
 from ig_py.operators.base import Context, Timer
@@ -141,6 +142,8 @@ def test_the_data_source_that_is_printed() -> None:
     assert operator.instantiate(context)
     source, shown = context.spec.datasources
     assert (source.unreferenced, shown.name, shown.type) == (True, "lat-rendered", 1)
+    assert shown.annotations.items() > source.annotations.items()
+    assert [ds["name"] for ds in datasources_document(context.spec)] == ["lat-rendered"]
     assert context.metrics == {"lat": {"keys": [0], "values": [value(1, "histogram")]}}
     emitted: list[tuple[str, bytes]] = []
     context.emit = lambda name, samples: emitted.extend((name, s) for s in samples)

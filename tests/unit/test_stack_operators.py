@@ -12,6 +12,7 @@ from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget.datasource import add_field, new_datasource
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceType, GadgetSpec, Kind, MapSpec
+from ig_py.gadget.templates import BASE
 from ig_py.operators.base import Context
 from ig_py.operators.stacks import _MEMBERS, KernelStack, UserStack
 
@@ -35,6 +36,7 @@ def test_a_kernel_stack_has_a_twin() -> None:
     [ds] = context.spec.datasources
     twin = ds.field("k")
     assert twin is not None and not twin.hidden and ds.fields[0].hidden
+    assert twin.annotations == dict(BASE)
     [step] = context.steps["d"]
     assert step.body == {
         "op": "kernel_stack",
