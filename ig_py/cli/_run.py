@@ -121,6 +121,7 @@ def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
         authfile=values["authfile"],
         allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
         disallow_pulling=values["disallow-pulling"] == "true",
+        build_all=False,
         public_keys=tuple(split_list(values["public-keys"])),
         notation_certificates=tuple(split_list(values["notation-certificates"])),
         notation_policy=values["notation-policy-document"],

@@ -70,7 +70,8 @@ class ResolveOptions:
     *notation_certificates*: PEM texts or files; *notation_policy*: a JSON text or file;
     *required_gadgets*: further lists like *allowed_gadgets*, each of which must allow the
     image; *on_message* hears warnings; *progress* makes a context for one download, which
-    yields what hears of its bytes (:class:`~ig_py.oci.staging.Progress`, or None).
+    yields what hears of its bytes (:class:`~ig_py.oci.staging.Progress`, or None);
+    *build_all*: sources are built for every architecture, not only for *arch*.
     What :mod:`ig_py.oci.policy` finds tightens all this.
     """
 
@@ -81,6 +82,7 @@ class ResolveOptions:
     authfile: str | None = None
     allowed_gadgets: Sequence[str] = ()
     disallow_pulling: bool = False
+    build_all: bool = True
     public_keys: Sequence[str] = (UPSTREAM,)
     notation_certificates: Sequence[str] = ()
     notation_policy: str = ""
@@ -400,7 +402,12 @@ def _read(
 
 def _from_source(ref: str, path: Path, options: ResolveOptions) -> Artifact:
     from ig_py.toolchain.build import BuildOptions, build_gadget
+    from ig_py.toolchain.compile import ARCHITECTURES
 
-    packed = build_gadget(BuildOptions(path=path, log=options.on_message))
+    few = options.arch in ARCHITECTURES and not options.build_all
+    architectures = (options.arch,) if few else ARCHITECTURES
+    packed = build_gadget(
+        BuildOptions(path=path, architectures=architectures, log=options.on_message)
+    )
     source = MemorySource(str(path), packed.blobs)
     return _read(source, packed.index, ref, str(path.absolute()), "source", options)

@@ -36,7 +36,8 @@ class BuildOptions:
     ``path`` is the gadget's directory; ``file`` its build file, relative to the working
     directory (None: ``build.yaml`` in *path*, if there). ``output`` is an existing
     directory that receives the objects. ``builder_image`` compiles in a container instead
-    of with a local clang. ``log`` gets messages for the user, possibly of several lines,
+    of with a local clang. ``architectures``: which objects to make; an image for others too
+    has all of them. ``log`` gets messages for the user, possibly of several lines,
     ``debug`` the commands.
     """
 
@@ -49,6 +50,7 @@ class BuildOptions:
     builder_image_pull: str = "missing"
     btfgen: bool = False
     btfhub_archive: str | Path | None = None
+    architectures: tuple[str, ...] = ARCHITECTURES
     log: Callable[[str], None] = _ignore
     debug: Callable[[str], None] = _ignore
 
@@ -141,7 +143,7 @@ def _make_here(options: BuildOptions, root: Path, file: BuildFile, scratch: Path
     if file.ebpf_source is not None:
         clang = require_clang()
         source = file.ebpf_source
-        objects = {arch: scratch / f"{arch}.bpf.o" for arch in ARCHITECTURES}
+        objects = {arch: scratch / f"{arch}.bpf.o" for arch in options.architectures}
 
         def job(arch: str) -> str:
             return compile_object(
@@ -178,7 +180,7 @@ def _metadata(
 
     path = root / file.metadata
     source = file.metadata
-    obj = objects.get(ARCHITECTURES[0])
+    obj = next(iter(objects.values()), None)
     metadata = _read(path) if path.is_file() else None
     if metadata is not None and (options.validate_metadata or options.update_metadata):
         checks.check_metadata(metadata, source, obj, options.log)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget, ig_py
 from support.waiting import deadline, wait_for
 
@@ -89,23 +90,9 @@ def spaces(load: str) -> Iterator[tuple[Namespace, Namespace]]:
         flooder.end()
 
 
-def image(folder: Path, source: Path) -> str:
-    """Build the gadget at *source* into an image tar in *folder*."""
-    reference = f"ig-py-test.local/fair:{os.getpid()}"
-    tar = str(folder / "image.tar")
-    for arguments in (
-        ("image", "build", str(source), "-t", reference),
-        ("image", "export", reference, tar),
-        ("image", "remove", reference),
-    ):
-        done = ig_py(*arguments)
-        assert done.returncode == 0, done.stderr
-    return tar
-
-
 @pytest.fixture(scope="module")
 def trace_open(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return image(tmp_path_factory.mktemp("fair-image"), GADGET)
+    return str(image_tar(tmp_path_factory.mktemp("fair-image"), GADGET))
 
 
 class Outcome:
@@ -287,7 +274,7 @@ def test_objects_without_a_budget_still_run(tmp_path: Path, kind: str) -> None:
     source.mkdir()
     (source / "program.bpf.c").write_text(SOURCES[kind] + PROGRAM)
     (source / "gadget.yaml").write_text("name: small\n")
-    tar = image(tmp_path, source)
+    tar = str(image_tar(tmp_path, source))
     flags = ["--verify-image=false", "-o", "none", "--timeout", "1"]
     assert ig_py("run", tar, *flags).returncode == 0
     refused = ig_py("run", tar, *flags, "--budget", "5")

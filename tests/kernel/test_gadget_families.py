@@ -19,12 +19,6 @@ TESTS = [
 
 pytestmark = pytest.mark.timeout(300)
 
-NOT_ON = {
-    ("6.1", "stacks-names_of_both_stacks"): "bpf_get_stackid() gives -EFAULT for the kernel stack"
-    " of a system call's tracepoint, why is not known yet"
-}
-"""Guest's kernel, test: what fails there, and is shown among what could not run."""
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,19 +27,12 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("test", TESTS)
-def test_gadget(
-    test: GadgetTest,
-    directory: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> None:
+def test_gadget(test: GadgetTest, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiles = has_program(test.gadget) and VARIABLE not in os.environ
     if compiles and (reason := features.missing("clang")):
         pytest.skip(f"needs clang: {reason}")
     for feature in test.lacks:
         if features.missing(feature) is None:
             pytest.skip(f"only where there is no {feature}")
-    if why := NOT_ON.get((os.environ.get("IG_PY_VM", ""), test.id)):
-        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     run_test(test, directory)

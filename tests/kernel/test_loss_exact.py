@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.root_gadget import image_tar
-from support.running_gadget import RunningGadget, ig_py
+from support.running_gadget import RunningGadget
 from support.waiting import SLOWNESS, deadline, wait_for
 
 pytestmark = [
@@ -51,16 +51,10 @@ def load() -> Iterator[str]:
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Kind of load -> the image whose gadget traces it."""
     folder = tmp_path_factory.mktemp("images")
-    reference = "ig-py-test.local/trace_open:exact"
-    open_tar = folder / "trace_open.tar"
-    for arguments in (
-        ("image", "build", str(CHECKOUT / "tests/gadgets/trace_open"), "-t", reference),
-        ("image", "export", reference, str(open_tar)),
-        ("image", "remove", reference),
-    ):
-        done = ig_py(*arguments)
-        assert done.returncode == 0, done.stderr
-    return {"open": str(open_tar), "exec": str(image_tar(folder))}
+    return {
+        "open": str(image_tar(folder, CHECKOUT / "tests/gadgets/trace_open")),
+        "exec": str(image_tar(folder)),
+    }
 
 
 class Account:

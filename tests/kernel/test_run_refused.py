@@ -115,6 +115,7 @@ int second(void *ctx)
 """
 
 
+@pytest.mark.any_kernel
 def test_programs_that_this_kernel_cannot_run_are_left_out(tmp_path: Path) -> None:
     program = ("tracepoint/no/such", "return 0;\n}\n" + SECOND.rstrip().removesuffix("}"))
     done = run(tmp_path, *program)
@@ -126,6 +127,7 @@ def test_programs_that_this_kernel_cannot_run_are_left_out(tmp_path: Path) -> No
     assert account.startswith("refused: 0 events emitted, ")
 
 
+@pytest.mark.any_kernel
 def test_a_gadget_of_which_nothing_is_left(tmp_path: Path) -> None:
     done = run(tmp_path, "tracepoint/no/such", "return 0;", "--skip-unsupported")
     assert done.returncode == 1

@@ -1,6 +1,7 @@
-"""The root gadget's image as a tar, built once for whoever asks.
+"""Images of the root gadget and others as tars, built for whoever asks.
 
-``IG_PY_TEST_IMAGE`` names one that is already built: an emulated guest compiles too slowly.
+``IG_PY_TEST_IMAGES`` names a directory with some that are already built: an emulated guest
+compiles too slowly.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-IMAGE_VARIABLE = "IG_PY_TEST_IMAGE"
+IMAGES_VARIABLE = "IG_PY_TEST_IMAGES"
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _BUILD_SECONDS = 300
 
 
 class NoImage(Exception):
-    """The root gadget could not be built; ig-py has said why on stderr."""
+    """The gadget could not be built; ig-py has said why on stderr."""
 
 
 def _ig_py(*arguments: str) -> None:
@@ -28,18 +29,19 @@ def _ig_py(*arguments: str) -> None:
         raise NoImage(f"ig-py {' '.join(arguments[:2])} ended with {done.returncode}")
 
 
-def image_tar(directory: Path) -> Path:
-    """Path of an image tar of the root gadget, in *directory* when it has to be built.
+def image_tar(directory: Path, source: Path = _CHECKOUT) -> Path:
+    """Path of an image tar of the gadget in *source*, in *directory* when it has to be built.
 
     Raises NoImage.
     """
-    given = os.environ.get(IMAGE_VARIABLE)
-    if given:
-        return Path(given)
+    name = "trace_exec.tar" if source == _CHECKOUT else f"{source.name}.tar"
+    given = os.environ.get(IMAGES_VARIABLE)
+    if given and (path := Path(given) / name).exists():
+        return path
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "trace_exec.tar"
-    reference = f"ig-py-test.local/trace_exec:{os.getpid()}"
-    _ig_py("image", "build", ".", "-t", reference)
+    path = directory / name
+    reference = f"ig-py-test.local/{path.stem}:{os.getpid()}"
+    _ig_py("image", "build", str(source), "-t", reference)
     try:
         _ig_py("image", "export", reference, str(path))
     finally:

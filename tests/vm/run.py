@@ -70,9 +70,11 @@ def _in_guest(arguments: argparse.Namespace, kernel: kernels.Kernel) -> dict[str
     with tempfile.TemporaryDirectory(dir=runs, prefix=f"{kernel.series}-") as directory:
         out = Path(directory)
         environment["IG_PY_TEST_REPORT"] = str(out / "report.json")
-        # The guest would compile for minutes; the image for both is the same anyway.
+        # The guest would compile for minutes; the images are the same anyway.
+        environment[root_gadget.IMAGES_VARIABLE] = str(out / "images")
         try:
-            environment[root_gadget.IMAGE_VARIABLE] = str(root_gadget.image_tar(out))
+            for source in (guest.CHECKOUT, gadget_build.GADGETS / "trace_open"):
+                root_gadget.image_tar(out / "images", source)
         except root_gadget.NoImage as error:
             return _failed(f"guest {kernel.series}", str(error))
         if any(

@@ -22,11 +22,20 @@ struct event {
 GADGET_TRACER_MAP(events, 1024 * 256);
 GADGET_TRACER(calls, events, event);
 
-SEC("tracepoint/syscalls/sys_enter_getpgid")
-int on_getpgid(struct syscall_trace_enter *ctx)
+#ifdef __TARGET_ARCH_x86
+#define GETPGID 121
+#else
+#define GETPGID 155
+#endif
+
+/* Not the system call's own tracepoint: kernels like 6.1 know no kernel stack there, only -EFAULT. */
+SEC("raw_tp/sys_enter")
+int on_getpgid(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct event *event;
 
+	if (ctx->args[1] != GETPGID)
+		return 0;
 	if (gadget_should_discard_data_current())
 		return 0;
 	event = gadget_reserve_buf(&events, sizeof(*event));
@@ -34,7 +43,7 @@ int on_getpgid(struct syscall_trace_enter *ctx)
 		return 0;
 	gadget_process_populate(&event->proc);
 	event->kstack_raw = gadget_get_kernel_stack(ctx);
-	event->nowhere_raw = -14;
+	event->nowhere_raw = -17; /* another stack has its place */
 	gadget_get_user_stack_from_tracepoint(ctx, &event->ustack);
 	gadget_submit_buf(ctx, &events, event, sizeof(*event));
 	return 0;
