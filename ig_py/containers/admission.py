@@ -52,10 +52,11 @@ class Finder(Protocol):
     def by_mntns(self, mntns: int) -> Container | None:
         """The live one in that mount namespace."""
 
-    def admit(self, container: Container, pid: int) -> None:
-        """Take it in with *pid* as its init; nothing happens when that has ended."""
+    def admit(self, container: Container, pid: int, mntns: int) -> None:
+        """Take it in with *pid* as its init, whose mount namespace the kernel told to be
+        *mntns*; nothing happens when that has ended."""
 
-    def nobodys(self, container: Container, pid: int, source: Source) -> None:
+    def nobodys(self, container: Container, pid: int, source: Source, mntns: int) -> None:
         """The same for one that no engine described."""
 
     def admit_ended(self, container: Container) -> bool:
@@ -235,9 +236,9 @@ class Admission:
     def _take_in(self, pending: Pending, pid: int) -> None:
         record = self._record(pending)
         if record is not None:
-            self._finder.admit(record, pid)
+            self._finder.admit(record, pid, pending.mntns)
         elif pending.alone is not None:
-            self._finder.nobodys(pending.alone, pid, Source.KERNEL)
+            self._finder.nobodys(pending.alone, pid, Source.KERNEL, pending.mntns)
 
     def _identify(self, pending: Pending) -> None:
         pid = pending.init or pending.pid

@@ -61,6 +61,8 @@ def make_client(config: RuntimeConfig, sink: Sink) -> RuntimeClient:
 class _Live:
     pid: int
     pidfd: int
+    readable: bool
+    """Whether its namespaces may be read."""
 
 
 class Discovery:
@@ -97,6 +99,7 @@ class Discovery:
         self._nobodys: set[str] = set()
         self._ignored: dict[str, None] = {}
         self._expiry_armed = False
+        self._unreadable_said = False
         self.firsts = dict.fromkeys(Source, 0)
         """Containers by the source that told first which process is their init."""
         self.untold = 0
@@ -243,8 +246,8 @@ class Discovery:
         container = self.collection.by_mntns(mntns)
         return self.current(container.id) if container else None
 
-    def admit(self, container: Container, pid: int) -> None:
-        self._admit(container, pid, Source.KERNEL)
+    def admit(self, container: Container, pid: int, mntns: int) -> None:
+        self._admit(container, pid, Source.KERNEL, mntns)
 
     def expects(self, runtime: str) -> bool:
         clients = (c for c in self.clients if not runtime or c.name == runtime)
@@ -281,14 +284,14 @@ class Discovery:
     def known(self, container_id: str) -> bool:
         return container_id in self._ignored or self.live(container_id)
 
-    def nobodys(self, container: Container, pid: int, source: Source = Source.KERNEL) -> None:
+    def nobodys(self, container: Container, pid: int, source: Source, mntns: int = 0) -> None:
         with self._lock:
             record = self._records.get(container.id)
         if record is None:
             self.describe(container)
             with self._lock:
                 self._nobodys.add(container.id)
-        if self._admit(record or container, pid, source) and source is Source.PROCESSES:
+        if self._admit(record or container, pid, source, mntns) and source is Source.PROCESSES:
             self.untold += self.answers(container.runtime.name)
 
     def announce(self, container: Container) -> None:
@@ -317,12 +320,15 @@ class Discovery:
         with self._lock:
             for container_id in list(self._live):
                 container = self.collection.get(container_id)
-                if container is None:
-                    continue
-                now = self.view.namespace(container.runtime.pid, "mnt")
-                if now != (container.mntns or None):
+                if container is not None and not self._runs(container):
                     self._end(container_id)
         self._reactor.later(PROC_POLL_SECONDS, self._look_at_processes)
+
+    def _runs(self, container: Container) -> bool:
+        pid = container.runtime.pid
+        if self._live[container.id].readable:
+            return self.view.namespace(pid, "mnt") == container.mntns
+        return self.view.status(pid).get("State", "Z")[:1] not in ("Z", "X")
 
     def _expire(self) -> None:
         with self._lock:
@@ -333,8 +339,8 @@ class Discovery:
 
     # Any thread.
 
-    def _admit(self, container: Container, pid: int, source: Source) -> bool:
-        """False when it was in already, or is not to be had."""
+    def _admit(self, container: Container, pid: int, source: Source, mntns: int = 0) -> bool:
+        """False when it was in already, or is not to be had. *mntns*: as the kernel told."""
         try:
             process = self.view.open(pid)
         except ProcessGone as error:
@@ -347,14 +353,14 @@ class Discovery:
         if complete is None:
             process.close()
             return False
-        container = complete
-        if not process.mntns:
-            log.warning(
-                "container %a is not traced: its namespaces may not be read",
-                container.runtime.container_name,
-            )
+        readable = bool(process.mntns)
+        container = complete if readable else replace(complete, mntns=mntns)
+        if not container.mntns:
+            self._say_unreadable(container)
         with self._lock:
-            if self.live(container.id):
+            known = self.collection.get(container.id) if self.live(container.id) else None
+            # One that nothing was known of but its process is taken in anew.
+            if known is not None and (known.mntns or not container.mntns):
                 process.close()
                 return False
             if container.id in self._live:
@@ -362,13 +368,23 @@ class Discovery:
             if not self.collection.add(container, process.pins):
                 process.close()
                 return False
-            self._live[container.id] = _Live(pid, process.pidfd)
+            self._live[container.id] = _Live(pid, process.pidfd, readable)
             if process.pidfd >= 0:
                 self._reactor.watch(
                     process.pidfd, lambda: self._exited(container.id, process.pidfd)
                 )
             self.firsts[source] += 1
             return True
+
+    def _say_unreadable(self, container: Container) -> None:
+        if self._unreadable_said:
+            return
+        self._unreadable_said = True
+        log.warning(
+            "the namespaces of container %a may not be read, nor perhaps those of others: they are"
+            " traced only if they start while this runs; CAP_SYS_PTRACE allows it",
+            container.runtime.container_name or container.id[:12],
+        )
 
     def _complete(self, container: Container, process: Process) -> Container | None:
         """None for what turns out to be a pod's sandbox."""

@@ -89,15 +89,16 @@ class Finder:
     def by_mntns(self, mntns: int) -> Container | None:
         return next((c for c in self.running.values() if c.mntns == mntns), None)
 
-    def admit(self, found: Container, pid: int) -> None:
+    def admit(self, found: Container, pid: int, mntns: int) -> None:
+        assert mntns
         if self.alive and found.id not in self.running:
             self.running[found.id] = taken = container(
                 found.id, found.runtime.container_name, self.mntns, pid
             )
             self.subscriber(Event(EventType.CREATED, taken))
 
-    def nobodys(self, found: Container, pid: int, _source: object) -> None:
-        self.admit(found, pid)
+    def nobodys(self, found: Container, pid: int, _source: object, mntns: int) -> None:
+        self.admit(found, pid, mntns)
 
     def admit_ended(self, found: Container) -> bool:
         if found.id in self.running:
