@@ -9,8 +9,9 @@ IG ?=
 VM ?=
 RUNS ?= 3
 FUZZ_SECONDS ?= 60
+TAG ?= ig-py:latest
 
-.PHONY: protos help setup dev run test lint vm parity bench bench-micro fuzz docs clean
+.PHONY: protos help setup dev run test lint vm parity bench bench-micro fuzz image docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -51,6 +52,10 @@ fuzz: ## hostile samples for a minute a target: make fuzz [FUZZ_SECONDS=60]
 bench-micro: ## cost of an event by stage (criterion)
 	@scripts/setup
 	@cd core && cargo bench --no-default-features --bench stages
+
+image: ## ig-py in an image of its own (docs/in-a-container.md): make image [TAG=ig-py:latest]
+	@scripts/setup
+	@scripts/image $(TAG)
 
 protos: ## regenerate the protobuf modules from their .proto files
 	@scripts/setup

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from ig_py.containers.files import why_missing
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
 from ig_py.errors import ContainerError, UsageError
@@ -152,9 +153,9 @@ def runtime_configs(
         explicit = not everything or path not in (DEFAULT_SOCKETS[name], CRI_DOCKER_SOCKET)
         configs.append(RuntimeConfig(name, view.path(path), explicit, protocol or "internal"))
     for config in configs:
-        if config.explicit and not Path(config.socket_path).exists():
+        if config.explicit and (why := why_missing(config.socket_path)):
             raise ContainerError(
-                f"runtime {config.name}: there is no socket {config.socket_path!a}",
+                f"runtime {config.name}: {config.socket_path!a}: {why}",
                 remedy=f"start the engine, or correct --{SOCKET_PARAMS[config.name]}",
             )
     return [c for config in configs for c in _completed(config, configs, containerd_namespaces)]
@@ -173,7 +174,7 @@ def _completed(
         return [config, *_rootless_podman(config)]
     if config.name != "containerd":
         return [config]
-    docker = any(c.name == "docker" and Path(c.socket_path).exists() for c in configs)
+    docker = any(c.name == "docker" and not why_missing(c.socket_path) for c in configs)
     return [
         replace(
             config,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from pathlib import Path
 
 from ig_py.containers.client import RuntimeConfig, Sink
+from ig_py.containers.files import why_missing
 from ig_py.containers.model import Container
 from ig_py.errors import ContainerError
 
@@ -117,8 +117,8 @@ class EngineClient:
         while not self._stopping.is_set():
             was_connected = False
             try:
-                if not Path(self.socket_path).exists():
-                    raise EngineError(f"{self.name} engine {self.socket_path!a}: no such socket")
+                if why := why_missing(self.socket_path):
+                    raise EngineError(f"{self.name} engine {self.socket_path!a}: {why}")
                 self.serve()
             except Exception as error:
                 was_connected = self._connected

@@ -8,6 +8,17 @@ MAX_FILE = 64 * 1024
 """Bytes read of one /proc or cgroup file."""
 
 
+def why_missing(path: str) -> str:
+    """Why there is nothing to be used at *path*; "" when there is."""
+    try:
+        os.stat(path)  # noqa: PTH116 (Path.exists() raises what it cannot tell)
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such socket"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 def read_text(path: str) -> str:
     """At most MAX_FILE bytes of a small kernel file as text; "" when it cannot be read."""
     try:

@@ -152,7 +152,7 @@ class StateDirs:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            self._complain(str(error))
+            self._complain(f"{place.path}: {error.strerror}")
             return True
         # One directory may lead to several roots.
         places = self._watches.setdefault(watch, [])

@@ -169,7 +169,7 @@ def test_the_engine_may_start_after_the_gadget(tmp_path: Path, image: str, engin
     arguments = ["--docker-socketpath", str(late.socket), "-o", "json", "--verify-image=false"]
     with RunningGadget(tmp_path / "refused", image, *arguments) as refused:
         assert refused.process.wait(60) == 1
-    assert "there is no socket" in refused.err
+    assert "no such socket" in refused.err
     late.socket.touch()
     with RunningGadget(tmp_path / "waiting", image, *arguments) as gadget:
         gadget.wait_running()

@@ -13,6 +13,7 @@ import pytest
 from support.waiting import deadline, wait_for
 
 from ig_py.containers import cgroups, proc
+from ig_py.containers.files import why_missing
 from ig_py.containers.proc import HostView, ProcessGone
 from ig_py.containers.reactor import Reactor
 from ig_py.errors import ContainerError
@@ -47,6 +48,20 @@ def test_no_such_process(pid: int) -> None:
     with pytest.raises(ProcessGone):
         HostView().open(pid)
     assert descriptors() == before
+
+
+def test_why_a_socket_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert why_missing(str(tmp_path)) == ""
+    assert why_missing(str(tmp_path / "x")) == "no such socket"
+    (tmp_path / "file").touch()
+    assert why_missing(str(tmp_path / "file/x")) == "no such socket"
+    assert why_missing(f"{tmp_path}/{'x' * 300}") == "File name too long"
+
+    def refuse(_path: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert why_missing("/run/docker.sock") == "Permission denied"
 
 
 def test_a_zombie_is_gone() -> None:

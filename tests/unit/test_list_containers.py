@@ -108,7 +108,7 @@ def test_selectors(run: Callable[..., str], flag: str, found: int) -> None:
         (("-o", "columns=nope"), "column 'nope' does not exist"),
         (("-o", "json=x"), "not supported"),
         (("-r", "foo"), "invalid argument '--runtime / -r': runtime 'foo' is not supported"),
-        (("--docker-socketpath=/nonexistent/d.sock",), "there is no socket"),
+        (("--docker-socketpath=/nonexistent/d.sock",), "no such socket"),
         (("--timeout=-1",), "timeout"),
     ],
 )
