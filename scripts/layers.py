@@ -46,6 +46,7 @@ _VM_MORE = (
     "tests/kernel/test_run_trace_exec.py",
     "tests/kernel/test_fairness.py",
     "tests/kernel/test_loss_exact.py",
+    "tests/kernel/test_user_space_gadgets.py",
 )
 _VM_TESTS = {"6.12": _VM_EVERY + _VM_MORE, "6.1": _VM_EVERY}
 _MINUTE = 60

@@ -42,7 +42,7 @@ class RunOutput:
         self._writer: Writer | None = None
         self._headers: list[tuple[str, bytes]] = []
         self.plans: dict[str, DataSourceOutput] = {}
-        wrong: list[OutputError] = []
+        wrong: dict[str, OutputError] = {}
         terminal = sys.stdout.isatty()
         for ds in spec.datasources:
             if ds.unreferenced:
@@ -57,13 +57,13 @@ class RunOutput:
             try:
                 columns = _fitted(choose_columns(ds, fields))
             except OutputError as err:
-                wrong.append(err)
+                wrong[ds.name] = err
                 continue
             self._columns(ds, columns, terminal)
         if wrong and len(wrong) == len(spec.datasources):
-            raise UsageError(str(wrong[0]))
-        for skipped in wrong:
-            _terminal.warn(f"{skipped}; skipping data source")
+            raise UsageError(str(next(iter(wrong.values()))))
+        for name, skipped in wrong.items():
+            _terminal.warn(f'{skipped}; skipping data source "{name}"')
 
     def _columns(self, ds: DataSourceSpec, columns: list[Column], terminal: bool) -> None:
         line = header(columns)

@@ -33,6 +33,7 @@ _COMPILING_TESTS = [
         "gadget_loads",
         "header_answers",
         "header_sockets",
+        "user_space_gadgets",
     )
 ]
 # What Debian's kernels can do: there, a skip for want of one of these is a failure.

@@ -1,0 +1,103 @@
+"""Processes and limits of Docker containers, told by gadgets without programs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.busybox import import_image
+from support.engine import Engine, any_engine
+from support.gadget_format import GADGETS
+from support.running_gadget import RunningGadget
+from support.waiting import wait_for
+
+from ig_py.containers.proc import HostView
+from ig_py.operators._throttling import hierarchy
+
+pytestmark = [
+    pytest.mark.needs("root", "bpf", "docker", "busybox"),
+    pytest.mark.any_kernel,
+    pytest.mark.timeout(300),
+]
+
+IMAGE = "ig-py-busybox:user-space"
+BUSY = ["sh", "-c", "while :; do :; done"]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with any_engine(tmp_path_factory.mktemp("engine")) as engine:
+        with contextlib.closing(engine.client()) as client:
+            import_image(client, IMAGE)
+        yield engine
+
+
+@contextlib.contextmanager
+def container(engine: Engine, name: str, **options: Any) -> Iterator[str]:
+    with contextlib.closing(engine.client()) as client:
+        created = client.containers.create(IMAGE, BUSY, name=name, network_mode="none", **options)
+        try:
+            created.start()
+            yield str(created.id)
+        finally:
+            created.remove(force=True)
+
+
+def running(tmp_path: Path, engine: Engine, gadget: str, *arguments: str) -> RunningGadget:
+    return RunningGadget(
+        tmp_path / "run",
+        str(GADGETS / gadget),
+        "--verify-image=false",
+        f"--docker-socketpath={engine.socket}",
+        *("-r", "docker", "-o", "json"),
+        *arguments,
+    )
+
+
+def elements(run: RunningGadget) -> list[dict[str, Any]]:
+    return [element for array in run.events() for element in array]  # type: ignore[attr-defined]
+
+
+def test_processes_of_one_container(tmp_path: Path, engine: Engine) -> None:
+    with (
+        container(engine, "ig-py-busy") as busy,
+        container(engine, "ig-py-other"),
+        running(tmp_path, engine, "process_table", "-c", "ig-py-busy", "--sort=-cpuUsage") as run,
+    ):
+        wait_for(lambda: run.out.count(busy) >= 2, "the container is told", 30)
+        assert run.end() == 0
+    found = elements(run)
+    assert {e["runtime"]["containerName"] for e in found} == {"ig-py-busy"}
+    assert {e["comm"] for e in found} == {"sh"}
+    assert max(e["cpuUsage"] for e in found) > 0
+    assert {e["pid"] for e in found} == {e["runtime"]["containerPid"] for e in found}
+
+
+def test_everything_is_told_without_a_selection(tmp_path: Path, engine: Engine) -> None:
+    with (
+        container(engine, "ig-py-busy") as busy,
+        running(tmp_path, engine, "process_table") as run,
+    ):
+        wait_for(lambda: busy in run.out, "the container is told", 30)
+        assert run.end() == 0
+    assert {"", "ig-py-busy"} <= {e["runtime"]["containerName"] for e in elements(run)}
+
+
+def test_a_container_that_is_held_back(tmp_path: Path, engine: Engine) -> None:
+    if hierarchy(HostView()) is None:
+        pytest.skip("no hierarchy limits processor time here")
+    with (
+        container(engine, "ig-py-slow", cpu_period=20_000, cpu_quota=2_000) as slow,
+        running(tmp_path, engine, "cpu_limits", "-c", "ig-py-slow") as run,
+    ):
+        wait_for(lambda: slow in run.out, "the container is told", 30)
+        assert run.end() == 0
+    [name] = {e["runtime"]["containerName"] for e in elements(run)}
+    assert name == "ig-py-slow"
+    event = elements(run)[-1]
+    assert event["cpuLimitCores"] == 0.1
+    assert event["nrThrottled"] > 0
+    assert slow in event["cgroupPath"]
