@@ -1,6 +1,6 @@
 //! Embeds the C headers that `image build` hands to clang: those of the very
-//! libbpf this crate links, and the eBPF API of this project. Compiles the scout,
-//! so that finding containers needs no compiler where ig-py runs.
+//! libbpf this crate links, and the eBPF API of this project. Compiles the objects
+//! of our own, so that they need no compiler where ig-py runs.
 
 use std::env;
 use std::fmt::Write as _;
@@ -32,28 +32,33 @@ fn main() {
     }
     source.push_str("];\n");
     fs::write(out.join("headers.rs"), source).expect("OUT_DIR is writable");
-    compile_scout(&manifest.join("scout"), &libbpf, &out.join("scout.bpf.o"));
+    println!("cargo:rerun-if-env-changed=CLANG");
+    compile(&manifest.join("scout"), "v2", &libbpf, &out);
+    // v3 has atomic exchanges (Linux 5.12).
+    compile(&manifest.join("sockets"), "v3", &libbpf, &out);
 }
 
-/// BPF is the same for every processor of one byte order.
-fn compile_scout(directory: &Path, libbpf: &Path, object: &Path) {
+/// `NAME/NAME.bpf.c` to `NAME.bpf.o`. BPF is the same for every processor of one byte order.
+fn compile(directory: &Path, cpu: &str, libbpf: &Path, out: &Path) {
     println!("cargo:rerun-if-changed={}", directory.display());
-    println!("cargo:rerun-if-env-changed=CLANG");
+    let name = directory.file_name().expect("a directory").to_string_lossy();
+    let source = directory.join(format!("{name}.bpf.c"));
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
     let big = env::var("CARGO_CFG_TARGET_ENDIAN").is_ok_and(|e| e == "big");
     let status = Command::new(&clang)
-        .args(["-target", if big { "bpfeb" } else { "bpfel" }, "-mcpu=v2", "-O2", "-g"])
+        .args(["-target", if big { "bpfeb" } else { "bpfel" }, "-O2", "-g"])
+        .arg(format!("-mcpu={cpu}"))
         .args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-I"])
         .arg(directory)
         .arg("-I")
         .arg(libbpf)
         .arg("-c")
-        .arg(directory.join("scout.bpf.c"))
+        .arg(&source)
         .arg("-o")
-        .arg(object)
+        .arg(out.join(format!("{name}.bpf.o")))
         .status()
         .unwrap_or_else(|e| panic!("building the core needs clang ({clang}; CLANG names it): {e}"));
-    assert!(status.success(), "{clang} does not compile core/scout/scout.bpf.c");
+    assert!(status.success(), "{clang} does not compile {}", source.display());
 }
 
 /// Adds every `*.h` below `dir` as (path relative to `root`, absolute path).

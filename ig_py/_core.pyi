@@ -56,6 +56,9 @@ def headers() -> dict[str, bytes]:
     """C headers compiled into the core: ``bpf/*.h`` of its libbpf and the
     eBPF API ``gadget/*.h``; path below an include directory -> content."""
 
+def sockets_object() -> bytes:
+    """The object that keeps the map of sockets' owners (core/sockets, docs/sockets.md)."""
+
 def btf_to_c(btf: bytes) -> str:
     """C declarations of every type of a raw BTF blob, in dependency order
     (the body of a vmlinux.h, without guard and pragmas)."""

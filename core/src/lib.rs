@@ -19,4 +19,7 @@ pub mod symbols;
 /// C headers for gadgets: libbpf's own and the eBPF API of this project.
 pub mod embedded {
     include!(concat!(env!("OUT_DIR"), "/headers.rs"));
+
+    /// core/sockets
+    pub static SOCKETS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sockets.bpf.o"));
 }

@@ -1,72 +1,42 @@
 """SocketEnricher: the map of sockets' owners that a gadget looks into (spec ebpf-runtime §3.1).
 
 Its value is a struct whose last members have sizes that the user chooses. The object finds out by
-relocating against types that contain it, which the kernel's do not.
+relocating against types that contain it, which the kernel's do not. Who fills it is
+:mod:`ig_py.runtime.socket_owners`.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import UsageError
+from ig_py.gadget.sockets import KEY_SIZE, MAP, MAX_SOCKETS, OPTIONAL, STRUCT, Layout
 from ig_py.gadget.spec import ParamSpec
 from ig_py.operators.base import Context, KernelStruct, Operator
-from ig_py.records import dataclass
+
+if TYPE_CHECKING:
+    from ig_py.runtime.socket_owners import Lease
 
 log = logging.getLogger(__name__)
 
-MAP = "gadget_sockets"
-STRUCT = "gadget_socket_value"
 PREFIX = "operator.SocketEnricher."
 FIELDS = "socket-enricher-fields"
 DEFAULT_FIELDS = "cwd=512,exepath=512"
-OPTIONAL = ("cwd", "exepath")
 MAX_FIELD = 4096
-_KEY_SIZE = 12
-_FIXED = 88
-"""Where the optional members begin."""
-_MEMBERS = (
-    ("mntns", 0, 8, 0),
-    ("pid_tgid", 8, 8, 0),
-    ("uid_gid", 16, 8, 0),
-    ("task", 24, 1, 16),
-    ("ptask", 40, 1, 16),
-    ("sock", 56, 8, 0),
-    ("deletion_timestamp", 64, 8, 0),
-    ("ppid", 72, 4, 0),
-    ("ptid", 76, 4, 0),
-    ("ipv6only", 80, 1, 0),
-)
-"""Name, offset, width, elements (0: no array)."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Bytes of each optional member; 0: it is not there."""
-
-    cwd: int = 0
-    exepath: int = 0
-
-    def struct(self) -> KernelStruct:
-        members = list(_MEMBERS)
-        at = _FIXED
-        for name in OPTIONAL:
-            if size := getattr(self, name):
-                members.append((name, at, 1, size))
-                at += size
-        return KernelStruct(STRUCT, at, tuple(members))
+DEFAULT_FIELD = 512
+"""Bytes of a member that is named without a size, or with none."""
 
 
 def parse_layout(text: str) -> Layout:
-    """``cwd=512,exepath=512`` → sizes. :class:`UsageError` for what is no such list."""
+    """``cwd=512,exepath`` → sizes. :class:`UsageError` for what is no such list."""
     sizes = {}
     for part in (part.strip() for part in text.split(",")):
         if not part:
             continue
-        name, _, size = part.partition("=")
-        valid = size.isascii() and size.isdigit() and len(size) <= 4
-        number = int(size) if valid else 0
+        name, given, size = part.partition("=")
+        valid = not given or (size.isascii() and size.isdigit() and len(size) <= 4)
+        number = int(size or "0") or DEFAULT_FIELD if valid else 0
         if name not in OPTIONAL or not 0 < number <= MAX_FIELD or number & (number - 1):
             raise UsageError(
                 f'--{FIELDS}: "{part}" is not cwd=SIZE or exepath=SIZE with a power of two '
@@ -81,7 +51,9 @@ class SocketEnricher(Operator):
     priority: ClassVar[int] = 10
 
     def __init__(self) -> None:
-        self._struct = Layout().struct()
+        self._layout = Layout()
+        self._entries = MAX_SOCKETS
+        self._lease: Lease | None = None
 
     @classmethod
     def global_params(cls) -> list[ParamSpec]:
@@ -99,12 +71,28 @@ class SocketEnricher(Operator):
 
     def instantiate(self, ctx: Context) -> bool:
         declared = ctx.spec.map(MAP)
-        if declared is None or declared.key_size != _KEY_SIZE:
+        if declared is None or declared.key_size != KEY_SIZE:
             return False
-        self._struct = parse_layout(ctx.param(PREFIX + FIELDS, DEFAULT_FIELDS)).struct()
+        self._layout = parse_layout(ctx.param(PREFIX + FIELDS, DEFAULT_FIELDS))
+        self._entries = declared.max_entries or MAX_SOCKETS
         return True
 
     def pre_start(self, ctx: Context) -> None:
-        log.warning("owners of sockets are not known to this version: %s stays empty", MAP)
-        ctx.kernel_structs.append(self._struct)
-        ctx.value_sizes[MAP] = self._struct.size
+        from ig_py._core import CoreError
+        from ig_py.containers.proc import HostView
+        from ig_py.runtime.socket_owners import acquire
+
+        layout = self._layout
+        ctx.kernel_structs.append(KernelStruct(STRUCT, layout.value_size, layout.members()))
+        ctx.value_sizes[MAP] = layout.value_size
+        try:
+            self._lease = acquire(layout, self._entries, HostView.from_env())
+        except CoreError as error:
+            log.warning("owners of sockets stay unknown: %s", error.args[1])
+            return
+        ctx.maps[MAP] = self._lease.owners.map
+
+    def stop(self, ctx: Context) -> None:
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None

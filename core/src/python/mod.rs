@@ -46,6 +46,11 @@ fn headers(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 }
 
 #[pyfunction]
+fn sockets_object(py: Python<'_>) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, embedded::SOCKETS)
+}
+
+#[pyfunction]
 fn btf_to_c(py: Python<'_>, btf: Vec<u8>) -> PyResult<String> {
     Ok(py.detach(|| btf::to_c(&btf))?)
 }
@@ -109,6 +114,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(binary::find_libraries, m)?)?;
     m.add_function(wrap_pyfunction!(binary::interfaces_into, m)?)?;
     m.add_function(wrap_pyfunction!(headers, m)?)?;
+    m.add_function(wrap_pyfunction!(sockets_object, m)?)?;
     m.add_function(wrap_pyfunction!(btf_to_c, m)?)?;
     m.add_function(wrap_pyfunction!(btf_with_struct, m)?)?;
     m.add_function(wrap_pyfunction!(libbpf_version, m)?)?;

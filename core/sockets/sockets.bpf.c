@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+/*
+ * Who owns a socket: keeps the map that gadgets look into (docs/sockets.md).
+ *
+ * Sockets that were there before are found by walking over the open files of all tasks. Later ones
+ * are noticed in the call that gives them their port, by programs of the root control group: these
+ * run in the owner, before its first packet leaves, and need neither kprobes nor trampolines.
+ */
+
+#include "owner.h"
+#include "path.h"
+
+/* How long the owner of a closed socket is known: its last packets may be on their way. */
+#define GRACE_NS (5 * 1000000000ULL)
+
+struct {
+	__u64 full;    /* owners that found no room */
+	__u64 busy;    /* owners that found no scratch */
+	__u64 orphans; /* sockets that went, whose key others have too */
+	__u64 unseen;  /* calls that nobody saw the end of */
+	__u64 found;   /* sockets that a walk met, in the last one */
+	__u64 pressed; /* there was no room since the last purge */
+	__u64 began;   /* when the last walk began */
+} counts = {};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SOCKETS);
+	__type(key, struct key);
+	__type(value, struct owner);
+} gadget_sockets SEC(".maps");
+
+struct known {
+	struct key key;
+	__u32 padding;
+	__u64 seen;
+};
+
+/*
+ * By the address of the socket: a closed one may have lost its port, and one that has an owner
+ * already is told with one look.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * MAX_SOCKETS);
+	__type(key, __u64);
+	__type(value, struct known);
+} known SEC(".maps");
+
+/* UDP sockets in connect() by the address of the task: they get their port after our look. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u64);
+} connecting SEC(".maps");
+
+enum manner {
+	USED, /* by the calling task, now */
+	HELD, /* in an open file of a task: whoever is known already may know better */
+};
+
+/* The number of an address, which the verifier lets pass as a number only. */
+static __always_inline __u64 address_of(const void *pointer)
+{
+	const void *spilled = pointer;
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &spilled);
+	return address;
+}
+
+static __always_inline bool make_key(struct key *key, const struct sock *sk)
+{
+	__u16 proto = BPF_CORE_READ(sk, sk_protocol);
+
+	key->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	key->port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	key->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	key->proto = proto == IPPROTO_MPTCP ? IPPROTO_TCP : proto;
+	return key->port && (key->family == AF_INET || key->family == AF_INET6) &&
+	       (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP);
+}
+
+static __always_inline bool same_key(const struct key *a, const struct key *b)
+{
+	return a->netns == b->netns && a->family == b->family && a->proto == b->proto &&
+	       a->port == b->port;
+}
+
+/* Its owner is known for a while still: packets may be on their way. */
+__noinline int forget(__u64 of)
+{
+	struct known *entry = bpf_map_lookup_elem(&known, &of);
+	struct owner *owner;
+	struct key key;
+
+	if (!entry)
+		return 0;
+	key = entry->key;
+	bpf_map_delete_elem(&known, &of);
+	owner = bpf_map_lookup_elem(&gadget_sockets, &key);
+	if (!owner || owner->sock != of || owner->deletion_timestamp)
+		return 0;
+	owner->deletion_timestamp = bpf_ktime_get_boot_ns();
+	if (owner->contested)
+		__sync_fetch_and_add(&counts.orphans, 1);
+	return 0;
+}
+
+static __always_inline struct scratch *take_scratch(__u32 *slot)
+{
+	for (__u32 i = 0; i < SCRATCHES; i++) {
+		struct scratch *scratch;
+
+		*slot = i;
+		scratch = bpf_map_lookup_elem(&scratches, slot);
+		if (scratch && !__sync_lock_test_and_set(&scratch->busy, 1))
+			return scratch;
+	}
+	__sync_fetch_and_add(&counts.busy, 1);
+	return NULL;
+}
+
+static __always_inline void describe(struct owner *owner, const struct task_struct *task)
+{
+	const struct task_struct *parent = BPF_CORE_READ(task, real_parent);
+	__u64 gid = BPF_CORE_READ(task, cred, gid.val);
+
+	owner->mntns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	owner->pid_tgid = (__u64)BPF_CORE_READ(task, tgid) << 32 | (__u32)BPF_CORE_READ(task, pid);
+	owner->uid_gid = gid << 32 | BPF_CORE_READ(task, cred, uid.val);
+	BPF_CORE_READ_STR_INTO(&owner->task, task, comm);
+	BPF_CORE_READ_STR_INTO(&owner->ptask, parent, comm);
+	owner->ppid = BPF_CORE_READ(parent, tgid);
+	owner->ptid = BPF_CORE_READ(parent, pid);
+	owner->deletion_timestamp = 0;
+}
+
+static __always_inline void describe_files(struct owner *owner, __u32 slot,
+					   const struct task_struct *task)
+{
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	struct file *exe = BPF_CORE_READ(task, mm, exe_file);
+
+	owner->optional[0] = '\0';
+	owner->optional[given.cwd & SIZE_MASK] = '\0';
+	if (given.cwd && fs)
+		write_path((__u64)__builtin_preserve_access_index(&fs->pwd), slot, CWD);
+	/* threads of the kernel have none */
+	if (given.exepath && exe)
+		write_path((__u64)__builtin_preserve_access_index(&exe->f_path), slot, EXEPATH);
+}
+
+static __always_inline void remember(__u64 of, const struct key *key)
+{
+	struct known entry = {.key = *key, .seen = bpf_ktime_get_boot_ns()};
+
+	if (!bpf_map_update_elem(&known, &of, &entry, BPF_ANY))
+		return;
+	/* Nobody would notice its end. */
+	bpf_map_delete_elem(&gadget_sockets, key);
+	__sync_fetch_and_add(&counts.full, 1);
+	counts.pressed = 1;
+}
+
+/* May the socket have the key, that another one has? */
+static __always_inline bool takes_over(const struct owner *other, bool listening, __u8 state,
+				       __u32 manner)
+{
+	if (other->listening)
+		/* Connections do not take the port of who accepts them. */
+		return manner == USED && (listening || state == TCP_CLOSE);
+	return manner == USED || listening;
+}
+
+/* The task "by" owns the socket "of", once it has a port. */
+__noinline int own(__u64 of, __u64 by, __u32 manner)
+{
+	const struct sock *sk = (const struct sock *)of;
+	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	struct known *before = bpf_map_lookup_elem(&known, &of);
+	struct scratch *scratch;
+	struct owner *other;
+	struct key key = {};
+	bool listening, taken;
+	__u32 slot;
+	long error;
+
+	if (!make_key(&key, sk))
+		return 0;
+	if (before && !same_key(&before->key, &key))
+		forget(of);
+	listening = state == TCP_LISTEN && key.proto == IPPROTO_TCP;
+	other = bpf_map_lookup_elem(&gadget_sockets, &key);
+	taken = other && !other->deletion_timestamp;
+	if (taken && other->sock == of) {
+		other->listening = listening;
+		return 0;
+	}
+	if (taken && !takes_over(other, listening, state, manner)) {
+		other->contested = 1;
+		return 0;
+	}
+
+	scratch = take_scratch(&slot);
+	if (!scratch)
+		return 0;
+	describe(&scratch->owner, (const struct task_struct *)by);
+	describe_files(&scratch->owner, slot, (const struct task_struct *)by);
+	scratch->owner.sock = of;
+	scratch->owner.ipv6only = BPF_CORE_READ_BITFIELD_PROBED(sk, __sk_common.skc_ipv6only);
+	scratch->owner.listening = listening;
+	scratch->owner.contested = taken;
+	error = bpf_map_update_elem(&gadget_sockets, &key, &scratch->owner, BPF_ANY);
+	__sync_lock_test_and_set(&scratch->busy, 0);
+	if (!error) {
+		remember(of, &key);
+		return 0;
+	}
+	__sync_fetch_and_add(&counts.full, 1);
+	counts.pressed = 1;
+	return 0;
+}
+
+static __always_inline void used(__u64 of)
+{
+	struct known *entry = bpf_map_lookup_elem(&known, &of);
+
+	if (entry && entry->key.port == BPF_CORE_READ((const struct sock *)of, __sk_common.skc_num))
+		return;
+	own(of, bpf_get_current_task(), USED);
+}
+
+/*
+ * The context is the socket itself. These programs only look: 1 lets the call go on.
+ */
+SEC("cgroup/post_bind4")
+int sockets_bound4(void *ctx)
+{
+	own(address_of(ctx), bpf_get_current_task(), USED);
+	return 1;
+}
+
+SEC("cgroup/post_bind6")
+int sockets_bound6(void *ctx)
+{
+	own(address_of(ctx), bpf_get_current_task(), USED);
+	return 1;
+}
+
+SEC("cgroup/sendmsg4")
+int sockets_sent4(struct bpf_sock_addr *ctx)
+{
+	used(address_of(ctx->sk));
+	return 1;
+}
+
+SEC("cgroup/sendmsg6")
+int sockets_sent6(struct bpf_sock_addr *ctx)
+{
+	used(address_of(ctx->sk));
+	return 1;
+}
+
+static __always_inline int connects(struct bpf_sock_addr *ctx)
+{
+	__u64 task = bpf_get_current_task();
+	__u64 of = address_of(ctx->sk);
+
+	/* TCP tells when it has a port. */
+	if (ctx->protocol == IPPROTO_UDP)
+		bpf_map_update_elem(&connecting, &task, &of, BPF_ANY);
+	else
+		bpf_map_delete_elem(&connecting, &task);
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int sockets_connect4(struct bpf_sock_addr *ctx)
+{
+	return connects(ctx);
+}
+
+SEC("cgroup/connect6")
+int sockets_connect6(struct bpf_sock_addr *ctx)
+{
+	return connects(ctx);
+}
+
+static __always_inline int connected(void)
+{
+	__u64 task = bpf_get_current_task();
+	__u64 *of = bpf_map_lookup_elem(&connecting, &task);
+	__u64 address;
+
+	if (!of)
+		return 0;
+	address = *of;
+	bpf_map_delete_elem(&connecting, &task);
+	used(address);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_connect")
+int sockets_connected(void *ctx)
+{
+	return connected();
+}
+
+/* It connects too. */
+SEC("tracepoint/syscalls/sys_exit_io_uring_enter")
+int sockets_ring_entered(void *ctx)
+{
+	return connected();
+}
+
+/* Of TCP: just before SYN is sent, and when the port of listen() is known. */
+SEC("sockops")
+int sockets_of_tcp(struct bpf_sock_ops *ctx)
+{
+	void *sk;
+
+	if (ctx->op != BPF_SOCK_OPS_TCP_CONNECT_CB && ctx->op != BPF_SOCK_OPS_TCP_LISTEN_CB)
+		return 1;
+	sk = ctx->sk;
+	if (sk)
+		own(address_of(sk), bpf_get_current_task(), USED);
+	return 1;
+}
+
+SEC("cgroup/sock_release")
+int sockets_released(void *ctx)
+{
+	forget(address_of(ctx));
+	return 1;
+}
+
+SEC("iter/task_file")
+int sockets_held(struct file_context *ctx)
+{
+	struct file *file = ctx->file;
+	struct known *entry;
+	struct socket *socket;
+	__u64 of;
+
+	if (!ctx->meta->seq_num) {
+		counts.began = bpf_ktime_get_boot_ns();
+		counts.found = 0;
+	}
+	if (!file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	of = (__u64)BPF_CORE_READ(socket, sk);
+	if (!of)
+		return 0;
+	counts.found++;
+	own(of, address_of(ctx->task), HELD);
+	entry = bpf_map_lookup_elem(&known, &of);
+	if (entry)
+		entry->seen = bpf_ktime_get_boot_ns();
+	return 0;
+}
+
+/* Over "known", where nobody tells of the end of sockets: who was not met in the last walk. */
+SEC("iter/bpf_map_elem")
+int sockets_lost(struct element_context *ctx)
+{
+	struct known *entry = ctx->value;
+	__u64 *key = ctx->key;
+
+	if (key && entry && entry->seen < counts.began)
+		forget(*key);
+	return 0;
+}
+
+/*
+ * Over "connecting": calls that we did not see the end of, of 32-bit programs and io_uring's
+ * threads. The socket may be gone by now, but a walk finds it if it is not.
+ */
+SEC("iter/bpf_map_elem")
+int sockets_waiting(struct element_context *ctx)
+{
+	__u64 *task = ctx->key;
+	__u64 key;
+
+	if (!task)
+		return 0;
+	key = *task;
+	bpf_map_delete_elem(&connecting, &key);
+	__sync_fetch_and_add(&counts.unseen, 1);
+	return 0;
+}
+
+/* Over gadget_sockets. */
+SEC("iter/bpf_map_elem")
+int sockets_purge(struct element_context *ctx)
+{
+	struct owner *owner = ctx->value;
+	struct key *from = ctx->key;
+	__u64 deleted;
+	struct key key;
+
+	if (!from || !owner) {
+		counts.pressed = 0;
+		return 0;
+	}
+	deleted = owner->deletion_timestamp;
+	if (!deleted || (!counts.pressed && bpf_ktime_get_boot_ns() - deleted < GRACE_NS))
+		return 0;
+	key = *from;
+	bpf_map_delete_elem(&gadget_sockets, &key);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
