@@ -19,6 +19,11 @@ enum {
 	TCP_LISTEN = 10,
 };
 
+/* Its value is the kernel's. */
+enum bpf_func_id {
+	BPF_FUNC_loop,
+};
+
 /* The members that are read, of contexts at their place in the kernel's interface. */
 
 struct bpf_sock_addr {

@@ -12,6 +12,50 @@
 /* For sizes up to PATH_MAX. */
 #define SIZE_MASK (2 * PATH_MAX - 1)
 
+struct walk {
+	struct dentry *dentry;
+	struct vfsmount *vfsmnt;
+	struct mount *mount;
+	struct scratch *scratch;
+	__u32 pos;
+};
+
+/* One step towards the root; 1 ends the walk. */
+static __noinline long step(__u64 index, void *of)
+{
+	struct walk *walk = of;
+	struct dentry *dentry = walk->dentry;
+	struct vfsmount *vfsmnt = walk->vfsmnt;
+	struct mount *mount = walk->mount;
+	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+	char *path = walk->scratch->path;
+	__u32 length, start;
+
+	if (dentry == BPF_CORE_READ(vfsmnt, mnt_root)) {
+		struct mount *up = BPF_CORE_READ(mount, mnt_parent);
+
+		if (up == mount)
+			return 1;
+		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		walk->mount = up;
+		walk->vfsmnt = __builtin_preserve_access_index(&up->mnt);
+		return 0;
+	}
+	if (dentry == parent)
+		return 1;
+
+	length = BPF_CORE_READ(dentry, d_name.len) & PATH_MASK;
+	/* No branch may narrow what the verifier knows of the position: filesystem.h. */
+	start = (walk->pos - length - 1) & PATH_MASK;
+	if ((__s32)(walk->pos - start) <= 0)
+		return 1;
+	walk->pos = start;
+	walk->dentry = parent;
+	path[start] = '/';
+	bpf_probe_read_kernel(&path[start + 1], length, BPF_CORE_READ(dentry, d_name.name));
+	return 0;
+}
+
 /*
  * Writes the path at "of" (in kernel memory) to an optional member of the owner in a scratch, cut to
  * its size. Up to the root of the mount tree, as gadget/filesystem.h has it: a chroot is not taken
@@ -21,49 +65,34 @@ __noinline int write_path(__u64 of, __u32 slot, __u32 member)
 {
 	const struct path *path = (const struct path *)of;
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
-	struct dentry *dentry = BPF_CORE_READ(path, dentry);
-	struct vfsmount *vfsmnt = BPF_CORE_READ(path, mnt);
-	struct mount *mount = (void *)vfsmnt - bpf_core_field_offset(struct mount, mnt);
-	__u32 pos = PATH_END;
+	struct walk walk = {.pos = PATH_END};
+	struct dentry *last;
 	char *string;
+	__u32 pos;
 
 	if (!scratch)
 		return 0;
+	walk.dentry = BPF_CORE_READ(path, dentry);
+	walk.vfsmnt = BPF_CORE_READ(path, mnt);
+	walk.mount = (void *)walk.vfsmnt - bpf_core_field_offset(struct mount, mnt);
+	walk.scratch = scratch;
 	scratch->path[PATH_END] = '\0';
 
-	for (int i = 0; i < MAX_COMPONENTS; i++) {
-		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-		__u32 length, start;
-
-		if (dentry == BPF_CORE_READ(vfsmnt, mnt_root)) {
-			struct mount *up = BPF_CORE_READ(mount, mnt_parent);
-
-			if (up == mount)
+	/* Since Linux 5.17 a step is verified once, not as often as it may be taken. */
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop)) {
+		bpf_loop(MAX_COMPONENTS, step, &walk, 0);
+	} else {
+		for (int i = 0; i < MAX_COMPONENTS; i++)
+			if (step(i, &walk))
 				break;
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			mount = up;
-			vfsmnt = __builtin_preserve_access_index(&mount->mnt);
-			continue;
-		}
-		if (dentry == parent)
-			break;
-
-		length = BPF_CORE_READ(dentry, d_name.len) & PATH_MASK;
-		/* No branch may narrow what the verifier knows of the position: filesystem.h. */
-		start = (pos - length - 1) & PATH_MASK;
-		if ((__s32)(pos - start) <= 0)
-			break;
-		pos = start;
-		scratch->path[pos] = '/';
-		bpf_probe_read_kernel(&scratch->path[pos + 1], length,
-				      BPF_CORE_READ(dentry, d_name.name));
-		dentry = parent;
 	}
 
+	pos = walk.pos;
 	if (pos == PATH_END) {
+		last = walk.dentry;
 		pos = 0;
 		bpf_probe_read_kernel_str(scratch->path, PATH_MAX,
-					  BPF_CORE_READ(dentry, d_name.name));
+					  BPF_CORE_READ(last, d_name.name));
 	}
 	string = &scratch->path[pos & PATH_MASK];
 	/* The verifier knows these sizes; it would have to keep track of arguments. */

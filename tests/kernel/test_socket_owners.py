@@ -126,6 +126,7 @@ def test_a_socket_that_gets_a_port(
     assert path(owner.paths, LAYOUT.cwd) == str(Path("/proc/self/exe").readlink())
 
 
+@pytest.mark.any_kernel
 def test_others_are_other_owners(owners: SocketOwners) -> None:
     code = (
         "import os, socket\n"
@@ -147,6 +148,7 @@ def test_others_are_other_owners(owners: SocketOwners) -> None:
     assert ended is not None and ended.deleted
 
 
+@pytest.mark.any_kernel
 def test_closed_sockets_are_known_for_a_while(owners: SocketOwners) -> None:
     with a_socket() as s:
         bind(s)
@@ -159,6 +161,7 @@ def test_closed_sockets_are_known_for_a_while(owners: SocketOwners) -> None:
         assert not known(owners, s).deleted
 
 
+@pytest.mark.any_kernel
 def test_a_socket_that_lost_its_port(owners: SocketOwners) -> None:
     """Reset by the other side, or disconnected: when it is closed nobody finds its port in it."""
     with a_socket() as server, a_socket() as s:
@@ -191,6 +194,7 @@ def libc_connect(s: socket.socket, address: bytes) -> None:
     assert libc.connect(s.fileno(), address, len(address)) == 0
 
 
+@pytest.mark.any_kernel
 def test_who_listens_keeps_the_port(owners: SocketOwners) -> None:
     with a_socket() as server, a_socket() as s:
         bind(server)
@@ -203,6 +207,7 @@ def test_who_listens_keeps_the_port(owners: SocketOwners) -> None:
         assert owner.sock == listener and not owner.deleted
 
 
+@pytest.mark.any_kernel
 def test_only_ipv6(owners: SocketOwners) -> None:
     for only in (True, False):
         with a_socket(V6, UDP) as s:
@@ -252,6 +257,7 @@ def test_connected_by_a_ring(owners: SocketOwners, polled: bool) -> None:
         assert owner.pid == PID
 
 
+@pytest.mark.any_kernel
 def test_when_there_is_no_more_room(view: HostView) -> None:
     with ExitStack() as stack:
         owners = stack.enter_context(closing(SocketOwners(Layout(), 4, view)))
@@ -271,6 +277,7 @@ def test_when_there_is_no_more_room(view: HostView) -> None:
         wait_for(found, "the owner of a socket that found no room")
 
 
+@pytest.mark.any_kernel
 def test_a_port_of_several_sockets(owners: SocketOwners) -> None:
     with ExitStack() as stack:
         first, second = (stack.enter_context(a_socket(V4, UDP)) for _ in range(2))
@@ -290,6 +297,7 @@ def test_a_port_of_several_sockets(owners: SocketOwners) -> None:
         wait_for(found, "the owner that is left")
 
 
+@pytest.mark.any_kernel
 def test_it_follows_and_leaves_nothing_behind(view: HostView) -> None:
     lease = acquire(LAYOUT, 2, view)
     programs = set(lease.owners._object.program_ids())
@@ -307,6 +315,7 @@ def test_it_follows_and_leaves_nothing_behind(view: HostView) -> None:
     wait_for(lambda: not programs & ids("program").keys(), "the end of the programs")
 
 
+@pytest.mark.any_kernel
 def test_where_nobody_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without the root of the control groups, sockets are looked for."""
     view = HostView.from_env()
