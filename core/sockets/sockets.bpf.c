@@ -316,16 +316,35 @@ int sockets_ring_entered(void *ctx)
 	return connected();
 }
 
+/* A connection has the port of who accepts it, and may outlive it. */
+static __always_inline void accepted(const struct sock *sk)
+{
+	struct owner *owner;
+	struct key key = {};
+
+	if (!make_key(&key, sk))
+		return;
+	owner = bpf_map_lookup_elem(&gadget_sockets, &key);
+	if (owner && owner->listening)
+		owner->contested = 1;
+}
+
 /* Of TCP: just before SYN is sent, and when the port of listen() is known. */
 SEC("sockops")
 int sockets_of_tcp(struct bpf_sock_ops *ctx)
 {
+	__u32 event = ctx->op;
 	void *sk;
 
-	if (ctx->op != BPF_SOCK_OPS_TCP_CONNECT_CB && ctx->op != BPF_SOCK_OPS_TCP_LISTEN_CB)
+	if (event != BPF_SOCK_OPS_TCP_CONNECT_CB && event != BPF_SOCK_OPS_TCP_LISTEN_CB &&
+	    event != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		return 1;
 	sk = ctx->sk;
-	if (sk)
+	if (!sk)
+		return 1;
+	if (event == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		accepted((const struct sock *)address_of(sk));
+	else
 		own(address_of(sk), bpf_get_current_task(), USED);
 	return 1;
 }

@@ -298,6 +298,25 @@ def test_a_port_of_several_sockets(owners: SocketOwners) -> None:
 
 
 @pytest.mark.any_kernel
+def test_connections_outlive_who_accepted_them(owners: SocketOwners) -> None:
+    with ExitStack() as stack:
+        server, client = (stack.enter_context(a_socket()) for _ in range(2))
+        bind(server)
+        server.listen()
+        client.connect(server.getsockname())
+        accepted = stack.enter_context(server.accept()[0])
+        listener = known(owners, server).sock
+        server.close()
+
+        def found() -> bool:
+            owners.tick()
+            owner = known(owners, accepted)
+            return owner.sock != listener and not owner.deleted
+
+        wait_for(found, "the owner of a connection")
+
+
+@pytest.mark.any_kernel
 def test_it_follows_and_leaves_nothing_behind(view: HostView) -> None:
     lease = acquire(LAYOUT, 2, view)
     programs = set(lease.owners._object.program_ids())
