@@ -13,6 +13,8 @@
 
 /* How long the owner of a closed socket is known: its last packets may be on their way. */
 #define GRACE_NS (5 * 1000000000ULL)
+/* With more than this part of the map closed, they make room at once. */
+#define SHARE_OF_CLOSED 4
 
 struct {
 	__u64 full;    /* owners that found no room */
@@ -20,7 +22,9 @@ struct {
 	__u64 orphans; /* sockets that went, whose key others have too */
 	__u64 unseen;  /* calls that nobody saw the end of */
 	__u64 found;   /* sockets that a walk met, in the last one */
-	__u64 pressed; /* there was no room since the last purge */
+	__u64 freed;   /* owners that the last purge let go of */
+	__u64 pressed; /* the next one does not wait: room is short */
+	__u64 kept;    /* closed sockets that the last one kept */
 	__u64 began;   /* when the last walk began */
 } counts = {};
 
@@ -423,15 +427,22 @@ int sockets_purge(struct element_context *ctx)
 	__u64 deleted;
 	struct key key;
 
+	if (!ctx->meta->seq_num)
+		counts.freed = counts.kept = 0;
 	if (!from || !owner) {
-		counts.pressed = 0;
+		counts.pressed = counts.kept > given.entries / SHARE_OF_CLOSED;
 		return 0;
 	}
 	deleted = owner->deletion_timestamp;
-	if (!deleted || (!counts.pressed && bpf_ktime_get_boot_ns() - deleted < GRACE_NS))
+	if (!deleted)
 		return 0;
+	if (!counts.pressed && bpf_ktime_get_boot_ns() - deleted < GRACE_NS) {
+		counts.kept++;
+		return 0;
+	}
 	key = *from;
 	bpf_map_delete_elem(&gadget_sockets, &key);
+	counts.freed++;
 	return 0;
 }
 

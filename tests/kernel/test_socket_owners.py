@@ -298,6 +298,22 @@ def test_a_port_of_several_sockets(owners: SocketOwners) -> None:
 
 
 @pytest.mark.any_kernel
+def test_many_short_lived_sockets(view: HostView) -> None:
+    """As soon as it is noticed that they are many, closed ones make room before their time."""
+    with closing(SocketOwners(Layout(), 64, view)) as owners:
+        assert owners.tick() > 1
+        for _ in range(32):
+            with a_socket(V4, UDP) as s:
+                bind(s)
+        # Those of one port were let go for one another.
+        assert owners.tick() < 1 and owners.counts().pressed
+        owners.tick()
+        counts = owners.counts()
+        assert (counts.freed > 16, counts.pressed, counts.full) == (True, 0, 0)
+        assert owners.tick() > 1
+
+
+@pytest.mark.any_kernel
 def test_connections_outlive_who_accepted_them(owners: SocketOwners) -> None:
     with ExitStack() as stack:
         server, client = (stack.enter_context(a_socket()) for _ in range(2))
