@@ -351,10 +351,12 @@ def test_it_follows_and_leaves_nothing_behind(view: HostView) -> None:
 
 
 @pytest.mark.any_kernel
-def test_where_nobody_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_where_nobody_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without the root of the control groups, sockets are looked for."""
-    view = HostView.from_env()
-    view.root = str(tmp_path)
+    view = HostView(str(tmp_path))
+    monkeypatch.setattr(view, "cgroup2_mount", lambda: "")
     with ExitStack() as stack:
         owners = stack.enter_context(closing(SocketOwners(Layout(), 16384, view)))
         assert owners.walks and "looked for every 2 seconds" in caplog.text
