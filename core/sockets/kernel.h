@@ -5,7 +5,9 @@
 #include "../scout/types.h"
 
 enum {
+	BPF_EXIST = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_QUEUE = 22,
 
 	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
 	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,

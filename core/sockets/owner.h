@@ -46,12 +46,10 @@ struct owner {
 _Static_assert(sizeof(struct key) == 12, "as gadgets have it");
 _Static_assert(__builtin_offsetof(struct owner, optional) == OWNER_FIXED, "as gadgets have it");
 
+/* Bytes of the optional members, in the order in which they follow the others; 0: not there. */
 const volatile struct {
-	/* Bytes of the optional members, in the order in which they follow the others; 0: none. */
 	__u32 cwd;
 	__u32 exepath;
-	/* Sockets that there is room for. */
-	__u32 entries;
 } given = {};
 
 enum member {

@@ -13,8 +13,8 @@
 
 /* How long the owner of a closed socket is known: its last packets may be on their way. */
 #define GRACE_NS (5 * 1000000000ULL)
-/* With more than this part of the map closed, they make room at once. */
-#define SHARE_OF_CLOSED 4
+/* Closed sockets that are looked at for the room of a new one. */
+#define MAX_TRIES 16
 
 struct {
 	__u64 full;    /* owners that found no room */
@@ -22,9 +22,6 @@ struct {
 	__u64 orphans; /* sockets that went, whose key others have too */
 	__u64 unseen;  /* calls that nobody saw the end of */
 	__u64 found;   /* sockets that a walk met, in the last one */
-	__u64 freed;   /* owners that the last purge let go of */
-	__u64 pressed; /* the next one does not wait: room is short */
-	__u64 kept;    /* closed sockets that the last one kept */
 	__u64 began;   /* when the last walk began */
 } counts = {};
 
@@ -59,6 +56,13 @@ struct {
 	__type(key, __u64);
 	__type(value, __u64);
 } connecting SEC(".maps");
+
+/* Keys of closed sockets, the oldest first: they make room for new ones. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, MAX_SOCKETS);
+	__uint(value_size, sizeof(struct key));
+} closed SEC(".maps");
 
 enum manner {
 	USED, /* by the calling task, now */
@@ -108,6 +112,7 @@ __noinline int forget(__u64 of)
 	if (!owner || owner->sock != of || owner->deletion_timestamp)
 		return 0;
 	owner->deletion_timestamp = bpf_ktime_get_boot_ns();
+	bpf_map_push_elem(&closed, &key, BPF_EXIST);
 	if (owner->contested)
 		__sync_fetch_and_add(&counts.orphans, 1);
 	return 0;
@@ -135,8 +140,8 @@ static __always_inline void describe(struct owner *owner, const struct task_stru
 	owner->mntns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
 	owner->pid_tgid = (__u64)BPF_CORE_READ(task, tgid) << 32 | (__u32)BPF_CORE_READ(task, pid);
 	owner->uid_gid = gid << 32 | BPF_CORE_READ(task, cred, uid.val);
-	BPF_CORE_READ_STR_INTO(&owner->task, task, comm);
-	BPF_CORE_READ_STR_INTO(&owner->ptask, parent, comm);
+	BPF_CORE_READ_INTO(&owner->task, task, comm);
+	BPF_CORE_READ_INTO(&owner->ptask, parent, comm);
 	owner->ppid = BPF_CORE_READ(parent, tgid);
 	owner->ptid = BPF_CORE_READ(parent, pid);
 	owner->deletion_timestamp = 0;
@@ -157,6 +162,22 @@ static __always_inline void describe_files(struct owner *owner, __u32 slot,
 		write_path((__u64)__builtin_preserve_access_index(&exe->f_path), slot, EXEPATH);
 }
 
+/* Lets the socket go that was closed first; false when none is found. */
+static __always_inline bool make_room(void)
+{
+	for (int i = 0; i < MAX_TRIES; i++) {
+		struct owner *owner;
+		struct key key;
+
+		if (bpf_map_pop_elem(&closed, &key))
+			return false;
+		owner = bpf_map_lookup_elem(&gadget_sockets, &key);
+		if (owner && owner->deletion_timestamp)
+			return !bpf_map_delete_elem(&gadget_sockets, &key);
+	}
+	return false;
+}
+
 static __always_inline void remember(__u64 of, const struct key *key)
 {
 	struct known entry = {.key = *key, .seen = bpf_ktime_get_boot_ns()};
@@ -166,7 +187,6 @@ static __always_inline void remember(__u64 of, const struct key *key)
 	/* Nobody would notice its end. */
 	bpf_map_delete_elem(&gadget_sockets, key);
 	__sync_fetch_and_add(&counts.full, 1);
-	counts.pressed = 1;
 }
 
 /* May the socket have the key, that another one has? */
@@ -218,13 +238,14 @@ __noinline int own(__u64 of, __u64 by, __u32 manner)
 	scratch->owner.listening = listening;
 	scratch->owner.contested = taken;
 	error = bpf_map_update_elem(&gadget_sockets, &key, &scratch->owner, BPF_ANY);
+	if (error && make_room())
+		error = bpf_map_update_elem(&gadget_sockets, &key, &scratch->owner, BPF_ANY);
 	__sync_lock_test_and_set(&scratch->busy, 0);
 	if (!error) {
 		remember(of, &key);
 		return 0;
 	}
 	__sync_fetch_and_add(&counts.full, 1);
-	counts.pressed = 1;
 	return 0;
 }
 
@@ -418,31 +439,32 @@ int sockets_waiting(struct element_context *ctx)
 	return 0;
 }
 
+static __always_inline bool is_old(const struct owner *owner)
+{
+	return owner->deletion_timestamp &&
+	       bpf_ktime_get_boot_ns() - owner->deletion_timestamp >= GRACE_NS;
+}
+
 /* Over gadget_sockets. */
 SEC("iter/bpf_map_elem")
 int sockets_purge(struct element_context *ctx)
 {
 	struct owner *owner = ctx->value;
 	struct key *from = ctx->key;
-	__u64 deleted;
 	struct key key;
 
-	if (!ctx->meta->seq_num)
-		counts.freed = counts.kept = 0;
-	if (!from || !owner) {
-		counts.pressed = counts.kept > given.entries / SHARE_OF_CLOSED;
+	if (!from || !owner)
 		return 0;
+	if (is_old(owner)) {
+		key = *from;
+		bpf_map_delete_elem(&gadget_sockets, &key);
 	}
-	deleted = owner->deletion_timestamp;
-	if (!deleted)
+	/* So that few have to be looked at when room is needed. */
+	if (bpf_map_peek_elem(&closed, &key))
 		return 0;
-	if (!counts.pressed && bpf_ktime_get_boot_ns() - deleted < GRACE_NS) {
-		counts.kept++;
-		return 0;
-	}
-	key = *from;
-	bpf_map_delete_elem(&gadget_sockets, &key);
-	counts.freed++;
+	owner = bpf_map_lookup_elem(&gadget_sockets, &key);
+	if (!owner || !owner->deletion_timestamp)
+		bpf_map_pop_elem(&closed, &key);
 	return 0;
 }
 

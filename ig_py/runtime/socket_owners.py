@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 2.0
 """How often owners of closed sockets are looked for, and missed ones of open sockets."""
-SHORT_TICK_SECONDS = 0.1
-"""The same while there are so many that the map gets full."""
 SHARE_OF_TIME = 50
 """After a walk over all open files, this many times as long without one."""
 
@@ -45,23 +43,20 @@ _CONNECTED = "sockets_connected"
 _CONNECTED_BY_RING = "sockets_ring_entered"
 _HELD, _LOST = "sockets_held", "sockets_lost"
 _PURGE, _WAITING = "sockets_purge", "sockets_waiting"
-_COUNTS = struct.Struct("=QQQQQQQ")
+_COUNTS = struct.Struct("=QQQQQ")
 
 
 @dataclass(frozen=True)
 class Counts:
     """Since it was loaded: owners that found no room, owners that found no scratch memory,
-    sockets that went whose port others have too, calls that nobody saw the end of. Of the last
-    walk: sockets that it met; of the last purge: owners that it let go of, and whether so many
-    closed ones are left that the next does not wait for them to age."""
+    sockets that went whose port others have too, calls that nobody saw the end of; and sockets
+    that the last walk met."""
 
     full: int = 0
     busy: int = 0
     orphans: int = 0
     unseen: int = 0
     found: int = 0
-    freed: int = 0
-    pressed: int = 0
 
     @property
     def missed(self) -> int:
@@ -84,7 +79,7 @@ class SocketOwners:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._rested = 0.0
-        self._seen = self._repaired = Counts()
+        self._repaired = Counts()
         self._told = False
         self.walks = False
         """Not all sockets are told of: they are looked for at intervals."""
@@ -98,9 +93,7 @@ class SocketOwners:
             raise
 
     def _load(self, layout: Layout, entries: int) -> None:
-        self._object.set_data(
-            ".rodata", 0, struct.pack("=III", layout.cwd, layout.exepath, entries)
-        )
+        self._object.set_data(".rodata", 0, struct.pack("=II", layout.cwd, layout.exepath))
         self._object.set_max_entries(MAP, entries)
         self._object.set_map_type(MAP, _HASH, KEY_SIZE, layout.value_size)
         self._object.reuse_map(MAP, self.map)
@@ -162,19 +155,15 @@ class SocketOwners:
     def _follow(self) -> None:
         from ig_py._core import CoreError
 
-        pause = TICK_SECONDS
-        while not self._ended.wait(pause):
+        while not self._ended.wait(TICK_SECONDS):
             try:
-                pause = self.tick()
+                self.tick()
             except CoreError as error:
                 log.warning("keeping the owners of sockets: %s", error.args[1])
                 return
 
-    def tick(self) -> float:
-        """Let go of what was closed a while ago, and look for what was missed.
-
-        Seconds until it should be done again.
-        """
+    def tick(self) -> None:
+        """Let go of what was closed a while ago, and look for what was missed."""
         self._object.iterate(_PURGE, map=MAP)
         self._object.iterate(_WAITING, map="connecting")
         counts = self.counts()
@@ -185,9 +174,6 @@ class SocketOwners:
         if rested and (self.walks or counts.missed > self._repaired.missed):
             self._walk()
             self._repaired = counts
-        short = counts.pressed or (counts.freed and counts.full > self._seen.full)
-        self._seen = counts
-        return SHORT_TICK_SECONDS if short else TICK_SECONDS
 
     def _walk(self) -> None:
         began = time.monotonic()

@@ -257,22 +257,29 @@ def test_connected_by_a_ring(owners: SocketOwners, polled: bool) -> None:
         assert owner.pid == PID
 
 
+def crowd(owners: SocketOwners, stack: ExitStack) -> tuple[list[socket.socket], socket.socket]:
+    """Sockets until there is no room, and one that found none."""
+    fit: list[socket.socket] = []
+    for _ in range(500):
+        s = stack.enter_context(a_socket(V4, UDP))
+        bind(s)
+        if owner_of(owners, s) is None:
+            return fit, s
+        fit.append(s)
+    raise AssertionError("there is always room")
+
+
 @pytest.mark.any_kernel
 def test_when_there_is_no_more_room(view: HostView) -> None:
     with ExitStack() as stack:
-        owners = stack.enter_context(closing(SocketOwners(Layout(), 4, view)))
-        sockets = [stack.enter_context(a_socket(V4, UDP)) for _ in range(12)]
-        for s in sockets:
-            bind(s)
-        lacking = [s for s in sockets if owner_of(owners, s) is None]
-        assert len(lacking) >= 8 and owners.counts().full >= 8
-        for s in sockets:
-            if s is not lacking[0]:
-                s.close()
+        owners = stack.enter_context(closing(SocketOwners(Layout(), 200, view)))
+        fit, late = crowd(owners, stack)
+        assert owners.counts().full > 0
+        fit[0].close()
 
         def found() -> bool:
             owners.tick()
-            return owner_of(owners, lacking[0]) is not None
+            return owner_of(owners, late) is not None
 
         wait_for(found, "the owner of a socket that found no room")
 
@@ -298,19 +305,23 @@ def test_a_port_of_several_sockets(owners: SocketOwners) -> None:
 
 
 @pytest.mark.any_kernel
-def test_many_short_lived_sockets(view: HostView) -> None:
-    """As soon as it is noticed that they are many, closed ones make room before their time."""
-    with closing(SocketOwners(Layout(), 64, view)) as owners:
-        assert owners.tick() > 1
-        for _ in range(32):
-            with a_socket(V4, UDP) as s:
-                bind(s)
-        # Those of one port were let go for one another.
-        assert owners.tick() < 1 and owners.counts().pressed
-        owners.tick()
-        counts = owners.counts()
-        assert (counts.freed > 16, counts.pressed, counts.full) == (True, 0, 0)
-        assert owners.tick() > 1
+def test_who_was_closed_first_makes_room(view: HostView) -> None:
+    with ExitStack() as stack:
+        owners = stack.enter_context(closing(SocketOwners(Layout(), 200, view)))
+        fit, _ = crowd(owners, stack)
+        full = owners.counts().full
+        lasting, *others = fit
+        ports = [s.getsockname()[1] for s in others]
+        for s in others:
+            s.close()
+        for _ in range(len(others) // 2):
+            s = stack.enter_context(a_socket(V6, TCP))
+            bind(s)
+            known(owners, s)
+        assert not known(owners, lasting).deleted
+        assert owners.counts().full == full
+        assert find(owners, V4, UDP, ports[0]) is None
+        assert find(owners, V4, UDP, ports[-1]) is not None
 
 
 @pytest.mark.any_kernel
@@ -334,17 +345,11 @@ def test_connections_outlive_who_accepted_them(owners: SocketOwners) -> None:
 
 @pytest.mark.any_kernel
 def test_it_follows_and_leaves_nothing_behind(view: HostView) -> None:
-    lease = acquire(LAYOUT, 2, view)
+    lease = acquire(LAYOUT, 200, view)
     programs = set(lease.owners._object.program_ids())
     with ExitStack() as stack:
-        closed = [stack.enter_context(a_socket(V4, UDP)) for _ in range(2)]
-        for s in closed:
-            bind(s)
-        late = stack.enter_context(a_socket(V4, UDP))
-        bind(late)
-        assert owner_of(lease.owners, late) is None
-        for s in closed:
-            s.close()
+        fit, late = crowd(lease.owners, stack)
+        fit[0].close()
         wait_for(lambda: owner_of(lease.owners, late), "the owner of a socket, by the thread")
     lease.release()
     wait_for(lambda: not programs & ids("program").keys(), "the end of the programs")
