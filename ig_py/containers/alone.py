@@ -253,7 +253,8 @@ class Alone:
         """The id of the container whose init *pid* is; "" when it is none.
 
         Init is the first process of its own pid and mount namespaces, in a control
-        group of its own, whose last part is the id.
+        group of its own, whose last part is the id. A user's podman may have no
+        control groups: there the monitor above it tells.
         """
         status = self._view.status(pid)
         levels = status.get("NSpid", "").split()
@@ -263,6 +264,8 @@ class Alone:
         mntns = self._view.namespace(pid, "mnt")
         if mntns is None or mntns == self._view.namespace(int(parent), "mnt"):
             return ""
+        if valid_id(monitored := oci.conmon_of(self._view, int(parent)).container_id):
+            return monitored
         leaf = self._leaf(pid)
         if not leaf or leaf == self._leaf(int(parent)) or leaf.endswith(_NOT_CONTAINERS):
             return ""

@@ -1,4 +1,4 @@
-"""Containers of a real podman, with its service and without."""
+"""Containers of a real podman, root's and a user's, with its service and without."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from ig_py.containers.model import Container
 pytestmark = pytest.mark.needs("root", "podman", "busybox")
 
 
-@pytest.fixture(scope="module")
-def podman() -> Iterator[Podman]:
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module", params=[0, NOBODY], ids=["root", "user"])
+def podman(request: pytest.FixtureRequest) -> Iterator[Podman]:
     with tempfile.TemporaryDirectory(prefix="ig") as path:
-        found = Podman(Path(path))
+        found = Podman(Path(path), request.param)
         try:
             found.load()
             found.run("probe", "true", remove=True)
@@ -78,6 +81,8 @@ def test_without_its_service(podman: Podman) -> None:
     with watching(None) as seen:
         (container,) = [c for _, c in seen if c.id == early]
         assert podman.run("short", "echo", "hi", remove=True) == "hi"
-        wait_for(lambda: seen.kinds("short") == ["CREATED", "DELETED"], "a short life", 10)
+        # A user's runtime keeps its state below /run/user, elsewhere it is not watched.
+        if not podman.user:
+            wait_for(lambda: seen.kinds("short") == ["CREATED", "DELETED"], "a short life", 10)
     podman.remove_all()
     assert (container.runtime.name, container.runtime.container_name) == ("podman", "early")

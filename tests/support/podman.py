@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,16 +17,30 @@ from support.waiting import deadline
 
 @dataclass(frozen=True)
 class Podman:
+    """Root's, or that of a *user* (a number) without ranges of further users: what it makes all
+    belongs to them."""
+
     directory: Path
+    user: int = 0
 
     def argv(self, *args: str) -> list[str]:
         return [
+            *self._as_user(),
             find_program("podman"),
             *("--root", str(self.directory / "root"), "--runroot", str(self.directory / "run")),
             *("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"),
             *("--tmpdir", str(self.directory / "tmp"), "--runtime=runc"),
+            *(("--storage-opt", "vfs.ignore_chown_errors=true") if self.user else ()),
             *args,
         ]
+
+    def _as_user(self) -> list[str]:
+        if not self.user:
+            return []
+        number = str(self.user)
+        home = [f"{name}={self.directory}" for name in ("HOME", "XDG_RUNTIME_DIR")]
+        change = ["--reuid", number, "--regid", number, "--clear-groups"]
+        return [find_program("setpriv"), *change, "env", "--chdir", str(self.directory), *home]
 
     def call(self, *args: str, seconds: float = 60) -> str:
         """Output of ``podman``; CalledProcessError when it fails."""
@@ -40,6 +55,7 @@ class Podman:
     def load(self) -> None:
         tar = self.directory / "image.tar"
         tar.write_bytes(archive())
+        os.chown(self.directory, self.user, self.user)
         self.call("load", "-i", str(tar))
 
     def run(self, name: str, *command: str, remove: bool = False) -> str:

@@ -225,6 +225,17 @@ def test_what_an_init_looks_like(
     assert owner.reported == expected
 
 
+def test_a_monitor_tells_where_there_are_no_control_groups(
+    host: FakeHost, owner: Owner, begin: Any
+) -> None:
+    host.process(49, parent=1, words=("/usr/bin/conmon", "-c", LONG, "-n", "web"))
+    host.process(50, parent=49, mntns="m", levels="1")
+    host.process(59, parent=1, words=("/usr/bin/conmon", "-c", "../x", "-n", "web"))
+    host.process(60, parent=59, mntns="m", levels="1")
+    begin()
+    assert owner.reported == [("unknown", LONG, "web", 50)]
+
+
 def test_a_process_that_comes_later(host: FakeHost, owner: Owner, begin: Any) -> None:
     found = begin()
     host.process(60, parent=1, mntns="m", levels="1", cgroup="/hand")
