@@ -181,3 +181,29 @@ def test_the_engine_may_start_after_the_gadget(tmp_path: Path, image: str, engin
         wait_for(lambda: "found" in gadget.out, "the event", 10)
         assert gadget.end() == 0
     assert by_name(gadget.events()) == {"found": ["/bin/true"]}
+
+
+def test_packets_of_a_container_have_its_name(tmp_path: Path, engine: Engine) -> None:
+    gadget_source = str(Path(__file__).parents[1] / "gadgets/socket_owner")
+    send = "while /bin/busybox sleep 0.1; do /bin/busybox nc 127.0.0.1 47110; done"
+    with (
+        contextlib.closing(engine.client()) as client,
+        tracing(tmp_path, engine, gadget_source, "-c", "sender") as gadget,
+    ):
+        gadget.wait_running()
+        container = client.containers.run(
+            "ig-py-busybox:local",
+            ["/bin/sh", "-c", send],
+            name="sender",
+            network_mode="none",
+            detach=True,
+        )
+        try:
+            wait_for(lambda: '"outgoing":1' in gadget.out, "a packet")
+        finally:
+            container.remove(force=True)
+        assert gadget.end() == 0
+    events = [e for e in gadget.events() if e["remote"] == 47110 and e["outgoing"]]
+    assert {(e["proc"]["comm"], e["exepath"], e["runtime"]["containerName"]) for e in events} == {
+        ("busybox", "/bin/busybox", "sender")
+    }
