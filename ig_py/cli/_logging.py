@@ -42,7 +42,10 @@ def log_line(level: str, msg: str, *, tty: bool | None = None) -> str:
 
 
 def route_logging() -> None:
-    """Show what ig_py's modules log: warnings and worse always, the rest with ``-v``."""
+    """Show what ig_py's modules log: warnings and worse always, the rest with ``-v``.
+
+    A record with ``asked_for`` (``extra=``) is shown always.
+    """
     import logging
 
     class Handler(logging.Handler):
@@ -55,7 +58,8 @@ def route_logging() -> None:
                 ),
                 "debug",
             )
-            if level in ("error", "warning") or is_verbose():
+            asked_for = getattr(record, "asked_for", False)
+            if level in ("error", "warning") or asked_for or is_verbose():
                 to_stderr(log_line(level, record.getMessage()))
 
     logger = logging.getLogger("ig_py")

@@ -22,6 +22,7 @@ def instances() -> list[Operator]:
     from ig_py.operators.socket_enricher import SocketEnricher
     from ig_py.operators.sort import Sort
     from ig_py.operators.stacks import KernelStack, UserStack
+    from ig_py.operators.trace_pipe import TracePipe
     from ig_py.operators.uid_gid_resolver import UidGidResolver
 
     found: list[Operator] = [
@@ -37,6 +38,7 @@ def instances() -> list[Operator]:
         ProcessStats(),
         SocketEnricher(),
         Sort(),
+        TracePipe(),
         UidGidResolver(),
         UserStack(),
     ]

@@ -28,7 +28,12 @@ T = TypeVar("T")
 
 def mounted() -> bool:
     """True when tracepoint ids can be read as the system stands."""
-    return any((root / "events").is_dir() for root in (TRACEFS, _DEBUGFS))
+    return any((place / "events").is_dir() for place in (TRACEFS, _DEBUGFS))
+
+
+def root() -> Path:
+    """Where tracefs is mounted, to be asked where it is (:func:`with_tracefs`)."""
+    return next((place for place in (TRACEFS, _DEBUGFS) if (place / "events").is_dir()), TRACEFS)
 
 
 def needs_tracefs(section: str) -> bool:

@@ -322,6 +322,7 @@ def test_operators_come_in_order() -> None:
         "ebpf",
         "kstack",
         "process",
+        "trace_pipe",
         "cgroup",
         "LocalManager",
         "ebpf",

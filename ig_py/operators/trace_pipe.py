@@ -1,0 +1,108 @@
+"""``--trace-pipe``: what programs print with ``bpf_printk()``, as messages of the run.
+
+The kernel's pipe belongs to the whole machine: what others print is shown too, and whoever
+reads it takes lines from every other reader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import ClassVar
+
+from ig_py.errors import KernelError
+from ig_py.gadget.spec import ParamSpec
+from ig_py.operators.base import Context, Operator
+
+KEY = "trace-pipe"
+PREFIX = "operator.oci.ebpf."
+INTERVAL_NS = 200_000_000
+MAX_READ = 1 << 20
+"""Bytes taken at a time: who prints faster must not keep the run from its events."""
+MAX_LINE = 4096
+_CHUNK = 1 << 16
+
+log = logging.getLogger(__name__)
+# Asked for by a flag: shown without -v.
+log.setLevel(logging.INFO)
+
+
+class TracePipe(Operator):
+    """Part of the eBPF layer: there for every gadget that has one."""
+
+    name: ClassVar[str] = "trace_pipe"
+    priority: ClassVar[int] = -1000
+
+    def __init__(self) -> None:
+        self._pipe: int | None = None
+        self._rest = b""
+
+    def instantiate(self, ctx: Context) -> bool:
+        if not ctx.spec.has_object:
+            return False
+        ctx.spec.params.append(
+            ParamSpec(
+                key=KEY,
+                prefix=PREFIX,
+                default="false",
+                type_hint="bool",
+                title="Print Kernel Tracing Messages",
+                description="Show what eBPF programs print with bpf_printk(), those of others too",
+                tags=["advanced", "group:eBPF"],
+            )
+        )
+        if ctx.param(PREFIX + KEY) != "true":
+            return False
+        ctx.every(INTERVAL_NS, self._show)
+        return True
+
+    def start(self, ctx: Context) -> None:
+        from ig_py.runtime.tracefs import with_tracefs
+
+        try:
+            self._pipe = with_tracefs(_open)
+        except OSError as err:
+            raise KernelError(
+                f"opening the kernel's trace pipe for --{KEY}: {err.strerror}"
+            ) from err
+
+    def drained(self, ctx: Context) -> bool:
+        self._show()
+        return False
+
+    def stop(self, ctx: Context) -> None:
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+
+    def _show(self) -> None:
+        for line in self.lines(self._read()):
+            log.info("%s", line, extra={"asked_for": True})
+
+    def lines(self, data: bytes) -> list[str]:
+        """Whole lines of what was read so far; a line longer than MAX_LINE comes in pieces."""
+        found = []
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        while len(self._rest) > MAX_LINE:
+            whole.append(self._rest[:MAX_LINE])
+            self._rest = self._rest[MAX_LINE:]
+        for line in whole:
+            pieces = [line[i : i + MAX_LINE] for i in range(0, len(line), MAX_LINE)]
+            found += [piece.decode("utf-8", "replace") for piece in pieces]
+        return found
+
+    def _read(self) -> bytes:
+        data = b""
+        if self._pipe is None:
+            return data
+        with contextlib.suppress(BlockingIOError):
+            while len(data) < MAX_READ and (chunk := os.read(self._pipe, _CHUNK)):
+                data += chunk
+        return data
+
+
+def _open() -> int:
+    from ig_py.runtime.tracefs import root
+
+    return os.open(root() / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,0 +1,65 @@
+"""``--trace-pipe``: its parameter, and how what was printed becomes lines."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from ig_py.gadget.spec import GadgetSpec
+from ig_py.operators.base import Context
+from ig_py.operators.trace_pipe import INTERVAL_NS, KEY, MAX_LINE, PREFIX, TracePipe
+
+
+def test_lines_come_whole() -> None:
+    pipe = TracePipe()
+    assert pipe.lines(b"one\ntwo\nthr") == ["one", "two"]
+    assert pipe.lines(b"ee\n\nb\xffd\n") == ["three", "b�d"]
+    assert pipe.lines(b"") == []
+
+
+def test_a_line_without_end_takes_no_memory() -> None:
+    pipe = TracePipe()
+    assert [len(line) for line in pipe.lines(b"x" * (MAX_LINE * 2 + 5))] == [MAX_LINE] * 2
+    assert pipe.lines(b"\n") == ["x" * 5]
+
+
+@pytest.mark.parametrize(("given", "active"), [("true", True), ("false", False), ("", False)])
+def test_the_flag(given: str, active: bool) -> None:
+    context = Context(GadgetSpec("g", {}, has_object=True), params={PREFIX + KEY: given})
+    assert TracePipe().instantiate(context) is active
+    [param] = context.spec.params
+    assert (param.key, param.default, param.type_hint) == ("trace-pipe", "false", "bool")
+    assert [timer.interval for timer in context.timers] == [INTERVAL_NS] * active
+
+
+def test_without_programs_there_is_no_flag() -> None:
+    context = Context(GadgetSpec("g", {}))
+    assert not TracePipe().instantiate(context)
+    assert context.spec.params == []
+
+
+def test_what_is_in_the_pipe_is_said_also_without_verbosity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ig_py.cli import _logging
+
+    said: list[str] = []
+    monkeypatch.setattr(_logging, "to_stderr", said.append)
+    logger = logging.getLogger("ig_py")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    _logging.route_logging()
+    pipe = TracePipe()
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    pipe._pipe = reader
+    os.write(writer, b"cat-7 [000] bpf_trace_printk: hello\n")
+    context = Context(GadgetSpec("g", {}))
+    pipe.drained(context)
+    logging.getLogger("ig_py.other").info("not asked for")
+    pipe.stop(context)
+    os.close(writer)
+    assert len(said) == 1
+    assert said[0].endswith('level=info msg="cat-7 [000] bpf_trace_printk: hello"')
