@@ -20,7 +20,9 @@ ENGINE_CGROUP = re.compile(
 RUNTIMES = ("runc", "crun", "youki", "runsc", "kata-runtime")
 """Programs with the OCI command line; others are known by their --bundle."""
 STAGE = re.compile(r"(runc):\[")
-"""What runc calls its processes that become the container's init."""
+"""What runc calls its processes that become the container's init: in its cgroup already."""
+COPY = "crun"
+"""What crun's is called, until it executes; its cgroup is entered later."""
 ENGINES = ("containerd-shim", "conmon", "dockerd", "containerd", "podman", "crio", "docker")
 """Names, or their beginnings, of what starts runtimes for an engine."""
 MAX_ANCESTORS = 6
@@ -54,22 +56,38 @@ def engine_id(path: str) -> str:
     return ""
 
 
-def identify(view: HostView, pid: int, ppid: int, comm: str, cgroup: str) -> Found | None:
+def identify(
+    view: HostView,
+    pid: int,
+    ppid: int,
+    comm: str,
+    cgroup: str,
+    *,
+    executed: bool = False,
+    moved: bool = False,
+) -> Found | None:
     """What *pid*, a process of a new namespace, belongs to; None: no container, as it seems.
 
-    *cgroup* is its path as the kernel told it; the process may have ended since.
+    *cgroup* is its path and *comm* its name as the kernel told them; it may have ended since.
+    *executed*: something was executed in the namespace. *moved*: it has come into its cgroup
+    since the namespace began.
     """
     for path in (cgroup, *_cgroups(view, pid)):
         if container_id := engine_id(path):
             return Found(container_id, engine=True)
-    for ancestor in (pid, *_ancestors(view, ppid)):
+    # crun's init is a copy of crun until it executes. But who executes a runtime in a namespace
+    # of its own (unshare -m crun run) is the runtime, and its container is elsewhere.
+    copy = not executed and view.read(pid, "comm").rstrip("\n") == comm
+    for ancestor in (*([pid] if copy else []), *_ancestors(view, ppid)):
         if found := from_command(view.read(ancestor, "cmdline").split("\0")[:MAX_ARGUMENTS]):
             return _with_engine(view, ancestor, found)
     # The runtime has ended already: its cgroup is named by the id.
-    if match := STAGE.match(comm):
-        name = PurePosixPath(cgroup).name.removesuffix(".scope").removeprefix("runc-")
+    match = STAGE.match(comm)
+    runtime = match[1] if match else COPY if moved and comm == COPY else ""
+    if runtime:
+        name = PurePosixPath(cgroup).name.removesuffix(".scope").removeprefix(f"{runtime}-")
         if valid_id(name):
-            return Found(name, match[1])
+            return Found(name, runtime)
     return None
 
 

@@ -81,6 +81,7 @@ class Processes:
         folder.mkdir(parents=True)
         (folder / "cmdline").write_text(command.replace(" ", "\0") + "\0")
         (folder / "status").write_text(f"Name:\t{name or command.split()[0]}\nPPid:\t{parent}\n")
+        (folder / "comm").write_text(f"{name or command.split()[0]}\n")
         (folder / "cgroup").write_text(f"4:memory:{cgroup}\n0::/\n")
 
 
@@ -114,6 +115,24 @@ def test_a_runtime_that_has_gone(processes: Processes) -> None:
         "c1", "runc"
     )
     assert identify(processes.view, 9, 8, "runc:[1:CHILD]", "/") is None
+
+
+def test_a_copy_of_crun_that_has_executed_nothing(processes: Processes) -> None:
+    processes.add(7, 1, "crun run c1", name="crun")
+    assert identify(processes.view, 7, 1, "crun", "/") == Found("c1", "crun")
+    assert identify(processes.view, 9, 7, "crun", "/") == Found("c1", "crun")
+    # Made by unshare, which has become crun since: the container is another namespace's.
+    assert identify(processes.view, 7, 1, "unshare", "/") is None
+    assert identify(processes.view, 7, 1, "crun", "/", executed=True) is None
+
+
+def test_a_crun_that_has_gone(processes: Processes) -> None:
+    assert identify(processes.view, 9, 8, "crun", "/a/c1", moved=True) == Found("c1", "crun")
+    assert identify(processes.view, 9, 8, "crun", "/crun-c1.scope", moved=True) == Found(
+        "c1", "crun"
+    )
+    assert identify(processes.view, 9, 8, "crun", "/session.scope") is None
+    assert identify(processes.view, 9, 8, "echo", "/a/c1", moved=True) is None
 
 
 def test_a_loop_of_parents_ends(processes: Processes) -> None:
