@@ -1,0 +1,233 @@
+"""Containers that come and go as fast as this machine can: does the tracer stay as it is, and
+what does it cost them?
+
+    .venv/bin/python bench/churn.py --runtime runc --minutes 10
+
+First one tracer for so many minutes: its descriptors, threads and memory over time, and whether
+each container was seen and named. Then slices of some seconds, with a tracer and without in turn:
+how long one container takes from the call to its end. Needs root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support import tracer  # noqa: E402
+from support.first_exec import PROGRAMS, SEPARATOR  # noqa: E402
+from support.processes import end  # noqa: E402
+from support.root_gadget import image_tar  # noqa: E402
+from support.short_containers import RUNTIMES, Starter, why_not  # noqa: E402
+from support.waiting import wait_for  # noqa: E402
+
+SAMPLE_SECONDS = 5.0
+SETTLE_SECONDS = 15
+"""For the last events, and for what is remembered of ended containers to be forgotten."""
+
+_serial = itertools.count()
+
+
+@dataclass
+class Sample:
+    seconds: float
+    started: int
+    descriptors: int
+    threads: int
+    rss_kib: int
+
+
+@dataclass
+class Load:
+    """Containers one after another, in several threads, until told to stop."""
+
+    start: Callable[[str], None]
+    parallel: int
+    names: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        stop = threading.Event()
+        with ThreadPoolExecutor(self.parallel) as pool:
+            workers = [pool.submit(self._work, stop) for _ in range(self.parallel)]
+            try:
+                yield
+            finally:
+                stop.set()
+        for worker in workers:
+            worker.result()
+
+    def _work(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            name = f"churn-{next(_serial)}"
+            begun = time.monotonic()
+            try:
+                self.start(name)
+            except (OSError, subprocess.SubprocessError) as error:
+                self.failures.append(f"{name}: {error}")
+                continue
+            self.seconds.append(time.monotonic() - begun)
+            self.names.append(name)
+
+
+class Tracer:
+    def __init__(self, argv: list[str], directory: Path) -> None:
+        self.out, self._err = directory / "events", directory / "messages"
+        with self.out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        wait_for(self._attached, "the tracer is attached", 60)
+        time.sleep(1)
+
+    def _attached(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the tracer ended: {self.messages}")
+        return tracer.links(self.process.pid) >= PROGRAMS
+
+    @property
+    def messages(self) -> str:
+        return self._err.read_text()
+
+    def sample(self, begun: float, started: int) -> Sample:
+        base = Path(f"/proc/{self.process.pid}")
+        rss = re.search(r"VmRSS:\s+(\d+)", (base / "status").read_text())
+        return Sample(
+            time.monotonic() - begun,
+            started,
+            len(list((base / "fd").iterdir())),
+            len(list((base / "task").iterdir())),
+            int(rss.group(1)) if rss else 0,
+        )
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(60)
+        finally:
+            end(self.process)
+
+    def told(self) -> dict[str, str]:
+        """Name that a container printed → name that the event has."""
+        found = {}
+        for line in self.out.read_text().splitlines():
+            event = json.loads(line)
+            argument = event["args"].replace(SEPARATOR, " ").rpartition(" ")[2]
+            if argument.startswith("churn-"):
+                found[argument] = event["runtime"]["containerName"]
+        return found
+
+
+def soak(argv: list[str], starter: Starter, parallel: int, minutes: float) -> None:
+    with tempfile.TemporaryDirectory() as path:
+        traced = Tracer(argv, Path(path))
+        load = Load(starter.start, parallel)
+        try:
+            begun = time.monotonic()
+            samples = [traced.sample(begun, 0)]
+            with load.running():
+                while time.monotonic() - begun < minutes * 60:
+                    time.sleep(SAMPLE_SECONDS)
+                    samples.append(traced.sample(begun, len(load.names)))
+            time.sleep(SETTLE_SECONDS)
+            samples.append(traced.sample(begun, len(load.names)))
+        finally:
+            status = traced.stop()
+        told = traced.told()
+        _print_samples(samples)
+        right = sum(told.get(name) == name for name in load.names)
+        print(
+            f"{len(load.names)} containers, {len(load.names) / minutes / 60:.1f}/s,"
+            f" {len(load.failures)} failed to start; named right {right},"
+            f" missed {sum(name not in told for name in load.names)}, exit status {status}"
+        )
+        print(traced.messages.strip())
+        print("\n".join(load.failures[:3]))
+
+
+def _print_samples(samples: list[Sample]) -> None:
+    print(f"{'s':>6} {'started':>8} {'descriptors':>12} {'threads':>8} {'RSS KiB':>9}")
+    step = max(1, len(samples) // 20)
+    for sample in [*samples[:-1:step], samples[-1]]:
+        print(
+            f"{sample.seconds:6.0f} {sample.started:8} {sample.descriptors:12}"
+            f" {sample.threads:8} {sample.rss_kib:9}"
+        )
+
+
+def latency(
+    argv: list[str], starter: Starter, parallel: int, rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Seconds that containers took, with a tracer and without, in turn."""
+    found: dict[str, list[float]] = {"without": [], "with": []}
+    for number in range(2 * rounds):
+        # Not always in the same order: machines get slower and faster.
+        traced = number % 4 in (1, 2)
+        with tempfile.TemporaryDirectory() as path:
+            run = Tracer(argv, Path(path)) if traced else None
+            load = Load(starter.start, parallel)
+            try:
+                with load.running():
+                    time.sleep(seconds)
+            finally:
+                if run is not None:
+                    run.stop()
+        found["with" if traced else "without"] += load.seconds
+    return found
+
+
+def _print_latency(found: dict[str, list[float]]) -> None:
+    for name, seconds in found.items():
+        ordered = sorted(seconds)
+        late = ordered[int(len(ordered) * 0.99)]
+        print(
+            f"{name:8} {len(ordered):6} containers: median {statistics.median(ordered) * 1e3:.1f}"
+            f" ms, 99th percentile {late * 1e3:.1f} ms"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runtime", choices=list(RUNTIMES), default="runc")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--parallel", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=4, help="of the comparison; 0: none")
+    parser.add_argument("--slice", type=float, default=20, help="seconds of each part of a round")
+    parser.add_argument("--flag", action="append", default=[], help="for the tracer")
+    given = parser.parse_args()
+    if why := why_not(given.runtime):
+        sys.exit(f"{given.runtime}: not here: {why}")
+    with contextlib.ExitStack() as stack:
+        images = stack.enter_context(tempfile.TemporaryDirectory(prefix="ig"))
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ig"))
+        image = str(image_tar(Path(images)))
+        starter = stack.enter_context(RUNTIMES[given.runtime](Path(directory)))
+        argv = [
+            *(str(Path(sys.executable).with_name("ig-py")), "run", image, "--verify-image=false"),
+            *("-o", "json", "-v", *starter.flags, *given.flag),
+        ]
+        if given.minutes:
+            soak(argv, starter, given.parallel, given.minutes)
+        if given.rounds:
+            found = latency(argv, starter, given.parallel, given.rounds, given.slice)
+            _print_latency(found)
+
+
+if __name__ == "__main__":
+    main()
