@@ -310,5 +310,46 @@ class ProgramStatistics:
         And the bytes of each of those maps."""
     def close(self) -> None: ...
 
+@final
+class Gate:
+    """Container runtimes wait when they are executed (docs/discovery.md). The answers come from
+    a process of its own, whatever happens to this one."""
+
+    marked: list[str]
+    """Those of the paths that are there."""
+    def __init__(self, paths: Sequence[str], deadline: float) -> None:
+        """*deadline* in seconds, at most 0.1. ``unsupported`` when the kernel refuses."""
+    def fileno(self) -> int:
+        """Readable when there are requests, or the process has ended."""
+    @property
+    def pid(self) -> int:
+        """Of the process that answers; 0 once closed."""
+    def requests(self) -> list[tuple[int, int]]:
+        """(number, process) of each that has begun to wait; ``closed`` when there is no process
+        that answers any more, and so nobody waits."""
+    def release(self, serial: int) -> None:
+        """Let that one go on; nothing happens when it has already."""
+    def mark(self, path: str) -> None:
+        """A runtime that has come, or come anew."""
+    def counts(self) -> dict[str, int]:
+        """``released`` in time, ``expired``, ``passed`` without waiting; how long they ``waited``
+        together, and the ``longest`` (ns)."""
+    def close(self) -> None:
+        """Let everybody go and end the process; idempotent."""
+
+@final
+class ExecWatch:
+    """Tells of executions of given files, afterwards. :raises OSError: no rights, no fanotify."""
+
+    marked: list[str]
+    def __init__(self, paths: Sequence[str]) -> None: ...
+    def mark(self, path: str) -> bool: ...
+    def fileno(self) -> int: ...
+    def read(self) -> list[int]:
+        """Processes in order; 0 for one of another pid namespace, -1 where some were lost."""
+
+def hold_refusal() -> str | None:
+    """Why nobody can be made to wait here; None when that works."""
+
 def pipeline(plan: str) -> Stream:
     """A stream without readers: only :meth:`Stream.push` feeds it."""

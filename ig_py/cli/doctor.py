@@ -85,6 +85,7 @@ def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
             "containers": len(discovery.collection),
             "sources": [s.to_json() for s in statuses(discovery, _scout(discovery))],
             "toldFirst": {s.value: count for s, count in discovery.firsts.items()},
+            "hold": _hold(),
             "disagreements": disagreements(discovery),
         }
     finally:
@@ -136,6 +137,20 @@ def _scout(discovery: Discovery) -> str | None:
     return None
 
 
+def _hold() -> dict[str, Any]:
+    """Whether --hold-containers can work, and the runtimes that it would hold."""
+    from ig_py.containers.proc import HostView
+    from ig_py.containers.runtimes import runtime_paths
+
+    paths = runtime_paths(HostView.from_env())
+    try:
+        from ig_py._core import hold_refusal
+    except ImportError as error:
+        return {"possible": False, "detail": str(error)}
+    why = hold_refusal() or ("" if paths else "no runtime is where they usually are")
+    return {"possible": not why, "detail": why or ", ".join(paths)}
+
+
 def _text(found: dict[str, Any]) -> list[str]:
     host = found["host"]
     yes = {True: "yes", False: "no"}
@@ -176,7 +191,11 @@ def _text(found: dict[str, Any]) -> list[str]:
         state = "active" if source["active"] else "not active"
         lines.append(f"  {source['source']}: {state}: {source['detail']}")
         lines.append(f"    cannot see: {source['cannotSee']}")
-        lines.append(f"    told first of: {found['toldFirst'][source['source']]}")
+        if source["source"] in found["toldFirst"]:
+            lines.append(f"    told first of: {found['toldFirst'][source['source']]}")
+    held = found["hold"]
+    state = "possible" if held["possible"] else "not possible"
+    lines += ["", "Holding runtimes (--hold-containers)", f"  {state}: {held['detail']}"]
     lines += ["", "Disagreements of the sources"]
     counted = found["disagreements"]
     lines += _rows(
@@ -184,6 +203,8 @@ def _text(found: dict[str, Any]) -> list[str]:
             ("found by looking at processes only", str(counted["foundByProcessesOnly"])),
             ("missed by engine events", str(counted["missedByEngineEvents"])),
             ("not told by their engine", str(counted["notToldByTheirEngine"])),
+            ("came without a runtime that was seen", str(counted["runtimeNotSeen"])),
+            ("begun by a runtime and never came", str(counted["begunOnly"])),
         ]
     )
     return lines

@@ -8,11 +8,13 @@ Everything happens in the scout's thread, which does no network I/O.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ig_py.containers.identify import Found, identify
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
+from ig_py.containers.reactor import Reactor
 from ig_py.containers.scout import SHUT, Kind, Scout, acquire
 from ig_py.containers.sources import Source
 from ig_py.records import dataclass, field, replace
@@ -79,6 +81,8 @@ class Pending:
     ppid: int
     comm: str
     cgroup: str
+    home: str
+    """Its first process' cgroup when it began."""
     shut: bool
     init: int = 0
     executed: bool = False
@@ -114,6 +118,7 @@ class Admission:
         self._current: dict[int, Pending] = {}
         self._followers: list[Follower] = []
         self._early: list[Notice] | None = []
+        self._barriers: list[tuple[set[int], Callable[[], None]]] = []
         self._closed = False
         self.ended: dict[str, int] = {}
         """Birth of the namespace of a container that is being taken in after its end."""
@@ -153,6 +158,24 @@ class Admission:
     def engine_said(self, container_id: str) -> None:
         """An engine described a container; any thread."""
         self._scout.reactor.soon(lambda: self._look_again(container_id))
+
+    @property
+    def reactor(self) -> Reactor:
+        return self._scout.reactor
+
+    def when_decided(self, done: Callable[[], None]) -> None:
+        """Call *done* once the containers that are pending now are decided about, as far as
+        that is possible before they execute anything. In the scout's thread only."""
+        self._scout.read()
+        births = {
+            pending.birth
+            for pending in self._pending.values()
+            if pending.found is not None and pending.init and not pending.sandbox
+        }
+        if births:
+            self._barriers.append((births, done))
+        else:
+            done()
 
     def changed(self, event: Event) -> None:
         """A subscriber of the collection: whoever took a container in decided about it."""
@@ -208,6 +231,7 @@ class Admission:
             notice.ppid,
             os.fsdecode(notice.comm),
             os.fsdecode(notice.cgroup),
+            os.fsdecode(notice.cgroup),
             bool(notice.flags & SHUT),
             init=notice.pid if notice.nspid == 1 else 0,
             processes={notice.pid},
@@ -242,7 +266,9 @@ class Admission:
 
     def _identify(self, pending: Pending) -> None:
         pid = pending.init or pending.pid
-        found = identify(self._view, pid, pending.ppid, pending.comm, pending.cgroup)
+        told = (pending.ppid, pending.comm, pending.cgroup)
+        moved = pending.cgroup != pending.home
+        found = identify(self._view, pid, *told, executed=pending.executed, moved=moved)
         if found is None:
             return
         current = self._finder.current(found.container_id)
@@ -349,6 +375,11 @@ class Admission:
         if self._current.get(pending.mntns) is pending:
             del self._current[pending.mntns]
         self._scout.settle(pending.mntns, pending.birth)
+        for births, done in list(self._barriers):
+            births.discard(pending.birth)
+            if not births:
+                self._barriers.remove((births, done))
+                done()
 
     def _waits(self, pending: Pending) -> bool:
         return pending.birth in self._pending

@@ -27,6 +27,7 @@ from ig_py.containers.collection import GRACE_SECONDS, MAX_CONTAINERS, Container
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView, Process, ProcessGone, alive
 from ig_py.containers.reactor import Reactor
+from ig_py.containers.runtimes import RuntimeRuns
 from ig_py.containers.sources import Source
 from ig_py.errors import ContainerError
 from ig_py.records import dataclass, replace
@@ -92,6 +93,7 @@ class Discovery:
         self._alone = Alone(
             self.view, self._reactor, self, describe=engineless, announce=oci_configs
         )
+        self.runs = RuntimeRuns(self.view, self._reactor)
         self._lock = threading.RLock()
         self._records: dict[str, Container] = {}
         self._inits: dict[str, tuple[int, Source]] = {}
@@ -100,7 +102,7 @@ class Discovery:
         self._ignored: dict[str, None] = {}
         self._expiry_armed = False
         self._unreadable_said = False
-        self.firsts = dict.fromkeys(Source, 0)
+        self.firsts: dict[Source, int] = {s: 0 for s in Source if s is not Source.RUNTIMES}
         """Containers by the source that told first which process is their init."""
         self.untold = 0
         """Containers that an engine which answers has not told of."""
@@ -112,6 +114,8 @@ class Discovery:
         _raise_descriptor_limit()
         self._scout.start()
         self._alone.start()
+        self.runs.start()
+        self.collection.subscribe(self.runs, self.runs.changed)
         self._reactor.start()
         if not self.view.same_pidns:
             self._reactor.later(PROC_POLL_SECONDS, self._look_at_processes)
@@ -143,6 +147,10 @@ class Discovery:
         return self._alone.status()
 
     @property
+    def reactor(self) -> Reactor:
+        return self._reactor
+
+    @property
     def connected(self) -> bool:
         """True when some engine answers."""
         return any(client.connected for client in self.clients)
@@ -156,6 +164,8 @@ class Discovery:
         self._reactor.stop()
         self._scout.stop()
         self._alone.stop()
+        self.collection.unsubscribe(self.runs)
+        self.runs.stop()
         with self._lock:
             for live in self._live.values():
                 _close(live.pidfd)

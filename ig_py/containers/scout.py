@@ -60,6 +60,10 @@ class Scout:
     def reactor(self) -> Reactor:
         return self._shared.reactor
 
+    def read(self) -> None:
+        """Take what notices there are. In the reactor's thread only."""
+        self._shared.read()
+
     def begin(self) -> None:
         """From now on notices come."""
         self._shared.add(self._listener)
@@ -97,14 +101,14 @@ class _Shared:
         self._listeners: list[Listener] = []
         self._undecided: dict[tuple[int, int], set[Any]] = {}
         self._lock = threading.Lock()
-        self.reactor.watch(core.fileno(), self._read)
+        self.reactor.watch(core.fileno(), self.read)
         self.reactor.start()
 
     def add(self, listener: Listener) -> None:
         with self._lock:
             self._listeners.append(listener)
 
-    def _read(self) -> None:
+    def read(self) -> None:
         for notice in self.core.notices():
             with self._lock:
                 listeners = list(self._listeners)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class Source(enum.Enum):
     """In the order in which they usually hear of a new container."""
 
+    RUNTIMES = "runtime executions"
+    """Tells that a container begins, not which process is its init."""
     KERNEL = "kernel scout"
     CGROUPS = "control groups"
     STATE = "runtime state"
@@ -22,6 +24,7 @@ class Source(enum.Enum):
 
 
 BLIND = {
+    Source.RUNTIMES: "runtimes elsewhere (RUNTIME_PATH), and executed otherwise than as a file",
     Source.KERNEL: "containers in the mount namespace of the host",
     Source.CGROUPS: "control groups not named by a 64-digit id, or elsewhere than Docker has them",
     Source.STATE: "runtimes other than runc and crun, and state kept elsewhere (--root)",
@@ -53,6 +56,7 @@ def statuses(discovery: Discovery, kernel: str | None) -> list[Status]:
     """Every source of a started *discovery*. *kernel*: why there is no scout; None: it works."""
     names = [client.name for client in discovery.clients if client.connected]
     detail = {
+        Source.RUNTIMES: discovery.runs.status(),
         Source.KERNEL: (kernel is None, kernel or "tracepoints"),
         Source.CGROUPS: discovery.cgroup_status(),
         Source.STATE: discovery.state_status(),
@@ -78,4 +82,6 @@ def disagreements(discovery: Discovery) -> dict[str, int]:
         "foundByProcessesOnly": discovery.late,
         "missedByEngineEvents": sum(getattr(c, "missed", 0) for c in discovery.clients),
         "notToldByTheirEngine": discovery.untold,
+        "runtimeNotSeen": discovery.runs.unbegun,
+        "begunOnly": discovery.runs.fruitless,
     }

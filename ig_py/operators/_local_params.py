@@ -59,6 +59,18 @@ def global_params() -> list[ParamSpec]:
             "How long events of a new container may wait until it is identified",
             type_hint="duration",
         ),
+        _global(
+            "hold-containers",
+            "false",
+            "Hold container runtimes until what they began is known and programs are attached",
+            type_hint="bool",
+        ),
+        _global(
+            "hold-timeout",
+            "100ms",
+            "How long a runtime may be held, at most 100ms",
+            type_hint="duration",
+        ),
         _global("kubeconfig", "", "Kubernetes client configuration file"),
     ]
 

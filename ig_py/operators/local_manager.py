@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ig_py.containers.client import RuntimeConfig
     from ig_py.containers.discovery import Discovery
     from ig_py.containers.filter_map import FilterMap
+    from ig_py.containers.hold import RuntimeHold
     from ig_py.containers.model import Container
     from ig_py.containers.proc import HostView
     from ig_py.containers.selector import Selector
@@ -75,6 +76,7 @@ class LocalManager(Operator):
         self._starting: _Starting | None = None
         self._discovery: Discovery | None = None
         self._filter: FilterMap | None = None
+        self._hold: RuntimeHold | None = None
         self._targets: object = None
         self._producer: object = None
         self._tells = False
@@ -105,6 +107,7 @@ class LocalManager(Operator):
         from ig_py.containers.proc import HostView
 
         _refuse_unsupported(ctx)
+        _hold_seconds(ctx)
         host = _bool(ctx, "host")
         view = HostView.from_env()
         view.require()
@@ -155,6 +158,10 @@ class LocalManager(Operator):
         self._targets = ctx.targets
         if self._tells:
             self._tell_containers(ctx, discovery, host)
+        if _bool(ctx, "hold-containers"):
+            from ig_py.containers.hold import hold
+
+            self._hold = hold(discovery, ctx.targets.after, _hold_seconds(ctx))
         ctx.container_of = lambda mntns: _name(discovery.collection.by_mntns(mntns))
         if not host and not _selector(ctx).everything:
             ctx.selects = _selected(discovery, _selector(ctx))
@@ -201,6 +208,10 @@ class LocalManager(Operator):
         if self._starting is not None:
             self._discovery = self._starting.settled()
             self._starting = None
+        if self._hold is not None:
+            self._hold.close()
+            log.debug("containers: %s", self._hold.account())
+            self._hold = None
         if self._discovery is not None:
             # First, so that nobody speaks to a stream that is about to close.
             self._discovery.collection.unsubscribe(self)
@@ -409,19 +420,30 @@ def _bool(ctx: Context, key: str) -> bool:
 
 def _identify_seconds(ctx: Context) -> float:
     from ig_py.containers.admission import DECIDE_SECONDS
+
+    return _seconds(ctx, "identify-timeout", DECIDE_SECONDS, MAX_IDENTIFY_SECONDS)
+
+
+def _hold_seconds(ctx: Context) -> float:
+    from ig_py.containers.hold import MAX_SECONDS
+
+    return _seconds(ctx, "hold-timeout", MAX_SECONDS, MAX_SECONDS)
+
+
+def _seconds(ctx: Context, key: str, default: float, most: float) -> float:
     from ig_py.gadget.duration import parse_duration
 
-    given = ctx.param(PREFIX + "identify-timeout")
+    given = ctx.param(PREFIX + key)
     if not given:
-        return DECIDE_SECONDS
+        return default
     try:
         seconds = parse_duration(given) / 1e9
     except ValueError:
         seconds = 0
-    if not 0 < seconds <= MAX_IDENTIFY_SECONDS:
+    if not 0 < seconds <= most:
         raise UsageError(
-            f"--identify-timeout={given!a}: no time of at most {MAX_IDENTIFY_SECONDS} s",
-            remedy='give a duration such as "2s"',
+            f"--{key}={given!a}: no time of at most {most:g} s",
+            remedy=f'give a duration such as "{default:g}s"',
         )
     return seconds
 

@@ -74,6 +74,9 @@ class ContainerFollower:
     def removed(self, target: Target) -> None:
         self._put(lambda: self._each(lambda a: a.detach(target), target))
 
+    def after(self, done: Callable[[], None]) -> None:
+        self._put(done)
+
     def _put(self, work: Callable[[], None]) -> None:
         try:
             self._queue.put_nowait(work)

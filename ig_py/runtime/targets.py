@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from ig_py.records import dataclass
@@ -29,6 +31,9 @@ class Follower(Protocol):
     def added(self, target: Target) -> None: ...
 
     def removed(self, target: Target) -> None: ...
+
+    def after(self, done: Callable[[], None]) -> None:
+        """Call *done*, from any thread, once all that was told before is dealt with."""
 
 
 class Targets:
@@ -70,3 +75,11 @@ class Targets:
         """No call is under way or will follow once this returns."""
         with self._lock:
             self._followers.remove(follower)
+
+    def after(self, done: Callable[[], None]) -> None:
+        """Call *done* once every follower has dealt with what it was told before."""
+        with self._lock:
+            followers = list(self._followers)
+        for follower in followers:
+            done = partial(follower.after, done)
+        done()

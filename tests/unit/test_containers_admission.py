@@ -43,12 +43,16 @@ class FakeScout:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.settled: list[tuple[int, int]] = []
         self.reactor = self
+        self.reads = 0
 
     def soon(self, callback: Callable[[], None]) -> None:
         self.soon_calls.append(callback)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         self.timers.append((seconds, callback))
+
+    def read(self) -> None:
+        self.reads += 1
 
     def settle(self, mntns: int, birth: int) -> None:
         self.settled.append((mntns, birth))
@@ -322,3 +326,38 @@ def test_those_kept_out_are_decided_about_as_well(trial: Trial) -> None:
     trial.tell(docker(flags=SHUT), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
     assert trial.names == ["web"]
     assert trial.scout.settled == [(7, 70)]
+
+
+def waiting(trial: Trial) -> list[str]:
+    said: list[str] = []
+    trial.admission.when_decided(lambda: said.append("go"))
+    return said
+
+
+def test_with_nothing_pending_nobody_waits_for_a_decision(trial: Trial) -> None:
+    assert waiting(trial) == ["go"]
+    assert trial.scout.reads == 1
+    trial.tell(Notice())
+    assert waiting(trial) == ["go"], "it may be no container at all"
+
+
+def test_a_decision_is_waited_for_once_init_is_known(trial: Trial) -> None:
+    trial.finder.answers = True
+    trial.tell(docker())
+    assert waiting(trial) == ["go"], "which process is init shows when it executes"
+    trial.tell(docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
+    first, second = waiting(trial), waiting(trial)
+    assert first == second == []
+    trial.finder.records[ID] = container(ID, "web")
+    trial.admission.engine_said(ID)
+    trial.tell()
+    assert first == second == ["go"]
+    assert waiting(trial) == ["go"]
+
+
+def test_giving_up_is_a_decision(trial: Trial) -> None:
+    trial.finder.answers = True
+    trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
+    said = waiting(trial)
+    trial.time_is_up()
+    assert said == ["go"]

@@ -235,6 +235,8 @@ def test_global_params() -> None:
         "runtime-protocol": "internal",
         "enrich-with-k8s-apiserver": "false",
         "identify-timeout": "2s",
+        "hold-containers": "false",
+        "hold-timeout": "100ms",
         "kubeconfig": "",
     }
 

@@ -145,3 +145,28 @@ def test_directions() -> None:
     for section in ("classifier", "classifier/up/x", "tc"):
         with pytest.raises(ObjectError):
             direction(ProgramSpec("p", section))
+
+
+def test_what_comes_after_waits_for_all_followers() -> None:
+    targets, said = Targets(), list[str]()
+    targets.after(lambda: said.append("nobody follows"))
+    assert said == ["nobody follows"]
+    gate = threading.Event()
+
+    class Slow(Recorder):
+        def attach(self, target: Target) -> None:
+            gate.wait(10)
+            said.append("attached")
+
+    done = threading.Event()
+    followers = [ContainerFollower(targets, [Slow()]) for _ in range(2)]
+    for follower in followers:
+        follower.start()
+    targets.add(HOST)
+    targets.after(done.set)
+    assert not done.is_set()
+    gate.set()
+    assert done.wait(10)
+    assert said.count("attached") == 2
+    for follower in followers:
+        follower.stop()

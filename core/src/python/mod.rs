@@ -2,6 +2,7 @@
 //! released wherever the kernel, libbpf or the pipeline works.
 
 mod binary;
+mod gate;
 mod map;
 mod object;
 mod scout;
@@ -111,6 +112,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<scout::Scout>()?;
     m.add_class::<statistics::ProgramStatistics>()?;
     m.add_class::<scout::Notice>()?;
+    m.add_class::<gate::Gate>()?;
+    m.add_class::<gate::ExecWatch>()?;
+    m.add_function(wrap_pyfunction!(gate::hold_refusal, m)?)?;
     m.add_function(wrap_pyfunction!(binary::find_libraries, m)?)?;
     m.add_function(wrap_pyfunction!(binary::interfaces_into, m)?)?;
     m.add_function(wrap_pyfunction!(headers, m)?)?;

@@ -1,0 +1,157 @@
+"""Who executes a held file waits, never longer than the deadline, whatever becomes of us."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import fanotify
+from support.waiting import deadline, wait_for
+
+from ig_py._core import CoreError, ExecWatch, Gate, hold_refusal
+
+pytestmark = [
+    pytest.mark.needs("root", "busybox"),
+    pytest.mark.any_kernel,
+    pytest.mark.timeout(60),
+]
+
+DEADLINE = 0.1
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    if why := hold_refusal():
+        pytest.skip(f"nobody can be held here: {why}")
+    found = shutil.which("busybox")
+    assert found is not None
+    return shutil.copy(found, str(tmp_path / "busybox"))
+
+
+@pytest.fixture
+def gate(program: str) -> Iterator[Gate]:
+    made = Gate([program, f"{program}-that-is-not-there"], DEADLINE)
+    yield made
+    made.close()
+
+
+def begin(program: str) -> subprocess.Popen[bytes]:
+    """In a process that is there already: starting one waits until it has executed."""
+    return subprocess.Popen(["sh", "-c", 'exec "$0" true', program])
+
+
+def execute(program: str) -> float:
+    begun = time.monotonic()
+    with begin(program) as process:
+        assert process.wait(deadline(30)) == 0
+    return time.monotonic() - begun
+
+
+def requests(gate: Gate) -> list[tuple[int, int]]:
+    select.select([gate.fileno()], [], [], deadline(10))
+    return gate.requests()
+
+
+def released_at_once(gate: Gate, program: str) -> bool:
+    with begin(program) as process:
+        ((serial, pid),) = requests(gate)
+        gate.release(serial)
+        assert pid == process.pid
+        assert process.wait(deadline(10)) == 0
+    return gate.counts()["released"] > 0
+
+
+def test_one_waits_until_it_is_released(gate: Gate, program: str) -> None:
+    assert gate.marked == [program]
+    # A busy machine may take longer than the deadline.
+    wait_for(lambda: released_at_once(gate, program), "it is released", 10)
+    counts = gate.counts()
+    assert counts["waited"] >= counts["longest"] > 0
+    assert counts["passed"] == 0
+
+
+def test_nobody_waits_beyond_the_deadline(gate: Gate, program: str) -> None:
+    times = [execute(program) for _ in range(5)]
+    assert min(times[:3]) >= DEADLINE
+    # After three in a row nobody is waited for that does not speak.
+    counts = gate.counts()
+    assert (counts["released"], counts["expired"], counts["passed"]) == (0, 3, 2)
+    gate.release(requests(gate)[0][0])
+    wait_for(lambda: execute(program) >= DEADLINE, "it is waited for again", 10)
+
+
+def test_other_files_are_not_held(gate: Gate, program: str) -> None:
+    execute(shutil.copy(program, f"{program}-copy"))
+    assert gate.requests() == []
+
+
+def test_a_runtime_that_comes_anew(gate: Gate, program: str) -> None:
+    copy = shutil.copy(program, f"{program}-new")
+    Path(copy).replace(program)
+    gate.mark(program)
+    wait_for(lambda: execute(program) and gate.requests(), "it is held", 10)
+
+
+def test_the_answering_process_has_nothing_of_ours(gate: Gate) -> None:
+    wait_for(lambda: fanotify.descriptors(gate.pid) == 5, "only its own descriptors", 10)
+    assert fanotify.named(gate.pid) == "ig-gate"
+    assert os.getsid(gate.pid) == gate.pid
+    assert fanotify.groups(gate.pid) == {"4": 1}
+    assert fanotify.groups(os.getpid()) == {}
+
+
+def test_when_it_is_stopped_it_is_ended(gate: Gate, program: str) -> None:
+    execute(program)
+    os.kill(gate.pid, signal.SIGSTOP)
+    execute(program)
+    with pytest.raises(CoreError):
+        wait_for(lambda: requests(gate) and False, "closed", 10)
+    assert execute(program) < deadline(1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_tracer_that_stops_or_dies_holds_nobody(program: str, number: int) -> None:
+    code = (
+        "import sys, time; from ig_py._core import Gate; gate = Gate([sys.argv[1]], 0.1);"
+        " print(gate.pid, flush=True); time.sleep(1000)"
+    )
+    argv = [sys.executable, "-c", code, program]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as tracer:
+        try:
+            assert tracer.stdout is not None
+            keeper = int(tracer.stdout.readline())
+            tracer.send_signal(number)
+            for _ in range(6):
+                execute(program)
+        finally:
+            tracer.kill()
+            tracer.wait()
+    wait_for(lambda: not Path(f"/proc/{keeper}/fd/4").exists(), "it has ended, too", 10)
+
+
+def test_closing_lets_go(gate: Gate, program: str) -> None:
+    with begin(program) as process:
+        requests(gate)
+        gate.close()
+        gate.close()
+        assert process.wait(deadline(10)) == 0
+    assert (gate.pid, gate.fileno()) == (0, -1)
+    with pytest.raises(CoreError):
+        gate.requests()
+
+
+def test_watching_tells_afterwards(program: str) -> None:
+    watch = ExecWatch([program, "/no/such/file"])
+    assert watch.marked == [program]
+    assert watch.read() == []
+    with begin(program) as process:
+        process.wait(deadline(10))
+    assert set(watch.read()) == {process.pid}

@@ -1,0 +1,165 @@
+"""``ig-py run --hold-containers``: engines' two steps wait for us, but never long, and nothing is
+left behind. ``IG_PY_FAILED_CREATES`` says how many containers fail to be made (1000 take minutes).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import fanotify
+from support.engine import find_program
+from support.oci_bundle import make_bundle
+from support.root_gadget import image_tar
+from support.running_gadget import RunningGadget
+from support.tracer import children
+from support.waiting import deadline, wait_for
+
+from ig_py._core import hold_refusal
+
+pytestmark = [
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "busybox", "runc"),
+    pytest.mark.timeout(1800),
+]
+
+FAILED_CREATES = int(os.environ.get("IG_PY_FAILED_CREATES", "20"))
+
+
+@dataclass
+class Runtime:
+    """runc of our own, that makes containers as engines do."""
+
+    program: str
+    state: Path
+
+    def __call__(self, *arguments: str, check: bool = True) -> int:
+        """Exit status. What the container prints goes nowhere: it would keep a pipe open."""
+        argv = [self.program, "--root", str(self.state), *arguments]
+        return subprocess.run(
+            argv,
+            check=check,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=deadline(60),
+        ).returncode
+
+    def once(self, name: str, bundle: Path) -> float:
+        """Create, start, wait, delete; seconds until it had started."""
+        begun = time.monotonic()
+        self("create", "--bundle", str(bundle), name)
+        self("start", name)
+        seconds = time.monotonic() - begun
+        wait_for(lambda: self("delete", name, check=False) == 0, f"{name} has ended", 20)
+        return seconds
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(image_tar(tmp_path_factory.mktemp("image")))
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    if why := hold_refusal():
+        pytest.skip(f"nobody can be held here: {why}")
+    # A guest's own root is a file system whose files cannot be held.
+    program = shutil.copy(find_program("runc"), str(tmp_path / "runc"))
+    monkeypatch.setenv("RUNTIME_PATH", program)
+    yield Runtime(program, tmp_path / "state")
+
+
+def tracing(directory: Path, image: str, names: list[str]) -> RunningGadget:
+    only = ("-c", ",".join(names))
+    arguments = ("--verify-image=false", "-o", "json", "--hold-containers", *only)
+    return RunningGadget(directory, image, *arguments)
+
+
+def keeper_of(gadget: RunningGadget) -> int:
+    (found,) = [p for p in children(gadget.process.pid) if fanotify.named(p) == "ig-gate"]
+    return found
+
+
+def executions(gadget: RunningGadget) -> list[tuple[str, str]]:
+    return [
+        (e["runtime"]["containerName"], e["args"].replace("\u00a0", " ")) for e in gadget.events()
+    ]
+
+
+def test_runtimes_are_held_until_containers_are_known(
+    tmp_path: Path, image: str, runtime: Runtime
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/echo", "out")
+    names = [f"ig-py-held-{number}" for number in range(4)]
+    with tracing(tmp_path / "run", image, names) as gadget:
+        gadget.wait_running()
+        for name in names:
+            runtime.once(name, bundle)
+        wait_for(lambda: gadget.out.count("\n") >= len(names), "all events", 20)
+        assert gadget.end() == 0
+    assert executions(gadget) == [(name, "/bin/echo out") for name in names]
+    assert " runtimes held (" in gadget.err
+    held = int(gadget.err.partition(" runtimes held (")[0].rpartition(" ")[2])
+    assert held >= 2 * len(names)
+
+
+def test_a_stopped_tracer_holds_nobody(tmp_path: Path, image: str, runtime: Runtime) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/echo", "out")
+    names = [f"ig-py-stopped-hold-{number}" for number in range(4)]
+    with tracing(tmp_path / "run", image, names) as gadget:
+        gadget.wait_running()
+        gadget.process.send_signal(signal.SIGSTOP)
+        try:
+            for name in names:
+                assert runtime.once(name, bundle) < deadline(10)
+        finally:
+            gadget.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: gadget.out.count("\n") >= len(names), "all events", 20)
+        assert gadget.end() == 0
+    assert sorted(executions(gadget)) == [(name, "/bin/echo out") for name in names]
+    assert gadget.account() == (len(names), 0)
+
+
+def test_a_killed_tracer_holds_nobody(tmp_path: Path, image: str, runtime: Runtime) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/echo", "out")
+    with tracing(tmp_path / "run", image, ["ig-py-killed"]) as gadget:
+        gadget.wait_running()
+        keeper = keeper_of(gadget)
+        gadget.process.kill()
+        gadget.process.wait()
+        runtime.once("ig-py-killed", bundle)
+        wait_for(lambda: not Path(f"/proc/{keeper}/fd/4").exists(), "it has ended, too", 10)
+
+
+def test_containers_that_fail_leave_nothing(tmp_path: Path, image: str, runtime: Runtime) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/echo", "out")
+    broken = make_bundle(tmp_path / "broken", "/no/such/program")
+    names = ["ig-py-after-failures"]
+    with tracing(tmp_path / "run", image, names) as gadget:
+        gadget.wait_running()
+        runtime.once("ig-py-before-failures", bundle)
+        tracer, keeper = gadget.process.pid, keeper_of(gadget)
+
+        def held() -> tuple[object, ...]:
+            both = (tracer, keeper)
+            return tuple((fanotify.descriptors(p), fanotify.groups(p)) for p in both)
+
+        time.sleep(deadline(1))
+        before = held()
+        for number in range(FAILED_CREATES):
+            name = f"ig-py-failed-{number}"
+            assert runtime("create", "--bundle", str(broken), name, check=False) != 0
+        runtime.once(names[0], bundle)
+        wait_for(lambda: gadget.out.count("\n") >= 1, "its event", 20)
+        assert [list(groups.values()) for _, groups in before] == [[1], [1]]
+        # What has ended is remembered for some seconds, with its namespaces.
+        wait_for(lambda: held() == before, f"as before: {before}, now {held()}", 30, 0.5)
+        assert gadget.end() == 0
+    assert executions(gadget) == [(names[0], "/bin/echo out")]

@@ -1,0 +1,226 @@
+"""Executions of runtimes as a second opinion, and what is held by them."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.fake_proc import FakeHost
+
+from ig_py.containers import hold as hold_module
+from ig_py.containers import runtimes as module
+from ig_py.containers.collection import Event, EventType
+from ig_py.containers.hold import RuntimeHold
+from ig_py.containers.model import Container, RuntimeInfo
+from ig_py.containers.proc import HostView
+from ig_py.containers.runtimes import RuntimeRuns, runtime_paths
+from ig_py.errors import ContainerError
+
+LATER = 10**12
+"""Ticks since the machine began."""
+
+
+class Clock:
+    """A reactor whose callbacks run when the test says so."""
+
+    def __init__(self) -> None:
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.watched: dict[int, Callable[[], None]] = {}
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self.watched[fd] = callback
+
+    def unwatch(self, fd: int) -> None:
+        self.watched.pop(fd, None)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.timers.append((seconds, callback))
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.later(0, callback)
+
+    def pass_time(self, seconds: float) -> None:
+        """All that is due by then, and what that makes due."""
+        while due := [t for t in self.timers if t[0] <= seconds]:
+            self.timers = [t for t in self.timers if t[0] > seconds]
+            for _, callback in due:
+                callback()
+
+
+class Executions:
+    """In place of the core's ExecWatch."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.marked = paths
+        self.pids: list[int] = []
+
+    def fileno(self) -> int:
+        return 5
+
+    def read(self) -> list[int]:
+        pids, self.pids = self.pids, []
+        return pids
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    monkeypatch.delenv(module.VARIABLE, raising=False)
+    core = SimpleNamespace(ExecWatch=Executions)
+    monkeypatch.setitem(sys.modules, "ig_py._core", core)
+    host = FakeHost(tmp_path)
+    # Of pids, those of this /proc.
+    (tmp_path / "proc/self/status").write_text("NSpid:\t7\n")
+    host.write("usr/sbin/runc", "")
+    host.write("usr/bin/crun", "")
+    return host
+
+
+class Watched:
+    def __init__(self, host: FakeHost) -> None:
+        self.host, self.pids = host, itertools.count(100)
+        self.clock = Clock()
+        self.runs = RuntimeRuns(HostView(str(host.root)), self.clock)  # type: ignore[arg-type]
+        self.runs.start()
+
+    def executed(self, *pids: int) -> None:
+        watch = self.runs._watch
+        assert isinstance(watch, Executions)
+        watch.pids += pids
+        self.clock.watched[5]()
+
+    def came(self, container_id: str, *, early: bool = False) -> None:
+        pid = next(self.pids)
+        self.host.process(pid, start=0 if early else LATER)
+        info = RuntimeInfo(container_id=container_id, pid=pid)
+        self.runs.changed(Event(EventType.CREATED, Container(runtime=info)))
+        self.clock.pass_time(0)
+
+
+def test_paths_are_those_that_are_there(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = HostView(str(host.root))
+    below = [f"{host.root}/{name}" for name in ("usr/sbin/runc", "usr/bin/crun")]
+    assert runtime_paths(view) == below
+    (host.root / "usr/bin/runc").symlink_to("/usr/sbin/runc")
+    assert sorted(runtime_paths(view)) == sorted(below), "one file, two names"
+    monkeypatch.setenv(module.VARIABLE, "/usr/bin/crun:/nowhere/runc")
+    assert runtime_paths(view) == [below[1]]
+
+
+def test_what_a_runtime_began_is_expected(host: FakeHost) -> None:
+    watched = Watched(host)
+    assert watched.runs.status() == (True, f"{host.root}/usr/sbin/runc, {host.root}/usr/bin/crun")
+    host.process(8, words=("runc", "--root", "/r", "create", "--bundle", "/b", "c1"))
+    host.process(9, words=("crun", "state", "c1"))
+    watched.executed(8, 9, 0, -1)
+    watched.came("c1")
+    assert (watched.runs.unbegun, watched.runs.fruitless) == (0, 0)
+    watched.clock.pass_time(module.FRUITLESS_SECONDS)
+    assert (watched.runs.unbegun, watched.runs.fruitless) == (0, 0)
+
+
+def test_a_new_command_line_may_take_a_moment(host: FakeHost) -> None:
+    watched = Watched(host)
+    host.process(8, words=("containerd-shim-runc-v2", "-id", "c1"))
+    watched.executed(8)
+    (host.root / "proc/8/cmdline").write_bytes(b"runc\0create\0--bundle\0/b\0c1\0")
+    watched.clock.pass_time(1)
+    watched.came("c1")
+    assert watched.runs.unbegun == 0
+    host.process(9, words=("stays-as-it-is",))
+    watched.executed(9)
+    watched.clock.pass_time(1)
+    assert not [t for t in watched.clock.timers if t[0] < 1], "it is not looked at for ever"
+
+
+def test_disagreements_are_counted(host: FakeHost) -> None:
+    watched = Watched(host)
+    watched.came("of-another-runtime")
+    watched.came("from-before", early=True)
+    host.process(8, words=("runc", "create", "--bundle", "/b", "failed"))
+    watched.executed(8, 8)
+    watched.clock.pass_time(module.FRUITLESS_SECONDS)
+    assert (watched.runs.unbegun, watched.runs.fruitless) == (1, 1)
+
+
+def test_without_fanotify_the_others_go_on(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_paths: list[str]) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setitem(sys.modules, "ig_py._core", SimpleNamespace(ExecWatch=refuse))
+    active, why = Watched(host).runs.status()
+    assert not active and "not permitted" in why
+
+
+class CoreError(Exception):
+    pass
+
+
+class FakeGate:
+    def __init__(self, paths: list[str], seconds: float) -> None:
+        if seconds < 0:
+            raise CoreError("unsupported", "fanotify: no", "")
+        self.marked, self.waiting, self.released = paths, [(1, 8), (2, 9)], list[int]()
+        self.ended = self.closed = False
+
+    def fileno(self) -> int:
+        return 6
+
+    def requests(self) -> list[tuple[int, int]]:
+        if self.ended:
+            raise CoreError("closed", "nobody answers", "")
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
+    def release(self, serial: int) -> None:
+        self.released.append(serial)
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "released": 1, "expired": 1, "passed": 3, "waited": 102_000_000, "longest": 100_000_000,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def gates(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> HostView:
+    core = SimpleNamespace(Gate=FakeGate, CoreError=CoreError)
+    monkeypatch.setitem(sys.modules, "ig_py._core", core)
+    return HostView(str(host.root))
+
+
+def test_each_is_released_when_the_barrier_says_so(
+    gates: HostView, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, behind = Clock(), list[Callable[[], None]]()
+    held = RuntimeHold(gates, clock, behind.append)  # type: ignore[arg-type]
+    clock.watched[6]()
+    gate = held._gate
+    assert isinstance(gate, FakeGate)
+    assert gate.released == []
+    behind.pop()()
+    behind.pop()()
+    assert gate.released == [2, 1]
+    assert held.account() == (
+        "2 runtimes held (51.0 ms in the mean, 100.0 ms at most), 1 to the deadline; 3 not held"
+    )
+    gate.ended = True
+    clock.watched[6]()
+    assert clock.watched == {}
+    assert "not held any more" in caplog.text
+    held.close()
+    assert gate.closed
+
+
+def test_what_cannot_be_held_is_an_error(gates: HostView, tmp_path: Path) -> None:
+    with pytest.raises(ContainerError, match="fanotify: no"):
+        RuntimeHold(gates, Clock(), lambda _: None, -1)  # type: ignore[arg-type]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ContainerError, match="no runtime") as caught:
+        RuntimeHold(HostView(str(tmp_path / "empty")), Clock(), lambda _: None)  # type: ignore[arg-type]
+    assert hold_module.VARIABLE in str(caught.value.remedy)
