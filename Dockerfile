@@ -41,7 +41,7 @@ RUN if [ -s /dist/ca.crt ]; then export PIP_CERT=/dist/ca.crt; fi \
 
 FROM ${BASE}
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates libelf1 python3 zlib1g \
+ && apt-get install -y --no-install-recommends ca-certificates libelf1 libpcap0.8 python3 zlib1g \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=installed /opt/ig-py /opt/ig-py
 ENV PATH=/opt/ig-py/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

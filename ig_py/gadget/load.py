@@ -25,6 +25,7 @@ from ig_py.gadget.spec import (
     ProgramSpec,
 )
 from ig_py.gadget.variables import read_programs, read_variables
+from ig_py.packetfilter import filter_params
 
 if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact
@@ -108,6 +109,7 @@ def build_spec(
     spec.params += ebpf_params(elf, btf, markers.params, spec.variables, metadata)
     if any(sections.kind(p.section) in (*sections.OF_INTERFACES, "xdp") for p in spec.programs):
         spec.params.append(_interface_param())
+    spec.params += filter_params(elf)
     if markers.map_iterators:
         spec.params += _map_params()
     _check_params(spec, source)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError
+from ig_py.packetfilter import filtered
 from ig_py.records import dataclass, field
 from ig_py.runtime.attach import Attacher, Places
 from ig_py.runtime.bpffs import with_bpffs
@@ -141,7 +142,7 @@ class Run:
         if prepared.elf is None:
             self._limits()
         else:
-            loader = self._load(prepared.elf)
+            loader = self._load(filtered(prepared.elf, context.params, prepared.spec.name))
         self._stop.check()
         # Readers before programs: the first event already has somewhere to go.
         self._stream = stream = context.stream = self._open_stream(self._object)
