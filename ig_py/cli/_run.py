@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from ig_py.cli import _terminal
 from ig_py.cli._flags import Flag, FlagSet, Parsed, checked, help_rows
 from ig_py.cli._logging import route_logging
+from ig_py.cli._resolving import resolve_options
 from ig_py.cli._run_flags import (
     FIELDS,
     OCI,
@@ -26,8 +26,6 @@ from ig_py.cli._run_flags import (
 from ig_py.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
-    from ig_py.oci.resolve import ResolveOptions
-    from ig_py.oci.staging import Progress
     from ig_py.runtime.prepare import Gadget
     from ig_py.runtime.state import SignalGuard, StopRequest
 
@@ -91,7 +89,7 @@ def _run_image(
 
     gadget = fetch(
         image,
-        _resolve_options(early),
+        resolve_options(early, _message, build_all=False),
         annotate=split_list(early["annotate"]),
         values=param_values([f for f in static if not f.param.startswith(OCI)], early),
     )
@@ -108,32 +106,6 @@ def _run_image(
     for note in gadget.info.notes + [n for ds in gadget.info.datasources for n in ds.notes]:
         _terminal.warn(note)
     return _execute(gadget, param_values(flags, parsed.values), early, stop, guard)
-
-
-def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
-    from ig_py.gadget.params import split_list
-    from ig_py.oci.resolve import ResolveOptions
-
-    return ResolveOptions(
-        pull=values["pull"],
-        verify_image=values["verify-image"] == "true",
-        insecure_registries=tuple(split_list(values["insecure-registries"])),
-        authfile=values["authfile"],
-        allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
-        disallow_pulling=values["disallow-pulling"] == "true",
-        build_all=False,
-        public_keys=tuple(split_list(values["public-keys"])),
-        notation_certificates=tuple(split_list(values["notation-certificates"])),
-        notation_policy=values["notation-policy-document"],
-        on_message=_message,
-        progress=_pulling,
-    )
-
-
-def _pulling() -> AbstractContextManager[Progress | None]:
-    from ig_py.cli import _image
-
-    return _image.progress("pulling")
 
 
 def _message(text: str) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ig_py.cli import _image, _terminal
+from ig_py.cli import _terminal
 from ig_py.cli._flags import Flag, FlagSet, checked, help_rows
+from ig_py.cli._resolving import resolve_options
 from ig_py.errors import UsageError
 
 if TYPE_CHECKING:
     from ig_py.gadget.extra_info import ExtraInfo
-    from ig_py.oci.resolve import ResolveOptions
 
 _OCI = "operator.oci."
 _OWN = (
@@ -71,7 +70,7 @@ def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str
         raise UsageError(f'extra-info "{key}" and show-datasources cannot be used together')
     if path and not key and not show:
         raise UsageError(f'jsonpath "{path}" can only be used with extra info or show-datasources')
-    artifact = resolve(reference, _resolve_options(values))
+    artifact = resolve(reference, resolve_options(values, _terminal.info, build_all=True))
     spec = load_gadget(artifact, annotate=split_list(values["annotate"]))
     params = {f.param: values[f.name] for f in flags if f.param and not f.param.startswith(_OCI)}
     instantiate_all(Context(spec, params=params))
@@ -129,25 +128,6 @@ def _with_defaults(flags: list[Flag], given: Mapping[str, str]) -> dict[str, str
             value = value if value is None else checked(flag, value)
         values[flag.name] = flag.default if value is None else value
     return values
-
-
-def _resolve_options(values: Mapping[str, str]) -> ResolveOptions:
-    from ig_py.gadget.params import split_list
-    from ig_py.oci.resolve import ResolveOptions
-
-    return ResolveOptions(
-        pull=values["pull"],
-        verify_image=values["verify-image"] == "true",
-        insecure_registries=tuple(split_list(values["insecure-registries"])),
-        authfile=values["authfile"],
-        allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
-        disallow_pulling=values["disallow-pulling"] == "true",
-        public_keys=tuple(split_list(values["public-keys"])),
-        notation_certificates=tuple(split_list(values["notation-certificates"])),
-        notation_policy=values["notation-policy-document"],
-        on_message=_terminal.info,
-        progress=partial(_image.progress, "pulling"),
-    )
 
 
 def _write(text: str) -> None:

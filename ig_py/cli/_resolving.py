@@ -1,0 +1,41 @@
+"""How the commands that take an image find it, as their flags say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ig_py.oci.resolve import ResolveOptions
+    from ig_py.oci.staging import Progress
+
+
+def resolve_options(
+    values: Mapping[str, str], on_message: Callable[[str], None], *, build_all: bool
+) -> ResolveOptions:
+    """Of the values of ``_run_flags.IMAGE``'s flags, all of which are there."""
+    from ig_py.gadget.params import split_list
+    from ig_py.oci.resolve import ResolveOptions
+
+    return ResolveOptions(
+        pull=values["pull"],
+        verify_image=values["verify-image"] == "true",
+        insecure_registries=tuple(split_list(values["insecure-registries"])),
+        authfile=values["authfile"],
+        allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
+        disallow_pulling=values["disallow-pulling"] == "true",
+        build_all=build_all,
+        public_keys=tuple(split_list(values["public-keys"])),
+        notation_certificates=tuple(split_list(values["notation-certificates"])),
+        notation_policy=values["notation-policy-document"],
+        on_message=on_message,
+        progress=_pulling,
+    )
+
+
+def _pulling() -> AbstractContextManager[Progress | None]:
+    # Only a download needs what draws its progress.
+    from ig_py.cli import _image
+
+    return _image.progress("pulling")
