@@ -163,10 +163,11 @@ class LocalManager(Operator):
 
             self._hold = hold(discovery, ctx.targets.after, _hold_seconds(ctx))
         ctx.container_of = lambda mntns: _name(discovery.collection.by_mntns(mntns))
-        if not host and not _selector(ctx).everything:
+        selects = not host and not _selector(ctx).everything
+        if selects:
             ctx.selects = _selected(discovery, _selector(ctx))
         asked = bool(discovery.clients) or not discovery.engineless
-        if self._filter is not None and asked and not discovery.connected:
+        if (selects or self._filter is not None) and asked and not discovery.connected:
             sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
             why = "answers" if listed else "has answered yet"
             until = "new containers have only their ids for names"
