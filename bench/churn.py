@@ -157,7 +157,8 @@ def soak(argv: list[str], starter: Starter, parallel: int, minutes: float) -> No
             f" {len(load.failures)} failed to start; named right {right},"
             f" missed {sum(name not in told for name in load.names)}, exit status {status}"
         )
-        print(traced.messages.strip())
+        lines = traced.messages.splitlines()
+        print("\n".join(x for x in lines if "level=debug" not in x or 'msg="containers: ' in x))
         print("\n".join(load.failures[:3]))
 
 

@@ -42,11 +42,12 @@ LOOK_AGAIN_SECONDS = 30.0
 MAX_BEGUN = 4096
 FRUITLESS_SECONDS = 15.0
 """After this a container that a runtime began is not expected any more."""
+COMPARE_SECONDS = 1.0
 _START, _TICKS = 19, os.sysconf("SC_CLK_TCK")
 """In /proc/PID/stat behind the name, and in what unit (proc(5))."""
-_TRIES = 8
+_TRIES = 7
 _TRY_SECONDS = 0.001
-"""An execution is told before the new command line is in place."""
+"""An execution is told before the new command line is in place; pauses double."""
 
 
 def runtime_paths(view: HostView) -> list[str]:
@@ -70,7 +71,7 @@ class RuntimeRuns:
         self._watch: ExecWatch | None = None
         self._why = "not started"
         self._since = 0.0
-        self._paths: list[str] = []
+        self._names: set[str] = set()
         self._begun: dict[str, float] = {}
         self._came: dict[str, None] = {}
         self.unbegun = 0
@@ -83,11 +84,12 @@ class RuntimeRuns:
         if not self._view.same_pidns:
             self._why = "/proc is of another pid namespace"
             return
-        self._paths = runtime_paths(self._view)
+        paths = runtime_paths(self._view)
+        self._names = {PurePosixPath(path).name for path in paths}
         try:
             from ig_py._core import ExecWatch
 
-            self._watch = ExecWatch(self._paths)
+            self._watch = ExecWatch(paths)
         except (ImportError, OSError) as error:
             self._why = f"fanotify: {error}"
             return
@@ -109,9 +111,13 @@ class RuntimeRuns:
 
     def changed(self, event: Event) -> None:
         """A subscriber of the collection."""
+        if event.type.value != "CREATED":
+            return
         container = event.container
-        if event.type.value == "CREATED" and self._born(container.runtime.pid) > self._since:
-            self._reactor.soon(lambda: self._compare(container.id))
+        self._reactor.soon(lambda: self._come(container.id))
+        if self._born(container.runtime.pid) > self._since:
+            # Its runtime's execution may still be on the way here.
+            self._reactor.later(COMPARE_SECONDS, lambda: self._compare(container.id))
 
     def _born(self, pid: int) -> float:
         """When the process began, in seconds since the machine did; 0 when it is gone."""
@@ -125,18 +131,14 @@ class RuntimeRuns:
             return
         for pid in self._watch.read():
             if pid > 0:
-                self._look(pid, _TRIES)
+                self._look(pid, 0)
 
-    def _look(self, pid: int, tries: int) -> None:
+    def _look(self, pid: int, tried: int) -> None:
         argv = self._view.read(pid, "cmdline").split("\0")[:MAX_ARGUMENTS]
         if found := from_command(argv):
             self._begin(found.container_id)
-        elif tries and not self._executed(pid, argv):
-            self._reactor.later(_TRY_SECONDS, lambda: self._look(pid, tries - 1))
-
-    def _executed(self, pid: int, argv: list[str]) -> bool:
-        names = {PurePosixPath(path).name for path in self._paths}
-        return argv == [""] or PurePosixPath(argv[0]).name in names
+        elif tried < _TRIES and PurePosixPath(argv[0]).name not in self._names:
+            self._reactor.later(_TRY_SECONDS * 2**tried, lambda: self._look(pid, tried + 1))
 
     def _begin(self, container_id: str) -> None:
         while len(self._begun) >= MAX_BEGUN:
@@ -151,15 +153,16 @@ class RuntimeRuns:
             self.fruitless += container_id not in self._came
         self._came.pop(container_id, None)
 
+    def _come(self, container_id: str) -> None:
+        while len(self._came) >= MAX_BEGUN:
+            del self._came[next(iter(self._came))]
+        self._came[container_id] = None
+
     def _compare(self, container_id: str) -> None:
-        if container_id in self._begun:
-            self._came[container_id] = None
-        else:
-            self.unbegun += 1
+        self.unbegun += container_id not in self._begun
 
     def _look_again(self) -> None:
         if self._watch is not None:
-            self._paths = runtime_paths(self._view)
-            for path in self._paths:
+            for path in runtime_paths(self._view):
                 self._watch.mark(path)
             self._reactor.later(LOOK_AGAIN_SECONDS, self._look_again)

@@ -97,7 +97,7 @@ class Watched:
         self.host.process(pid, start=0 if early else LATER)
         info = RuntimeInfo(container_id=container_id, pid=pid)
         self.runs.changed(Event(EventType.CREATED, Container(runtime=info)))
-        self.clock.pass_time(0)
+        self.clock.pass_time(module.COMPARE_SECONDS)
 
 
 def test_paths_are_those_that_are_there(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +144,17 @@ def test_disagreements_are_counted(host: FakeHost) -> None:
     watched.executed(8, 8)
     watched.clock.pass_time(module.FRUITLESS_SECONDS)
     assert (watched.runs.unbegun, watched.runs.fruitless) == (1, 1)
+
+
+def test_one_that_came_first_and_ended_at_once_agrees(host: FakeHost) -> None:
+    watched = Watched(host)
+    info = RuntimeInfo(container_id="c1", pid=99)
+    watched.runs.changed(Event(EventType.CREATED, Container(runtime=info)))
+    watched.clock.pass_time(0)
+    host.process(8, words=("runc", "run", "--bundle", "/b", "c1"))
+    watched.executed(8)
+    watched.clock.pass_time(module.FRUITLESS_SECONDS)
+    assert (watched.runs.unbegun, watched.runs.fruitless) == (0, 0)
 
 
 def test_without_fanotify_the_others_go_on(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
