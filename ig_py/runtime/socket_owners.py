@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 2.0
 """How often owners of closed sockets are looked for, and missed ones of open sockets."""
 SHARE_OF_TIME = 50
-"""After a walk over all open files, this many times as long without one."""
+"""After a walk over all open files, this many times the processor's time that it took."""
 
 _HASH = 1
 _ROOT_INODE = 1
@@ -176,12 +176,12 @@ class SocketOwners:
             self._repaired = counts
 
     def _walk(self) -> None:
-        began = time.monotonic()
+        began = time.thread_time()
         self._object.iterate(_HELD)
         if self.walks:
             self._object.iterate(_LOST, map="known")
-        ended = time.monotonic()
-        self._rested = ended + SHARE_OF_TIME * (ended - began)
+        worked = time.thread_time() - began
+        self._rested = time.monotonic() + SHARE_OF_TIME * worked
 
     def close(self) -> None:
         self._ended.set()
