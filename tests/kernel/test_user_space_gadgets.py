@@ -108,6 +108,7 @@ def test_a_group_that_is_held_back(group: tuple[Hierarchy, Path], tmp_path: Path
         assert (event["psiSomeAvg10"], event["psiSomeAvg60"]) == (0, 0)
 
 
+@pytest.mark.any_kernel
 def test_only_what_selected_containers_run(tmp_path: Path) -> None:
     with running("process_table", tmp_path, containername="there-is-none") as selected:
         with running("process_table", tmp_path) as everything:
@@ -139,6 +140,7 @@ def test_programs_of_others(tmp_path: Path) -> None:
         held.close()
 
 
+@pytest.mark.any_kernel
 def test_an_image_with_a_wasm_module_runs_without_it(tmp_path: Path) -> None:
     source = tmp_path / "gadget"
     source.mkdir()
