@@ -110,6 +110,18 @@ def test_unquoted_annotation_values_are_accepted() -> None:
             "programs:\n  p:\n    fields: [1]",
             "gadget.yaml:3: programs.p.fields.0: expected text, not 1",
         ),
+        (
+            "operator:\n  process:\n    emitstats: maybe",
+            "gadget.yaml:3: operator.process.emitstats: 'maybe' is none of ",
+        ),
+        (
+            "operator:\n  process:\n    fields: pid",
+            "gadget.yaml:3: operator.process.fields: expected a list, not 'pid'",
+        ),
+        (
+            "operator:\n  cgroup:\n    first-interval: [1s]",
+            "gadget.yaml:3: operator.cgroup.first-interval: expected a single value, not a list",
+        ),
     ],
 )
 def test_a_mistake_has_a_line(text: str, expected: str) -> None:
