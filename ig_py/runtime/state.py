@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -39,6 +40,7 @@ class Stopped(BaseException):
 
 _LONGEST_POLL = 86400.0
 """Seconds; poll(2) takes milliseconds in an int."""
+_MANY_SIGNALS = 4096
 
 
 class Latch:
@@ -67,15 +69,26 @@ class Latch:
         os.close(self._fd)
 
 
+_signalled: list[int] = []
+"""Readable when a signal has come, of the guards that are entered, the latest last."""
+
+
 def wait_any(latches: Sequence[Latch], timeout: float | None = None) -> bool:
     """Wait until one is set, at most *timeout* seconds; False when none was."""
     poll = select.poll()
     for latch in latches:
         poll.register(latch, select.POLLIN)
+    # The kernel may give a signal to any thread. Python handles it in this one, when it wakes.
+    signals = _signalled[-1:] if threading.current_thread() is threading.main_thread() else []
+    for fd in signals:
+        poll.register(fd, select.POLLIN)
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         left = _LONGEST_POLL if deadline is None else deadline - time.monotonic()
-        if poll.poll(min(max(0.0, left), _LONGEST_POLL) * 1000):
+        ready = {fd for fd, _ in poll.poll(min(max(0.0, left), _LONGEST_POLL) * 1000)}
+        for fd in ready.intersection(signals):
+            os.read(fd, _MANY_SIGNALS)
+        if ready.difference(signals):
             return True
         if deadline is not None and time.monotonic() >= deadline:
             return False
@@ -126,9 +139,14 @@ class SignalGuard:
         self._request = request
         self._seen = False
         self._before: dict[signal.Signals, Any] = {}
+        self._pipe = (-1, -1)
+        self._wakeup_before = -1
         self.interrupting = True
 
     def __enter__(self) -> SignalGuard:
+        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        _signalled.append(self._pipe[0])
         for number in self.SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -141,6 +159,10 @@ class SignalGuard:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        _signalled.remove(self._pipe[0])
+        for fd in self._pipe:
+            os.close(fd)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         if self._seen:

@@ -239,6 +239,24 @@ def test_signals_only_ask_when_not_interrupting() -> None:
     assert called == [1, 2]
 
 
+def test_a_signal_that_another_thread_gets_is_noticed() -> None:
+    stop, waiting = StopRequest(), threading.Event()
+
+    def signalled() -> None:
+        waiting.wait(10)
+        time.sleep(0.05)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    thread = threading.Thread(target=signalled)
+    with SignalGuard(stop) as guard:
+        guard.interrupting = False
+        thread.start()
+        waiting.set()
+        assert wait_any([stop], 10)
+        thread.join()
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 def test_a_second_signal_exits_at_once() -> None:
     code = (
         "import os, signal, time\n"
