@@ -84,7 +84,7 @@ def _run_image(
 ) -> int:
     from ig_py.gadget.params import split_list
     from ig_py.output.columns import default_flag
-    from ig_py.output.modes import STANDARD
+    from ig_py.output.modes import known_modes
     from ig_py.runtime.prepare import fetch
 
     gadget = fetch(
@@ -94,7 +94,7 @@ def _run_image(
         values=param_values([f for f in static if not f.param.startswith(OCI)], early),
     )
     dynamic = [
-        *output_flags(default_flag(gadget.info.datasources), STANDARD),
+        *output_flags(default_flag(gadget.info.datasources), known_modes(gadget.info.datasources)),
         *param_flags(gadget.params),
     ]
     flags = FlagSet([*static, *dynamic])

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from ig_py.cli import _terminal
 from ig_py.errors import OutputError, UsageError
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec
+from ig_py.output.capture import capture, check_alone
 from ig_py.output.columns import Column, choose_columns, header, scaled
-from ig_py.output.modes import choose_mode
+from ig_py.output.modes import PCAP, choose_mode
 from ig_py.output.writer import Writer
 from ig_py.runtime.loss import Account, LossReport, account
 from ig_py.runtime.plan import DataSourceOutput
@@ -48,6 +49,9 @@ class RunOutput:
             if ds.unreferenced:
                 continue
             mode = choose_mode(ds, output, _terminal.warn)
+            if mode == PCAP:
+                self.plans[ds.name] = DataSourceOutput(PCAP, capture=capture(ds))
+                continue
             if mode == "text":
                 self._text(ds, terminal)
                 continue
@@ -60,6 +64,7 @@ class RunOutput:
                 wrong[ds.name] = err
                 continue
             self._columns(ds, columns, terminal)
+        check_alone({name: plan.mode for name, plan in self.plans.items()}, terminal)
         if wrong and len(wrong) == len(spec.datasources):
             raise UsageError(str(next(iter(wrong.values()))))
         for name, skipped in wrong.items():
@@ -86,7 +91,10 @@ class RunOutput:
     def start(self) -> None:
         """Begin to write; headers come first."""
         sys.stdout.flush()
-        self._writer = Writer(sys.stdout.fileno(), lambda _err: self._stop.set())
+        captures = {name for name, plan in self.plans.items() if plan.mode == PCAP}
+        self._writer = Writer(
+            sys.stdout.fileno(), lambda _err: self._stop.set(), continuous=captures
+        )
         for name, line in self._headers:
             self._writer.put(name, line, 0, lambda: True)
 

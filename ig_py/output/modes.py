@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ig_py.errors import UsageError
 from ig_py.gadget.spec import DataSourceSpec
 
 STANDARD = ("columns", "json", "jsonpretty", "none", "yaml")
-"""The modes of a data source that names none, and all that can be rendered."""
+"""The modes of a data source that names none."""
+
+PCAP = "pcap-ng"
+"""Of data sources that have packets (docs/captures.md)."""
 
 TEXT = "text"
 """What every other mode that a data source allows comes to: its text as it is."""
 
-PCAP = "pcap-ng"
 SUPPORTED_MODES = "cli.supported-output-modes"
 DEFAULT_MODE = "cli.default-output-mode"
 
@@ -63,7 +65,9 @@ def choose_mode(ds: DataSourceSpec, output: str, warn: Callable[[str], None]) ->
             "skipping data source"
         )
         return None
-    if mode == PCAP:
-        warn(f'output mode "{mode}" of data source "{ds.name}" cannot be rendered yet; skipped')
-        return None
-    return mode if mode in STANDARD else TEXT
+    return mode if mode in STANDARD or mode == PCAP else TEXT
+
+
+def known_modes(datasources: Iterable[DataSourceSpec]) -> list[str]:
+    """What some of them, or those that name none, can be shown in; sorted."""
+    return sorted(set(STANDARD).union(*(supported_modes(ds) for ds in datasources)))

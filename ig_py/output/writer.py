@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 MAX_QUEUED_BYTES = 8 << 20
 """Rendered bytes that may wait for the reader of stdout."""
@@ -21,17 +21,23 @@ _CHUNK = 1 << 16
 
 class Writer:
     """Writes to the file descriptor *fd*; *on_broken* is called once, from the
-    writer's thread, when the reader has gone or the disk is full."""
+    writer's thread, when the reader has gone or the disk is full.
+
+    *continuous*: data sources whose batches mean nothing without those before: after one
+    was given up, so are all that follow.
+    """
 
     def __init__(
         self,
         fd: int,
         on_broken: Callable[[OSError], None],
         limit: int = MAX_QUEUED_BYTES,
+        continuous: Collection[str] = (),
     ) -> None:
         self._fd = fd
         self._on_broken = on_broken
         self._limit = limit
+        self._continuous = continuous
         self._queue: deque[tuple[str, bytes, int]] = deque()
         self._queued = 0
         self._closing = False
@@ -54,6 +60,9 @@ class Writer:
         if not data:
             return
         with self._changed:
+            if datasource in self._continuous and datasource in self._lost:
+                self._count_lost(datasource, events)
+                return
             while self._queued and self._queued + len(data) > self._limit:
                 if self._broken or self._closing or abandon():
                     break

@@ -38,7 +38,8 @@ _KINDS = {
 class DataSourceOutput:
     """What is rendered of one data source; *columns* as in the plan, *terminal*: for one.
 
-    *header* goes before the rows of each array and before each text.
+    *header* goes before the rows of each array and before each text; *capture* is the plan's,
+    for mode ``pcap-ng``.
     """
 
     mode: str = "none"
@@ -46,6 +47,7 @@ class DataSourceOutput:
     keep: bool = False
     terminal: bool = False
     header: str = ""
+    capture: Mapping[str, Any] | None = None
 
 
 @dataclass
@@ -115,6 +117,8 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
         rendered["terminal"] = True
     if output.mode == "columns":
         rendered["columns"] = list(output.columns)
+    if output.capture is not None:
+        rendered["capture"] = dict(output.capture)
     if output.header:
         rendered["header"] = output.header
     parents = {f.parent for f in ds.fields if f.parent is not None}

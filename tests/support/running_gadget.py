@@ -54,6 +54,10 @@ class RunningGadget:
         return self._out.read_text()
 
     @property
+    def raw(self) -> bytes:
+        return self._out.read_bytes()
+
+    @property
     def err(self) -> str:
         return self._err.read_text()
 

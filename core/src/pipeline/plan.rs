@@ -311,6 +311,8 @@ pub enum Mode {
     Columns,
     /// The text fields as they are.
     Text,
+    #[serde(rename = "pcap-ng")]
+    Pcapng,
 }
 
 #[derive(Deserialize)]
@@ -325,6 +327,27 @@ pub struct Output {
     /// Written before the rows of each array, and before each text.
     #[serde(default)]
     pub header: String,
+    #[serde(default)]
+    pub capture: Option<Capture>,
+}
+
+/// Fields of a packet.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capture {
+    pub payload: u32,
+    pub timestamp: u32,
+    pub length: u32,
+    /// What tells interfaces apart, in the order of their description.
+    #[serde(default)]
+    pub interfaces: Vec<InterfacePart>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfacePart {
+    pub field: u32,
+    pub name: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -12,6 +12,7 @@ use super::world::World;
 use crate::errors::{Error, Result};
 use crate::render::columns::Columns;
 use crate::render::json::Json;
+use crate::render::pcapng::Pcapng;
 use crate::render::tree;
 use crate::render::unicode;
 use crate::render::yaml::Yaml;
@@ -31,6 +32,7 @@ enum Renderer {
     Columns(Columns),
     /// A header, and the fields whose text is written.
     Text(Vec<u8>, Vec<usize>),
+    Pcapng(Box<Pcapng>),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +121,7 @@ impl Source {
                 Renderer::Text(header, (0..fields.list.len()).filter(is_text).collect())
             }
             Mode::Columns => Renderer::Columns(Columns::compile(&plan.output.columns, &fields)?),
+            Mode::Pcapng => capture(plan, &fields, rest.map(|(field, _)| field), &steps)?,
         };
         let mntns = steps.iter().find_map(|s| s.mntns()).map(|i| &fields.list[i]);
         // What an array shows is read now, not sent when it happened.
@@ -148,6 +151,9 @@ impl Source {
             out: Rendered::default(),
         };
         source.out = source.empty(0);
+        if let Renderer::Pcapng(pcapng) = &source.renderer {
+            source.out.data = pcapng.begin();
+        }
         Ok(source)
     }
 
@@ -263,7 +269,7 @@ impl Source {
         let fields = &self.fields;
         let event = Event { sample, rest, slots: &self.slots, world, names: &self.names };
         let data = &mut self.out.data;
-        match &self.renderer {
+        match &mut self.renderer {
             Renderer::None => {}
             Renderer::Json(json) | Renderer::Pretty(json) => {
                 let start = data.len();
@@ -274,9 +280,10 @@ impl Source {
             }
             Renderer::Yaml(yaml) => yaml.write(&event, &fields.list, data),
             Renderer::Columns(columns) => columns.write(&event, fields, &mut self.cell, data),
+            Renderer::Pcapng(pcapng) => pcapng.write(&event, fields, data),
             Renderer::Text(header, texts) => {
                 data.extend_from_slice(header);
-                for index in texts {
+                for index in texts.iter() {
                     if let Value::Text(text) = event.value(*index, &fields.list[*index]) {
                         data.extend_from_slice(text);
                     }
@@ -301,7 +308,7 @@ impl Source {
         match self.renderer {
             Renderer::Json(_) | Renderer::Pretty(_) => self.out.data.push(b'['),
             Renderer::Columns(_) => self.out.data.extend_from_slice(&array.header),
-            Renderer::Yaml(_) | Renderer::Text(..) | Renderer::None => {}
+            Renderer::Yaml(_) | Renderer::Text(..) | Renderer::Pcapng(_) | Renderer::None => {}
         }
     }
 
@@ -389,9 +396,9 @@ impl Source {
         self.out.data.len() + kept >= BATCH_BYTES || self.out.events >= BATCH_EVENTS
     }
 
-    /// What was rendered since the last call; None when no event came through.
+    /// What was rendered since the last call; None when it was nothing.
     pub fn take(&mut self) -> Option<Rendered> {
-        if self.out.events == 0 {
+        if self.out.events == 0 && self.out.data.is_empty() {
             return None;
         }
         // The next batch is likely as large: avoid growing it again step by step.
@@ -409,4 +416,19 @@ fn rest(plan: &plan::DataSource, fields: &Fields) -> Result<Option<(usize, Optio
         return Err(Error::plan(format!("data source {}: arrays have no rest", plan.name)));
     }
     Ok(Some((field, length)))
+}
+
+fn capture(
+    plan: &plan::DataSource,
+    fields: &Fields,
+    rest: Option<usize>,
+    steps: &[Step],
+) -> Result<Renderer> {
+    let bad = |why: &str| Error::plan(format!("data source {}: {why}", plan.name));
+    let given = plan.output.capture.as_ref().ok_or_else(|| bad("a capture of no fields"))?;
+    if plan.array {
+        return Err(bad("arrays are no capture"));
+    }
+    let time_of = |text| steps.iter().find_map(|s| s.time_of(text));
+    Ok(Renderer::Pcapng(Pcapng::compile(given, fields, rest, time_of)?.into()))
 }

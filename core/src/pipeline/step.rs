@@ -190,6 +190,14 @@ impl Step {
         }
     }
 
+    /// The field of the time that text field `index` shows.
+    pub fn time_of(&self, index: usize) -> Option<usize> {
+        match self {
+            Step::Timestamp { src, dst, .. } if *dst == Some(index) => Some(*src),
+            _ => None,
+        }
+    }
+
     pub fn run(&self, cx: &mut Context<'_>) {
         match self {
             Step::Timestamp { src, dst, layout } => {

@@ -3,6 +3,8 @@
 pub mod columns;
 pub mod float;
 pub mod json;
+pub mod pcapng;
+mod pcapng_blocks;
 pub mod tree;
 pub mod unicode;
 pub mod yaml;
