@@ -169,6 +169,21 @@ def test_packets_of_two_interfaces() -> None:
     ]
 
 
+def test_an_interface_for_each_container() -> None:
+    plan = maker()
+    netns = plan.field("netns_id", "u32", 12, 4)
+    name = plan.slot("runtime.containerName")
+    plan.step("container", mntns=None, netns=netns, fields={"runtime.containerName": name})
+    plan.datasource["output"]["capture"]["interfaces"] = [{"field": name, "name": "container"}]
+    stream = pipeline(plan.text())
+    for number, container in ((1, "web;a"), (2, "db")):
+        stream.set_container(number, number, {"runtime.containerName": container})
+    raw = [sample(NOW, 1, bytes([netns, 0, 0, 0]), b"x") for netns in (1, 2, 3, 1)]
+    found = pcapng.read(stream.push("x", raw).data)
+    told = [packet.interface.description for packet in found.packets]
+    assert told == ["container=web%3Ba", "container=db", "container=", "container=web%3Ba"]
+
+
 def test_a_capture_without_packets_can_be_read() -> None:
     found = pcapng.read(pipeline(maker().text()).push("x", []).data)
     assert (len(found.interfaces), found.packets) == (1, [])
