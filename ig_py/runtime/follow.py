@@ -91,6 +91,9 @@ class ContainerFollower:
                 work(attachment)
             except CoreError as error:
                 log.warning("container %a: %s", target.name, error.args[1])
+            except (FileNotFoundError, ProcessLookupError) as error:
+                # It was gone before its turn came: there is nothing to miss.
+                log.debug("container %a: %s", target.name, error)
             except (IgPyError, OSError) as error:
                 log.warning("container %a: %s", target.name, error)
 

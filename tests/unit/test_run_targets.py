@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import pytest
@@ -81,6 +82,33 @@ def test_following_in_a_thread() -> None:
     follower.stop()
     targets.remove("2")
     assert recorder.said == ["+a", "+b", "+c", "-a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (FileNotFoundError("/proc/7/root"), logging.DEBUG),
+        (ProcessLookupError("process 7 ended"), logging.DEBUG),
+        (PermissionError("/proc/7/root"), logging.WARNING),
+    ],
+)
+def test_a_container_that_is_gone_again_is_no_warning(
+    error: OSError, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Late(Recorder):
+        def attach(self, target: Target) -> None:
+            raise error
+
+    targets = Targets()
+    targets.add(Target("1", "a", 7))
+    follower = ContainerFollower(targets, [Late()])
+    with caplog.at_level(logging.DEBUG, "ig_py.runtime.follow"):
+        follower.start()
+        assert follower.settle(10)
+    follower.stop()
+    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
+        (level, f"container 'a': {error}")
+    ]
 
 
 def test_a_slow_attachment_holds_nobody() -> None:
