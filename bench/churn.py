@@ -134,7 +134,9 @@ class Tracer:
         return found
 
 
-def soak(argv: list[str], starter: Starter, parallel: int, minutes: float) -> None:
+def soak(
+    argv: list[str], starter: Starter, parallel: int, minutes: float, messages: Path | None
+) -> None:
     with tempfile.TemporaryDirectory() as path:
         traced = Tracer(argv, Path(path))
         load = Load(starter.start, parallel)
@@ -157,6 +159,11 @@ def soak(argv: list[str], starter: Starter, parallel: int, minutes: float) -> No
             f" {len(load.failures)} failed to start; named right {right},"
             f" missed {sum(name not in told for name in load.names)}, exit status {status}"
         )
+        for name in load.names:
+            if told.get(name) != name:
+                print(f"  {name}: {told.get(name, 'missed')!r}")
+        if messages is not None:
+            messages.write_text(traced.messages)
         lines = traced.messages.splitlines()
         print("\n".join(x for x in lines if "level=debug" not in x or 'msg="containers: ' in x))
         print("\n".join(load.failures[:3]))
@@ -210,6 +217,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=4, help="of the comparison; 0: none")
     parser.add_argument("--slice", type=float, default=20, help="seconds of each part of a round")
+    parser.add_argument("--messages", type=Path, help="where to keep what the tracer said")
     parser.add_argument("--flag", action="append", default=[], help="for the tracer")
     given = parser.parse_args()
     if why := why_not(given.runtime):
@@ -224,7 +232,7 @@ def main() -> None:
             *("-o", "json", "-v", *starter.flags, *given.flag),
         ]
         if given.minutes:
-            soak(argv, starter, given.parallel, given.minutes)
+            soak(argv, starter, given.parallel, given.minutes, given.messages)
         if given.rounds:
             found = latency(argv, starter, given.parallel, given.rounds, given.slice)
             _print_latency(found)

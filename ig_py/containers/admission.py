@@ -7,6 +7,7 @@ Everything happens in the scout's thread, which does no network I/O.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,8 @@ from ig_py.records import dataclass, field, replace
 if TYPE_CHECKING:
     from ig_py._core import Map, Notice, Stream
     from ig_py.containers.collection import Event
+
+log = logging.getLogger(__name__)
 
 DECIDE_SECONDS = 2.0
 """How long events may wait for their container to be identified."""
@@ -199,12 +202,7 @@ class Admission:
         known = self._pending.get(notice.birth)
         if notice.kind == Kind.NEW:
             if known is None:
-                before = self._current.get(notice.mntns)
-                if before is not None:
-                    before.processes.clear()
                 self._begin(notice)
-                if before is not None:
-                    self._over(before)
             return
         if known is None:
             return
@@ -236,7 +234,12 @@ class Admission:
             init=notice.pid if notice.nspid == 1 else 0,
             processes={notice.pid},
         )
+        before = self._current.get(pending.mntns)
         self._pending[pending.birth] = self._current[pending.mntns] = pending
+        if before is not None:
+            # First: names are by number, and the later one's are to stay.
+            before.processes.clear()
+            self._over(before)
         live = self._finder.by_mntns(pending.mntns)
         if live is not None:
             # The kernel had forgotten it.
@@ -349,6 +352,7 @@ class Admission:
         finally:
             del self.ended[container.id]
         if not known:
+            log.debug("container %a: its events are lost, another one runs", container.id)
             self._tell(pending, lose=True)
             return
         self.totals.ended += 1

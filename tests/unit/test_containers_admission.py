@@ -306,6 +306,27 @@ def test_a_number_may_be_used_again_while_its_first_namespace_is_pending(trial: 
     assert trial.scout.settled == [(7, 71), (7, 70)]
 
 
+def test_of_two_with_one_number_the_later_one_is_told_last(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def ended(found: Container) -> bool:
+        said.append(found.runtime.container_name)
+        return True
+
+    monkeypatch.setattr(trial.finder, "admit_ended", ended)
+    trial.finder.subscriber = lambda event: said.append(event.container.runtime.container_name)
+    trial.finder.alive = False
+    trial.finder.records[ID] = container(ID, "first")
+    trial.tell(docker(), docker(kind=Kind.EXEC, pid=NO_PID + 1))
+    later = "cd" * 32
+    trial.finder.records[later] = container(later, "second")
+    trial.finder.alive = True
+    trial.tell(Notice(birth=71, nspid=1, cgroup=f"/docker/{later}".encode()))
+    assert said == ["first", "second"]
+
+
 def test_what_was_forgotten_by_the_kernel_is_known_here(trial: Trial) -> None:
     trial.finder.running[ID] = container(ID, "web", mntns=7)
     trial.tell(Notice())
