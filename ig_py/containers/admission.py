@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from ig_py.containers.collection import Event, EventType
 from ig_py.containers.identify import Found, identify
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
@@ -22,7 +23,6 @@ from ig_py.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from ig_py._core import Map, Notice, Stream
-    from ig_py.containers.collection import Event
 
 log = logging.getLogger(__name__)
 
@@ -182,9 +182,12 @@ class Admission:
 
     def changed(self, event: Event) -> None:
         """A subscriber of the collection: whoever took a container in decided about it."""
-        container = event.container
-        if container.mntns in self._current and container.id not in self.ended:
-            self._scout.reactor.soon(lambda: self._taken(container))
+        # The end of an earlier one says nothing about who has its number now.
+        if event.type not in (EventType.CREATED, EventType.UPDATED):
+            return
+        pending = self._current.get(event.container.mntns)
+        if pending is not None and event.container.id not in self.ended:
+            self._scout.reactor.soon(lambda: self._taken(pending))
 
     # All below: the scout's thread.
 
@@ -243,7 +246,7 @@ class Admission:
         live = self._finder.by_mntns(pending.mntns)
         if live is not None:
             # The kernel had forgotten it.
-            self._taken(live)
+            self._taken(pending)
         elif notice.pid == self._view.own_pid:
             self._reject(pending)
         else:
@@ -336,7 +339,7 @@ class Admission:
                 self._take_in(pending, pending.init or min(pending.processes))
             current = self._finder.current(container.id)
             if current is not None and current.mntns == pending.mntns:
-                self._taken(current)
+                self._taken(pending)
             else:
                 self._admit_ended(pending, container)
         finally:
@@ -359,9 +362,8 @@ class Admission:
         self.totals.containers += 1
         self._settle(pending)
 
-    def _taken(self, container: Container) -> None:
-        pending = self._current.get(container.mntns)
-        if pending is not None and self._waits(pending):
+    def _taken(self, pending: Pending) -> None:
+        if self._waits(pending):
             self.totals.containers += 1
             self._settle(pending)
 

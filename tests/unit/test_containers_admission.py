@@ -327,6 +327,15 @@ def test_of_two_with_one_number_the_later_one_is_told_last(
     assert said == ["first", "second"]
 
 
+def test_the_end_of_an_earlier_one_decides_nothing(trial: Trial) -> None:
+    trial.finder.answers = True
+    trial.tell(docker())
+    for kind in (EventType.DELETED, EventType.EXPIRED):
+        trial.admission.changed(Event(kind, container("cd" * 32, "earlier", mntns=7)))
+    trial.tell()
+    assert trial.scout.settled == []
+
+
 def test_what_was_forgotten_by_the_kernel_is_known_here(trial: Trial) -> None:
     trial.finder.running[ID] = container(ID, "web", mntns=7)
     trial.tell(Notice())
