@@ -75,6 +75,9 @@ class Follower(Protocol):
     def reject(self, mntns: int, birth: int, *, lose: bool) -> None:
         """*lose*: it was a container, but which one nobody can tell."""
 
+    def again(self, container: Container, birth: int) -> None:
+        """The kernel had forgotten that one, and its events wait anew."""
+
 
 @dataclass
 class Pending:
@@ -245,7 +248,8 @@ class Admission:
             self._over(before)
         live = self._finder.by_mntns(pending.mntns)
         if live is not None:
-            # The kernel had forgotten it.
+            for follower in list(self._followers):
+                follower.again(live, pending.birth)
             self._taken(pending)
         elif notice.pid == self._view.own_pid:
             self._reject(pending)

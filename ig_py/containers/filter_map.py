@@ -143,13 +143,24 @@ class ContainerSync:
         else:
             self._names.set_container(mntns, container.netns, container.event_values())
             verdict = self._verdict(container)
-            if self._filter is not None and not ended:
-                if verdict == KEEP:
-                    self._filter.add(container)
-                else:
-                    self._filter.remove(mntns, pending=self._admission is not None)
+            if not ended:
+                self._let(container, verdict)
             if self._admission is not None:
                 self._names.decide(mntns, ended, verdict)
+
+    def _let(self, container: Container, verdict: str) -> None:
+        if self._filter is None:
+            return
+        if verdict == KEEP:
+            self._filter.add(container)
+        else:
+            self._filter.remove(container.mntns, pending=self._admission is not None)
+
+    def again(self, container: Container, birth: int) -> None:
+        """Of the scout's follower: a container that is known waits to be decided about anew."""
+        verdict = self._verdict(container)
+        self._let(container, verdict)
+        self._names.decide(container.mntns, birth, verdict)
 
     def reject(self, mntns: int, birth: int, *, lose: bool) -> None:
         """Of the scout's follower: a pending namespace is no container."""

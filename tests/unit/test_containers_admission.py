@@ -120,11 +120,15 @@ class Trial:
     def __init__(self, finder: Finder, scout: FakeScout, admission: Admission) -> None:
         self.finder, self.scout, self.admission = finder, scout, admission
         self.rejected: list[tuple[int, int, bool]] = []
+        self.again_told: list[tuple[str, int]] = []
         admission.follow(self)
         finder.subscriber = admission.changed
 
     def reject(self, mntns: int, birth: int, *, lose: bool) -> None:
         self.rejected.append((mntns, birth, lose))
+
+    def again(self, found: Container, birth: int) -> None:
+        self.again_told.append((found.id, birth))
 
     def tell(self, *notices: Notice) -> None:
         for notice in notices:
@@ -340,7 +344,7 @@ def test_what_was_forgotten_by_the_kernel_is_known_here(trial: Trial) -> None:
     trial.finder.running[ID] = container(ID, "web", mntns=7)
     trial.tell(Notice())
     assert trial.scout.settled == [(7, 70)]
-    assert trial.rejected == []
+    assert (trial.rejected, trial.again_told) == ([], [(ID, 70)])
 
 
 def test_our_own_namespaces_are_no_containers(trial: Trial, tmp_path: Path) -> None:

@@ -126,6 +126,19 @@ def test_host_mode_gives_names_only() -> None:
     assert journal.lines == ["names+1/101=n1", "names~1"]
 
 
+def test_one_that_waits_anew_is_decided_about_as_before() -> None:
+    class Stream(Journal):
+        def decide(self, mntns: int, birth: int, verdict: str) -> None:
+            self.lines.append(f"{verdict} {mntns}/{birth}")
+
+    journal = Stream()
+    filter_map = FilterMap(journal, 10)  # type: ignore[arg-type]
+    sync = ContainerSync(journal, filter_map, Selector.parse(container_name="n2"))  # type: ignore[arg-type]
+    for number in (1, 2):
+        sync.again(make(number), 70 + number)
+    assert journal.lines == ["reject 1/71", "map+2", "keep 2/72"]
+
+
 def test_a_full_map_is_said_once_and_filled_when_there_is_room(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
