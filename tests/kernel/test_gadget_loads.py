@@ -17,6 +17,9 @@ from support.verified import verified
 
 from ig_py.gadget.load import build_spec
 from ig_py.gadget.metadata import Metadata
+from ig_py.gadget.sockets import MAP, STRUCT, Layout
+from ig_py.gadget.spec import GadgetSpec
+from ig_py.operators.base import KernelStruct
 from ig_py.runtime.bpffs import with_bpffs
 from ig_py.runtime.loader import Loader, LoadSettings
 from ig_py.toolchain.clang import Clang
@@ -29,6 +32,17 @@ NAME_MAX = 15
 """The kernel keeps so much of a program's name."""
 FEATURES = {"fentry": "fentry", "fexit": "fentry", "fmod_ret": "fentry", "lsm": "lsm"}
 """Kinds of program that some kernels refuse whatever they do."""
+
+
+def settings(spec: GadgetSpec) -> LoadSettings:
+    """What operators would give."""
+    if spec.map(MAP) is None:
+        return LoadSettings()
+    owner = Layout(512, 512)
+    return LoadSettings(
+        kernel_structs=[KernelStruct(STRUCT, owner.value_size, owner.members())],
+        value_sizes={MAP: owner.value_size},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +75,7 @@ def test_loads(
         feature = FEATURES.get(program.section.partition("/")[0])
         if feature is not None and not program.optional and (why := features.missing(feature)):
             pytest.skip(f"needs {feature}: {why}")
-    loader = Loader(elf, spec, LoadSettings(), lambda _notice: None)
+    loader = Loader(elf, spec, settings(spec), lambda _notice: None)
     obj = with_bpffs(loader.load)
     try:
         costs = verified(obj.program_ids())
