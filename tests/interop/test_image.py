@@ -76,7 +76,7 @@ def test_it_traces_its_host(client: docker.DockerClient, engine: Engine, tmp_pat
         str(tmp_path): {"bind": "/gadget", "mode": "ro"},
     }
     arguments = ["run", f"/gadget/{gadget.name}", "--verify-image=false", "-o", "json", "-v"]
-    arguments += ["--docker-socketpath", str(engine.socket)]
+    arguments += ["-c", "ig-py-short", "--docker-socketpath", str(engine.socket)]
     busybox = import_image(client)
     with Tracer(
         client,
@@ -90,10 +90,10 @@ def test_it_traces_its_host(client: docker.DockerClient, engine: Engine, tmp_pat
     ) as tracer:
         tracer.wait_running()
         client.containers.run(
-            busybox, ["echo", "seen"], name="short", network_mode="none", remove=True
+            busybox, ["echo", "seen"], name="ig-py-short", network_mode="none", remove=True
         )
         wait_for(lambda: "seen" in tracer.out, "its execution", 20)
         assert tracer.stop() == 0, tracer.err
         (event,) = tracer.events()
-    assert event["runtime"]["containerName"] == "short"
+    assert event["runtime"]["containerName"] == "ig-py-short"
     assert event["args"].replace("\u00a0", " ") == "echo seen"

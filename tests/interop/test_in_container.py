@@ -24,6 +24,7 @@ pytestmark = [
 
 CAPABILITIES = ["SYS_ADMIN", "SYS_PTRACE"]
 """What docs/in-a-container.md says."""
+EARLY = "ig-py-early"
 SHORT = 4
 """Containers that end as soon as they start."""
 
@@ -83,21 +84,22 @@ def test_the_hosts_containers(
     cgroupns: str,
 ) -> None:
     options: dict[str, Any] = {"pid_mode": pids, "cgroupns": cgroupns, "cap_add": CAPABILITIES}
-    arguments = ["run", str(image), "--verify-image=false", "-o", "json", "-v", "-c", "!other"]
-    arguments += ["--docker-socketpath", str(engine.socket)]
-    names = [f"short{number}" for number in range(SHORT)]
+    names = [f"ig-py-short{number}" for number in range(SHORT)]
+    arguments = ["run", str(image), "--verify-image=false", "-o", "json", "-v"]
+    # Others may run containers on this machine.
+    arguments += ["-c", ",".join([EARLY, *names]), "--docker-socketpath", str(engine.socket)]
     with (
-        background(client, busybox, "early", "sleep", "1000") as early,
+        background(client, busybox, EARLY, "sleep", "1000") as early,
         Tracer(client, busybox, arguments, volumes=mounts(image.parent), **options) as tracer,
     ):
         tracer.wait_running()
         early.exec_run(["echo", "executed"])
         ids = {name: run(client, busybox, name) for name in names}
-        run(client, busybox, "other")
+        run(client, busybox, "ig-py-other")
         wait_for(lambda: tracer.out.count("\n") >= SHORT + 1, "every execution", 20)
         assert tracer.stop() == 0, tracer.err
         found = executions(tracer)
-        assert "echo executed" in found.pop("early")
+        assert "echo executed" in found.pop(EARLY)
         assert found == {name: [f"echo {name}"] for name in names}
         told = {e["runtime"]["containerName"]: e["runtime"] for e in tracer.events()}
         assert {name: told[name]["containerId"] for name in names} == ids
@@ -110,7 +112,7 @@ def test_what_it_knows_of_them(
     arguments = ["list-containers", "-o", "json", "--docker-socketpath", str(engine.socket)]
     options: dict[str, Any] = {"pid_mode": "host", "cgroupns": cgroupns}
     with (
-        background(client, busybox, "early", "sleep", "1000") as early,
+        background(client, busybox, EARLY, "sleep", "1000") as early,
         Tracer(
             client, busybox, arguments, volumes=mounts(), cap_add=["SYS_PTRACE"], **options
         ) as tracer,
@@ -120,12 +122,12 @@ def test_what_it_knows_of_them(
         early.reload()
         pid = early.attrs["State"]["Pid"]
         for kind in ("mnt", "net"):
-            assert listed["early"][f"{kind}ns"] == Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
+            assert listed[EARLY][f"{kind}ns"] == Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    assert listed["early"]["runtime"]["containerPid"] == pid
+    assert listed[EARLY]["runtime"]["containerPid"] == pid
     for key, sign in (("cgroupV1", ":name=systemd:"), ("cgroupV2", "0::")):
         (path,) = [line.split(":", 2)[2] for line in lines if sign in line] or [""]
-        assert listed["early"].get(key, "") == (path if path != "/" else "")
+        assert listed[EARLY].get(key, "") == (path if path != "/" else "")
     assert "tracer" in listed
 
 
