@@ -123,7 +123,8 @@ def test_a_tracer_that_stops_or_dies_holds_nobody(program: str, number: int) -> 
         "import sys, time; from ig_py._core import Gate; gate = Gate([sys.argv[1]], 0.1);"
         " print(gate.pid, flush=True); time.sleep(1000)"
     )
-    argv = [sys.executable, "-c", code, program]
+    # The checkout, which is found first otherwise, may have no core.
+    argv = [sys.executable, "-P", "-c", code, program]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as tracer:
         try:
             assert tracer.stdout is not None

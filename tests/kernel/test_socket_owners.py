@@ -119,8 +119,10 @@ def test_a_socket_that_gets_a_port(
         owner = known(owners, s)
     assert (owner.pid, owner.tid, owner.ppid) == (PID, PID, os.getppid())
     assert (owner.uid, owner.gid, owner.mntns) == (os.geteuid(), os.getegid(), inode("mnt"))
-    assert owner.comm.decode() == Path("/proc/self/comm").read_text().strip()
-    assert owner.parent.decode() == Path(f"/proc/{os.getppid()}/comm").read_text().strip()
+    assert owner.comm.decode() == Path("/proc/self/comm").read_text().removesuffix("\n")
+    assert owner.parent.decode() == Path(f"/proc/{os.getppid()}/comm").read_text().removesuffix(
+        "\n"
+    )
     assert not owner.deleted
     assert path(owner.paths, 0) == str(Path.cwd())
     assert path(owner.paths, LAYOUT.cwd) == str(Path("/proc/self/exe").readlink())

@@ -148,7 +148,13 @@ def test_an_image_with_a_wasm_module_runs_without_it(tmp_path: Path) -> None:
     (source / "gadget.yaml").write_bytes(config.read_bytes())
     (source / "build.yaml").write_text("wasm: module.wasm\n")
     (source / "module.wasm").write_bytes(b"\0asm\x01\0\0\0")
-    argv = [sys.executable, "-m", "ig_py", "run", str(source), "--host", "--verify-image=false"]
+    argv = [
+        str(Path(sys.executable).with_name("ig-py")),
+        "run",
+        str(source),
+        "--host",
+        "--verify-image=false",
+    ]
     argv += ["-o", "json", "--filter", f"pid=={os.getpid()}"]
     process = subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
