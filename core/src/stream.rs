@@ -207,27 +207,12 @@ impl Stream {
 
     fn drain(&self) -> Result<Vec<Batch>> {
         self.with(|state| {
+            let (seen, full) = state.read()?;
             let mut batches = Vec::new();
-            let (mut seen, mut full) = (false, false);
-            let State { world, lanes, admission, .. } = state;
-            for (number, Lane { source, reader, .. }) in lanes.iter_mut().enumerate() {
-                let Some(reader) = reader else { continue };
-                let mut broken = Ok(());
-                let result = reader.drain(&mut |sample| {
-                    seen = true;
-                    match admitted(admission, number, source, sample) {
-                        Ok(true) => {}
-                        Ok(false) => return true,
-                        Err(e) => broken = Err(e),
-                    }
-                    let room = source.process(world, sample);
-                    full |= !room;
-                    room
-                });
+            for Lane { source, .. } in state.lanes.iter_mut().filter(|l| l.reader.is_some()) {
                 if let Some(rendered) = source.take() {
                     batches.push(Batch { datasource: source.name.clone(), rendered });
                 }
-                result.and(broken)?;
             }
             state.active = (seen && !full).then(Instant::now);
             Ok(batches)
@@ -309,9 +294,12 @@ impl Stream {
     /// of the one that has the number now.
     pub fn decide(&self, mntns: u64, birth: u64, verdict: Verdict) -> Result<()> {
         let waited = self.with(|state| {
-            let Some(admission) = &mut state.admission else { return Ok(false) };
+            // Of what has ended, all is written: read now, it gets the names of now, which the next
+            // namespace of that number replaces.
+            let seen = birth != 0 && state.read()?.0;
+            let Some(admission) = &mut state.admission else { return Ok(seen) };
             let queue = admission.decide(mntns, birth, verdict)?;
-            Ok(state.release(&queue, verdict))
+            Ok(state.release(&queue, verdict) || seen)
         })?;
         if waited {
             self.wake();
@@ -390,6 +378,30 @@ fn admitted(
 }
 
 impl State {
+    /// Reads what there is, as far as batches have room: whether there was anything, and whether
+    /// some is left.
+    fn read(&mut self) -> Result<(bool, bool)> {
+        let (mut seen, mut full) = (false, false);
+        let State { world, lanes, admission, .. } = self;
+        for (number, Lane { source, reader, .. }) in lanes.iter_mut().enumerate() {
+            let Some(reader) = reader else { continue };
+            let mut broken = Ok(());
+            let result = reader.drain(&mut |sample| {
+                seen = true;
+                match admitted(admission, number, source, sample) {
+                    Ok(true) => {}
+                    Ok(false) => return true,
+                    Err(e) => broken = Err(e),
+                }
+                let room = source.process(world, sample);
+                full |= !room;
+                room
+            });
+            result.and(broken)?;
+        }
+        Ok((seen, full))
+    }
+
     /// True when there was anything.
     fn release(&mut self, queue: &Queue, verdict: Verdict) -> bool {
         let mut any = false;
