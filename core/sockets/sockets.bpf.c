@@ -4,8 +4,8 @@
  * Who owns a socket: keeps the map that gadgets look into (docs/sockets.md).
  *
  * Sockets that were there before are found by walking over the open files of all tasks. Later ones
- * are noticed in the call that gives them their port, by programs of the root control group: these
- * run in the owner, before its first packet leaves, and need neither kprobes nor trampolines.
+ * are noticed in the call that gives them their port, in the owner, before its first packet leaves:
+ * by trampolines or, in a kernel without, by programs of the root control group.
  */
 
 #include "owner.h"
@@ -113,7 +113,8 @@ __noinline int forget(__u64 of)
 		return 0;
 	owner->deletion_timestamp = bpf_ktime_get_boot_ns();
 	bpf_map_push_elem(&closed, &key, BPF_EXIST);
-	if (owner->contested)
+	/* Connections have the port of who accepted them, and may outlive it. */
+	if (owner->contested || owner->listening)
 		__sync_fetch_and_add(&counts.orphans, 1);
 	return 0;
 }
@@ -341,35 +342,16 @@ int sockets_ring_entered(void *ctx)
 	return connected();
 }
 
-/* A connection has the port of who accepts it, and may outlive it. */
-static __always_inline void accepted(const struct sock *sk)
-{
-	struct owner *owner;
-	struct key key = {};
-
-	if (!make_key(&key, sk))
-		return;
-	owner = bpf_map_lookup_elem(&gadget_sockets, &key);
-	if (owner && owner->listening)
-		owner->contested = 1;
-}
-
 /* Of TCP: just before SYN is sent, and when the port of listen() is known. */
 SEC("sockops")
 int sockets_of_tcp(struct bpf_sock_ops *ctx)
 {
-	__u32 event = ctx->op;
 	void *sk;
 
-	if (event != BPF_SOCK_OPS_TCP_CONNECT_CB && event != BPF_SOCK_OPS_TCP_LISTEN_CB &&
-	    event != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+	if (ctx->op != BPF_SOCK_OPS_TCP_CONNECT_CB && ctx->op != BPF_SOCK_OPS_TCP_LISTEN_CB)
 		return 1;
 	sk = ctx->sk;
-	if (!sk)
-		return 1;
-	if (event == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		accepted((const struct sock *)address_of(sk));
-	else
+	if (sk)
 		own(address_of(sk), bpf_get_current_task(), USED);
 	return 1;
 }
@@ -379,6 +361,76 @@ int sockets_released(void *ctx)
 {
 	forget(address_of(ctx));
 	return 1;
+}
+
+/*
+ * The same by trampolines, whose context is the function's arguments, and what it returns behind
+ * them.
+ */
+static __always_inline __u64 sock_of(__u64 argument)
+{
+	const struct socket *socket = (const struct socket *)address_of((const void *)argument);
+
+	return (__u64)BPF_CORE_READ(socket, sk);
+}
+
+static __always_inline int called(__u64 argument, __s32 result)
+{
+	if (!result)
+		own(sock_of(argument), bpf_get_current_task(), USED);
+	return 0;
+}
+
+SEC("?fexit/inet_bind")
+int sockets_bind4(__u64 *ctx)
+{
+	return called(ctx[0], ctx[3]);
+}
+
+SEC("?fexit/inet6_bind")
+int sockets_bind6(__u64 *ctx)
+{
+	return called(ctx[0], ctx[3]);
+}
+
+SEC("?fexit/inet_listen")
+int sockets_listen(__u64 *ctx)
+{
+	return called(ctx[0], ctx[2]);
+}
+
+SEC("?fentry/tcp_connect")
+int sockets_tcp_connect(__u64 *ctx)
+{
+	own(address_of((const void *)ctx[0]), bpf_get_current_task(), USED);
+	return 0;
+}
+
+SEC("?fexit/inet_dgram_connect")
+int sockets_udp_connect(__u64 *ctx)
+{
+	return called(ctx[0], ctx[4]);
+}
+
+SEC("?fentry/udp_sendmsg")
+int sockets_udp_send4(__u64 *ctx)
+{
+	used(address_of((const void *)ctx[0]));
+	return 0;
+}
+
+SEC("?fentry/udpv6_sendmsg")
+int sockets_udp_send6(__u64 *ctx)
+{
+	used(address_of((const void *)ctx[0]));
+	return 0;
+}
+
+SEC("?fentry/inet_release")
+int sockets_release(__u64 *ctx)
+{
+	forget(sock_of(ctx[0]));
+	return 0;
 }
 
 SEC("iter/task_file")

@@ -10,15 +10,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ig_py.containers.proc import HostView
-from ig_py.errors import IgPyError
 from ig_py.gadget.sockets import KEY_SIZE, MAP, Layout
 from ig_py.records import dataclass
-from ig_py.runtime.private_mount import with_mount
-from ig_py.runtime.tracefs import with_tracefs
+from ig_py.runtime import socket_hooks
 
 if TYPE_CHECKING:
     from ig_py._core import Map, Object
@@ -31,16 +28,6 @@ SHARE_OF_TIME = 50
 """After a walk over all open files, this many times the processor's time that it took."""
 
 _HASH = 1
-_ROOT_INODE = 1
-"""Of the root of a control group hierarchy (kernfs); others have larger ones."""
-_OF_CGROUPS = (
-    *("sockets_bound4", "sockets_bound6"),
-    *("sockets_sent4", "sockets_sent6"),
-    *("sockets_connect4", "sockets_connect6"),
-    *("sockets_of_tcp", "sockets_released"),
-)
-_CONNECTED = "sockets_connected"
-_CONNECTED_BY_RING = "sockets_ring_entered"
 _HELD, _LOST = "sockets_held", "sockets_lost"
 _PURGE, _WAITING = "sockets_purge", "sockets_waiting"
 _COUNTS = struct.Struct("=QQQQQ")
@@ -67,15 +54,20 @@ class Counts:
 class SocketOwners:
     """The map and what fills it; :meth:`tick` is called now and then, or :meth:`follow` does.
 
+    By trampolines, which need no more; else by programs of control groups. *trampolines* None
+    takes what the kernel has.
+
     :raises CoreError: the kernel lacks what it needs (BTF, iterators, rights, memory).
     """
 
-    def __init__(self, layout: Layout, entries: int, view: HostView) -> None:
-        from ig_py._core import Map, Object, sockets_object
+    def __init__(
+        self, layout: Layout, entries: int, view: HostView, trampolines: bool | None = None
+    ) -> None:
+        from ig_py._core import Map, probe
 
         self.map: Map = Map.create(MAP, _HASH, KEY_SIZE, layout.value_size, entries)
-        self._object: Object = Object(sockets_object(), "sockets")
-        self._view = view
+        self._layout = layout
+        self._entries = entries
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._rested = 0.0
@@ -84,65 +76,58 @@ class SocketOwners:
         self.walks = False
         """Not all sockets are told of: they are looked for at intervals."""
         try:
-            self._load(layout, entries)
-            # Now nothing is missed; who was there before comes after, where nobody is.
-            self._attach()
+            if trampolines is None:
+                trampolines = probe("fentry")
+            by_trampolines = self._by_trampolines() if trampolines else None
+            self._object = by_trampolines or self._by_cgroups(view)
+            self.trampolines = by_trampolines is not None
+        except BaseException:
+            self.map.close()
+            raise
+        # Now nothing is missed; who was there before comes after, where nobody is.
+        try:
             self._walk()
         except BaseException:
             self.close()
             raise
 
-    def _load(self, layout: Layout, entries: int) -> None:
-        self._object.set_data(".rodata", 0, struct.pack("=II", layout.cwd, layout.exepath))
-        self._object.set_max_entries(MAP, entries)
-        self._object.set_map_type(MAP, _HASH, KEY_SIZE, layout.value_size)
-        self._object.reuse_map(MAP, self.map)
-        self._object.load()
-
-    def _attach(self) -> None:
+    def _by_trampolines(self) -> Object | None:
         from ig_py._core import CoreError
 
+        obj = None
         try:
-            if not self._attach_to_cgroups():
-                self._warn("the root of the control groups is not to be seen from here")
-            with_tracefs(self._attach_to_calls)
+            obj = self._load(trampolines=True)
+            socket_hooks.attach_trampolines(obj)
         except CoreError as error:
-            self._warn(str(error.args[1]))
-        except IgPyError as error:
-            self._warn(str(error))
+            log.debug("sockets are told of by control groups: %s", error.args[1])
+            if obj is not None:
+                obj.close()
+            return None
+        return obj
 
-    def _warn(self, why: str) -> None:
-        self.walks = True
-        log.warning(
-            "owners of sockets are looked for every %g seconds, those of short-lived ones stay "
-            "unknown: %s",
-            TICK_SECONDS,
-            why,
-        )
+    def _by_cgroups(self, view: HostView) -> Object:
+        obj = self._load(trampolines=False)
+        if why := socket_hooks.attach_to_cgroups(obj, view):
+            self.walks = True
+            log.warning(
+                "owners of sockets are looked for every %g seconds, those of short-lived ones "
+                "stay unknown: %s",
+                TICK_SECONDS,
+                why,
+            )
+        return obj
 
-    def _attach_to_cgroups(self) -> bool:
-        """False when there may be processes outside of what is seen of the hierarchy."""
-        mount = self._view.cgroup2_mount()
-        if mount and _is_root(mount):
-            return self._attach_at(mount)
-        place = Path(self._view.root) / "sys/fs/cgroup"
-        return with_mount("cgroup2", place, lambda: self._attach_at(str(place)), "finding sockets")
+    def _load(self, trampolines: bool) -> Object:
+        from ig_py._core import Object, sockets_object
 
-    def _attach_at(self, mount: str) -> bool:
-        if not _is_root(mount):
-            return False
-        for program in _OF_CGROUPS:
-            self._object.attach_cgroup(program, mount)
-        return True
-
-    def _attach_to_calls(self) -> None:
-        from ig_py._core import CoreError
-
-        self._object.attach(_CONNECTED)
-        try:
-            self._object.attach(_CONNECTED_BY_RING)
-        except CoreError as error:
-            log.debug("no io_uring: %s", error.args[1])
+        obj = Object(sockets_object(), "sockets")
+        socket_hooks.choose(obj, trampolines)
+        obj.set_data(".rodata", 0, struct.pack("=II", self._layout.cwd, self._layout.exepath))
+        obj.set_max_entries(MAP, self._entries)
+        obj.set_map_type(MAP, _HASH, KEY_SIZE, self._layout.value_size)
+        obj.reuse_map(MAP, self.map)
+        obj.load()
+        return obj
 
     def counts(self) -> Counts:
         return Counts(*_COUNTS.unpack(self._object.data(".bss", 0, _COUNTS.size)))
@@ -189,13 +174,6 @@ class SocketOwners:
             self._thread.join()
         self._object.close()
         self.map.close()
-
-
-def _is_root(mount: str) -> bool:
-    try:
-        return Path(mount).stat().st_ino == _ROOT_INODE
-    except OSError:
-        return False
 
 
 _Kind = tuple[Layout, int]

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from support import features
 from support.bpf_ids import ids
 from support.uring import Ring
 from support.waiting import wait_for
@@ -70,10 +71,16 @@ def view() -> HostView:
     return HostView.from_env()
 
 
-@pytest.fixture(scope="module")
-def owners(view: HostView) -> Iterator[SocketOwners]:
-    with closing(SocketOwners(LAYOUT, 16384, view)) as made:
-        assert not made.walks
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(True, id="trampolines", marks=pytest.mark.needs("fentry")),
+        pytest.param(False, id="cgroups"),
+    ],
+)
+def owners(view: HostView, request: pytest.FixtureRequest) -> Iterator[SocketOwners]:
+    with closing(SocketOwners(LAYOUT, 16384, view, trampolines=request.param)) as made:
+        assert not made.walks and made.trampolines == request.param
         yield made
 
 
@@ -254,8 +261,9 @@ def test_connected_by_a_ring(owners: SocketOwners, polled: bool) -> None:
             owners.tick()
             return owner_of(owners, s)
 
-        # A thread of the kernel does it unseen; the socket is looked for then.
-        owner = wait_for(found, "the owner") if polled else known(owners, s)
+        # Control groups do not see what a thread of the kernel does: the socket is looked for.
+        seen = owners.trampolines or not polled
+        owner = known(owners, s) if seen else wait_for(found, "the owner")
         assert owner.pid == PID
 
 
@@ -358,6 +366,17 @@ def test_it_follows_and_leaves_nothing_behind(view: HostView) -> None:
 
 
 @pytest.mark.any_kernel
+def test_a_kernel_that_refuses_trampolines(view: HostView) -> None:
+    if features.missing("fentry") is None:
+        pytest.skip("only where there is no fentry")
+    with closing(SocketOwners(Layout(), 200, view, trampolines=True)) as owners:
+        assert not owners.trampolines and not owners.walks
+        with a_socket() as s:
+            bind(s)
+            assert known(owners, s).pid == PID
+
+
+@pytest.mark.any_kernel
 def test_where_nobody_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -365,7 +384,7 @@ def test_where_nobody_tells(
     view = HostView(str(tmp_path))
     monkeypatch.setattr(view, "cgroup2_mount", lambda: "")
     with ExitStack() as stack:
-        owners = stack.enter_context(closing(SocketOwners(Layout(), 16384, view)))
+        owners = stack.enter_context(closing(SocketOwners(Layout(), 16384, view, False)))
         assert owners.walks and "looked for every 2 seconds" in caplog.text
         s = stack.enter_context(a_socket(V4, UDP))
         bind(s)

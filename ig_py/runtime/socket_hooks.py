@@ -1,0 +1,97 @@
+"""Where the programs that tell of sockets are attached (core/sockets, docs/sockets.md)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ig_py.containers.proc import HostView
+from ig_py.errors import IgPyError
+from ig_py.runtime.private_mount import with_mount
+from ig_py.runtime.tracefs import with_tracefs
+
+if TYPE_CHECKING:
+    from ig_py._core import Object
+
+log = logging.getLogger(__name__)
+
+_TRAMPOLINES = (
+    *("sockets_bind4", "sockets_bind6", "sockets_listen"),
+    *("sockets_tcp_connect", "sockets_udp_connect"),
+    *("sockets_udp_send4", "sockets_udp_send6"),
+    "sockets_release",
+)
+_OF_CGROUPS = (
+    *("sockets_bound4", "sockets_bound6"),
+    *("sockets_sent4", "sockets_sent6"),
+    *("sockets_connect4", "sockets_connect6"),
+    *("sockets_of_tcp", "sockets_released"),
+)
+_CONNECTED = "sockets_connected"
+_CONNECTED_BY_RING = "sockets_ring_entered"
+_ROOT_INODE = 1
+"""Of the root of a control group hierarchy (kernfs); others have larger ones."""
+
+
+def choose(obj: Object, trampolines: bool) -> None:
+    """Load the programs of one way only."""
+    for program in _TRAMPOLINES:
+        obj.set_autoload(program, trampolines)
+    for program in (*_OF_CGROUPS, _CONNECTED, _CONNECTED_BY_RING):
+        obj.set_autoload(program, not trampolines)
+
+
+def attach_trampolines(obj: Object) -> None:
+    """:raises CoreError: the kernel refuses one."""
+    for program in _TRAMPOLINES:
+        obj.attach(program)
+
+
+def attach_to_cgroups(obj: Object, view: HostView) -> str:
+    """Why not all sockets will be told of; "" when they are."""
+    from ig_py._core import CoreError
+
+    try:
+        if not _to_root(obj, view):
+            return "the root of the control groups is not to be seen from here"
+        with_tracefs(lambda: _to_calls(obj))
+    except CoreError as error:
+        return str(error.args[1])
+    except IgPyError as error:
+        return str(error)
+    return ""
+
+
+def _to_root(obj: Object, view: HostView) -> bool:
+    mount = view.cgroup2_mount()
+    if mount and _is_root(mount):
+        return _to_cgroup(obj, mount)
+    place = Path(view.root) / "sys/fs/cgroup"
+    return with_mount("cgroup2", place, lambda: _to_cgroup(obj, str(place)), "finding sockets")
+
+
+def _to_cgroup(obj: Object, path: str) -> bool:
+    """False when there may be processes outside of what is seen of the hierarchy."""
+    if not _is_root(path):
+        return False
+    for program in _OF_CGROUPS:
+        obj.attach_cgroup(program, path)
+    return True
+
+
+def _is_root(path: str) -> bool:
+    try:
+        return Path(path).stat().st_ino == _ROOT_INODE
+    except OSError:
+        return False
+
+
+def _to_calls(obj: Object) -> None:
+    from ig_py._core import CoreError
+
+    obj.attach(_CONNECTED)
+    try:
+        obj.attach(_CONNECTED_BY_RING)
+    except CoreError as error:
+        log.debug("no io_uring: %s", error.args[1])
