@@ -81,8 +81,9 @@ def _to_cgroup(obj: Object, path: str) -> bool:
 
 
 def _is_root(path: str) -> bool:
+    place = Path(path)
     try:
-        return Path(path).stat().st_ino == _ROOT_INODE
+        return place.stat().st_ino == _ROOT_INODE and (place / "cgroup.controllers").exists()
     except OSError:
         return False
 
