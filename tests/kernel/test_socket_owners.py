@@ -75,7 +75,7 @@ def view() -> HostView:
     scope="module",
     params=[
         pytest.param(True, id="trampolines", marks=pytest.mark.needs("fentry")),
-        pytest.param(False, id="cgroups"),
+        pytest.param(False, id="cgroups", marks=pytest.mark.any_kernel),
     ],
 )
 def owners(view: HostView, request: pytest.FixtureRequest) -> Iterator[SocketOwners]:
@@ -135,7 +135,6 @@ def test_a_socket_that_gets_a_port(
     assert path(owner.paths, LAYOUT.cwd) == str(Path("/proc/self/exe").readlink())
 
 
-@pytest.mark.any_kernel
 def test_others_are_other_owners(owners: SocketOwners) -> None:
     code = (
         "import os, socket\n"
@@ -157,7 +156,6 @@ def test_others_are_other_owners(owners: SocketOwners) -> None:
     assert ended is not None and ended.deleted
 
 
-@pytest.mark.any_kernel
 def test_closed_sockets_are_known_for_a_while(owners: SocketOwners) -> None:
     with a_socket() as s:
         bind(s)
@@ -170,7 +168,6 @@ def test_closed_sockets_are_known_for_a_while(owners: SocketOwners) -> None:
         assert not known(owners, s).deleted
 
 
-@pytest.mark.any_kernel
 def test_a_socket_that_lost_its_port(owners: SocketOwners) -> None:
     """Reset by the other side, or disconnected: when it is closed nobody finds its port in it."""
     with a_socket() as server, a_socket() as s:
@@ -203,7 +200,6 @@ def libc_connect(s: socket.socket, address: bytes) -> None:
     assert libc.connect(s.fileno(), address, len(address)) == 0
 
 
-@pytest.mark.any_kernel
 def test_who_listens_keeps_the_port(owners: SocketOwners) -> None:
     with a_socket() as server, a_socket() as s:
         bind(server)
@@ -216,7 +212,6 @@ def test_who_listens_keeps_the_port(owners: SocketOwners) -> None:
         assert owner.sock == listener and not owner.deleted
 
 
-@pytest.mark.any_kernel
 def test_only_ipv6(owners: SocketOwners) -> None:
     for only in (True, False):
         with a_socket(V6, UDP) as s:
@@ -235,7 +230,7 @@ def test_what_was_there_before(view: HostView) -> None:
         client = stack.enter_context(a_socket())
         client.connect(there[0].getsockname())
         accepted = stack.enter_context(there[0].accept()[0])
-        owners = stack.enter_context(closing(SocketOwners(Layout(), 16384, view)))
+        owners = stack.enter_context(closing(SocketOwners(Layout(), 16384, view, False)))
         for s in (*there, client, accepted):
             assert known(owners, s).pid == PID
         assert find(owners, V4, TCP, 0) is None
@@ -294,7 +289,6 @@ def test_when_there_is_no_more_room(view: HostView) -> None:
         wait_for(found, "the owner of a socket that found no room")
 
 
-@pytest.mark.any_kernel
 def test_a_port_of_several_sockets(owners: SocketOwners) -> None:
     with ExitStack() as stack:
         first, second = (stack.enter_context(a_socket(V4, UDP)) for _ in range(2))
@@ -334,7 +328,6 @@ def test_who_was_closed_first_makes_room(view: HostView) -> None:
         assert find(owners, V4, UDP, ports[-1]) is not None
 
 
-@pytest.mark.any_kernel
 def test_connections_outlive_who_accepted_them(owners: SocketOwners) -> None:
     with ExitStack() as stack:
         server, client = (stack.enter_context(a_socket()) for _ in range(2))
