@@ -35,7 +35,6 @@ _VM_EVERY = (
     "tests/kernel/test_core_object.py",
     "tests/kernel/test_run_refused.py",
     "tests/kernel/test_feature_probes.py",
-    "tests/kernel/test_socket_owners.py",
 )
 _VM_MORE = (
     "tests/kernel/test_core_families.py",
