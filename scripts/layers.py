@@ -47,6 +47,7 @@ _VM_MORE = (
     "tests/kernel/test_fairness.py",
     "tests/kernel/test_loss_exact.py",
     "tests/kernel/test_user_space_gadgets.py",
+    "tests/kernel/test_socket_owners.py",
 )
 _GUESTS = (("6.12", _VM_EVERY), ("6.1", _VM_EVERY), ("6.12", _VM_MORE))
 """Kernel and tests of each; two run at a time, a guest has one virtual CPU."""
