@@ -370,7 +370,8 @@ class Discovery:
         with self._lock:
             known = self.collection.get(container.id) if self.live(container.id) else None
             # One that nothing was known of but its process is taken in anew.
-            if known is not None and (known.mntns or not container.mntns):
+            same = known is not None and (known.mntns or not container.mntns)
+            if same or self._had(container):
                 process.close()
                 return False
             if container.id in self._live:
@@ -385,6 +386,16 @@ class Discovery:
                 )
             self.firsts[source] += 1
             return True
+
+    def _had(self, container: Container) -> bool:
+        """Was this very life in already? It may have ended since somebody else saw it alive; its
+        namespace is pinned for the grace time, so that the number is nobody else's."""
+        found = self.collection.by_mntns(container.mntns) if container.mntns else None
+        return (
+            found is not None
+            and found.id == container.id
+            and found.runtime.pid == container.runtime.pid
+        )
 
     def _say_unreadable(self, container: Container) -> None:
         if self._unreadable_said:
