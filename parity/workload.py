@@ -48,8 +48,11 @@ class Workload:
         return [line for line in lines if self.marker in line]
 
 
-def _commands(directory: str, pipe: str) -> str:
-    """A few shapes of execution: arguments, none, unusual bytes, a failure, a child of a child."""
+def _commands(directory: str, go: str) -> str:
+    """A few shapes of execution: arguments, none, unusual bytes, a failure, a child of a child.
+
+    Programs are in *directory*, what :func:`_door` made is in *go*.
+    """
     return "; ".join(
         [
             f"{directory}/id",
@@ -58,11 +61,19 @@ def _commands(directory: str, pipe: str) -> str:
             f"{directory}/cat /etc/passwd",
             f"{directory}/nothing-here",
             f"{directory}/sh -c '{directory}/uname -a; {directory}/true'",
-            f"{directory}/echo {BYE}",
+            f"{go}/{BYE}",
             # Stays, without executing anything: the tools look at living processes.
-            f"read word <{pipe}",
+            f"read word <{go}/pipe",
         ]
     )
+
+
+def _door(directory: Path, programs: str) -> dict[str, dict[str, str]]:
+    """The pipe and the two scripts by which the workload begins and ends; a container's volumes."""
+    volumes = gofile.make(directory)
+    for name in (gofile.KNOCK, BYE):
+        gofile.make_script(directory / name, programs)
+    return volumes
 
 
 @contextlib.contextmanager
@@ -74,10 +85,10 @@ def in_container(work: Path) -> Iterator[Workload]:
         try:
             container = client.containers.create(
                 image,
-                ["/bin/sh", "-c", gofile.knocking(_commands("/bin", f"{gofile.INSIDE}/pipe"))],
+                ["/bin/sh", "-c", gofile.knocking(_commands("/bin", gofile.INSIDE))],
                 name=CONTAINER,
                 network_mode="none",
-                volumes=gofile.make(directory),
+                volumes=_door(directory, "/bin"),
             )
             try:
                 container.start()
@@ -103,8 +114,8 @@ def on_host(work: Path) -> Iterator[Workload]:
     for applet in APPLETS:
         shutil.copy(source, programs / applet)
     directory = work / "go"
-    gofile.make(directory)
-    commands = _commands(str(programs), str(directory / "pipe"))
+    _door(directory, str(programs))
+    commands = _commands(str(programs), str(directory))
     script = gofile.knocking(commands, str(programs), str(directory))
     process = subprocess.Popen(
         [str(programs / "sh"), "-c", script],

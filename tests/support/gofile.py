@@ -26,9 +26,21 @@ _GO = "go-file"
 def knocking(commands: str, programs: str = "/bin", directory: str = INSIDE) -> str:
     """A shell script that executes and opens something named KNOCK every second until
     :func:`open_door`, then runs *commands*: whoever shows a knock is watching.
+
+    ``directory/KNOCK`` is made by :func:`make_script`.
     """
-    knock = f"{programs}/sleep 1; {programs}/cat /{KNOCK}"
+    knock = f"{programs}/sleep 1; {directory}/{KNOCK}"
     return f"until [ -e {directory}/{_GO} ]; do {knock}; done; {commands}"
+
+
+def make_script(path: Path, programs: str = "/bin") -> None:
+    """An executable at *path* that only opens itself, by the cat in *programs*.
+
+    The kernel names the process after the script: its name is in events whose gadget does not
+    record arguments, too.
+    """
+    path.write_text(f"#!{programs}/cat\n")
+    path.chmod(0o755)
 
 
 def open_door(directory: Path) -> None:
