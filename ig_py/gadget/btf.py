@@ -190,7 +190,8 @@ class Btf:
         """Number of types, VOID (id 0) included."""
         return len(self._offsets)
 
-    def _name(self, offset: int) -> str:
+    def string(self, offset: int) -> str:
+        """The string at *offset* of the string section; ObjectError when there is none."""
         if offset == 0:
             return ""
         if offset >= len(self._strings):
@@ -223,7 +224,7 @@ class Btf:
         name_off, info, third = _TYPE.unpack_from(data, pos)
         kind = BtfKind((info >> 24) & 0x1F)
         vlen, flag, pos = info & 0xFFFF, bool(info >> 31), pos + 12
-        name = self._name(name_off)
+        name = self.string(name_off)
         size, ref = (third, 0) if kind in _SIZED else (0, third)
 
         def items(fmt: str) -> Iterator[tuple[int, ...]]:
@@ -248,7 +249,7 @@ class Btf:
             case BtfKind.STRUCT | BtfKind.UNION:
                 members = tuple(
                     Member(
-                        self._name(n),
+                        self.string(n),
                         t,
                         off & 0xFFFFFF if flag else off,
                         off >> 24 if flag else 0,
@@ -257,14 +258,14 @@ class Btf:
                 )
                 return Type(type_id, kind, name, size, flag=flag, members=members)
             case BtfKind.ENUM:
-                values = tuple((v, self._name(n)) for n, v in items("<Ii" if flag else "<II"))
+                values = tuple((v, self.string(n)) for n, v in items("<Ii" if flag else "<II"))
                 return Type(type_id, kind, name, size, flag=flag, values=values)
             case BtfKind.ENUM64:
                 wide = []
                 for n, low, high in items("<III"):
                     value = high << 32 | low
                     wide.append(
-                        (value - (1 << 64) if flag and high >> 31 else value, self._name(n))
+                        (value - (1 << 64) if flag and high >> 31 else value, self.string(n))
                     )
                 return Type(type_id, kind, name, size, flag=flag, values=tuple(wide))
             case BtfKind.VAR:
@@ -295,7 +296,7 @@ class Btf:
                 (name_off,) = struct.unpack_from("<I", self._types, offset)
                 if name_off:
                     kind = self._types[offset + 7] & 0x1F
-                    self._names.setdefault((kind, self._name(name_off)), type_id)
+                    self._names.setdefault((kind, self.string(name_off)), type_id)
         ids = [self._names[key] for k in kinds if (key := (int(k), name)) in self._names]
         return self.type(min(ids)) if ids else None
 

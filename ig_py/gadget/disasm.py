@@ -1,14 +1,35 @@
 """Instructions as text, in the style of ``image inspect``'s extra info ``ebpf.programs``.
 
 One line an instruction: its number (a 16-byte load counts twice), mnemonic,
-operands, and in angle brackets what it refers to. Encoding: kernel
-Documentation/bpf/standardization/instruction-set.rst.
+operands, and in angle brackets what it refers to; above it the source line that
+it begins. Encoding: kernel Documentation/bpf/standardization/instruction-set.rst.
 """
 
 from __future__ import annotations
 
+import math
+
+from ig_py.errors import LimitError
+from ig_py.gadget.btf import Btf, BtfKind
+from ig_py.gadget.btf_ext import BtfExt, CoreRelocation
+from ig_py.gadget.elf import Elf
 from ig_py.gadget.helpers import builtin_name
-from ig_py.gadget.insn import CALL, LD_IMM64, PSEUDO_CALL, PSEUDO_FUNC, SIZE, Function, Instruction
+from ig_py.gadget.insn import (
+    CALL,
+    LD_IMM64,
+    PSEUDO_CALL,
+    PSEUDO_FUNC,
+    PSEUDO_MAP_VALUE,
+    SIZE,
+    Code,
+    Function,
+    Instruction,
+)
+
+MAX_TEXT = 64 << 20
+"""Characters of all listings of an object: a source line may be named by any instruction."""
+
+_TYPE_NAMES = {kind: kind.name.title().replace("_", "") for kind in BtfKind}
 
 _LOAD_STORE = {0: "Ld", 1: "LdX", 2: "St", 3: "StX"}
 _ALU32, _JUMP, _JUMP32, _ALU64 = 4, 5, 6, 7
@@ -22,7 +43,7 @@ _JUMPS = (
     "Ja", "JEq", "JGT", "JGE", "JSet", "JNE", "JSGT", "JSGE",
     "Call", "Exit", "JLT", "JLE", "JSLT", "JSLE",
 )  # fmt: skip
-_NEG, _SWAP, _MOV, _DIV, _MOD = 0x80, 0xD0, 0xB0, 0x30, 0x90
+_SWAP, _MOV, _DIV, _MOD = 0xD0, 0xB0, 0x30, 0x90
 _ATOMICS = {
     0x00: "Add",
     0x01: "FetchAdd",
@@ -37,7 +58,7 @@ _ATOMICS = {
     0x100: "LoadAcquire",
     0x110: "StoreRelease",
 }
-_PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE, _PSEUDO_KFUNC = 1, 2, 2
+_PSEUDO_MAP_FD, _PSEUDO_KFUNC = 1, 2
 
 
 def register(number: int) -> str:
@@ -77,7 +98,7 @@ def _load_imm64(ins: Instruction) -> str:
     dst = register(ins.dst)
     if ins.src == _PSEUDO_MAP_FD:
         return f"LoadMapPtr dst: {dst} fd: {ins.imm & 0xFFFFFFFF}"
-    if ins.src == _PSEUDO_MAP_VALUE:
+    if ins.src == PSEUDO_MAP_VALUE:
         return f"LoadMapValue dst: {dst}, fd: {ins.imm & 0xFFFFFFFF} off: {ins.imm >> 32}"
     return _load_store(ins, 0)
 
@@ -99,8 +120,6 @@ def _alu(ins: Instruction, cls: int) -> str:
     elif ins.off and op == _MOV:
         name = f"{name}SX{ins.off}"
     suffix = "32" if narrow else ""
-    if op == _NEG:
-        return f"{name}{suffix} {dst}"
     if from_register:
         return f"{name}Reg{suffix} {dst} src: {register(ins.src)}"
     return f"{name}Imm{suffix} {dst} imm: {ins.imm}"
@@ -117,7 +136,8 @@ def _jump(ins: Instruction, cls: int) -> str:
         return name
     if _JUMPS[index] == "Call":
         if ins.src == PSEUDO_CALL:
-            return f"{name} {ins.imm}"
+            # The distance is the linker's to say.
+            return f"{name} {-1 if ins.is_function else ins.imm}"
         if ins.src == _PSEUDO_KFUNC:
             return f"{name} Kfunc({ins.imm})"
         return f"{name} {builtin_name(ins.imm)}"
@@ -134,10 +154,10 @@ def _unknown(ins: Instruction) -> str:
     return f"INVALID {ins.opcode:#04x}"
 
 
-def text_of(ins: Instruction, *, references: bool = True) -> str:
+def text_of(ins: Instruction) -> str:
     """One instruction, e.g. ``LoadMapPtr dst: r1 fd: 0 <events>``."""
     cls = ins.opcode & 0x07
-    reference = ins.reference if references else ""
+    reference = ins.reference
     if ins.opcode == LD_IMM64:
         # Which kind of load it becomes is for the loader to say, from the relocation.
         to_map = reference and not ins.is_function and not ins.reference.startswith(".")
@@ -160,15 +180,78 @@ def text_of(ins: Instruction, *, references: bool = True) -> str:
     return text
 
 
-def listing(function: Function, *, references: bool = True) -> str:
-    """A whole function, headed by its name."""
-    width = len(str(max(1, len(function.instructions) * 2)))
-    lines = [f"{function.name}:"]
-    if not function.instructions:
-        return lines[0] + "\n"
-    start = function.instructions[0].offset
-    lines += [
-        f"\t{(ins.offset - start) // SIZE:>{width}}: {text_of(ins, references=references)}"
-        for ins in function.instructions
-    ]
-    return "\n".join(lines) + "\n"
+def _relocation(btf: Btf, relocation: CoreRelocation) -> str:
+    kind, name = btf.kind(relocation.type_id), btf.type(relocation.type_id).name
+    return (
+        f'CORERelocation({relocation.kind}, {_TYPE_NAMES[kind]}:"{name}"[{relocation.access}], '
+        f"local_id={relocation.type_id})"
+    )
+
+
+class Listing:
+    """Listings of an object's programs, each with all functions that it reaches.
+
+    ObjectError for malformed BTF, LimitError for more than MAX_TEXT characters in all.
+    """
+
+    def __init__(self, elf: Elf) -> None:
+        self._source = elf.source
+        self._code = Code(elf)
+        self._written = 0
+        self._lines: dict[str, dict[int, str]] = {}
+        self._relocations: dict[str, dict[int, str]] = {}
+        types, ext = elf.section(".BTF"), elf.section(".BTF.ext")
+        if types is not None and ext is not None:
+            btf = Btf(elf.data(types), elf.source)
+            notes = BtfExt(elf.data(ext), btf)
+            self._lines = notes.lines()
+            self._relocations = {
+                section: {at: _relocation(btf, relocation) for at, relocation in inside.items()}
+                for section, inside in notes.relocations().items()
+            }
+
+    def programs(self) -> list[Function]:
+        """The object's programs, sorted by name."""
+        return self._code.programs()
+
+    def source(self, program: Function) -> str:
+        """Numbered instructions under their function's name, below their source lines."""
+        reached = list(self._code.reached(program))
+        count = sum(len(function.instructions) for function in reached)
+        width = math.ceil(math.log10(max(2, 2 * count)))
+        lines, number = [], 0
+        for function in reached:
+            lines.append(f"{function.name}:")
+            notes = self._lines.get(function.section, {})
+            for ins in function.instructions:
+                note = notes.get(ins.offset, "").strip()
+                if note:
+                    lines.append(f"\t{'':{width}}; {note}")
+                lines.append(f"\t{number:>{width}}: {text_of(ins)}")
+                self._count(lines[-1], note)
+                number += ins.size // SIZE
+        return "\n".join(lines) + "\n"
+
+    def annotated(self, program: Function) -> str:
+        """Instructions alone, below their source lines as written and their relocations."""
+        lines = []
+        for function in self._code.reached(program):
+            notes = self._lines.get(function.section, {})
+            relocations = self._relocations.get(function.section, {})
+            for ins in function.instructions:
+                note = notes.get(ins.offset)
+                if note is not None:
+                    lines.append(f"; {note}")
+                relocation = relocations.get(ins.offset)
+                if relocation is not None:
+                    lines.append(f"; {relocation}")
+                lines.append(text_of(ins))
+                self._count(lines[-1], note or "")
+        return "\n".join(lines) + "\n"
+
+    def _count(self, *texts: str) -> None:
+        self._written += sum(map(len, texts))
+        if self._written > MAX_TEXT:
+            raise LimitError(
+                f"listing the instructions of {self._source}: more than {MAX_TEXT} characters"
+            )

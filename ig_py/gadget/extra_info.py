@@ -65,17 +65,17 @@ def _ebpf(elf: Elf, spec: GadgetSpec) -> dict[str, Callable[[], ExtraInfo]]:
     from ig_py.gadget.graph import Graph
 
     def programs() -> ExtraInfo:
-        from ig_py.gadget.disasm import listing
-        from ig_py.gadget.insn import Code
+        from ig_py.gadget.disasm import Listing
 
+        listing = Listing(elf)
         return _json(
             [
                 {
-                    "Section": f.section,
-                    "Source": listing(f, references=False),
-                    "SourceWithRelocation": listing(f),
+                    "Section": program.section,
+                    "Source": listing.source(program),
+                    "SourceWithRelocation": listing.annotated(program),
                 }
-                for f in Code(elf).programs()
+                for program in listing.programs()
             ]
         )
 

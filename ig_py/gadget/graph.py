@@ -8,15 +8,10 @@ diagrams of existing gadgets are compared.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+import itertools
 
-from ig_py.errors import LimitError
 from ig_py.gadget.elf import Elf
-from ig_py.gadget.insn import CALL, Code, Function, Instruction
-
-MAX_FLAT_INSTRUCTIONS = 4 << 20
-"""Instructions read in all, called functions counted once a program."""
+from ig_py.gadget.insn import CALL, Code, Function
 
 HIDDEN_MAPS = frozenset({".rodata", ".bss"})
 _MERGED = ("Lookup", "Update", "Delete")
@@ -44,38 +39,15 @@ class Graph:
         code = Code(elf)
         self.source = elf.source
         self.maps = [name for name in code.maps() if name not in HIDDEN_MAPS]
-        self._read = 0
         self.programs: dict[str, list[Interaction]] = {
             program.name: self._interactions(code, program) for program in code.programs()
         }
-
-    def _flatten(self, code: Code, program: Function) -> Iterator[Instruction]:
-        """The program's instructions, then those of the functions it reaches, breadth first."""
-        done: set[str] = set()
-        queue: deque[str] = deque(program.references())
-        current: Function | None = program
-        while True:
-            if current is not None:
-                self._read += len(current.instructions)
-                if self._read > MAX_FLAT_INSTRUCTIONS:
-                    raise LimitError(
-                        f"reading {self.source}: more than {MAX_FLAT_INSTRUCTIONS} instructions"
-                    )
-                yield from current.instructions
-            if not queue:
-                return
-            name = queue.popleft()
-            current = None
-            if name not in done and name in code.functions:
-                done.add(name)
-                current = code.functions[name]
-                queue.extend(current.references())
 
     def _interactions(self, code: Code, program: Function) -> list[Interaction]:
         last: dict[int, str] = {}
         # Insertion-ordered set: the order of first appearance matters.
         found: dict[Interaction, None] = {}
-        for ins in self._flatten(code, program):
+        for ins in itertools.chain.from_iterable(f.instructions for f in code.reached(program)):
             if ins.opcode == CALL and ins.src == 0 and ins.dst == 0:
                 verb, register = _HELPERS.get(ins.imm, ("", 0))
                 name = last.get(register, "")

@@ -8,6 +8,7 @@ References follow libbpf's relocation rules for an object before it is linked
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Iterator
 
 from ig_py.errors import LimitError, ObjectError
@@ -34,10 +35,13 @@ from ig_py.records import dataclass
 SIZE = 8
 MAX_INSTRUCTIONS = 1 << 20
 """Instructions of all functions of an object together."""
+MAX_FLAT_INSTRUCTIONS = 4 << 20
+"""Instructions of what all programs reach, called functions counted once a program."""
 
 LD_IMM64 = 0x18
 CALL = 0x85
 PSEUDO_CALL = 1
+PSEUDO_MAP_VALUE = 2
 PSEUDO_FUNC = 4
 
 _WORD = struct.Struct("<BBhi")
@@ -89,6 +93,7 @@ class Code:
         self._by_section = self._symbols()
         self._kconfig = _kconfig_names(elf)
         self._total = 0
+        self._reached = 0
         self.functions: dict[str, Function] = {}
         for section in elf.sections:
             if not _is_code(section):
@@ -121,6 +126,29 @@ class Code:
         """Functions outside ``.text``, sorted by name bytewise."""
         found = [f for f in self.functions.values() if f.section != ".text"]
         return sorted(found, key=lambda f: f.name.encode())
+
+    def reached(self, program: Function) -> Iterator[Function]:
+        """*program*, then the functions that it calls or points to, breadth first, each once.
+
+        LimitError when all calls together reach more than MAX_FLAT_INSTRUCTIONS instructions.
+        """
+        done: set[str] = set()
+        queue: deque[str] = deque()
+        current: Function | None = program
+        while True:
+            if current is not None:
+                self._reached += len(current.instructions)
+                if self._reached > MAX_FLAT_INSTRUCTIONS:
+                    raise LimitError(
+                        f"reading {self.elf.source}: more than {MAX_FLAT_INSTRUCTIONS} instructions"
+                    )
+                yield current
+                queue.extend(current.references())
+            if not queue:
+                return
+            name = queue.popleft()
+            current = None if name in done else self.functions.get(name)
+            done.add(name)
 
     def maps(self) -> list[str]:
         """Names of the collection's maps: ``.maps`` and the data sections in use, sorted."""
@@ -181,6 +209,8 @@ class Code:
             dst, src = registers & 0xF, registers >> 4
             relocation = relocations.get(pos)
             name, is_function = self._reference(section, pos, opcode, src, imm, relocation)
+            if opcode == LD_IMM64 and relocation and self._is_kconfig(relocation.symbol):
+                src = PSEUDO_MAP_VALUE
             place = relocation.symbol.value + imm if relocation and name[:1] == "." else 0
             yield Instruction(pos, opcode, dst, src, off, imm, name, is_function, place)
             pos += length
@@ -200,7 +230,7 @@ class Code:
             return "", False
         symbol = relocation.symbol
         if symbol.section == SHN_UNDEF:
-            return ("" if symbol.name in self._kconfig else symbol.name), False
+            return ("" if self._is_kconfig(symbol) else symbol.name), False
         if symbol.section >= SHN_LORESERVE:
             return "", False
         target = self.elf.sections[symbol.section]
@@ -218,6 +248,10 @@ class Code:
             return symbol.name, True
         offset = (imm + 1) * SIZE if opcode == CALL else imm
         return self._function_at(target.index, offset), True
+
+    def _is_kconfig(self, symbol: Symbol) -> bool:
+        """Does it stand for the kernel's configuration, which the loader puts into a map?"""
+        return symbol.section == SHN_UNDEF and symbol.name in self._kconfig
 
     def _function_at(self, section: int, offset: int) -> str:
         symbol = self._by_section.get(section, {}).get(offset)

@@ -12,10 +12,9 @@ from support.elf_writer import LOCAL, ElfWriter, exit_, helper, load
 
 from ig_py.errors import IgPyError, LimitError, ObjectError
 from ig_py.gadget import elf as elf_module
-from ig_py.gadget.disasm import listing
+from ig_py.gadget.disasm import Listing
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.graph import Graph
-from ig_py.gadget.insn import Code
 from ig_py.gadget.variables import read_programs, read_variables
 
 
@@ -129,8 +128,10 @@ def read_everything(raw: bytes) -> None:
     graph = Graph(elf)
     graph.flowchart()
     graph.sequence()
-    for function in Code(elf).functions.values():
-        listing(function)
+    listing = Listing(elf)
+    for program in listing.programs():
+        listing.source(program)
+        listing.annotated(program)
 
 
 @settings(max_examples=300, deadline=None)
