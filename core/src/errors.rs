@@ -1,5 +1,7 @@
 //! The one error of the core: a kind, a sentence, and the text libbpf said.
 
+use std::ffi::CString;
+
 /// What went wrong, as data for Python's error tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -79,6 +81,11 @@ impl Error {
     pub fn closed(what: &str) -> Self {
         Error::new(Kind::Closed, format!("{what} is closed"))
     }
+}
+
+/// Text for C.
+pub fn c_text(kind: Kind, text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::new(kind, format!("{text:?} contains a NUL character")))
 }
 
 impl std::fmt::Display for Error {

@@ -7,6 +7,7 @@ pub mod binary;
 pub mod bpf;
 pub mod errors;
 pub mod fanotify;
+mod fds;
 mod fetch;
 pub mod gate;
 mod gatekeeper;

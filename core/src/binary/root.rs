@@ -4,10 +4,11 @@
 use std::ffi::CString;
 use std::fs::{read_dir, File};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use super::ldcache;
+use crate::fds::owned;
 
 /// Where libraries are when there is no cache (musl) or none that names it.
 const DIRECTORIES: [&str; 6] =
@@ -33,21 +34,17 @@ fn openat2(root: BorrowedFd<'_>, path: &str, flags: i32) -> io::Result<OwnedFd> 
         mode: 0,
         resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
-    // SAFETY: path and how outlive the call, whose last argument is the size of how.
-    let fd = unsafe {
-        libc::syscall(
+    // SAFETY: path and how outlive the call, whose last argument is the size of how; a fresh
+    // descriptor.
+    unsafe {
+        owned(libc::syscall(
             libc::SYS_openat2,
             root.as_raw_fd(),
             path.as_ptr(),
             &raw const how,
             size_of::<OpenHow>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+        ))
     }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// A regular file below `root`, for reading.

@@ -46,10 +46,6 @@ fn tracefs_missing() -> bool {
     !TRACEFS.iter().any(|p| Path::new(p).is_dir())
 }
 
-fn c(text: &str) -> std::result::Result<CString, NulError> {
-    CString::new(text)
-}
-
 pub fn attach(
     program: NonNull<sys::bpf_program>,
     facts: &ProgramFacts,
@@ -135,14 +131,14 @@ unsafe fn attach_kind(program: *const sys::bpf_program, kind: &str, target: &str
             let Some((category, name)) = target.split_once('/') else {
                 return Err(Refusal::Target("the target must read CATEGORY/NAME".into()));
             };
-            let (category, name) = (c(category)?, c(name)?);
+            let (category, name) = (CString::new(category)?, CString::new(name)?);
             // SAFETY: the caller vouches for program; the strings outlive the call.
             Ok(checked(unsafe {
                 sys::bpf_program__attach_tracepoint(program, category.as_ptr(), name.as_ptr())
             }))
         }
         "raw_tracepoint" | "raw_tp" | "raw_tracepoint.w" | "raw_tp.w" => {
-            let name = c(target)?;
+            let name = CString::new(target)?;
             // SAFETY: as above.
             Ok(checked(unsafe { sys::bpf_program__attach_raw_tracepoint(program, name.as_ptr()) }))
         }
@@ -164,7 +160,8 @@ unsafe fn attach_kind(program: *const sys::bpf_program, kind: &str, target: &str
             else {
                 return Err(Refusal::Target("the target must read PATH:PROVIDER:NAME".into()));
             };
-            let (path, provider, name) = (c(path)?, c(provider)?, c(name)?);
+            let (path, provider, name) =
+                (CString::new(path)?, CString::new(provider)?, CString::new(name)?);
             // SAFETY: as above; null options mean defaults.
             Ok(checked(unsafe {
                 sys::bpf_program__attach_usdt(
@@ -214,7 +211,7 @@ unsafe fn attach_kprobe(program: *const sys::bpf_program, retprobe: bool, target
         return Err(Refusal::Target("no kernel function is named".into()));
     }
     let attempt = |name: &str| -> Outcome {
-        let name = c(name)?;
+        let name = CString::new(name)?;
         let options = sys::bpf_kprobe_opts {
             sz: size_of::<sys::bpf_kprobe_opts>() as sys::size_t,
             offset: offset as sys::size_t,
@@ -247,7 +244,7 @@ unsafe fn attach_kprobe_multi(
     if pattern.is_empty() {
         return Err(Refusal::Target("no kernel functions are named".into()));
     }
-    let pattern = c(pattern)?;
+    let pattern = CString::new(pattern)?;
     let options = sys::bpf_kprobe_multi_opts {
         sz: size_of::<sys::bpf_kprobe_multi_opts>() as sys::size_t,
         retprobe: kind == "kretprobe.multi",
@@ -263,7 +260,7 @@ unsafe fn attach_kprobe_multi(
 /// # Safety
 /// `program` must be a program of a loaded object.
 unsafe fn attach_ksyscall(program: *const sys::bpf_program, retprobe: bool, name: &str) -> Outcome {
-    let name = c(name)?;
+    let name = CString::new(name)?;
     let options = sys::bpf_ksyscall_opts {
         sz: size_of::<sys::bpf_ksyscall_opts>() as sys::size_t,
         retprobe,
@@ -280,7 +277,7 @@ unsafe fn attach_uprobe(program: *const sys::bpf_program, retprobe: bool, target
         return Err(Refusal::Target("the target must read PATH:FUNCTION".into()));
     };
     let (function, offset) = function_and_offset(symbol)?;
-    let (path, function) = (c(path)?, c(function)?);
+    let (path, function) = (CString::new(path)?, CString::new(function)?);
     let options = sys::bpf_uprobe_opts {
         sz: size_of::<sys::bpf_uprobe_opts>() as sys::size_t,
         retprobe,

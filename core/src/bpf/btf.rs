@@ -16,9 +16,29 @@ const BTF_HEADER: usize = 24;
 
 pub(super) struct Btf(pub(super) *mut sys::btf);
 
+impl Btf {
+    pub(super) fn parse(raw: &[u8]) -> Result<Btf> {
+        check_header(raw)?;
+        // SAFETY: pointer and length are of one live slice; libbpf copies it.
+        let (btf, said) =
+            log::capture(|| unsafe { sys::btf__new(raw.as_ptr().cast(), raw.len() as u32) });
+        if btf.is_null() {
+            return Err(fail("libbpf refuses the BTF blob", said));
+        }
+        Ok(Btf(btf))
+    }
+
+    /// None when the kernel shows no types.
+    pub(super) fn of_kernel() -> Option<Btf> {
+        // SAFETY: no arguments; null on failure, else owned by us.
+        let btf = unsafe { sys::btf__load_vmlinux_btf() };
+        (!btf.is_null()).then_some(Btf(btf))
+    }
+}
+
 impl Drop for Btf {
     fn drop(&mut self) {
-        // SAFETY: owned since btf__new and freed once.
+        // SAFETY: owned since it was made and freed once.
         unsafe { sys::btf__free(self.0) }
     }
 }
@@ -39,7 +59,7 @@ fn u32_at(raw: &[u8], at: usize) -> u64 {
 }
 
 /// The header's arithmetic, in 64 bit, before any C code reads the blob.
-pub(super) fn check_header(raw: &[u8]) -> Result<()> {
+fn check_header(raw: &[u8]) -> Result<()> {
     let bad = |why: String| Err(Error::new(Kind::Btf, format!("not a BTF blob: {why}")));
     if raw.len() < BTF_HEADER {
         return bad(format!("{} bytes are shorter than its header", raw.len()));
@@ -88,14 +108,7 @@ fn fail(what: &str, said: String) -> Error {
 
 /// C declarations of every type of `raw`, in dependency order.
 pub fn to_c(raw: &[u8]) -> Result<String> {
-    check_header(raw)?;
-    // SAFETY: pointer and length are of one live slice; libbpf copies it.
-    let (btf, said) =
-        log::capture(|| unsafe { sys::btf__new(raw.as_ptr().cast(), raw.len() as u32) });
-    if btf.is_null() {
-        return Err(fail("libbpf refuses the BTF blob", said));
-    }
-    let btf = Btf(btf);
+    let btf = Btf::parse(raw)?;
     let mut text: Vec<u8> = Vec::with_capacity(raw.len() / 2);
     let sink: *mut Vec<u8> = &mut text;
     let (dump, said) = log::capture(|| {

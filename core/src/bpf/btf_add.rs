@@ -1,12 +1,11 @@
 //! Types that the kernel does not have, added to its own: for objects relocated against them.
 
-use std::ffi::{c_void, CString};
 use std::io;
 
 use libbpf_sys as sys;
 
-use super::btf::{check_header, Btf};
-use crate::errors::{Error, Kind, Result};
+use super::btf::Btf;
+use crate::errors::{c_text, Error, Kind, Result};
 
 const MAX_MEMBERS: usize = 1024;
 const MAX_SIZE: u32 = 1 << 20;
@@ -20,10 +19,6 @@ pub struct Member {
     pub count: u32,
 }
 
-fn text(name: &str) -> Result<CString> {
-    CString::new(name).map_err(|_| Error::new(Kind::Btf, "a name contains a NUL character"))
-}
-
 /// libbpf's answer: an id, or a negative error.
 fn added(id: i32, what: &str) -> Result<i32> {
     if id >= 0 {
@@ -35,7 +30,6 @@ fn added(id: i32, what: &str) -> Result<i32> {
 
 /// The types of `raw` and a struct.
 pub fn with_struct(raw: &[u8], name: &str, size: u32, members: &[Member]) -> Result<Vec<u8>> {
-    check_header(raw)?;
     let fits = |m: &Member| {
         let bytes = u64::from(m.width) * u64::from(m.count.max(1));
         matches!(m.width, 1 | 2 | 4 | 8) && u64::from(m.offset) + bytes <= u64::from(size)
@@ -43,21 +37,18 @@ pub fn with_struct(raw: &[u8], name: &str, size: u32, members: &[Member]) -> Res
     if size > MAX_SIZE || members.len() > MAX_MEMBERS || !members.iter().all(fits) {
         return Err(Error::new(Kind::Btf, format!("struct {name} of {size} bytes is impossible")));
     }
-    // SAFETY: the header was checked; libbpf copies what it keeps.
-    let btf = unsafe { sys::btf__new(raw.as_ptr().cast::<c_void>(), raw.len() as u32) };
-    if btf.is_null() {
-        let cause = io::Error::last_os_error();
-        return Err(Error::new(Kind::Btf, format!("the kernel's types are unusable: {cause}")));
-    }
-    let btf = Btf(btf);
+    let btf = Btf::parse(raw)?;
     let mut types = Vec::with_capacity(members.len());
     for member in members {
-        let c_name = text(match member.width {
-            1 => "unsigned char",
-            2 => "unsigned short",
-            4 => "unsigned int",
-            _ => "unsigned long long",
-        })?;
+        let c_name = c_text(
+            Kind::Btf,
+            match member.width {
+                1 => "unsigned char",
+                2 => "unsigned short",
+                4 => "unsigned int",
+                _ => "unsigned long long",
+            },
+        )?;
         // SAFETY: a live BTF and a name that libbpf copies, here and below.
         let number = unsafe { sys::btf__add_int(btf.0, c_name.as_ptr(), member.width as _, 0) };
         let number = added(number, "a number")?;
@@ -68,11 +59,11 @@ pub fn with_struct(raw: &[u8], name: &str, size: u32, members: &[Member]) -> Res
             added(unsafe { sys::btf__add_array(btf.0, number, number, member.count) }, "an array")?
         });
     }
-    let c_name = text(name)?;
+    let c_name = c_text(Kind::Btf, name)?;
     // SAFETY: as above.
     added(unsafe { sys::btf__add_struct(btf.0, c_name.as_ptr(), size) }, name)?;
     for (member, id) in members.iter().zip(types) {
-        let c_name = text(&member.name)?;
+        let c_name = c_text(Kind::Btf, &member.name)?;
         // SAFETY: as above; the struct is the last type.
         let rc = unsafe { sys::btf__add_field(btf.0, c_name.as_ptr(), id, member.offset * 8, 0) };
         added(rc, &member.name)?;

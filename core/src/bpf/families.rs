@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use libbpf_rs::Link;
@@ -12,6 +12,7 @@ use super::facts::{borrow_fd, program_facts};
 use super::held::Held;
 use super::log;
 use crate::errors::{Error, Kind, Result};
+use crate::fds::owned;
 
 /// `PERF_FLAG_FD_CLOEXEC`.
 const CLOEXEC: libc::c_ulong = 1 << 3;
@@ -109,22 +110,12 @@ fn open_event(kind: u32, config: u64, rate: &Rate, cpu: u32) -> io::Result<Owned
         }
         Rate::Period(events) => attributes.__bindgen_anon_1.sample_period = events,
     }
-    // SAFETY: attributes live through the call; every process on one CPU.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            &raw const attributes,
-            -1,
-            cpu as libc::c_int,
-            -1,
-            CLOEXEC,
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+    let cpu = cpu as libc::c_int;
+    // SAFETY: attributes live through the call; every process on one CPU; a fresh descriptor.
+    unsafe {
+        let attributes = &raw const attributes;
+        owned(libc::syscall(libc::SYS_perf_event_open, attributes, -1, cpu, -1, CLOEXEC))
     }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 fn online() -> io::Result<Vec<u32>> {

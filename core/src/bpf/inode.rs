@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 
 use libbpf_sys as sys;
 
+use super::btf::Btf;
 use super::iterate::{self, Scope};
 use super::probe::{self, insn};
 
@@ -71,20 +72,11 @@ fn below(file: &File) -> Option<u64> {
 }
 
 /// The kernel's own types.
-struct Types(*mut sys::btf);
-
-impl Drop for Types {
-    fn drop(&mut self) {
-        // SAFETY: owned since it was loaded and freed once.
-        unsafe { sys::btf__free(self.0) }
-    }
-}
+struct Types(Btf);
 
 impl Types {
     fn load() -> Option<Types> {
-        // SAFETY: no arguments; null on failure, else owned by us.
-        let btf = unsafe { sys::btf__load_vmlinux_btf() };
-        (!btf.is_null()).then_some(Types(btf))
+        Btf::of_kernel().map(Types)
     }
 
     /// Bytes before `member` of `structure`, also inside of anonymous members.
@@ -92,7 +84,7 @@ impl Types {
         let name = CString::new(structure).ok()?;
         // SAFETY: the name outlives the call.
         let id =
-            unsafe { sys::btf__find_by_name_kind(self.0, name.as_ptr(), sys::BTF_KIND_STRUCT) };
+            unsafe { sys::btf__find_by_name_kind(self.0 .0, name.as_ptr(), sys::BTF_KIND_STRUCT) };
         let bits = self.bits(u32::try_from(id).ok()?, member, 0)?;
         i16::try_from(bits / 8).ok()
     }
@@ -103,7 +95,7 @@ impl Types {
             return None;
         }
         // SAFETY: returns null or a type that lives as long as the BTF.
-        let kind = unsafe { sys::btf__type_by_id(self.0, id).as_ref()? };
+        let kind = unsafe { sys::btf__type_by_id(self.0 .0, id).as_ref()? };
         let what = kind.info >> 24 & 0x1f;
         if what != sys::BTF_KIND_STRUCT && what != sys::BTF_KIND_UNION {
             return None;
@@ -121,7 +113,7 @@ impl Types {
             let at = if bit_fields { m.offset & 0x00ff_ffff } else { m.offset };
             // SAFETY: null or a NUL-terminated string that lives as long as the BTF.
             let name = unsafe {
-                let text = sys::btf__name_by_offset(self.0, m.name_off);
+                let text = sys::btf__name_by_offset(self.0 .0, m.name_off);
                 (!text.is_null()).then(|| CStr::from_ptr(text))?
             };
             if name.to_bytes() == member.as_bytes() {

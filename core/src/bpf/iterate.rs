@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libbpf_sys as sys;
 
 use super::netns;
 use crate::errors::{Error, Kind, Result};
+use crate::fds::owned;
 
 /// One read; the kernel buffers at most as much as is asked for.
 const CHUNK: usize = 64 << 10;
@@ -23,14 +24,6 @@ pub struct Scope<'a> {
     pub pid: u32,
     /// The one thread that they walk; 0: all.
     pub tid: u32,
-}
-
-fn owned(fd: i32) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// What opens the iterator of `program`, as often as one likes; `netns` is asked then.
@@ -50,14 +43,15 @@ pub fn link(name: &str, program: BorrowedFd<'_>, scope: &Scope<'_>) -> Result<Ow
         options.iter_info = &mut info;
         options.iter_info_len = size_of::<sys::bpf_iter_link_info>() as u32;
     }
-    // SAFETY: an open program; options and info outlive the call.
-    owned(unsafe { sys::bpf_link_create(program.as_raw_fd(), 0, sys::BPF_TRACE_ITER, &options) })
+    let kind = sys::BPF_TRACE_ITER;
+    // SAFETY: an open program; options and info outlive the call; a fresh descriptor.
+    unsafe { owned(sys::bpf_link_create(program.as_raw_fd(), 0, kind, &options)) }
         .map_err(|e| Error::new(Kind::Attach, format!("cannot attach iterator {name}: {e}")))
 }
 
 fn create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // SAFETY: an open link.
-    owned(unsafe { sys::bpf_iter_create(link.as_raw_fd()) })
+    // SAFETY: an open link; a fresh descriptor.
+    unsafe { owned(sys::bpf_iter_create(link.as_raw_fd())) }
 }
 
 /// Feeds everything that one walk writes to `sink`, in pieces of any size, until it says false.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use libbpf_rs::{AsRawLibbpf, Link, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut};
@@ -19,6 +19,7 @@ use super::held::Held;
 use super::map::{info, Map, MapInfo};
 use super::{attach, log, pins};
 use crate::errors::{Error, Kind, Result};
+use crate::fds::owned;
 
 /// Far above any gadget; a bound on hostile images.
 const MAX_OBJECT: usize = 128 << 20;
@@ -458,13 +459,9 @@ impl Object {
 
 /// A file of these bytes that has no name.
 fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
-    // SAFETY: a static string.
-    let fd = unsafe { libc::memfd_create(c"ig-py-types".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    // SAFETY: a static string; a fresh descriptor.
+    let fd = unsafe { owned(libc::memfd_create(c"ig-py-types".as_ptr(), libc::MFD_CLOEXEC)) }?;
+    let mut file = File::from(fd);
     file.write_all(bytes)?;
     Ok(file)
 }

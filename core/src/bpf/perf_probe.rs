@@ -3,11 +3,12 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use libbpf_sys as sys;
 
 use super::probe::load_nothing;
+use crate::fds::owned;
 
 const KPROBE_TYPE: &str = "/sys/bus/event_source/devices/kprobe/type";
 const UPROBE_TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
@@ -23,15 +24,10 @@ fn pmu(path: &str) -> Option<u32> {
 /// Opens a perf event and runs a BPF program on it: the whole way of an attachment.
 fn runs_bpf(attr: &mut sys::perf_event_attr, program_type: u32) -> bool {
     attr.size = size_of::<sys::perf_event_attr>() as u32;
-    // SAFETY: attr lives through the call; this process, any CPU.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, &raw const *attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC)
-    };
-    if fd < 0 {
-        return false;
-    }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    let event = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let (call, attr) = (libc::SYS_perf_event_open, &raw const *attr);
+    // SAFETY: attr lives through the call; this process, any CPU; a fresh descriptor.
+    let event = unsafe { owned(libc::syscall(call, attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC)) };
+    let Ok(event) = event else { return false };
     let Some(program) = load_nothing(program_type) else { return false };
     const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
     // SAFETY: both descriptors are open; the argument is an integer.
@@ -92,21 +88,18 @@ fn tracepoint_id() -> Option<u64> {
 fn read_detached_tracefs(path: &CStr) -> Option<String> {
     const FSCONFIG_CMD_CREATE: libc::c_long = 6;
     const CLOEXEC: libc::c_long = 1;
-    let owned = |fd: libc::c_long| {
-        // SAFETY: a fresh descriptor owned by nobody else.
-        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
-    };
-    // SAFETY: static and live strings, null where the call allows it, in all four calls.
+    // SAFETY: static and live strings, null where the call allows it, in all four calls; fresh
+    // descriptors.
     unsafe {
-        let fs = owned(libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), CLOEXEC))?;
+        let fs = owned(libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), CLOEXEC)).ok()?;
         let null = std::ptr::null::<libc::c_char>();
         if libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_CMD_CREATE, null, null, 0) < 0
         {
             return None;
         }
-        let mount = owned(libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), CLOEXEC, 0))?;
+        let mount = owned(libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), CLOEXEC, 0)).ok()?;
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-        let file = owned(libc::openat(mount.as_raw_fd(), path.as_ptr(), flags).into())?;
+        let file = owned(libc::openat(mount.as_raw_fd(), path.as_ptr(), flags)).ok()?;
         let mut text = String::new();
         fs::File::from(file).take(64).read_to_string(&mut text).ok()?;
         Some(text)

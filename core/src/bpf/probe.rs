@@ -1,14 +1,16 @@
 //! What the running kernel can do, found out by doing it.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use libbpf_sys as sys;
 
+use super::btf::Btf;
 use super::map::Map;
 use super::perf_probe;
 use super::statistics::Counting;
 use crate::errors::{Error, Kind, Result};
+use crate::fds::owned;
 
 /// BPF_FUNC_ktime_get_boot_ns.
 const KTIME_GET_BOOT_NS: u32 = 125;
@@ -79,19 +81,18 @@ pub fn load_as(
         attempts: 1,
         ..Default::default()
     };
-    // SAFETY: instructions, names and options outlive the call.
+    // SAFETY: instructions, names and options outlive the call; a fresh descriptor.
     let fd = unsafe {
-        sys::bpf_prog_load(
+        owned(sys::bpf_prog_load(
             program_type,
             name.as_ptr(),
             c"GPL".as_ptr(),
             insns.as_ptr(),
             insns.len() as sys::size_t,
             &mut options,
-        )
+        ))
     };
-    // SAFETY: a fresh descriptor owned by nobody else.
-    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    fd.ok()
 }
 
 pub fn load_nothing(program_type: u32) -> Option<OwnedFd> {
@@ -106,14 +107,9 @@ pub fn btf_id(name: &str, attach_type: u32) -> Option<u32> {
     u32::try_from(id).ok()
 }
 
-fn owned(fd: i32) -> Option<OwnedFd> {
-    // SAFETY: a fresh descriptor owned by nobody else.
-    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 fn open_tracing(program: &OwnedFd) -> Option<OwnedFd> {
-    // SAFETY: an open program; tracing programs know their target, so no name.
-    owned(unsafe { sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()) })
+    // SAFETY: an open program; tracing programs know their target, so no name; a fresh descriptor.
+    unsafe { owned(sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd())) }.ok()
 }
 
 fn ringbuf() -> bool {
@@ -125,9 +121,9 @@ fn ringbuf() -> bool {
 
 fn raw_tracepoint() -> bool {
     let Some(program) = load_nothing(sys::BPF_PROG_TYPE_RAW_TRACEPOINT) else { return false };
-    // SAFETY: an open program and a static name.
-    let fd = unsafe { sys::bpf_raw_tracepoint_open(c"sched_switch".as_ptr(), program.as_raw_fd()) };
-    owned(fd).is_some()
+    let name = c"sched_switch".as_ptr();
+    // SAFETY: an open program and a static name; a fresh descriptor.
+    unsafe { owned(sys::bpf_raw_tracepoint_open(name, program.as_raw_fd())) }.is_ok()
 }
 
 fn fentry(function: &str) -> bool {
@@ -159,8 +155,8 @@ fn lsm() -> bool {
 
 fn link(program: &OwnedFd, kind: u32, options: &mut sys::bpf_link_create_opts) -> bool {
     options.sz = size_of::<sys::bpf_link_create_opts>() as sys::size_t;
-    // SAFETY: an open program; options and what they point to outlive the call.
-    owned(unsafe { sys::bpf_link_create(program.as_raw_fd(), 0, kind, options) }).is_some()
+    // SAFETY: an open program; options and what they point to outlive the call; a fresh descriptor.
+    unsafe { owned(sys::bpf_link_create(program.as_raw_fd(), 0, kind, options)) }.is_ok()
 }
 
 fn uprobe_multi() -> bool {
@@ -191,23 +187,15 @@ fn iter() -> bool {
     else {
         return false;
     };
-    // SAFETY: an open program; null options mean defaults.
-    let link = owned(unsafe {
-        sys::bpf_link_create(program.as_raw_fd(), 0, sys::BPF_TRACE_ITER, std::ptr::null())
-    });
-    // SAFETY: an open link.
-    link.is_some_and(|l| owned(unsafe { sys::bpf_iter_create(l.as_raw_fd()) }).is_some())
+    let (kind, defaults) = (sys::BPF_TRACE_ITER, std::ptr::null());
+    // SAFETY: an open program; a fresh descriptor.
+    let link = unsafe { owned(sys::bpf_link_create(program.as_raw_fd(), 0, kind, defaults)) };
+    // SAFETY: an open link; a fresh descriptor.
+    link.is_ok_and(|l| unsafe { owned(sys::bpf_iter_create(l.as_raw_fd())) }.is_ok())
 }
 
 fn btf() -> bool {
-    // SAFETY: no arguments; null on failure, else owned by us.
-    let btf = unsafe { sys::btf__load_vmlinux_btf() };
-    if btf.is_null() {
-        return false;
-    }
-    // SAFETY: from btf__load_vmlinux_btf, freed once.
-    unsafe { sys::btf__free(btf) };
-    true
+    Btf::of_kernel().is_some()
 }
 
 fn boot_ns() -> bool {

@@ -5,8 +5,7 @@
 //! Python identifies the containers: its thread sleeps until there are notices.
 
 use std::collections::{HashSet, VecDeque};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +14,7 @@ use super::object::Object;
 use super::offsets;
 use super::ring::{Peek, Ring};
 use crate::errors::{Error, Kind, Result};
+use crate::fds;
 
 static ELF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/scout.bpf.o"));
 
@@ -181,24 +181,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn owned(fd: RawFd, what: &str) -> Result<OwnedFd> {
-    if fd < 0 {
-        return Err(Error::map(format!("cannot create {what}: {}", io::Error::last_os_error())));
-    }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn watch(epoll: &OwnedFd, fd: RawFd) -> Result<()> {
-    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
-    // SAFETY: both descriptors are open and the event lives through the call.
-    if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
-        let cause = io::Error::last_os_error();
-        return Err(Error::map(format!("cannot wait for notices: {cause}")));
-    }
-    Ok(())
-}
-
 impl Scout {
     /// Loads the object; nothing is noticed before [`Scout::attach`]. `pidns`: the inode number
     /// of the pid namespace whose numbers Python knows, 0 for the first.
@@ -215,13 +197,9 @@ impl Scout {
         let size = info(ring.as_fd()).map_err(|e| Error::map(e.to_string()))?.max_entries as usize;
         let ring = Ring::open(ring, size)
             .map_err(|e| Error::of_map(&e, format!("cannot read the scout's ring: {e}")))?;
-        // SAFETY: plain system calls without pointers.
-        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }, "an epoll")?;
-        let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
-        // SAFETY: as above.
-        let waker = owned(unsafe { libc::eventfd(0, flags) }, "an eventfd")?;
-        watch(&epoll, ring.epoll_fd())?;
-        watch(&epoll, waker.as_raw_fd())?;
+        let (epoll, waker) = (fds::epoll()?, fds::waker()?);
+        fds::watch(&epoll, ring.epoll_fd())?;
+        fds::watch(&epoll, waker.as_raw_fd())?;
         let kernel = Kernel {
             namespaces: object.map_by_name("namespaces")?,
             old: object.map_by_name("old")?,
@@ -367,7 +345,7 @@ impl Scout {
     fn read(&self, reading: &mut Reading) -> Result<()> {
         for _ in 0..PATIENCE {
             if reading.read(&self.version)? {
-                self.wake();
+                fds::wake(&self.waker);
             }
             if !self.peek.waits() {
                 break;
@@ -375,12 +353,6 @@ impl Scout {
             std::thread::yield_now();
         }
         Ok(())
-    }
-
-    fn wake(&self) {
-        let one = 1u64;
-        // SAFETY: eight readable bytes; failing means it is awake already.
-        unsafe { libc::write(self.waker.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
     /// What came since the last call, in order.

@@ -2,11 +2,12 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use libbpf_sys as sys;
 
 use crate::errors::{Error, Kind, Result};
+use crate::fds::owned;
 
 /// Programs that are read; each takes a few system calls.
 const MAX_PROGRAMS: usize = 65536;
@@ -32,25 +33,18 @@ pub struct Counting {
 impl Counting {
     /// `unsupported` before Linux 5.8.
     pub fn begin() -> Result<Counting> {
-        // SAFETY: no pointers.
-        let fd = unsafe { sys::bpf_enable_stats(sys::BPF_STATS_RUN_TIME) };
-        if fd < 0 {
-            let cause = io::Error::last_os_error();
+        // SAFETY: no pointers; a fresh descriptor.
+        let fd = unsafe { owned(sys::bpf_enable_stats(sys::BPF_STATS_RUN_TIME)) };
+        let fd = fd.map_err(|cause| {
             let kind = match cause.raw_os_error() {
                 Some(libc::EPERM) => Kind::Load,
                 _ => Kind::Unsupported,
             };
             let message = format!("the kernel does not count what programs take: {cause}");
-            return Err(Error::new(kind, message));
-        }
-        // SAFETY: a fresh descriptor owned by nobody else.
-        Ok(Counting { _fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+            Error::new(kind, message)
+        })?;
+        Ok(Counting { _fd: fd })
     }
-}
-
-fn owned(fd: i32) -> Option<OwnedFd> {
-    // SAFETY: a fresh descriptor owned by nobody else.
-    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Every program there is, by id; those that go meanwhile are left out.
@@ -73,8 +67,8 @@ pub fn programs() -> Result<Vec<Program>> {
 
 /// None when it is gone.
 fn program(id: u32) -> Option<Program> {
-    // SAFETY: no pointers.
-    let fd = owned(unsafe { sys::bpf_prog_get_fd_by_id(id) })?;
+    // SAFETY: no pointers; a fresh descriptor.
+    let fd = unsafe { owned(sys::bpf_prog_get_fd_by_id(id)) }.ok()?;
     let mut maps = [0u32; MAX_MAPS];
     let mut info = sys::bpf_prog_info {
         nr_map_ids: MAX_MAPS as u32,
@@ -86,8 +80,8 @@ fn program(id: u32) -> Option<Program> {
     if unsafe { sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &mut info, &mut size) } != 0 {
         return None;
     }
-    // SAFETY: the kernel ends names with NUL.
-    let name = unsafe { CStr::from_ptr(info.name.as_ptr()) };
+    let name = info.name.map(|c| c as u8);
+    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
     let count = (info.nr_map_ids as usize).min(MAX_MAPS);
     Some(Program {
         id,
@@ -101,8 +95,8 @@ fn program(id: u32) -> Option<Program> {
 
 /// Bytes of memory that the kernel accounts to a map; None when it is gone.
 pub fn map_memory(id: u32) -> Option<u64> {
-    // SAFETY: no pointers.
-    let fd = owned(unsafe { sys::bpf_map_get_fd_by_id(id) })?;
+    // SAFETY: no pointers; a fresh descriptor.
+    let fd = unsafe { owned(sys::bpf_map_get_fd_by_id(id)) }.ok()?;
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     memlock(&text)
 }

@@ -1,7 +1,7 @@
 //! Classifiers: packets that pass one interface, in one direction.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use libbpf_sys as sys;
@@ -11,6 +11,7 @@ use super::families::{program_fd, refusal};
 use super::held::Held;
 use super::{log, netns};
 use crate::errors::Result;
+use crate::fds::owned;
 
 const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
@@ -112,13 +113,8 @@ fn link(program: i32, ifindex: u32, ingress: bool) -> io::Result<OwnedFd> {
         ..Default::default()
     };
     let side = if ingress { TCX_INGRESS } else { TCX_EGRESS };
-    // SAFETY: an open program; options live through the call.
-    let fd = unsafe { sys::bpf_link_create(program, ifindex as i32, side, &options) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // SAFETY: an open program; options live through the call; a fresh descriptor.
+    unsafe { owned(sys::bpf_link_create(program, ifindex as i32, side, &options)) }
 }
 
 fn filter(program: i32, ifindex: u32, ingress: bool) -> io::Result<u32> {

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 
 use crate::binary::elf::{Elf, Segment};
 use crate::binary::{symbols, Bytes, Problem, Result};
+use crate::fds::owned;
 
 /// Functions of one file that are read.
 const MAX_FUNCTIONS: usize = 2_000_000;
@@ -64,15 +65,9 @@ pub fn distill<B: Bytes + ?Sized>(source: &B) -> Result<Distilled> {
 }
 
 fn memory_file() -> io::Result<File> {
-    // SAFETY: a NUL-terminated name.
-    let fd = unsafe {
-        libc::memfd_create(c"symbols".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    Ok(unsafe { File::from_raw_fd(fd) })
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: a NUL-terminated name; a fresh descriptor.
+    Ok(unsafe { owned(libc::memfd_create(c"symbols".as_ptr(), flags)) }?.into())
 }
 
 fn write(mut file: File, table: &[u8], names: &[u8]) -> io::Result<File> {
