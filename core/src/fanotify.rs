@@ -4,6 +4,8 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::fds;
+
 /// Bytes of an event: groups here ask for no further records.
 pub const EVENT_SIZE: usize = size_of::<libc::fanotify_event_metadata>();
 
@@ -41,13 +43,9 @@ impl Group {
         };
         let flags = class | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
         let files = (libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC) as libc::c_uint;
-        // SAFETY: no pointers.
-        let fd = unsafe { libc::fanotify_init(flags, files) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a fresh descriptor owned by nobody else.
-        Ok(Group { fd: unsafe { OwnedFd::from_raw_fd(fd) }, mask })
+        // SAFETY: no pointers; a fresh descriptor.
+        let fd = unsafe { fds::owned(libc::fanotify_init(flags, files)) }?;
+        Ok(Group { fd, mask })
     }
 
     pub fn mark(&self, path: &CStr) -> io::Result<()> {
@@ -147,6 +145,10 @@ impl Watch {
             }
             found.push(if event.fd == libc::FAN_NOFD { -1 } else { event.pid });
             rest = rest.get(length..).unwrap_or_default();
+        }
+        if !rest.is_empty() {
+            // An event that cannot be read: nobody knows how many came behind it.
+            found.push(-1);
         }
         Ok(found)
     }

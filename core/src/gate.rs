@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::errors::{Error, Kind, Result};
 use crate::fanotify::{self, Group};
+use crate::fds;
 use crate::gatekeeper::{self, Counts, Request, MARK};
 
 /// No runtime waits longer.
@@ -24,6 +25,10 @@ const DESCRIPTORS: libc::rlim_t = 256;
 const TRACER: RawFd = 3;
 const GROUP: RawFd = 4;
 const NAME: &CStr = c"ig-gate";
+/// Descriptors that are closed one by one where nobody knows how many there are.
+const MANY: RawFd = 1 << 16;
+/// Those that other threads may open between counting and copying the process.
+const MEANWHILE: RawFd = 256;
 
 pub struct Gate {
     keeper: Mutex<Option<Keeper>>,
@@ -83,14 +88,25 @@ impl Gate {
     /// are those paths that could be marked: files that are not there cannot.
     pub fn open(paths: &[CString], deadline: Duration) -> Result<(Gate, Vec<usize>)> {
         let group = Group::new(fanotify::Kind::Ask).map_err(|e| refused("fanotify", &e))?;
+        // Nobody waits before there is somebody who answers.
+        let gate = Gate::of(&group, deadline)?;
         let mut marked = Vec::new();
         for (index, path) in paths.iter().enumerate() {
             match group.mark(path) {
                 Ok(()) => marked.push(index),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(refused(&format!("marking {}", path.to_string_lossy()), &e)),
+                Err(e) => {
+                    // The last descriptor but the keeper's: who waits goes on when that one ends.
+                    drop(group);
+                    return Err(refused(&format!("marking {}", path.to_string_lossy()), &e));
+                }
             }
         }
+        Ok((gate, marked))
+    }
+
+    /// Begins the process that answers for `group`.
+    fn of(group: &Group, deadline: Duration) -> Result<Gate> {
         let counts = Shared::new().map_err(|e| refused("a shared page", &e))?;
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = OwnedFd::from(null.map_err(|e| refused("/dev/null", &e))?);
@@ -102,16 +118,19 @@ impl Gate {
         }
         // SAFETY: fresh descriptors owned by nobody else.
         let [ours, theirs] = pair.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        let highest = highest_descriptor();
         let deadline = deadline.min(MAX_DEADLINE).as_nanos() as u64;
         let fds = [null.as_raw_fd(), theirs.as_raw_fd(), group.raw()];
         // The system call itself: glibc's fork() would first take locks and call what libraries
-        // have asked it to.
+        // have asked it to. Flags and stack come first on x86-64 and on arm64; what comes behind
+        // has another order on each, and is not used.
+        let (signal, none) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
         // SAFETY: a copy of this process; it only runs what is made for it, and ends.
-        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        let pid = unsafe { libc::syscall(libc::SYS_clone, signal, none, none, none, none) };
         if pid == 0 {
             // SAFETY: in a process of its own, whose other descriptors nobody needs.
             unsafe {
-                if prepare(fds) {
+                if prepare(fds, highest) {
                     gatekeeper::keep(GROUP, TRACER, deadline, counts.get());
                 }
                 libc::_exit(0)
@@ -130,7 +149,7 @@ impl Gate {
             }
         };
         let keeper = Keeper { socket: ours, pid, guard };
-        Ok((Gate { keeper: Mutex::new(Some(keeper)), counts }, marked))
+        Ok(Gate { keeper: Mutex::new(Some(keeper)), counts })
     }
 
     fn keeper(&self) -> MutexGuard<'_, Option<Keeper>> {
@@ -181,13 +200,9 @@ impl Gate {
     /// Marks a file that has come, or come anew, at some path.
     pub fn mark(&self, path: &CStr) -> Result<()> {
         let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
-        // SAFETY: the string ends with NUL and lives through the call.
-        let fd = unsafe { libc::open(path.as_ptr(), flags) };
-        if fd < 0 {
-            return Err(last(&path.to_string_lossy()));
-        }
-        // SAFETY: a fresh descriptor owned by nobody else.
-        let file = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: the string ends with NUL and lives through the call, which gives a fresh one.
+        let file = unsafe { fds::owned(libc::open(path.as_ptr(), flags)) }
+            .map_err(|e| refused(&path.to_string_lossy(), &e))?;
         if let Some(keeper) = self.keeper().as_ref() {
             send(&keeper.socket, MARK, Some(file.as_raw_fd()));
         }
@@ -274,12 +289,42 @@ fn send(socket: &OwnedFd, serial: u64, file: Option<RawFd>) {
     }
 }
 
+/// The highest descriptor of this process; where that cannot be read, the highest it may have,
+/// as far as one loop over them is quick.
+fn highest_descriptor() -> RawFd {
+    let open = std::fs::read_dir("/proc/self/fd").map(|names| {
+        names.flatten().filter_map(|name| name.file_name().to_str()?.parse().ok()).max()
+    });
+    if let Ok(Some(highest)) = open {
+        return highest;
+    }
+    // SAFETY: zeros are a valid limit, which the call fills.
+    let limit = unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur
+    };
+    RawFd::try_from(limit).map_or(MANY, |limit| limit.min(MANY))
+}
+
+/// Closes what is open from `first` on, for kernels before 5.9, up to `highest` and those which
+/// other threads may have opened meanwhile: the lowest free numbers.
+///
+/// # Safety
+/// Nobody may need them.
+unsafe fn close_each(first: RawFd, highest: RawFd) {
+    for fd in first..=highest.saturating_add(MEANWHILE) {
+        // SAFETY: the caller vouches for it.
+        unsafe { libc::close(fd) };
+    }
+}
+
 /// Makes the copied process one of its own: nothing of the tracer's stays open (programs would
 /// stay attached), no signal of its terminal or group reaches it. False: it cannot.
 ///
 /// # Safety
 /// Only in a process that ends with this.
-unsafe fn prepare([null, tracer, group]: [RawFd; 3]) -> bool {
+unsafe fn prepare([null, tracer, group]: [RawFd; 3], highest: RawFd) -> bool {
     // Out of the way of the numbers that they are to have.
     const ASIDE: RawFd = 16;
     // SAFETY: system calls on numbers; pointers are to structures on the stack.
@@ -297,16 +342,42 @@ unsafe fn prepare([null, tracer, group]: [RawFd; 3]) -> bool {
                 return false;
             }
         }
+        if libc::syscall(libc::SYS_close_range, GROUP + 1, libc::c_uint::MAX, 0) < 0 {
+            close_each(GROUP + 1, highest);
+        }
         let mut limit: libc::rlimit = zeroed();
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        let highest = limit.rlim_cur;
-        if libc::syscall(libc::SYS_close_range, GROUP + 1, libc::c_uint::MAX, 0) < 0 {
-            for fd in (GROUP + 1)..RawFd::try_from(highest).unwrap_or(RawFd::MAX) {
-                libc::close(fd);
-            }
-        }
         limit.rlim_cur = DESCRIPTORS.min(limit.rlim_max);
         libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_closed_one_by_one_up_to_the_highest() {
+        let null = OwnedFd::from(File::open("/dev/null").unwrap());
+        // SAFETY: an open descriptor; the copy is fresh.
+        let high = unsafe { fds::owned(libc::fcntl(null.as_raw_fd(), libc::F_DUPFD, 700)) };
+        let high = high.unwrap();
+        let highest = highest_descriptor();
+        assert!((high.as_raw_fd()..MANY).contains(&highest), "{highest}");
+        // SAFETY: the copy of this process only closes, asks and ends.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: as above.
+            unsafe {
+                close_each(3, highest);
+                let open = (3..MANY).filter(|fd| libc::fcntl(*fd, libc::F_GETFD) >= 0).count();
+                libc::_exit(i32::from(open > 0));
+            }
+        }
+        let mut status = -1;
+        // SAFETY: our child, and a writable number.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert_eq!(status, 0);
+    }
 }

@@ -143,7 +143,7 @@ impl Keeper<'_> {
         sent == size_of::<Request>() as isize
     }
 
-    /// False: the kernel's questions cannot be read any more.
+    /// False: the kernel's questions cannot be read, so that some would never be answered.
     fn questions(&mut self) -> bool {
         let mut buffer = [0u8; 8 * EVENT_SIZE];
         let n = match fanotify::read(self.group, &mut buffer) {
@@ -167,7 +167,7 @@ impl Keeper<'_> {
                 self.counts.passed.fetch_add(1, Ordering::Relaxed);
             }
         }
-        true
+        rest.is_empty()
     }
 
     /// False: the tracer has ended.
@@ -295,6 +295,34 @@ mod tests {
         assert!(!ledger.patient());
         assert_eq!(ledger.release(1), None);
         assert!(ledger.patient());
+    }
+
+    #[test]
+    fn a_question_that_cannot_be_read_ends_the_keeper() {
+        for (version, goes_on) in [(0, true), (1, false)] {
+            let meta = libc::fanotify_event_metadata {
+                event_len: EVENT_SIZE as u32,
+                vers: libc::FANOTIFY_METADATA_VERSION + version,
+                reserved: 0,
+                metadata_len: EVENT_SIZE as u16,
+                mask: 0,
+                fd: libc::FAN_NOFD,
+                pid: 1,
+            };
+            let mut pipe = [-1; 2];
+            // SAFETY: two writable numbers, and a structure readable for its size.
+            let written = unsafe {
+                assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+                libc::write(pipe[1], (&raw const meta).cast(), EVENT_SIZE)
+            };
+            assert_eq!(written, EVENT_SIZE as isize);
+            let (counts, ledger) = (Counts::default(), Ledger::new(100));
+            let [group, tracer] = pipe;
+            let mut keeper = Keeper { group, tracer, ledger, serial: 0, counts: &counts };
+            assert_eq!(keeper.questions(), goes_on);
+            // SAFETY: opened above.
+            let _ = pipe.map(|fd| unsafe { libc::close(fd) });
+        }
     }
 
     #[test]

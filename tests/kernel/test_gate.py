@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support import fanotify
+from support.tracer import children
 from support.waiting import deadline, wait_for
 
 from ig_py._core import CoreError, ExecWatch, Gate, hold_refusal
@@ -67,6 +68,14 @@ def released_at_once(gate: Gate, program: str) -> bool:
         assert pid == process.pid
         assert process.wait(deadline(10)) == 0
     return gate.counts()["released"] > 0
+
+
+def test_a_file_that_cannot_be_marked_leaves_nobody_behind(program: str) -> None:
+    before = children(os.getpid())
+    with pytest.raises(CoreError, match="marking"):
+        Gate([program, f"{program}/inside-of-a-file"], DEADLINE)
+    assert children(os.getpid()) == before
+    assert execute(program) < deadline(DEADLINE)
 
 
 def test_one_waits_until_it_is_released(gate: Gate, program: str) -> None:
