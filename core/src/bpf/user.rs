@@ -14,7 +14,7 @@ use super::held::Held;
 use super::inode::{self, Identity};
 use crate::binary::elf::Elf;
 use crate::binary::{gosym, root, symbols, usdt, FileBytes};
-use crate::errors::{Error, Kind, Result};
+use crate::errors::{c_text, Error, Kind, Result};
 
 /// Places in a file that one program is attached to.
 const MAX_SITES: usize = 1000;
@@ -139,7 +139,8 @@ impl Binary {
         let mut links: Vec<Link> = Vec::new();
         match &places.sites {
             Sites::Described { provider, name } => {
-                let (provider, name) = (text(provider)?, text(name)?);
+                let (provider, name) =
+                    (c_text(Kind::Attach, provider)?, c_text(Kind::Attach, name)?);
                 links.push(attempt(program, &at, || {
                     // SAFETY: a live program; the strings outlive the call; -1: any process.
                     linked(unsafe {
@@ -204,6 +205,28 @@ impl Binary {
     }
 }
 
-fn text(value: &str) -> Result<CString> {
-    CString::new(value).map_err(|_| Error::new(Kind::Attach, "the target contains a NUL character"))
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::binary::gosym::sample::{program, table, CODE_AT};
+
+    #[test]
+    fn functions_of_go_are_found_where_they_begin_but_not_where_they_return() {
+        let directory = std::env::temp_dir().join(format!("ig-py-go-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("program"), program(&table(true, 0))).unwrap();
+        let root = std::fs::File::open(&directory).unwrap();
+        let binary = Binary::open(root.as_fd(), "/program").unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        let places = binary.places("uprobe/x", "main.main+4", false).unwrap();
+        let Sites::At(sites) = &places.sites else { panic!("no offsets") };
+        let offsets: Vec<u64> = sites.iter().map(|s| s.offset).collect();
+        assert_eq!(offsets, [CODE_AT as u64 + 0x104]);
+        for (section, target) in [("uretprobe/x", "main.main"), ("uprobe/x", "main.other")] {
+            let error = binary.places(section, target, false).err().unwrap();
+            assert_eq!(error.kind, Kind::Absent, "{section} {target}: {error}");
+        }
+    }
 }
