@@ -1,7 +1,7 @@
 //! One run's data plane: readers, pipelines, waiting and counting.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use crate::bpf::object::Object;
 use crate::bpf::reader::Reader;
 use crate::bpf::scout::Scout;
 use crate::errors::{Error, Kind, Result};
+use crate::fds;
 use crate::fetch::Feed;
 use crate::hold::{Fate, Queue, Verdict};
 use crate::pipeline::metrics::Series;
@@ -71,15 +72,6 @@ pub struct Stream {
     state: Mutex<Option<State>>,
 }
 
-fn owned(fd: RawFd, what: &str) -> Result<OwnedFd> {
-    if fd < 0 {
-        let cause = io::Error::last_os_error();
-        return Err(Error::map(format!("cannot create {what}: {cause}")));
-    }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 impl Stream {
     /// With an object: readers for every data source that names a map.
     pub fn open(plan: &str, object: Option<&Object>) -> Result<Stream> {
@@ -93,12 +85,8 @@ impl Stream {
             symbols: Symbols::new(&plan.proc, plan.pidns),
             ..World::default()
         };
-        // SAFETY: plain system calls without pointers.
-        let epoll = owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }, "an epoll")?;
-        let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
-        // SAFETY: as above.
-        let waker = owned(unsafe { libc::eventfd(0, flags) }, "an eventfd")?;
-        watch(&epoll, waker.as_raw_fd())?;
+        let (epoll, waker) = (fds::epoll()?, fds::waker()?);
+        fds::watch(&epoll, waker.as_raw_fd())?;
         let mut lanes: Vec<Lane> = Vec::new();
         for ds in &plan.datasources {
             if lanes.iter().any(|l| l.source.name == ds.name) {
@@ -207,7 +195,7 @@ impl Stream {
 
     fn drain(&self) -> Result<Vec<Batch>> {
         self.with(|state| {
-            let (seen, full) = state.read()?;
+            let (seen, full) = state.read(Extent::Batch)?;
             let mut batches = Vec::new();
             for Lane { source, .. } in state.lanes.iter_mut().filter(|l| l.reader.is_some()) {
                 if let Some(rendered) = source.take() {
@@ -296,7 +284,7 @@ impl Stream {
         let waited = self.with(|state| {
             // Of what has ended, all is written: read now, it gets the names of now, which the next
             // namespace of that number replaces.
-            let seen = birth != 0 && state.read()?.0;
+            let seen = birth != 0 && state.read(Extent::All)?.0;
             let Some(admission) = &mut state.admission else { return Ok(seen) };
             let queue = admission.decide(mntns, birth, verdict)?;
             Ok(state.release(&queue, verdict) || seen)
@@ -345,9 +333,7 @@ impl Stream {
     }
 
     pub fn wake(&self) {
-        let one = 1u64;
-        // SAFETY: eight readable bytes; failing means it is awake already.
-        unsafe { libc::write(self.waker.as_raw_fd(), (&raw const one).cast(), 8) };
+        fds::wake(&self.waker);
     }
 
     /// Frees readers and counters; idempotent. A waiting drain returns.
@@ -357,6 +343,15 @@ impl Stream {
         let state = self.lock().take();
         drop(state);
     }
+}
+
+/// How much is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// As far as batches have room.
+    Batch,
+    /// What buffers hold, however large batches become by it.
+    All,
 }
 
 /// May the sample be processed now?
@@ -378,9 +373,8 @@ fn admitted(
 }
 
 impl State {
-    /// Reads what there is, as far as batches have room: whether there was anything, and whether
-    /// some is left.
-    fn read(&mut self) -> Result<(bool, bool)> {
+    /// Reads what there is: whether there was anything, and whether some may be left.
+    fn read(&mut self, extent: Extent) -> Result<(bool, bool)> {
         let (mut seen, mut full) = (false, false);
         let State { world, lanes, admission, .. } = self;
         for (number, Lane { source, reader, .. }) in lanes.iter_mut().enumerate() {
@@ -393,7 +387,7 @@ impl State {
                     Ok(false) => return true,
                     Err(e) => broken = Err(e),
                 }
-                let room = source.process(world, sample);
+                let room = source.process(world, sample) || extent == Extent::All;
                 full |= !room;
                 room
             });
@@ -461,17 +455,6 @@ fn find(lanes: &[Lane], datasource: &str) -> Result<usize> {
         .ok_or_else(|| Error::plan(format!("the plan has no data source {datasource}")))
 }
 
-fn watch(epoll: &OwnedFd, fd: RawFd) -> Result<()> {
-    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
-    // SAFETY: both descriptors are open and the event lives through the call.
-    let rc = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
-    if rc < 0 {
-        let cause = io::Error::last_os_error();
-        return Err(Error::map(format!("cannot wait for events: {cause}")));
-    }
-    Ok(())
-}
-
 fn reader(
     ds: &plan::DataSource,
     object: Option<&Object>,
@@ -479,7 +462,7 @@ fn reader(
 ) -> Result<Option<Reader>> {
     let (Some(object), Some(map)) = (object, &ds.map) else { return Ok(None) };
     let reader = Reader::open(object.map_fd(map)?, map, ds.perf_bytes.unwrap_or(PERF_BYTES))?;
-    watch(epoll, reader.epoll_fd())?;
+    fds::watch(epoll, reader.epoll_fd())?;
     Ok(Some(reader))
 }
 

@@ -265,6 +265,22 @@ def test_containers_can_come_while_streaming(source: Callable[..., Source]) -> N
     assert json.loads(batch.data)["container"] == ""
 
 
+def test_all_that_waits_gets_the_names_of_now_when_a_namespace_ends(
+    source: Callable[..., Source],
+) -> None:
+    """More than one batch holds: its number may be another container's afterwards."""
+    s = source(plan(), entries=8 << 20, burst=1000, mntns=42)
+    s.stream.set_container(42, 0, {"runtime.containerName": "first"})
+    s.fire(10)
+    s.stream.decide(42, 1, "keep")
+    s.stream.set_container(42, 0, {"runtime.containerName": "second"})
+    s.fire(1)
+    names: list[str] = []
+    while batches := s.stream.next_batches(0):
+        names += [json.loads(x)["container"] for b in batches for x in b.data.splitlines()]
+    assert names == ["first"] * 10_000 + ["second"] * 1000
+
+
 def test_waking_ends_the_wait_and_holds_no_lock(source: Callable[..., Source]) -> None:
     s = source(plan(), entries=1 << 16)
     results: list[object] = []
