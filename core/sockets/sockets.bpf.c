@@ -21,7 +21,6 @@ struct {
 	__u64 busy;    /* owners that found no scratch */
 	__u64 orphans; /* sockets that went, whose key others have too */
 	__u64 unseen;  /* calls that nobody saw the end of */
-	__u64 found;   /* sockets that a walk met, in the last one */
 	__u64 began;   /* when the last walk began */
 } counts = {};
 
@@ -441,10 +440,8 @@ int sockets_held(struct file_context *ctx)
 	struct socket *socket;
 	__u64 of;
 
-	if (!ctx->meta->seq_num) {
+	if (!ctx->meta->seq_num)
 		counts.began = bpf_ktime_get_boot_ns();
-		counts.found = 0;
-	}
 	if (!file)
 		return 0;
 	socket = bpf_sock_from_file(file);
@@ -453,7 +450,6 @@ int sockets_held(struct file_context *ctx)
 	of = (__u64)BPF_CORE_READ(socket, sk);
 	if (!of)
 		return 0;
-	counts.found++;
 	own(of, address_of(ctx->task), HELD);
 	entry = bpf_map_lookup_elem(&known, &of);
 	if (entry)

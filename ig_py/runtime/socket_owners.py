@@ -30,20 +30,18 @@ SHARE_OF_TIME = 50
 _HASH = 1
 _HELD, _LOST = "sockets_held", "sockets_lost"
 _PURGE, _WAITING = "sockets_purge", "sockets_waiting"
-_COUNTS = struct.Struct("=QQQQQ")
+_COUNTS = struct.Struct("=QQQQ")
 
 
 @dataclass(frozen=True)
 class Counts:
     """Since it was loaded: owners that found no room, owners that found no scratch memory,
-    sockets that went whose port others have too, calls that nobody saw the end of; and sockets
-    that the last walk met."""
+    sockets that went whose port others have too, calls that nobody saw the end of."""
 
     full: int = 0
     busy: int = 0
     orphans: int = 0
     unseen: int = 0
-    found: int = 0
 
     @property
     def missed(self) -> int:
