@@ -12,7 +12,7 @@ import posixpath
 from functools import cached_property
 from pathlib import Path
 
-from ig_py.containers.files import read_text
+from ig_py.containers.files import is_there, read_text
 
 INITIAL = 0xEFFFFFFB
 """Inode number of the first control group namespace (kernel: PROC_CGROUP_INIT_INO)."""
@@ -41,7 +41,7 @@ class CgroupPaths:
     def unified(self) -> str:
         """Where the unified hierarchy is mounted; "" when nowhere usual."""
         for mount in (self._mounts, f"{self._mounts}/unified"):
-            if Path(mount, "cgroup.controllers").exists():
+            if is_there(f"{mount}/cgroup.controllers"):
                 return mount
         return ""
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ig_py.containers.files import read_text
+from ig_py.containers.files import is_there, read_text
 from ig_py.containers.inotify import (
     IN_CREATE,
     IN_IGNORED,
@@ -210,8 +210,7 @@ def init_pid(view: HostView, directory: str) -> int | None:
 
 def _roots(view: HostView) -> list[str]:
     base = view.path("/sys/fs/cgroup")
-    if Path(base, "cgroup.controllers").exists():
+    if is_there(f"{base}/cgroup.controllers"):
         return [base]
-    return [
-        f"{base}/{name}" for name in V1_HIERARCHIES if Path(base, name, "cgroup.procs").exists()
-    ][:1]
+    hierarchies = (f"{base}/{name}" for name in V1_HIERARCHIES)
+    return [path for path in hierarchies if is_there(f"{path}/cgroup.procs")][:1]

@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from ig_py.containers.files import why_missing
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
 from ig_py.errors import ContainerError, UsageError
@@ -159,6 +158,17 @@ def runtime_configs(
                 remedy=f"start the engine, or correct --{SOCKET_PARAMS[config.name]}",
             )
     return [c for config in configs for c in _completed(config, configs, containerd_namespaces)]
+
+
+def why_missing(socket_path: str) -> str:
+    """Why there is nothing to be talked to at *socket_path*; "" when there is."""
+    try:
+        os.stat(socket_path)  # noqa: PTH116 (Path.exists() raises what it cannot tell)
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such socket"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def engineless(runtimes: str) -> bool:

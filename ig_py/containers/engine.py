@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from ig_py.containers.client import RuntimeConfig, Sink
-from ig_py.containers.files import why_missing
+from ig_py.containers.client import RuntimeConfig, Sink, why_missing
 from ig_py.containers.model import Container
 from ig_py.errors import ContainerError
 

@@ -8,31 +8,29 @@ MAX_FILE = 64 * 1024
 """Bytes read of one /proc or cgroup file."""
 
 
-def why_missing(path: str) -> str:
-    """Why there is nothing to be used at *path*; "" when there is."""
-    try:
-        os.stat(path)  # noqa: PTH116 (Path.exists() raises what it cannot tell)
-    except (FileNotFoundError, NotADirectoryError):
-        return "no such socket"
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
+def is_there(path: str) -> bool:
+    """Whether something can be seen at *path*: not where we have no rights to look."""
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists() raises PermissionError)
 
 
-def read_text(path: str) -> str:
-    """At most MAX_FILE bytes of a small kernel file as text; "" when it cannot be read."""
+def read_bytes(path: str, most: int = MAX_FILE) -> bytes:
+    """At most *most* bytes of a small kernel file; b"" when it cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return b""
     try:
         chunks = []
-        left = MAX_FILE
-        while left and (chunk := os.read(fd, left)):
+        while most and (chunk := os.read(fd, most)):
             chunks.append(chunk)
-            left -= len(chunk)
+            most -= len(chunk)
     except OSError:
-        return ""
+        return b""
     finally:
         os.close(fd)
-    return b"".join(chunks).decode("utf-8", "replace")
+    return b"".join(chunks)
+
+
+def read_text(path: str) -> str:
+    """As :func:`read_bytes`, as text."""
+    return read_bytes(path).decode("utf-8", "replace")

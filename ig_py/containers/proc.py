@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ig_py.containers.cgroup_paths import CgroupPaths
-from ig_py.containers.files import read_text
+from ig_py.containers.files import is_there, read_text
 from ig_py.errors import ContainerError
 from ig_py.records import dataclass
 
@@ -88,11 +88,17 @@ class HostView:
 
     def require(self) -> None:
         """:raises ContainerError: there is no host to be seen below HOST_ROOT."""
-        if not Path(f"{self.proc}/self/status").exists():
+        if is_there(f"{self.proc}/self/status"):
+            return
+        if self.root == "/":
             raise ContainerError(
-                f"HOST_ROOT={self.root}: there is no {self.proc} of the host",
-                remedy=f"start the container with --volume /:{self.root}:ro, or correct HOST_ROOT",
+                "looking for containers: there is no /proc",
+                remedy="mount proc at /proc, or set HOST_ROOT to where the host's root is",
             )
+        raise ContainerError(
+            f"HOST_ROOT={self.root}: there is no {self.proc} of the host",
+            remedy=f"start the container with --volume /:{self.root}:ro, or correct HOST_ROOT",
+        )
 
     @cached_property
     def same_pidns(self) -> bool:

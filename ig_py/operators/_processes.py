@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from ig_py.containers.files import read_text
+from ig_py.containers.files import read_bytes, read_text
 from ig_py.containers.proc import HostView
 from ig_py.operators._samples import Value
 from ig_py.records import dataclass
@@ -85,7 +85,7 @@ class ProcessReader:
 
     def _process(self, pid: int) -> dict[str, Value] | None:
         directory = f"{self._view.proc}/{pid}"
-        stat = _read(f"{directory}/stat")
+        stat = read_bytes(f"{directory}/stat", _READ)
         # The name may hold anything, parentheses and blanks too.
         end = stat.rfind(b")")
         parts = stat[end + 2 :].split()
@@ -117,7 +117,7 @@ class ProcessReader:
         return row
 
     def _memory(self, directory: str, row: dict[str, Value]) -> None:
-        parts = _read(f"{directory}/statm").split()
+        parts = read_bytes(f"{directory}/statm", _READ).split()
         size, resident, shared = map(int, parts[:3]) if len(parts) >= 3 else (0, 0, 0)
         page, total = self._machine.page, self._machine.memory
         row["memoryVirtual_raw"] = size * page
@@ -126,22 +126,9 @@ class ProcessReader:
         row["memoryRelative"] = 100 * resident * page / total if total else 0.0
 
 
-def _read(path: str) -> bytes:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, _READ)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
-
-
 def _uid(directory: str) -> int:
     """The real user."""
-    status = _read(f"{directory}/status")
+    status = read_bytes(f"{directory}/status", _READ)
     at = status.find(b"\nUid:")
     return int(status[at + 5 :].split(None, 1)[0]) if at >= 0 else 0
 

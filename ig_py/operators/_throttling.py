@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
-from ig_py.containers.files import read_text
+from ig_py.containers.files import is_there, read_text
 from ig_py.containers.proc import HostView
 from ig_py.operators._samples import Value
 from ig_py.records import dataclass
@@ -39,7 +38,7 @@ def hierarchy(view: HostView) -> Hierarchy | None:
         return Hierarchy(unified, unified=True)
     base = view.path("/sys/fs/cgroup")
     for name in _V1:
-        if Path(base, name, "cgroup.procs").exists():
+        if is_there(f"{base}/{name}/cgroup.procs"):
             return Hierarchy(f"{base}/{name}", unified=False)
     return None
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.waiting import deadline, wait_for
 
 from ig_py.containers import cgroups, proc
-from ig_py.containers.files import why_missing
+from ig_py.containers.client import why_missing
 from ig_py.containers.proc import HostView, ProcessGone
 from ig_py.containers.reactor import Reactor
 from ig_py.errors import ContainerError
@@ -106,6 +108,27 @@ def test_without_a_host_below_the_root(tmp_path: Path) -> None:
     HostView().require()
     with pytest.raises(ContainerError, match=r"there is no .*proc of the host"):
         HostView(str(tmp_path)).require()
+
+
+@pytest.mark.parametrize(
+    ("root", "remedy"),
+    [("/", "mount proc at /proc, or set HOST_ROOT"), ("/host", "--volume /:/host")],
+)
+def test_a_host_that_may_not_be_looked_at(
+    monkeypatch: pytest.MonkeyPatch, root: str, remedy: str
+) -> None:
+    really = os.stat
+
+    def refuse(path: str, **options: Any) -> os.stat_result:
+        if str(path).endswith(("/proc/self/status", "/cgroup.controllers")):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return really(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(ContainerError) as raised:
+        HostView(root).require()
+    assert remedy in raised.value.remedy
+    assert HostView(root).cgroup2_mount() == ""
 
 
 def test_cgroup_paths(tmp_path: Path) -> None:
