@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ig_py.containers.proc import HostView
 from ig_py.containers.reactor import Reactor
-from ig_py.containers.runtimes import LOOK_AGAIN_SECONDS, VARIABLE, runtime_paths
+from ig_py.containers.runtimes import VARIABLE, keep_marked, runtime_paths
 from ig_py.errors import ContainerError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RuntimeHold:
         self._gate = self._open(paths, seconds)
         self._fd = self._gate.fileno()
         reactor.watch(self._fd, self._read)
-        reactor.later(LOOK_AGAIN_SECONDS, self._look_again)
+        keep_marked(view, reactor, self._mark, lambda: not self._closed)
 
     def _open(self, paths: list[str], seconds: float) -> Gate:
         from ig_py._core import CoreError, Gate
@@ -81,17 +81,9 @@ class RuntimeHold:
                 " CONFIG_FANOTIFY_ACCESS_PERMISSIONS",
             ) from error
 
-    @property
-    def marked(self) -> list[str]:
-        return self._gate.marked
-
-    def counts(self) -> dict[str, int]:
-        """See :meth:`ig_py._core.Gate.counts`."""
-        return self._gate.counts()
-
     def account(self) -> str:
         """One line: how many waited, how long, and how they went on."""
-        found = self.counts()
+        found = self._gate.counts()
         held = found["released"] + found["expired"]
         mean = found["waited"] / held / 1e6 if held else 0.0
         return (
@@ -121,12 +113,8 @@ class RuntimeHold:
         for serial, _pid in requests:
             self._barrier(lambda serial=serial: self._gate.release(serial))  # type: ignore[misc]
 
-    def _look_again(self) -> None:
+    def _mark(self, path: str) -> None:
         from ig_py._core import CoreError
 
-        if self._closed:
-            return
-        for path in runtime_paths(self._view):
-            with contextlib.suppress(CoreError):
-                self._gate.mark(path)
-        self._reactor.later(LOOK_AGAIN_SECONDS, self._look_again)
+        with contextlib.suppress(CoreError):
+            self._gate.mark(path)

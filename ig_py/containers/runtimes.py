@@ -10,9 +10,11 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from ig_py.containers.collection import Event, EventType
 from ig_py.containers.identify import MAX_ARGUMENTS, from_command
 from ig_py.containers.proc import HostView
 from ig_py.containers.reactor import Reactor
@@ -20,7 +22,6 @@ from ig_py.errors import ContainerError
 
 if TYPE_CHECKING:
     from ig_py._core import ExecWatch
-    from ig_py.containers.collection import Event
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,23 @@ def runtime_paths(view: HostView) -> list[str]:
     return list(found.values())
 
 
+def keep_marked(
+    view: HostView,
+    reactor: Reactor,
+    mark: Callable[[str], object],
+    wanted: Callable[[], bool],
+) -> None:
+    """Have *mark* called with the runtimes that are there, now and then while *wanted*."""
+
+    def again() -> None:
+        if wanted():
+            for path in runtime_paths(view):
+                mark(path)
+            reactor.later(LOOK_AGAIN_SECONDS, again)
+
+    reactor.later(LOOK_AGAIN_SECONDS, again)
+
+
 class RuntimeRuns:
     """Which containers runtimes were executed for. Callbacks come in the reactor's thread."""
 
@@ -95,7 +113,7 @@ class RuntimeRuns:
             return
         self._since = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._reactor.watch(self._watch.fileno(), self._read)
-        self._reactor.later(LOOK_AGAIN_SECONDS, self._look_again)
+        keep_marked(self._view, self._reactor, self._mark, lambda: self._watch is not None)
 
     def stop(self) -> None:
         """After the reactor stopped."""
@@ -111,7 +129,7 @@ class RuntimeRuns:
 
     def changed(self, event: Event) -> None:
         """A subscriber of the collection."""
-        if event.type.value != "CREATED":
+        if event.type is not EventType.CREATED:
             return
         container = event.container
         self._reactor.soon(lambda: self._come(container.id))
@@ -161,8 +179,7 @@ class RuntimeRuns:
     def _compare(self, container_id: str) -> None:
         self.unbegun += container_id not in self._begun
 
-    def _look_again(self) -> None:
+    def _mark(self, path: str) -> None:
+        # The watch itself goes to nobody: it ends with the last who has it.
         if self._watch is not None:
-            for path in runtime_paths(self._view):
-                self._watch.mark(path)
-            self._reactor.later(LOOK_AGAIN_SECONDS, self._look_again)
+            self._watch.mark(path)
