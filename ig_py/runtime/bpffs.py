@@ -6,7 +6,6 @@ nobody can have shared one: the gadget gets maps of its own.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +18,10 @@ T = TypeVar("T")
 
 
 def mounted() -> bool:
-    """True when something is mounted where maps are pinned."""
-    return os.path.ismount(BPFFS)
+    """True when a BPF file system is where maps are pinned."""
+    from ig_py._core import pins_possible
+
+    return pins_possible()
 
 
 def with_bpffs(work: Callable[[], T]) -> T:

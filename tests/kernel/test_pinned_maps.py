@@ -65,10 +65,14 @@ def test_what_is_mounted_is_used(elf: bytes, monkeypatch: pytest.MonkeyPatch) ->
         shared = bpffs.with_bpffs(lambda: len(loaded_maps(elf)))
         return (bpffs.BPFFS / "ig_py_test_pinned").exists(), shared
 
-    monkeypatch.setattr(bpffs, "mounted", lambda: True)
     assert with_mount("bpf", bpffs.BPFFS, inside, "pinning") == (True, 1)
     monkeypatch.setattr(bpffs, "mounted", lambda: False)
     assert with_mount("bpf", bpffs.BPFFS, inside, "pinning") == (False, 1)
+
+
+def test_only_a_bpf_file_system_is_one() -> None:
+    assert with_mount("bpf", bpffs.BPFFS, bpffs.mounted, "pinning")
+    assert not with_mount("tmpfs", bpffs.BPFFS, bpffs.mounted, "pinning")
 
 
 def test_failures_come_back() -> None:

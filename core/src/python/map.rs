@@ -76,3 +76,8 @@ impl Map {
         });
     }
 }
+
+#[pyfunction]
+pub fn pins_possible() -> bool {
+    crate::bpf::pins::possible()
+}
