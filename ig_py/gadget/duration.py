@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 
+from ig_py.errors import IgPyError, UsageError
+
+SHORTEST_NS = 25_000_000
+"""Of an interval between reports: with a shorter one a processor would be busy with them."""
+
 _PARTS = r"([0-9]{0,18})(?:\.([0-9]{0,18}))?(ns|us|µs|μs|ms|s|m|h)"
 _WHOLE = re.compile(rf"[+-]?(?:0|(?:{_PARTS})+)")
 _PART = re.compile(_PARTS)
@@ -32,6 +37,23 @@ def parse_duration(text: str) -> int:
         if fraction:
             total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
     return -total if text.startswith("-") else total
+
+
+def parse_interval(text: str, what: str, error: type[IgPyError] = UsageError) -> int:
+    """Nanoseconds between two reports, which *what* (a flag or a key) asks for.
+
+    Raises *error* for what is no duration, or shorter than SHORTEST_NS.
+    """
+    try:
+        interval = parse_duration(text)
+    except ValueError:
+        interval = -1
+    if interval < SHORTEST_NS:
+        raise error(
+            f"{what}: {text!a} is no duration from {format_duration(SHORTEST_NS)}",
+            remedy="give one such as 500ms or 3s",
+        )
+    return interval
 
 
 def format_duration(nanoseconds: int) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget.btf import ENUMS, INT_CHAR, QUALIFIERS, Btf, BtfKind, Type
+from ig_py.gadget.duration import parse_duration
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.fields import scalar_kind, shape_of
 from ig_py.gadget.metadata import Metadata
@@ -75,7 +76,6 @@ _RANGES = {
     **{f"int{n}": (-(1 << n - 1), (1 << n - 1) - 1) for n in (8, 16, 32, 64)},
     **{f"uint{n}": (0, (1 << n) - 1) for n in (8, 16, 32, 64)},
 }
-_DURATION = r"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)"
 
 
 def ebpf_params(
@@ -253,8 +253,10 @@ def check_value(param: ParamSpec, text: str) -> None:
         except ValueError:
             raise _bad(param, text, "not a number") from None
     elif hint == "duration":
-        if not re.fullmatch(_DURATION, text, re.ASCII):
-            raise _bad(param, text, 'not a duration such as "500ms", "2s" or "1h30m"')
+        try:
+            parse_duration(text)
+        except ValueError:
+            raise _bad(param, text, 'not a duration such as "500ms", "2s" or "1h30m"') from None
     elif hint == "ip":
         try:
             ipaddress.ip_address(text)

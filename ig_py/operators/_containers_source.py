@@ -6,12 +6,13 @@ the same pipeline as those of the kernel.
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
-from ig_py.gadget.datasource import add_field, new_datasource
+from ig_py.gadget.datasource import add_field
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceType, GadgetSpec, Kind
+from ig_py.operators import _samples
+from ig_py.operators._samples import Member, Samples
 from ig_py.operators.base import Context
 
 if TYPE_CHECKING:
@@ -20,52 +21,35 @@ if TYPE_CHECKING:
 
 NAME = "containers"
 WANTED = "enable-containers-datasource"
-# Name, kind, bytes: the members of a sample, in its order.
 _MEMBERS = (
-    ("event_type", Kind.STRING, 16),
-    ("container_id", Kind.STRING, 136),
-    ("cgroup_id", Kind.UINT64, 8),
-    ("mntns_id", Kind.UINT64, 8),
-    ("name", Kind.STRING, 4104),
+    Member("event_type", Kind.STRING, size=16),
+    Member("container_id", Kind.STRING, size=136),
+    Member("cgroup_id", Kind.UINT64),
+    Member("mntns_id", Kind.UINT64),
+    Member("name", Kind.STRING, size=4104),
 )
-_HEAD = struct.Struct("=16s136sQQ4104s")
 
 
-def wanted(spec: GadgetSpec) -> bool:
-    """Whether gadget.yaml asks for the data source."""
-    metadata = Metadata()
-    metadata.config = spec.metadata
-    return metadata.texts(["annotations"]).get(WANTED, "").lower() == "true"
+def declare(spec: GadgetSpec) -> Samples | None:
+    """Add the data source if gadget.yaml asks for it.
 
-
-def declare(spec: GadgetSpec) -> bool:
-    """Add the data source if it is wanted. Raises MetadataError when its name is taken."""
-    if not wanted(spec) or spec.datasource(NAME) is not None:
-        return False
-    metadata = Metadata()
-    metadata.config = spec.metadata
-    ds = new_datasource(
-        NAME,
-        DataSourceType.SINGLE,
-        metadata,
-        source="operator",
-        defaults={"cli.default-output-mode": "none"},
-    )
-    offset = 0
-    for name, kind, size in _MEMBERS:
-        ds.pushed[add_field(ds, name, kind).index] = offset, size
-        offset += size
-    ds.sample_size = offset
+    Raises MetadataError when its name is taken.
+    """
+    asked = Metadata(spec.metadata).texts(["annotations"]).get(WANTED, "")
+    if asked.lower() != "true":
+        return None
+    ds = _samples.declare(spec, NAME, DataSourceType.SINGLE, {"cli.default-output-mode": "none"})
+    samples = Samples(ds, _MEMBERS)
     ds.rest = add_field(ds, "container_config", Kind.STRING).index
-    spec.datasources.append(ds)
-    return True
+    return samples
 
 
 class Producer:
     """A collection's subscriber: tells the data source of every selected container."""
 
-    def __init__(self, ctx: Context, selector: Selector) -> None:
+    def __init__(self, ctx: Context, samples: Samples, selector: Selector) -> None:
         self._ctx = ctx
+        self._samples = samples
         self._selector = selector
 
     def __call__(self, event: Event) -> None:
@@ -91,11 +75,13 @@ class Producer:
         self, kind: str, container_id: str, cgroup_id: int, mntns: int, name: str, config: str
     ) -> None:
         """One event of the data source."""
-        sample = _HEAD.pack(
-            kind.encode(),
-            container_id.encode(),
-            cgroup_id,
-            mntns,
-            name.encode("utf-8", "replace"),
+        sample = self._samples.pack(
+            {
+                "event_type": kind,
+                "container_id": container_id,
+                "cgroup_id": cgroup_id,
+                "mntns_id": mntns,
+                "name": name,
+            }
         )
         self._ctx.emit(NAME, [sample + config.encode("utf-8", "replace")])

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ig_py.errors import MetadataError
 from ig_py.gadget.datasource import add_field, new_datasource
-from ig_py.gadget.duration import format_duration, parse_duration
+from ig_py.gadget.duration import parse_interval
 from ig_py.gadget.metadata import Metadata
-from ig_py.gadget.spec import DataSourceSpec, DataSourceType, Kind
+from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, Kind
 from ig_py.operators.base import Context
 from ig_py.records import dataclass, field
 
 INTERVAL_ANNOTATION = "fetch-interval"
-SHORTEST_NS = 25_000_000
-"""A shorter interval would keep a processor busy with reading."""
 MAX_COUNT = 1 << 31
 
 _CODES = {
@@ -27,7 +25,13 @@ _CODES = {
     Kind.FLOAT64: "d",
 }
 
-Value = int | float | bytes
+Value = int | float | bytes | str
+
+
+def described(description: str, **columns: object) -> dict[str, str]:
+    """Annotations of a field: what it is, and ``columns.KEY`` of its column."""
+    looks = {f"columns.{key}": str(value) for key, value in columns.items()}
+    return {"description": description, **looks}
 
 
 @dataclass(frozen=True)
@@ -60,28 +64,37 @@ class Samples:
 
     def pack(self, values: Mapping[str, Value]) -> bytes:
         """One element; *values* has each member's, and may have more."""
-        return self._struct.pack(*[values[name] for name in self.names])
+        return self._struct.pack(*[_packable(values[name]) for name in self.names])
+
+
+def _packable(value: Value) -> int | float | bytes:
+    # Arguments and environment variables need not be UTF-8, and come with surrogates then.
+    return value.encode("utf-8", "replace") if isinstance(value, str) else value
 
 
 def declare(
+    spec: GadgetSpec, name: str, type: DataSourceType, defaults: Mapping[str, str]
+) -> DataSourceSpec:
+    """Add a data source without fields; *defaults* are annotations that gadget.yaml may override.
+
+    Raises MetadataError when there is one of that name.
+    """
+    if spec.datasource(name) is not None:
+        raise MetadataError(
+            f"data source {name!r} is declared twice: by an operator too",
+            remedy="rename the gadget's",
+        )
+    ds = new_datasource(name, type, Metadata(spec.metadata), source="operator", defaults=defaults)
+    spec.datasources.append(ds)
+    return ds
+
+
+def declare_array(
     ctx: Context, name: str, interval: str, defaults: Mapping[str, str] | None = None
 ) -> DataSourceSpec:
-    """Add an array without fields that is made each *interval*; *defaults* are annotations
-    that gadget.yaml may override.
-
-    Raises MetadataError when there is a data source of that name.
-    """
-    if ctx.spec.datasource(name) is not None:
-        raise MetadataError(f"data source {name!r} is declared twice: by an operator too")
-    ds = new_datasource(
-        name,
-        DataSourceType.ARRAY,
-        Metadata(ctx.spec.metadata),
-        source="operator",
-        defaults={INTERVAL_ANNOTATION: interval, **(defaults or {})},
-    )
-    ctx.spec.datasources.append(ds)
-    return ds
+    """As :func:`declare`: an array that is made each *interval*."""
+    given = {INTERVAL_ANNOTATION: interval, **(defaults or {})}
+    return declare(ctx.spec, name, DataSourceType.ARRAY, given)
 
 
 @dataclass(frozen=True)
@@ -124,16 +137,7 @@ def _duration(metadata: Metadata, operator: str, key: str) -> int | None:
     text = metadata.text(["operator", operator, key])
     if not text:
         return None
-    try:
-        duration = parse_duration(text)
-    except ValueError:
-        duration = -1
-    if duration < SHORTEST_NS:
-        raise MetadataError(
-            f"operator.{operator}.{key}: {text!a} is no duration from "
-            f"{format_duration(SHORTEST_NS)}, such as 500ms or 3s"
-        )
-    return duration
+    return parse_interval(text, f"operator.{operator}.{key}", MetadataError)
 
 
 def _count(metadata: Metadata, operator: str) -> int:

@@ -6,21 +6,24 @@ Facts: spec ebpf-runtime §2.9. The kernel counts run times while somebody wants
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ig_py.errors import KernelError, UsageError
-from ig_py.gadget.duration import format_duration, parse_duration
+from ig_py.errors import KernelError
+from ig_py.gadget.duration import format_duration, parse_interval
 from ig_py.gadget.spec import Kind, ParamSpec
 from ig_py.operators import _samples
-from ig_py.operators._samples import Member, Samples, Value
+from ig_py.operators._samples import Member, Samples, Value, described
 from ig_py.operators.base import Context, Operator
 
 if TYPE_CHECKING:
     from ig_py._core import ProgramStatistics
     from ig_py.operators._bpf_holders import Holders
+
+log = logging.getLogger(__name__)
 
 DATASOURCE = "bpfstats"
 PREFIX = "operator.ebpf."
@@ -32,43 +35,45 @@ SWITCH = Path("/proc/sys/kernel/bpf_stats_enabled")
 MAX_LIST = 4096
 """Bytes of a list of processes."""
 
+_Program = tuple[int, int, str, int, int, list[int]]
+"""Number, type, name, run time in ns, runs, numbers of its maps."""
+
 _RIGHT = {"columns.alignment": "right"}
 _KEY = {"metrics.type": "key"}
 
 
-def _said(description: str, width: int = 0, **more: str) -> dict[str, str]:
-    annotations = {"description": description}
-    if width:
-        annotations["columns.width"] = str(width)
-    return annotations | {f"columns.{key}": value for key, value in more.items()}
-
-
 def _amount(description: str, width: int, kind: str = "") -> dict[str, str]:
-    return _RIGHT | _said(description, width) | ({"metrics.type": kind} if kind else {})
+    return _RIGHT | described(description, width=width) | ({"metrics.type": kind} if kind else {})
 
 
 _NODE = Member("nodeName", Kind.STRING, _KEY | {"template": "node"}, size=256)
 _MEMBERS = (
-    Member("gadgetID", Kind.STRING, _said("Id of the gadget's run", 8), size=32),
-    Member("gadgetName", Kind.STRING, _KEY | _said("The gadget's name", 16), size=256),
-    Member("gadgetImage", Kind.STRING, _KEY | _said("What the gadget was run as", 16), size=512),
+    Member("gadgetID", Kind.STRING, described("Id of the gadget's run", width=8), size=32),
+    Member("gadgetName", Kind.STRING, _KEY | described("The gadget's name", width=16), size=256),
+    Member(
+        "gadgetImage",
+        Kind.STRING,
+        _KEY | described("What the gadget was run as", width=16),
+        size=512,
+    ),
     Member("progID", Kind.UINT32, _amount("The kernel's number of the program", 5)),
-    Member("progName", Kind.STRING, _KEY | _said("The program's name", fixed="16"), size=16),
-    Member("progType", Kind.STRING, _said("The program's type", 16), size=32),
+    Member("progName", Kind.STRING, _KEY | described("The program's name", fixed="16"), size=16),
+    Member("progType", Kind.STRING, described("The program's type", width=16), size=32),
     Member(
         "cpuUsage",
         Kind.FLOAT64,
-        _RIGHT | _said("Percent of one processor", 8, alias="%CPU", precision="2"),
+        _RIGHT | described("Percent of one processor", width=8, alias="%CPU", precision="2"),
     ),
     Member(
         "cpuUsageRelative",
         Kind.FLOAT64,
-        _RIGHT | _said("Percent of all processors", 8, alias="%RELCPU", precision="2"),
+        _RIGHT | described("Percent of all processors", width=8, alias="%RELCPU", precision="2"),
     ),
     Member(
         "cpuTimeStr",
         Kind.STRING,
-        _RIGHT | _said("Time that was counted since the program was loaded", 12, alias="TIME+"),
+        _RIGHT
+        | described("Time that was counted since the program was loaded", width=12, alias="TIME+"),
         size=32,
     ),
     Member(
@@ -85,8 +90,10 @@ _MEMBERS = (
         ("type:gadget_bytes",),
     ),
     Member("mapCount", Kind.UINT64, _amount("Number of maps", 5, "gauge")),
-    Member("comms", Kind.STRING, _said("Names of processes that hold it", 16), size=MAX_LIST),
-    Member("pids", Kind.STRING, _said("Processes that hold it", 16), size=MAX_LIST),
+    Member(
+        "comms", Kind.STRING, described("Names of processes that hold it", width=16), size=MAX_LIST
+    ),
+    Member("pids", Kind.STRING, described("Processes that hold it", width=16), size=MAX_LIST),
 )
 
 _TYPES = (
@@ -119,24 +126,25 @@ class BpfStats(Operator):
             return False
         ctx.spec.params += _params()
         text = ctx.param(PREFIX + INTERVAL) or DEFAULT_INTERVAL
-        interval = _interval(text)
+        interval = parse_interval(text, f"--{INTERVAL}")
         self._gadgets_only = ctx.param(PREFIX + GADGETS_ONLY).lower() == "true"
-        ds = _samples.declare(ctx, DATASOURCE, text, {"cli.clear-screen-before": "true"})
+        ds = _samples.declare_array(ctx, DATASOURCE, text, {"cli.clear-screen-before": "true"})
         members = (_NODE, *_MEMBERS) if os.environ.get(NODE) else _MEMBERS
         self._samples = Samples(ds, members)
         ctx.every(interval, lambda: self._report(ctx))
         return True
 
     def start(self, ctx: Context) -> None:
-        """Raises KernelError where nothing can be counted."""
+        """Raises KernelError where nothing can be counted, ContainerError for a wrong HOST_ROOT."""
         from ig_py.containers.proc import HostView
         from ig_py.operators._bpf_holders import Holders
 
+        view = HostView.from_env()
+        view.require()
         self._run_id = os.urandom(16).hex()
         self._statistics = self._count()
-        self._holders = Holders(HostView.from_env())
-        for number, _, _, run_time, runs, _ in self._read()[0]:
-            self._before[number] = (run_time, runs)
+        self._holders = Holders(view)
+        self._before = _totals(self._read()[0])
         self._read_at = time.monotonic_ns()
 
     def stop(self, ctx: Context) -> None:
@@ -145,7 +153,10 @@ class BpfStats(Operator):
             self._statistics = None
         if self._switched:
             self._switched = False
-            SWITCH.write_text("0")
+            try:
+                SWITCH.write_text("0")
+            except OSError as error:
+                log.warning("%s stays 1: setting it back: %s", SWITCH, error.strerror)
 
     def _count(self) -> ProgramStatistics:
         from ig_py._core import CoreError, ProgramStatistics
@@ -155,7 +166,10 @@ class BpfStats(Operator):
         except CoreError as error:
             why = str(error.args[1])
             if error.args[0] != "unsupported":
-                raise KernelError(why) from error
+                raise KernelError(
+                    f"counting what eBPF programs take: {why}",
+                    remedy="run as root, or with CAP_SYS_ADMIN",
+                ) from error
         # Before Linux 5.8 there is one switch for all (5.1), which others may have set.
         try:
             if SWITCH.read_text().strip() == "0":
@@ -163,113 +177,102 @@ class BpfStats(Operator):
                 self._switched = True
         except OSError as error:
             raise KernelError(
-                f"{why}, and {SWITCH} cannot be set: {error.strerror}",
+                f"counting what eBPF programs take: {why}, and {SWITCH} cannot be set: "
+                f"{error.strerror}",
                 remedy="Linux 5.1 and later can",
             ) from error
         return ProgramStatistics(count=False)
 
-    def _read(self) -> tuple[list[tuple[int, int, str, int, int, list[int]]], dict[int, int]]:
+    def _read(self) -> tuple[list[_Program], dict[int, int]]:
         from ig_py._core import CoreError
 
         assert self._statistics is not None
         try:
             return self._statistics.read()
         except CoreError as error:
-            raise KernelError(f"reading what eBPF programs take: {error.args[1]}") from error
+            raise KernelError(
+                f"reading what eBPF programs take: {error.args[1]}",
+                remedy="run as root, or with CAP_SYS_ADMIN",
+            ) from error
 
     def _report(self, ctx: Context) -> None:
         assert self._samples is not None
         assert self._holders is not None
         programs, memory = self._read()
         now = time.monotonic_ns()
-        elapsed, self._read_at = max(1, now - self._read_at), now
-        before, self._before = self._before, {}
+        taken = _Taken(max(1, now - self._read_at), self._before, memory)
+        self._read_at, self._before = now, _totals(programs)
         own = set(ctx.object.program_ids()) if ctx.object is not None else set()
-        held = self._holders.of({program[0] for program in programs})
-        gadget = self._gadget(ctx)
-        total = _Taken(elapsed)
+        gadget: dict[str, Value] = {
+            "gadgetID": self._run_id,
+            "gadgetName": ctx.spec.name,
+            "gadgetImage": ctx.image,
+        }
         rows: list[dict[str, Value]] = []
-        for number, kind, name, run_time, runs, maps in programs:
-            self._before[number] = (run_time, runs)
-            # Unknown ones were loaded since.
-            known = before.get(number, (0, 0))
-            taken = _Taken(elapsed)
-            taken.add((run_time, runs), known, maps)
-            comms, pids = held.get(number, ("", ""))
-            row: dict[str, Value] = {
-                "progID": number,
-                "progName": name.encode(),
-                "progType": _type(kind).encode(),
-                "comms": comms.encode(),
-                "pids": pids.encode(),
-            }
-            rows.append(row | (gadget if number in own else _NOBODY) | taken.values(memory))
-            if number in own:
-                total.add((run_time, runs), known, maps)
         if self._gadgets_only:
-            rows = [_WHOLE | gadget | total.values(memory)] if own else []
-        node = os.environ.get(NODE, "").encode()
+            if own:
+                rows = [_WHOLE | gadget | taken.by([p for p in programs if p[0] in own])]
+        else:
+            held = self._holders.of({program[0] for program in programs})
+            for program in programs:
+                number, kind, name = program[:3]
+                comms, pids = held.get(number, ("", ""))
+                row: dict[str, Value] = {
+                    "progID": number,
+                    "progName": name,
+                    "progType": _type(kind),
+                    "comms": comms,
+                    "pids": pids,
+                }
+                rows.append(row | (gadget if number in own else _NOBODY) | taken.by([program]))
+        node = os.environ.get(NODE, "")
         ctx.emit(DATASOURCE, [self._samples.pack({"nodeName": node, **row}) for row in rows])
 
-    def _gadget(self, ctx: Context) -> dict[str, Value]:
-        return {
-            "gadgetID": self._run_id.encode(),
-            "gadgetName": ctx.spec.name.encode(),
-            "gadgetImage": ctx.image.encode(),
-        }
+
+_NOBODY: dict[str, Value] = {"gadgetID": "", "gadgetName": "", "gadgetImage": ""}
+_WHOLE: dict[str, Value] = {"progID": 0, "progName": "", "progType": "", "comms": "", "pids": ""}
 
 
-_NOBODY: dict[str, Value] = {"gadgetID": b"", "gadgetName": b"", "gadgetImage": b""}
-_WHOLE: dict[str, Value] = {
-    "progID": 0,
-    "progName": b"",
-    "progType": b"",
-    "comms": b"",
-    "pids": b"",
-}
+def _totals(programs: list[_Program]) -> dict[int, tuple[int, int]]:
+    """Run time in ns and runs since each program was loaded."""
+    return {number: (spent, runs) for number, _, _, spent, runs, _ in programs}
 
 
 class _Taken:
-    """What one program, or several, took within *elapsed* ns; totals since they were loaded."""
+    """What programs took within *elapsed* ns, since their totals were *before*."""
 
-    def __init__(self, elapsed: int) -> None:
+    def __init__(
+        self, elapsed: int, before: dict[int, tuple[int, int]], memory: dict[int, int]
+    ) -> None:
         self._elapsed = elapsed
-        self._time = self._runs = self._total = 0
-        self._maps: set[int] = set()
+        self._before = before
+        self._memory = memory
 
-    def add(self, now: tuple[int, int], before: tuple[int, int], maps: list[int]) -> None:
-        """*now* and *before*: ns and runs since a program was loaded."""
-        self._time += max(0, now[0] - before[0])
-        self._runs += max(0, now[1] - before[1])
-        self._total += now[0]
-        self._maps.update(maps)
-
-    def values(self, memory: dict[int, int]) -> dict[str, Value]:
-        usage = 100 * self._time / self._elapsed
+    def by(self, programs: list[_Program]) -> dict[str, Value]:
+        """All of *programs* together; a map that several have counts once."""
+        time = count = total = 0
+        maps: set[int] = set()
+        for number, _, _, spent, runs, used in programs:
+            # Unknown ones were loaded since.
+            known_time, known_runs = self._before.get(number, (0, 0))
+            time += max(0, spent - known_time)
+            count += max(0, runs - known_runs)
+            total += spent
+            maps.update(used)
+        usage = 100 * time / self._elapsed
         return {
             "cpuUsage": usage,
             "cpuUsageRelative": usage / (os.cpu_count() or 1),
-            "cpuTimeStr": format_duration(self._total).encode(),
-            "runtime_raw": self._time,
-            "runcount": self._runs,
-            "mapMemory_raw": sum(memory.get(number, 0) for number in self._maps),
-            "mapCount": len(self._maps),
+            "cpuTimeStr": format_duration(total),
+            "runtime_raw": time,
+            "runcount": count,
+            "mapMemory_raw": sum(self._memory.get(number, 0) for number in maps),
+            "mapCount": len(maps),
         }
 
 
 def _type(kind: int) -> str:
     return _TYPES[kind] if kind < len(_TYPES) else f"ProgramType({kind})"
-
-
-def _interval(text: str) -> int:
-    try:
-        interval = parse_duration(text)
-    except ValueError:
-        raise UsageError(f'--{INTERVAL}: "{text}" is no duration') from None
-    if interval < _samples.SHORTEST_NS:
-        shortest = format_duration(_samples.SHORTEST_NS)
-        raise UsageError(f'--{INTERVAL}: "{text}" is shorter than {shortest}')
-    return interval
 
 
 def _params() -> list[ParamSpec]:

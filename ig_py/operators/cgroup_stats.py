@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ig_py.gadget.duration import format_duration
 from ig_py.gadget.spec import Kind
 from ig_py.operators import _samples
-from ig_py.operators._samples import Member, Samples
+from ig_py.operators._samples import Member, Samples, described
 from ig_py.operators.base import Context, Operator
 
 if TYPE_CHECKING:
@@ -26,41 +26,39 @@ _MAX_PATH = 4096
 _DURATION = ("type:gadget_duration",)
 
 
-def _number(width: int, description: str, precision: int = 0) -> dict[str, str]:
-    annotations = {
-        "columns.alignment": "right",
-        "columns.maxwidth": str(width),
-        "description": description,
-    }
-    return annotations | ({"columns.precision": str(precision)} if precision else {})
+def _number(width: int, description: str, **columns: object) -> dict[str, str]:
+    return described(description, alignment="right", maxwidth=width, **columns)
 
 
 _MEMBERS = (
     Member(
         "cgroupPath",
         Kind.STRING,
-        {
-            "columns.ellipsis": "start",
-            "columns.hidden": "true",
-            "columns.maxwidth": "60",
-            "description": "Path of the control group",
-        },
+        described("Path of the control group", ellipsis="start", hidden="true", maxwidth=60),
         size=_MAX_PATH,
     ),
     Member("nrPeriods", Kind.UINT64, _number(10, "Periods since the last report")),
     Member("nrThrottled", Kind.UINT64, _number(12, "Periods in which the quota was used up")),
     Member("throttledTime_raw", Kind.UINT64, _number(14, "Time held back in ns"), _DURATION),
-    Member("throttleRatio", Kind.FLOAT64, _number(8, "Percent of periods held back", 2)),
+    Member("throttleRatio", Kind.FLOAT64, _number(8, "Percent of periods held back", precision=2)),
     Member("cpuQuota_raw", Kind.UINT64, _number(10, "Quota of each period in ns"), _DURATION),
     Member(
         "cpuPeriod_raw",
         Kind.UINT64,
-        _number(10, "Length of a period in ns") | {"columns.hidden": "true"},
+        _number(10, "Length of a period in ns", hidden="true"),
         _DURATION,
     ),
-    Member("cpuLimitCores", Kind.FLOAT64, _number(8, "Quota in processors", 2)),
-    Member("psiSomeAvg10", Kind.FLOAT64, _number(8, "Percent of 10 s in which tasks waited", 2)),
-    Member("psiSomeAvg60", Kind.FLOAT64, _number(8, "Percent of 60 s in which tasks waited", 2)),
+    Member("cpuLimitCores", Kind.FLOAT64, _number(8, "Quota in processors", precision=2)),
+    Member(
+        "psiSomeAvg10",
+        Kind.FLOAT64,
+        _number(8, "Percent of 10 s in which tasks waited", precision=2),
+    ),
+    Member(
+        "psiSomeAvg60",
+        Kind.FLOAT64,
+        _number(8, "Percent of 60 s in which tasks waited", precision=2),
+    ),
     Member("mountnsid", Kind.UINT64, {"template": "mntns_id"}, ("type:gadget_mntns_id",)),
 )
 
@@ -78,7 +76,7 @@ class CgroupStats(Operator):
         if not _samples.is_wanted(ctx.spec.metadata, self.name):
             return False
         pace = _samples.pace(ctx.spec.metadata, self.name, DEFAULT_INTERVAL)
-        ds = _samples.declare(ctx, DATASOURCE, format_duration(pace.interval))
+        ds = _samples.declare_array(ctx, DATASOURCE, format_duration(pace.interval))
         self._samples = Samples(ds, _MEMBERS)
         pace.apply(ctx, lambda: self._report(ctx))
         return True

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ig_py.containers.model import Container
     from ig_py.containers.proc import HostView
     from ig_py.containers.selector import Selector
+    from ig_py.operators._samples import Samples
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class LocalManager(Operator):
         self._hold: RuntimeHold | None = None
         self._targets: object = None
         self._producer: object = None
-        self._tells = False
+        self._told: Samples | None = None
 
     @classmethod
     def global_params(cls) -> list[ParamSpec]:
@@ -89,9 +90,9 @@ class LocalManager(Operator):
         enriched = False
         for ds in ctx.spec.datasources:
             enriched |= _enrich(ctx, ds)
-        self._tells = _containers_source.declare(ctx.spec)
+        self._told = _containers_source.declare(ctx.spec)
         needed = enriched or _filter_map(ctx.spec) or _needs_containers(ctx.spec)
-        if not (needed or self._tells):
+        if not (needed or self._told):
             return False
         ctx.spec.params.extend(instance_params())
         return True
@@ -128,7 +129,12 @@ class LocalManager(Operator):
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
                 ctx.constants[FILTER_SWITCH] = True
         self._starting = _Starting(
-            configs, view, self._filter, engineless(runtimes), self._tells, _identify_seconds(ctx)
+            configs,
+            view,
+            self._filter,
+            engineless(runtimes),
+            bool(self._told),
+            _identify_seconds(ctx),
         )
         self._starting.start()
 
@@ -156,8 +162,8 @@ class LocalManager(Operator):
             ctx.targets.add(HOST)
         discovery.collection.subscribe(ctx.targets, TargetSync(ctx.targets, _selector(ctx)))
         self._targets = ctx.targets
-        if self._tells:
-            self._tell_containers(ctx, discovery, host)
+        if self._told:
+            self._tell_containers(ctx, self._told, discovery, host)
         if _bool(ctx, "hold-containers"):
             from ig_py.containers.hold import hold
 
@@ -186,8 +192,10 @@ class LocalManager(Operator):
                 LIST_SECONDS,
             )
 
-    def _tell_containers(self, ctx: Context, discovery: Discovery, host: bool) -> None:
-        self._producer = producer = _containers_source.Producer(ctx, _selector(ctx))
+    def _tell_containers(
+        self, ctx: Context, samples: Samples, discovery: Discovery, host: bool
+    ) -> None:
+        self._producer = producer = _containers_source.Producer(ctx, samples, _selector(ctx))
         if host:
             mntns = discovery.view.namespace(1, "mnt") or 0
             producer.tell("CREATED", "", 0, mntns, "", "")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ig_py.errors import MetadataError, UsageError
+from ig_py.errors import MetadataError
 from ig_py.gadget.datasource import add_field, new_datasource
-from ig_py.gadget.duration import parse_duration
+from ig_py.gadget.duration import parse_interval
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, Kind, ParamSpec
 from ig_py.operators.base import Context, Operator
@@ -19,7 +19,6 @@ from ig_py.records import dataclass, field
 PREFIX = "operator.otel-metrics."
 INTERVAL = "otel-metrics-print-interval"
 DEFAULT_INTERVAL = "1000ms"
-SHORTEST_NS = 25_000_000
 PRINT = "metrics.print"
 MODE = "histogram"
 RENDERED = "-rendered"
@@ -137,7 +136,9 @@ class OtelMetrics(Operator):
             shown.rest = text.index
             ctx.spec.datasources.append(shown)
         if self._collected:
-            ctx.every(_interval(ctx), lambda: self._print(ctx))
+            given = ctx.param(PREFIX + INTERVAL) or DEFAULT_INTERVAL
+            interval = parse_interval(given, f"--{INTERVAL}")
+            ctx.every(interval, lambda: self._print(ctx))
         return bool(self._collected)
 
     def drained(self, ctx: Context) -> bool:
@@ -167,14 +168,3 @@ def _text(collected: Collected, series: list[tuple[str, list[int | float | list[
             if isinstance(slots, list):
                 text += render(slots, metric.unit)
     return text
-
-
-def _interval(ctx: Context) -> int:
-    text = ctx.param(PREFIX + INTERVAL) or DEFAULT_INTERVAL
-    try:
-        interval = parse_duration(text)
-    except ValueError:
-        raise UsageError(f'--{INTERVAL}: "{text}" is no duration') from None
-    if interval < SHORTEST_NS:
-        raise UsageError(f'--{INTERVAL}: "{text}" is shorter than 25ms')
-    return interval

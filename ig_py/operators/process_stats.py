@@ -12,7 +12,7 @@ from ig_py.gadget.duration import format_duration
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, Kind
 from ig_py.operators import _samples
-from ig_py.operators._samples import Member, Samples
+from ig_py.operators._samples import Member, Samples, described
 from ig_py.operators.base import Context, Operator
 
 if TYPE_CHECKING:
@@ -28,13 +28,6 @@ _RIGHT = {"columns.alignment": "right"}
 _PERCENT = _RIGHT | {"columns.maxwidth": "8", "columns.precision": "1"}
 _BYTES = ("type:gadget_bytes",)
 
-
-def _said(description: str, **annotations: str) -> dict[str, str]:
-    return {"description": description} | {
-        f"columns.{key}": value for key, value in annotations.items()
-    }
-
-
 _PID = Member("pid", Kind.INT32, {"template": "pid"})
 _MNTNS = Member("mountnsid", Kind.UINT64, {"template": "mntns_id"}, ("type:gadget_mntns_id",))
 _BY_CHOICE: dict[str, tuple[Member, ...]] = {
@@ -42,34 +35,38 @@ _BY_CHOICE: dict[str, tuple[Member, ...]] = {
     "ppid": (Member("ppid", Kind.INT32, {"template": "ppid"}),),
     "comm": (Member("comm", Kind.STRING, {"template": "comm"}, size=_MAX_COMM),),
     "priority": (
-        Member("priority", Kind.INT8, _RIGHT | _said("Priority, as the scheduler sees it")),
+        Member("priority", Kind.INT8, _RIGHT | described("Priority, as the scheduler sees it")),
     ),
-    "nice": (Member("nice", Kind.INT8, _RIGHT | _said("Nice value, -20 to 19")),),
+    "nice": (Member("nice", Kind.INT8, _RIGHT | described("Nice value, -20 to 19")),),
     "cpuUsage": (
         Member(
             "cpuUsage",
             Kind.FLOAT64,
-            _PERCENT | _said("Processor time since the last report, percent of one processor"),
+            _PERCENT | described("Processor time since the last report, percent of one processor"),
         ),
     ),
     "cpuUsageRelative": (
         Member(
             "cpuUsageRelative",
             Kind.FLOAT64,
-            _PERCENT | _said("Processor time since the last report, percent of all processors"),
+            _PERCENT | described("Processor time since the last report, percent of all processors"),
         ),
     ),
     "memoryRSS": (
-        Member("memoryRSS_raw", Kind.UINT64, _RIGHT | _said("Resident memory in bytes"), _BYTES),
+        Member(
+            "memoryRSS_raw", Kind.UINT64, _RIGHT | described("Resident memory in bytes"), _BYTES
+        ),
     ),
     "memoryVirtual": (
-        Member("memoryVirtual_raw", Kind.UINT64, _RIGHT | _said("Mapped memory in bytes"), _BYTES),
+        Member(
+            "memoryVirtual_raw", Kind.UINT64, _RIGHT | described("Mapped memory in bytes"), _BYTES
+        ),
     ),
     "memoryShared": (
         Member(
             "memoryShared_raw",
             Kind.UINT64,
-            _RIGHT | _said("Resident memory of files and shared memory in bytes"),
+            _RIGHT | described("Resident memory of files and shared memory in bytes"),
             _BYTES,
         ),
     ),
@@ -77,15 +74,15 @@ _BY_CHOICE: dict[str, tuple[Member, ...]] = {
         Member(
             "memoryRelative",
             Kind.FLOAT64,
-            _PERCENT | _said("Resident memory, percent of the machine's"),
+            _PERCENT | described("Resident memory, percent of the machine's"),
         ),
     ),
-    "threadCount": (Member("threadCount", Kind.INT32, _RIGHT | _said("Number of threads")),),
+    "threadCount": (Member("threadCount", Kind.INT32, _RIGHT | described("Number of threads")),),
     "state": (
         Member(
             "state",
             Kind.STRING,
-            _said("What the first thread does") | {"value.one-of": STATES},
+            described("What the first thread does") | {"value.one-of": STATES},
             size=1,
         ),
     ),
@@ -94,12 +91,12 @@ _BY_CHOICE: dict[str, tuple[Member, ...]] = {
         Member(
             "startTime",
             Kind.UINT64,
-            _said("Start in clock ticks since the machine's", hidden="true"),
+            described("Start in clock ticks since the machine's", hidden="true"),
         ),
         Member(
             "startTimeStr",
             Kind.STRING,
-            _said("Start as date and time", maxwidth="25", ellipsis="start"),
+            described("Start as date and time", maxwidth="25", ellipsis="start"),
             size=_MAX_TIME,
         ),
     ),
@@ -107,12 +104,13 @@ _BY_CHOICE: dict[str, tuple[Member, ...]] = {
         Member(
             "cpuTime",
             Kind.INT64,
-            _said("Processor time since the start, in clock ticks", hidden="true"),
+            described("Processor time since the start, in clock ticks", hidden="true"),
         ),
         Member(
             "cpuTimeStr",
             Kind.STRING,
-            _RIGHT | _said("Processor time since the start, minutes and seconds", maxwidth="12"),
+            _RIGHT
+            | described("Processor time since the start, minutes and seconds", maxwidth="12"),
             size=_MAX_TIME,
         ),
     ),
@@ -134,7 +132,7 @@ class ProcessStats(Operator):
         if not _samples.is_wanted(metadata, self.name):
             return False
         pace = _samples.pace(metadata, self.name, DEFAULT_INTERVAL)
-        ds = _samples.declare(ctx, DATASOURCE, format_duration(pace.interval))
+        ds = _samples.declare_array(ctx, DATASOURCE, format_duration(pace.interval))
         chosen = _chosen(Metadata(metadata).text_list(["operator", self.name, "fields"]), ds)
         self._chosen = frozenset(chosen)
         members = [member for name in chosen for member in _BY_CHOICE[name]]

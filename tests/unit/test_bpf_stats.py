@@ -13,7 +13,7 @@ from support.fake_core import CoreError
 
 import ig_py
 from ig_py.containers.proc import HostView
-from ig_py.errors import KernelError, UsageError
+from ig_py.errors import ContainerError, KernelError, UsageError
 from ig_py.gadget.spec import GadgetSpec
 from ig_py.operators import bpf_stats
 from ig_py.operators._bpf_holders import RESCAN_SECONDS, Holders
@@ -59,7 +59,8 @@ def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
     monkeypatch.setitem(sys.modules, "ig_py._core", module)
     monkeypatch.setattr(ig_py, "_core", module, raising=False)
     monkeypatch.setattr(bpf_stats.time, "monotonic_ns", iter(range(0, 10**12, 10**9)).__next__)
-    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/status").touch()
     monkeypatch.setenv("HOST_ROOT", str(tmp_path))
     monkeypatch.delenv("NODE_NAME", raising=False)
     return kernel
@@ -137,6 +138,27 @@ def test_gadgets_only(kernel: Kernel) -> None:
     assert (row["cpuTimeStr"], row["mapMemory_raw"], row["mapCount"]) == ("2.5µs", 1230, 3)
 
 
+def test_gadgets_only_asks_nobody_for_descriptors(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Running(gadgets_only="true")
+    running.operator.start(running.ctx)
+    monkeypatch.setattr(Holders, "of", lambda *_: pytest.fail("looked for holders"))
+    running.ctx.object = Object()  # type: ignore[assignment]
+    kernel.programs = [(7, 5, "a", 1000, 10, [1])]
+    assert len(running.report()) == 1
+
+
+def test_names_that_are_no_text(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_NAME", "n\udcff")
+    running = Running()
+    running.operator.start(running.ctx)
+    running.ctx.object, running.ctx.image = Object(), "costs\udcff"  # type: ignore[assignment]
+    kernel.programs = [(7, 5, "a\udcff", 1000, 10, [1])]
+    [row] = running.report()
+    assert (row["nodeName"], row["gadgetImage"], row["progName"]) == ("n?", "costs?", "a?")
+
+
 def test_the_node_comes_first(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "n1")
     running = Running()
@@ -159,6 +181,34 @@ def test_a_kernel_with_one_switch(
     assert switch.read_text().strip() == "1"
     running.operator.stop(running.ctx)
     assert switch.read_text().strip() == before
+
+
+def test_a_switch_that_cannot_be_set_back(
+    kernel: Kernel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    switch = tmp_path / "switch"
+    switch.write_text("0")
+    monkeypatch.setattr(bpf_stats, "SWITCH", switch)
+    kernel.failure = CoreError("unsupported", "no counting", "")
+    running = Running()
+    running.operator.start(running.ctx)
+    switch.unlink()
+    switch.mkdir()
+    running.operator.stop(running.ctx)
+    assert "stays 1: setting it back: Is a directory" in caplog.text
+
+
+def test_no_host_to_be_seen(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOST_ROOT", str(tmp_path / "none"))
+    running = Running()
+    with pytest.raises(ContainerError, match="of the host"):
+        running.operator.start(running.ctx)
+    assert kernel.open == 0
 
 
 def test_where_nothing_can_be_counted(

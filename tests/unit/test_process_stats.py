@@ -244,7 +244,7 @@ def test_what_gadget_yaml_says_wrongly(said: dict[str, Any], why: str) -> None:
 
 def test_a_data_source_of_that_name_is_there_already() -> None:
     ctx = context()
-    _samples.declare(ctx, "processes", "1s")
+    _samples.declare_array(ctx, "processes", "1s")
     with pytest.raises(MetadataError, match="declared twice"):
         ProcessStats().instantiate(ctx)
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from ig_py.errors import MetadataError, UsageError
-from ig_py.gadget.duration import parse_duration
+from ig_py.gadget.duration import parse_duration, parse_interval
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec
 from ig_py.operators.base import Context
 from ig_py.operators.limiter import Limiter
@@ -40,6 +40,14 @@ def test_durations(text: str, expected: int) -> None:
 def test_no_durations(text: str) -> None:
     with pytest.raises(ValueError):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["soon", "24ms", "-1s", "0", "\x1b[2J"])
+def test_an_interval_says_what_would_be_one(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--every: .* is no duration from 25ms") as raised:
+        parse_interval(text, "--every")
+    assert raised.value.remedy == "give one such as 500ms or 3s"
+    assert "\x1b" not in str(raised.value)
 
 
 def arrays(*sources: str, **annotations: str) -> GadgetSpec:
