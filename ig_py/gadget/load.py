@@ -15,7 +15,7 @@ from ig_py.gadget.fields import add_struct_fields
 from ig_py.gadget.maps import read_maps
 from ig_py.gadget.markers import Markers, read_markers
 from ig_py.gadget.metadata import Metadata, annotate
-from ig_py.gadget.params import custom_params, ebpf_params
+from ig_py.gadget.params import EBPF_PREFIX, custom_params, ebpf_params
 from ig_py.gadget.spec import (
     DataSourceSpec,
     DataSourceType,
@@ -191,7 +191,7 @@ def _add_rest(ds: DataSourceSpec) -> None:
 def _interface_param() -> ParamSpec:
     return ParamSpec(
         key="iface",
-        prefix="operator.oci.ebpf.",
+        prefix=EBPF_PREFIX,
         type_hint="string",
         title="Interface",
         description="Network interface of the host to attach to, instead of the containers'",
@@ -203,7 +203,7 @@ def _map_params() -> list[ParamSpec]:
     return [
         ParamSpec(
             key="map-fetch-interval",
-            prefix="operator.oci.ebpf.",
+            prefix=EBPF_PREFIX,
             default="1000ms",
             title="Map fetch interval",
             description="Time between two reads of a map, for all or as ds1:1s,ds2:2s",
@@ -211,7 +211,7 @@ def _map_params() -> list[ParamSpec]:
         ),
         ParamSpec(
             key="map-fetch-count",
-            prefix="operator.oci.ebpf.",
+            prefix=EBPF_PREFIX,
             default="0",
             title="Map fetch count",
             description="Number of reads (0: until the end), for all or as ds1:1,ds2:2",

@@ -6,17 +6,17 @@ reads it takes lines from every other reader.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import logging
 import os
 from typing import ClassVar
 
 from ig_py.errors import KernelError
+from ig_py.gadget.params import EBPF_PREFIX
 from ig_py.gadget.spec import ParamSpec
 from ig_py.operators.base import Context, Operator
 
 KEY = "trace-pipe"
-PREFIX = "operator.oci.ebpf."
 INTERVAL_NS = 200_000_000
 MAX_READ = 1 << 20
 """Bytes taken at a time: who prints faster must not keep the run from its events."""
@@ -44,7 +44,7 @@ class TracePipe(Operator):
         ctx.spec.params.append(
             ParamSpec(
                 key=KEY,
-                prefix=PREFIX,
+                prefix=EBPF_PREFIX,
                 default="false",
                 type_hint="bool",
                 title="Print Kernel Tracing Messages",
@@ -52,7 +52,7 @@ class TracePipe(Operator):
                 tags=["advanced", "group:eBPF"],
             )
         )
-        if ctx.param(PREFIX + KEY) != "true":
+        if ctx.param(EBPF_PREFIX + KEY) != "true":
             return False
         ctx.every(INTERVAL_NS, self._show)
         return True
@@ -63,8 +63,11 @@ class TracePipe(Operator):
         try:
             self._pipe = with_tracefs(_open)
         except OSError as err:
+            remedy = "run as root, where the kernel is not locked down"
+            if err.errno == errno.EBUSY:
+                remedy = "end the other program that reads it"
             raise KernelError(
-                f"opening the kernel's trace pipe for --{KEY}: {err.strerror}"
+                f"opening the kernel's trace pipe for --{KEY}: {err.strerror}", remedy=remedy
             ) from err
 
     def drained(self, ctx: Context) -> bool:
@@ -72,6 +75,9 @@ class TracePipe(Operator):
         return False
 
     def stop(self, ctx: Context) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
@@ -96,9 +102,14 @@ class TracePipe(Operator):
         data = b""
         if self._pipe is None:
             return data
-        with contextlib.suppress(BlockingIOError):
+        try:
             while len(data) < MAX_READ and (chunk := os.read(self._pipe, _CHUNK)):
                 data += chunk
+        except BlockingIOError:
+            pass
+        except OSError as err:
+            log.warning("reading the kernel's trace pipe ends: %s", err.strerror)
+            self._close()
         return data
 
 

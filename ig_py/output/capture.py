@@ -109,4 +109,7 @@ def _interfaces(ds: DataSourceSpec) -> list[dict[str, Any]]:
 
 
 def _no_capture(ds: DataSourceSpec, why: str) -> OutputError:
-    return OutputError(f'data source "{ds.name}" cannot be written as {PCAP}: {why}')
+    return OutputError(
+        f'data source "{ds.name}" cannot be written as {PCAP}: {why}',
+        remedy="choose another mode, such as -o json",
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ig_py.errors import UsageError
+from ig_py.errors import LimitError, UsageError
 from ig_py.gadget.elf import STT_FUNC, Elf
+from ig_py.gadget.params import EBPF_PREFIX
 from ig_py.gadget.spec import ParamSpec
 
-PREFIX = "operator.oci.ebpf."
 FUNCTION = "gadget_pf_"
 PARAM = "pf"
 REJECT_ALL = "__reject_all__"
@@ -17,18 +17,23 @@ MAX_FILTERS = 64
 
 
 def filter_functions(elf: Elf) -> dict[str, str]:
-    """Parameter's key → name of the function that a filter is put into (``GADGET_PF(name)``)."""
+    """Parameter's key → name of the function that a filter is put into (``GADGET_PF(name)``).
+
+    :class:`LimitError` when there are more than MAX_FILTERS.
+    """
     names = sorted(
         s.name for s in elf.symbols if s.type == STT_FUNC and s.name.startswith(FUNCTION)
     )
-    return {_key(name): name for name in names[:MAX_FILTERS]}
+    if len(names) > MAX_FILTERS:
+        raise LimitError(f"reading {elf.source}: more than {MAX_FILTERS} packet filters")
+    return {_key(name): name for name in names}
 
 
 def filter_params(elf: Elf) -> list[ParamSpec]:
     return [
         ParamSpec(
             key=key,
-            prefix=PREFIX,
+            prefix=EBPF_PREFIX,
             type_hint="string",
             title="Packet filter",
             description="Packets to see, an expression as for tcpdump (all when empty)",
@@ -50,14 +55,19 @@ def filtered(obj: bytes, values: Mapping[str, str], source: str) -> bytes:
     from ig_py.packetfilter.insertion import inserted
     from ig_py.packetfilter.translate import reject_all, translated
 
-    for key, name in filter_functions(Elf(obj, source)).items():
-        text = wanted.pop(PREFIX + key, "")
+    functions = filter_functions(Elf(obj, source))
+    for key, name in functions.items():
+        text = wanted.pop(EBPF_PREFIX + key, "")
         if not text:
             continue
         code = reject_all() if text == REJECT_ALL else translated(compiled(text, f"--{key}"))
         obj = inserted(obj, name, code, source)
     for left in wanted:
-        raise UsageError(f"--{left.removeprefix(PREFIX)}: {source} has no such packet filter")
+        flags = ", ".join(f"--{key}" for key in functions)
+        raise UsageError(
+            f"--{left.removeprefix(EBPF_PREFIX)}: {source} has no such packet filter",
+            remedy=f"give one of {flags}" if flags else "leave it out: the gadget has none",
+        )
     return obj
 
 
@@ -67,5 +77,5 @@ def _key(function: str) -> str:
 
 
 def _is_filter(param: str) -> bool:
-    key = param.removeprefix(PREFIX)
-    return param.startswith(PREFIX) and (key == PARAM or key.startswith(f"{PARAM}-"))
+    key = param.removeprefix(EBPF_PREFIX)
+    return param.startswith(EBPF_PREFIX) and (key == PARAM or key.startswith(f"{PARAM}-"))

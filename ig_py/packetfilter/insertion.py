@@ -21,12 +21,8 @@ from ig_py.gadget.elf import (
     Section,
     Symbol,
 )
+from ig_py.gadget.insn import CALL, LD_IMM64, PSEUDO_CALL, SIZE
 
-WORD = 8
-_CALL = 0x85
-_LOAD_64 = 0x18
-_PSEUDO_CALL = 1
-_PSEUDO_FUNC = 4
 _BTF_MAGIC = 0xEB9F
 _SECTION_TABLE = 0x28
 _SECTION_HEADER = 64
@@ -59,7 +55,7 @@ class _Insertion:
         self._at = symbol.value
         self._section = elf.sections[symbol.section]
         self._file = bytearray(elf.raw)
-        if self._at % WORD or self._at >= self._section.size:
+        if self._at % SIZE or self._at >= self._section.size:
             raise self._bad(f"{symbol.name} begins at no instruction")
 
     def done(self) -> bytes:
@@ -103,10 +99,10 @@ class _Insertion:
                 at = section.offset + relocation.offset
                 opcode, source = self._u32(at) & 0xFF, self._u32(at) >> 12 & 0xF
                 addend = self._s32(at + 4)
-                if opcode == _CALL and source == _PSEUDO_CALL:
-                    target = symbol.value + (addend + 1) * WORD
-                    self._put32(at + 4, addend + (self._moved(target) - target) // WORD)
-                elif opcode == _LOAD_64:
+                if opcode == CALL and source == PSEUDO_CALL:
+                    target = symbol.value + (addend + 1) * SIZE
+                    self._put32(at + 4, addend + (self._moved(target) - target) // SIZE)
+                elif opcode == LD_IMM64:
                     target = symbol.value + addend
                     self._put32(at + 4, addend + self._moved(target) - target)
 
@@ -114,14 +110,14 @@ class _Insertion:
         """Calls within the section, which need no relocation and so have none."""
         section = self._section
         known = {r.offset for r in self._elf.relocations.get(section.index, ())}
-        for place in range(0, section.size - WORD + 1, WORD):
+        for place in range(0, section.size - SIZE + 1, SIZE):
             at = section.offset + place
             word = self._u32(at)
-            if place in known or word & 0xFF != _CALL or word >> 12 & 0xF != _PSEUDO_CALL:
+            if place in known or word & 0xFF != CALL or word >> 12 & 0xF != PSEUDO_CALL:
                 continue
-            target = place + (self._s32(at + 4) + 1) * WORD
+            target = place + (self._s32(at + 4) + 1) * SIZE
             new_place = place + len(self._code) if place >= self._at else place
-            self._put32(at + 4, (self._moved(target) - new_place) // WORD - 1)
+            self._put32(at + 4, (self._moved(target) - new_place) // SIZE - 1)
 
     def _symbols(self) -> None:
         table = next(s for s in self._elf.sections if s.type == SHT_SYMTAB)
@@ -200,7 +196,7 @@ class _Insertion:
         section = self._section
         content = self._file[section.offset : section.offset + section.size]
         grown = content[: self._at] + self._code + content[self._at :]
-        self._file += bytes(-len(self._file) % WORD)
+        self._file += bytes(-len(self._file) % SIZE)
         (table,) = struct.unpack_from("<Q", self._file, _SECTION_TABLE)
         header = table + section.index * _SECTION_HEADER + _HEADER_OFFSET
         struct.pack_into("<QQ", self._file, header, len(self._file), len(grown))

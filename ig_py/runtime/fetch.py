@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.duration import parse_duration
+from ig_py.gadget.params import EBPF_PREFIX
 from ig_py.gadget.spec import DataSourceSpec, GadgetSpec
 from ig_py.output.modes import split_by_datasource
 from ig_py.records import dataclass
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ig_py._core import Batch, Stream
     from ig_py.operators.base import Timer
 
-PREFIX = "operator.oci.ebpf."
 INTERVAL = "map-fetch-interval"
 COUNT = "map-fetch-count"
 DEFAULT_INTERVAL = "1000ms"
@@ -75,7 +75,7 @@ def timings(spec: GadgetSpec, values: Mapping[str, str]) -> list[Timing]:
 def _by_datasource(
     values: Mapping[str, str], key: str, maps: list[DataSourceSpec], default: str
 ) -> dict[str, str]:
-    common, by_name = split_by_datasource(values.get(PREFIX + key, ""), f"--{key}")
+    common, by_name = split_by_datasource(values.get(EBPF_PREFIX + key, ""), f"--{key}")
     if unknown := next((n for n in by_name if n not in {ds.name for ds in maps}), None):
         raise UsageError(f'--{key}: there is no map iterator "{unknown}"')
     return {ds.name: by_name.get(ds.name) or common or default for ds in maps}

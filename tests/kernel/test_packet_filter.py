@@ -7,7 +7,8 @@ import random
 import pytest
 from support.gadget_build import gadget_object
 
-from ig_py.errors import IgPyError
+from ig_py import packetfilter
+from ig_py.errors import IgPyError, LimitError
 from ig_py.gadget.elf import STT_FUNC, Elf
 from ig_py.packetfilter import filter_functions, filter_params, filtered
 from ig_py.packetfilter.insertion import inserted
@@ -39,6 +40,12 @@ def test_each_filter_has_a_parameter(obj: bytes) -> None:
     ]
 
 
+def test_more_filters_than_there_may_be(obj: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packetfilter, "MAX_FILTERS", 1)
+    with pytest.raises(LimitError, match="more than 1 packet filters"):
+        filter_functions(Elf(obj))
+
+
 def test_what_is_behind_the_filter_moves(obj: bytes) -> None:
     code = reject_all()
     before, after = functions(obj), functions(inserted(obj, "gadget_pf_", code, "it"))
@@ -55,7 +62,7 @@ def test_nothing_changes_without_an_expression(obj: bytes) -> None:
 
 
 def test_an_expression_for_a_filter_that_is_not_there(obj: bytes) -> None:
-    with pytest.raises(IgPyError, match="--pf-third"):
+    with pytest.raises(IgPyError, match=r"--pf-third.*: give one of --pf, --pf-second"):
         filtered(obj, {"operator.oci.ebpf.pf-third": "tcp"}, "it")
     with pytest.raises(IgPyError, match="no function gadget_pf_third"):
         inserted(obj, "gadget_pf_third", reject_all(), "it")

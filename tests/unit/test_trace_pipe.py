@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+from collections.abc import Callable
 
 import pytest
 
+from ig_py.errors import KernelError
+from ig_py.gadget.params import EBPF_PREFIX
 from ig_py.gadget.spec import GadgetSpec
 from ig_py.operators.base import Context
-from ig_py.operators.trace_pipe import INTERVAL_NS, KEY, MAX_LINE, PREFIX, TracePipe
+from ig_py.operators.trace_pipe import INTERVAL_NS, KEY, MAX_LINE, TracePipe
+from ig_py.runtime import tracefs
 
 
 def test_lines_come_whole() -> None:
@@ -27,11 +32,37 @@ def test_a_line_without_end_takes_no_memory() -> None:
 
 @pytest.mark.parametrize(("given", "active"), [("true", True), ("false", False), ("", False)])
 def test_the_flag(given: str, active: bool) -> None:
-    context = Context(GadgetSpec("g", {}, has_object=True), params={PREFIX + KEY: given})
+    context = Context(GadgetSpec("g", {}, has_object=True), params={EBPF_PREFIX + KEY: given})
     assert TracePipe().instantiate(context) is active
     [param] = context.spec.params
     assert (param.key, param.default, param.type_hint) == ("trace-pipe", "false", "bool")
     assert [timer.interval for timer in context.timers] == [INTERVAL_NS] * active
+
+
+def test_a_pipe_that_fails_ends_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    pipe, context = TracePipe(), Context(GadgetSpec("g", {}))
+    pipe._pipe = os.open("/", os.O_RDONLY)
+    pipe.drained(context)
+    assert "trace pipe ends: Is a directory" in caplog.text
+    caplog.clear()
+    pipe.drained(context)
+    pipe.stop(context)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.EBUSY, "end the other program"), (errno.EPERM, "run as root")]
+)
+def test_a_pipe_that_cannot_be_opened(
+    monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def refuse(work: Callable[[], int]) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tracefs, "with_tracefs", refuse)
+    with pytest.raises(KernelError, match=os.strerror(number)) as raised:
+        TracePipe().start(Context(GadgetSpec("g", {})))
+    assert raised.value.remedy.startswith(remedy)
 
 
 def test_without_programs_there_is_no_flag() -> None:
