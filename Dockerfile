@@ -11,7 +11,11 @@ FROM ${BASE} AS build
 ARG WHEEL=build
 WORKDIR /src
 COPY LICENSE dist* /dist/
-RUN if [ "$WHEEL" = ready ]; then exit 0; fi \
+RUN if [ "$WHEEL" = ready ]; then \
+      ls /dist/*.whl && exit 0; \
+      echo "WHEEL=ready: there is no wheel in dist/: run make setup, or leave WHEEL out" >&2; \
+      exit 1; \
+    fi \
  && rm -f /dist/*.whl \
  && apt-get update \
  && apt-get install -y --no-install-recommends \

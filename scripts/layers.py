@@ -49,8 +49,12 @@ _VM_MORE = (
     "tests/kernel/test_user_space_gadgets.py",
     "tests/kernel/test_socket_owners.py",
 )
-_GUESTS = (("6.12", _VM_EVERY), ("6.1", _VM_EVERY), ("6.12", _VM_MORE))
-"""Kernel and tests of each; two run at a time, a guest has one virtual CPU."""
+_GUESTS = {
+    "vm 6.12": ("6.12", _VM_EVERY),
+    "vm 6.1": ("6.1", _VM_EVERY),
+    "vm 6.12 more": ("6.12", _VM_MORE),
+}
+"""Kernel and tests of each by its name; two run at a time, a guest has one virtual CPU."""
 _MINUTE = 60
 
 
@@ -182,24 +186,23 @@ def _pytest(folder: str, minutes: int) -> Callable[[], Outcome]:
     return run
 
 
-def _guest(kernel: str, tests: tuple[str, ...]) -> Outcome:
+def _guest(name: str) -> Outcome:
+    kernel, tests = _GUESTS[name]
     with tempfile.TemporaryDirectory(prefix="ig-py-test-") as directory:
         report = Path(directory) / "report.json"
         argv = [str(VENV / "python"), "tests/vm/run.py", "--kernel", kernel]
         argv += ["--report", str(report), *tests]
         status = _call(argv, 45 * _MINUTE)
-        return _report(report, f"vm {kernel}", status)
+        return _report(report, name, status)
 
 
 def _vm() -> Outcome:
     outcome = Outcome()
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for (kernel, _), found in zip(
-            _GUESTS, pool.map(lambda g: _guest(*g), _GUESTS), strict=True
-        ):
+        for name, found in zip(_GUESTS, pool.map(_guest, _GUESTS), strict=True):
             outcome.passed += found.passed
-            outcome.failed |= {f"vm {kernel} {test}": why for test, why in found.failed.items()}
-            outcome.skipped |= {f"vm {kernel} {test}": why for test, why in found.skipped.items()}
+            outcome.failed |= {f"{name} {test}": why for test, why in found.failed.items()}
+            outcome.skipped |= {f"{name} {test}": why for test, why in found.skipped.items()}
     return outcome
 
 
