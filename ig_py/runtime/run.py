@@ -14,6 +14,7 @@ from ig_py.records import dataclass, field
 from ig_py.runtime.attach import Attacher, Places
 from ig_py.runtime.bpffs import with_bpffs
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
+from ig_py.runtime.classifiers import passing_on
 from ig_py.runtime.fetch import Fetcher, Timers
 from ig_py.runtime.loader import (
     DEFAULT_BUFFER_SIZE,
@@ -142,7 +143,8 @@ class Run:
         if prepared.elf is None:
             self._limits()
         else:
-            loader = self._load(filtered(prepared.elf, context.params, prepared.spec.name))
+            name = prepared.spec.name
+            loader = self._load(passing_on(filtered(prepared.elf, context.params, name), name))
         self._stop.check()
         # Readers before programs: the first event already has somewhere to go.
         self._stream = stream = context.stream = self._open_stream(self._object)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* UDP packets that pass an interface, in both directions. */
+/* UDP packets that pass an interface, in both directions; those to one port get a verdict. */
 #define GADGET_TYPE_NETWORKING
 #define GADGET_NO_BUF_RESERVE
 #include <linux/bpf.h>
@@ -15,6 +15,11 @@
 
 #include <gadget/macros.h>
 #include <gadget/types.h>
+
+#define JUDGED_PORT 47012
+
+const volatile int verdict = TC_ACT_OK;
+GADGET_PARAM(verdict);
 
 struct event {
 	gadget_netns_id netns_id;
@@ -44,7 +49,7 @@ static __always_inline int seen(struct __sk_buff *skb, __u8 egress)
 		return TC_ACT_UNSPEC;
 	event.port = bpf_ntohs(udp.dest);
 	bpf_perf_event_output(skb, &events, BPF_F_CURRENT_CPU, &event, sizeof(event));
-	return TC_ACT_UNSPEC;
+	return event.port == JUDGED_PORT ? verdict : TC_ACT_UNSPEC;
 }
 
 SEC("classifier/ingress/seen")
