@@ -93,6 +93,11 @@ class CgroupScout:
             self._inotify.close()
             self._inotify = None
 
+    @property
+    def waiting(self) -> int:
+        """Control groups that are looked at until init is in them."""
+        return len(self._pending)
+
     def directories(self, container_id: str) -> Iterator[str]:
         """Places where the cgroup of *container_id* may be."""
         for root in self._roots:
@@ -158,9 +163,8 @@ class CgroupScout:
         return True
 
     def _follow(self, container_id: str, directory: str) -> None:
-        begun = time.monotonic()
         if container_id not in self._pending:
-            self._pending[container_id] = begun
+            self._pending[container_id] = time.monotonic() - _age(directory)
             self._poll(container_id, directory)
 
     def _poll(self, container_id: str, directory: str) -> None:
@@ -177,6 +181,15 @@ class CgroupScout:
             POLL_FAST if age < FAST_SECONDS else POLL_SLOW,
             lambda: self._poll(container_id, directory),
         )
+
+
+def _age(directory: str) -> float:
+    """Seconds since a control group was made: nobody waits for the processes of one that an
+    engine left behind."""
+    try:
+        return max(0.0, time.time() - Path(directory).stat().st_mtime)
+    except OSError:
+        return 0.0
 
 
 def init_pid(view: HostView, directory: str) -> int | None:

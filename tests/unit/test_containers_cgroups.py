@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +110,19 @@ def test_init_that_comes_after_its_directory(host: Host) -> None:
     assert host.found == []
     (directory / "cgroup.procs").write_text("20\n22\n")
     host.until(("1", 22))
+
+
+def test_what_an_engine_left_behind_is_not_waited_for(host: Host) -> None:
+    v2(host)
+    host.process(21, 10, "sh", "new", "\t1")
+    left = host.container(f"docker/{ID}1")
+    os.utime(left, (0, time.time() - 60))
+    scout = host.scout()
+    host.container(f"docker/{ID}2", 21)
+    host.until(("2", 21))
+    assert scout.waiting == 0
+    host.container(f"docker/{ID}3")
+    wait_for(lambda: scout.waiting == 1, "the new one is waited for", 5, 0.005)
 
 
 def test_other_directories_are_nobodys(host: Host) -> None:
