@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -30,12 +28,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support import tracer  # noqa: E402
-from support.first_exec import PROGRAMS, SEPARATOR  # noqa: E402
-from support.processes import end  # noqa: E402
+from support.first_exec import Tracer  # noqa: E402
 from support.root_gadget import image_tar  # noqa: E402
+from support.running_gadget import IG_PY  # noqa: E402
 from support.short_containers import RUNTIMES, Starter, why_not  # noqa: E402
-from support.waiting import wait_for  # noqa: E402
 
 SAMPLE_SECONDS = 5.0
 SETTLE_SECONDS = 15
@@ -88,23 +84,7 @@ class Load:
             self.names.append(name)
 
 
-class Tracer:
-    def __init__(self, argv: list[str], directory: Path) -> None:
-        self.out, self._err = directory / "events", directory / "messages"
-        with self.out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        wait_for(self._attached, "the tracer is attached", 60)
-        time.sleep(1)
-
-    def _attached(self) -> bool:
-        if self.process.poll() is not None:
-            raise RuntimeError(f"the tracer ended: {self.messages}")
-        return tracer.links(self.process.pid) >= PROGRAMS
-
-    @property
-    def messages(self) -> str:
-        return self._err.read_text()
-
+class Sampled(Tracer):
     def sample(self, begun: float, started: int) -> Sample:
         base = Path(f"/proc/{self.process.pid}")
         rss = re.search(r"VmRSS:\s+(\d+)", (base / "status").read_text())
@@ -116,31 +96,18 @@ class Tracer:
             int(rss.group(1)) if rss else 0,
         )
 
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGINT)
-        try:
-            return self.process.wait(60)
-        finally:
-            end(self.process)
-
     def told(self) -> dict[str, str]:
         """Name that a container printed → name that the event has."""
-        found = {}
-        for line in self.out.read_text().splitlines():
-            event = json.loads(line)
-            argument = event["args"].replace(SEPARATOR, " ").rpartition(" ")[2]
-            if argument.startswith("churn-"):
-                found[argument] = event["runtime"]["containerName"]
-        return found
+        printed = ((words.rpartition(" ")[2], name) for words, name in self.seen())
+        return {argument: name for argument, name in printed if argument.startswith("churn-")}
 
 
 def soak(
     argv: list[str], starter: Starter, parallel: int, minutes: float, messages: Path | None
 ) -> None:
     with tempfile.TemporaryDirectory() as path:
-        traced = Tracer(argv, Path(path))
         load = Load(starter.start, parallel)
-        try:
+        with Sampled(argv, Path(path)) as traced:
             begun = time.monotonic()
             samples = [traced.sample(begun, 0)]
             with load.running():
@@ -149,7 +116,6 @@ def soak(
                     samples.append(traced.sample(begun, len(load.names)))
             time.sleep(SETTLE_SECONDS)
             samples.append(traced.sample(begun, len(load.names)))
-        finally:
             status = traced.stop()
         told = traced.told()
         _print_samples(samples)
@@ -187,15 +153,14 @@ def latency(
     for number in range(2 * rounds):
         # Not always in the same order: machines get slower and faster.
         traced = number % 4 in (1, 2)
-        with tempfile.TemporaryDirectory() as path:
-            run = Tracer(argv, Path(path)) if traced else None
+        with contextlib.ExitStack() as stack:
+            path = stack.enter_context(tempfile.TemporaryDirectory())
+            run = stack.enter_context(Sampled(argv, Path(path))) if traced else None
             load = Load(starter.start, parallel)
-            try:
-                with load.running():
-                    time.sleep(seconds)
-            finally:
-                if run is not None:
-                    run.stop()
+            with load.running():
+                time.sleep(seconds)
+            if run is not None:
+                run.stop()
         found["with" if traced else "without"] += load.seconds
     return found
 
@@ -228,7 +193,7 @@ def main() -> None:
         image = str(image_tar(Path(images)))
         starter = stack.enter_context(RUNTIMES[given.runtime](Path(directory)))
         argv = [
-            *(str(Path(sys.executable).with_name("ig-py")), "run", image, "--verify-image=false"),
+            *(IG_PY, "run", image, "--verify-image=false"),
             *("-o", "json", "-v", *starter.flags, *given.flag),
         ]
         if given.minutes:

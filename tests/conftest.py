@@ -41,13 +41,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
-        for name in marker.args:
-            reason = features.missing(name)
-            if reason is None:
-                continue
-            if features.required(name):
-                pytest.fail(f"{name} is required ({_REQUIRE}) but missing: {reason}", pytrace=False)
-            pytest.skip(f"needs {name}: {reason}")
+        features.need(*marker.args)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.features import missing
+from support import features
 from support.oci_runtime import Runtime, make_bundle
 from support.waiting import wait_for
 
@@ -18,7 +18,7 @@ from ig_py.containers.collection import Event
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.model import Container
 
-pytestmark = pytest.mark.needs("root", "busybox")
+pytestmark = pytest.mark.needs("root", "busybox", "runc")
 
 
 class Seen(list[tuple[str, Container]]):
@@ -44,8 +44,7 @@ def watching() -> Iterator[Seen]:
 
 @pytest.mark.parametrize("program", ["runc", "crun"])
 def test_a_runtime_by_hand(program: str, tmp_path: Path) -> None:
-    if why := missing(program):
-        pytest.skip(why)
+    features.need(program)
     runtime, bundle = Runtime(program), make_bundle(tmp_path, "sleep", "1000")
     early, later = f"ig-py-early-{program}", f"ig-py-later-{program}"
     try:
@@ -70,8 +69,6 @@ def test_a_runtime_by_hand(program: str, tmp_path: Path) -> None:
 
 
 def test_a_pods_containers_by_their_annotations(tmp_path: Path) -> None:
-    if why := missing("runc"):
-        pytest.skip(why)
     notes = {"io.kubernetes.cri.container-type": "container"}
     notes |= {f"io.kubernetes.cri.{k}": v for k, v in (("sandbox-name", "p"), ("sandbox-id", "s"))}
     container, pause = tmp_path / "container", tmp_path / "pause"
@@ -96,8 +93,6 @@ def test_a_pods_containers_by_their_annotations(tmp_path: Path) -> None:
 
 def test_state_that_is_kept_elsewhere(tmp_path: Path) -> None:
     """Then the processes themselves tell."""
-    if why := missing("runc"):
-        pytest.skip(why)
     with tempfile.TemporaryDirectory(prefix="ig") as root:
         runtime, bundle = Runtime("runc", root), make_bundle(tmp_path, "sleep", "1000")
         try:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from support.engine import Engine, own_engine
-from support.processes import StartError
+from support.engine import Engine, needed_engine
 from support.tiny_gadget import PROGRAM, write_gadget
 
 from ig_py.errors import BuildError
@@ -23,7 +22,7 @@ from ig_py.toolchain.clang import require_clang
 from ig_py.toolchain.vmlinux import include_dir
 
 pytestmark = [
-    pytest.mark.needs("root", "docker", "busybox", "clang"),
+    pytest.mark.needs("root", "engine", "busybox", "clang"),
     pytest.mark.timeout(600),
 ]
 
@@ -70,17 +69,14 @@ def builder_tar(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    try:
-        with own_engine(tmp_path_factory.mktemp("engine")) as started:
-            packed = tmp_path_factory.mktemp("image") / "builder.tar"
-            builder_tar(packed)
-            repository, _, tag = IMAGE.partition(":")
-            with contextlib.closing(started.client(600)) as client:
-                client.api.import_image(str(packed), repository=repository, tag=tag)
-            packed.unlink()
-            yield started
-    except StartError as error:
-        pytest.skip(f"no engine of our own: {error}")
+    with needed_engine(tmp_path_factory.mktemp("engine")) as started:
+        packed = tmp_path_factory.mktemp("image") / "builder.tar"
+        builder_tar(packed)
+        repository, _, tag = IMAGE.partition(":")
+        with contextlib.closing(started.client(600)) as client:
+            client.api.import_image(str(packed), repository=repository, tag=tag)
+        packed.unlink()
+        yield started
 
 
 @pytest.fixture(autouse=True)

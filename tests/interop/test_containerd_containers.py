@@ -10,10 +10,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from support.containerd import Containerd, own_containerd
+from support.containerd import Containerd, needed_containerd
 from support.cri import Cri
 from support.image_archive import NAME
-from support.processes import StartError
 from support.waiting import wait_for
 
 from ig_py.containers.client import RuntimeConfig
@@ -26,15 +25,14 @@ pytestmark = pytest.mark.needs("root", "containerd", "busybox")
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Containerd]:
-    with tempfile.TemporaryDirectory(prefix="ig") as path:
-        try:
-            with own_containerd(Path(path), cri=True) as started:
-                for namespace in ("default", "other", "k8s.io"):
-                    started.load(namespace)
-                started.load_pause()
-                yield started
-        except StartError as error:
-            pytest.skip(f"no containerd of our own: {error}")
+    with (
+        tempfile.TemporaryDirectory(prefix="ig") as path,
+        needed_containerd(Path(path), cri=True) as started,
+    ):
+        for namespace in ("default", "other", "k8s.io"):
+            started.load(namespace)
+        started.load_pause()
+        yield started
 
 
 class Seen(list[tuple[str, Container]]):

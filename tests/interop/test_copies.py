@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support import trust
+from support.engine import unmount_below
 from support.images import blob_files, image
 from support.registry import docker_registry
 
@@ -100,13 +103,16 @@ def test_podman(registry: str, public: str, tmp_path: Path) -> None:
     """Podman copies the manifests and makes an index of its own, which nobody signed."""
     settings = tmp_path / "registries.conf"
     settings.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
-    podman = ["podman", "--root", f"{tmp_path}/root", "--runroot", f"{tmp_path}/run"]
     target = f"{registry}/by/podman:1"
-    for argv in (
-        ["manifest", "create", "--all", "copy", f"docker://{registry}/from/x:1"],
-        ["manifest", "push", "--all", "--format", "oci", "copy", f"docker://{target}"],
-    ):
-        run(*podman, *argv, CONTAINERS_REGISTRIES_CONF=str(settings))
+    # podman takes no paths of more than 50 characters for its state.
+    with tempfile.TemporaryDirectory(prefix="ig") as short, ExitStack() as stack:
+        stack.callback(unmount_below, Path(short))
+        podman = ["podman", "--root", f"{short}/root", "--runroot", f"{short}/run"]
+        for argv in (
+            ["manifest", "create", "--all", "copy", f"docker://{registry}/from/x:1"],
+            ["manifest", "push", "--all", "--format", "oci", "copy", f"docker://{target}"],
+        ):
+            run(*podman, *argv, CONTAINERS_REGISTRIES_CONF=str(settings))
     store = Store.open(tmp_path / "to")
     root = pull(normalize(target), store, insecure(registry))
     assert root.digest != IMAGE.index.digest

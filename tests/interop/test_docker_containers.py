@@ -15,8 +15,7 @@ from pathlib import Path
 import docker
 import pytest
 from support.busybox import import_image
-from support.engine import Engine, own_engine
-from support.processes import StartError
+from support.engine import Engine, needed_engine, own_engine
 from support.waiting import deadline, wait_for
 
 from ig_py.containers.client import RuntimeConfig
@@ -24,7 +23,7 @@ from ig_py.containers.collection import Event, EventType
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.model import Container
 
-pytestmark = pytest.mark.needs("root", "docker", "busybox")
+pytestmark = pytest.mark.needs("root", "engine", "busybox")
 
 
 @pytest.fixture
@@ -36,11 +35,8 @@ def short_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    try:
-        with own_engine(tmp_path_factory.mktemp("engine")) as started:
-            yield started
-    except StartError as error:
-        pytest.skip(f"no engine of our own: {error}")
+    with needed_engine(tmp_path_factory.mktemp("engine")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -223,28 +219,25 @@ def test_a_frozen_engine_holds_nothing_up(
 ) -> None:
     """SIGSTOP to an engine: exits are still seen, stop is prompt; SIGCONT: all goes on."""
     caplog.set_level(logging.DEBUG, "ig_py")
-    try:
-        with (
-            own_engine(short_path) as engine,
-            contextlib.closing(engine.client()) as client,
-        ):
-            import_image(client)
-            run(client, "one", "sleep", "300")
-            pid = client.api.inspect_container("one")["State"]["Pid"]
-            engine_pid = int((short_path / "docker.pid").read_text())
-            with watching(engine.socket) as watcher:
-                watcher.until("one", "CREATED")
-                subprocess.run(["kill", "-STOP", str(engine_pid)], check=True)
-                try:
-                    subprocess.run(["kill", "-9", str(pid)], check=True)
-                    watcher.until("one", "CREATED", "DELETED")
-                    begun = time.monotonic()
-                    watcher.discovery.stop()
-                    assert time.monotonic() - begun < deadline(1)
-                finally:
-                    subprocess.run(["kill", "-CONT", str(engine_pid)], check=True)
-    except StartError as error:
-        pytest.skip(f"no engine of our own: {error}")
+    with (
+        needed_engine(short_path) as engine,
+        contextlib.closing(engine.client()) as client,
+    ):
+        import_image(client)
+        run(client, "one", "sleep", "300")
+        pid = client.api.inspect_container("one")["State"]["Pid"]
+        engine_pid = int((short_path / "docker.pid").read_text())
+        with watching(engine.socket) as watcher:
+            watcher.until("one", "CREATED")
+            subprocess.run(["kill", "-STOP", str(engine_pid)], check=True)
+            try:
+                subprocess.run(["kill", "-9", str(pid)], check=True)
+                watcher.until("one", "CREATED", "DELETED")
+                begun = time.monotonic()
+                watcher.discovery.stop()
+                assert time.monotonic() - begun < deadline(1)
+            finally:
+                subprocess.run(["kill", "-CONT", str(engine_pid)], check=True)
     assert not {"ig-docker", "ig-containers"} & {t.name for t in threading.enumerate()}
 
 
@@ -254,20 +247,17 @@ def test_an_engine_that_stops_and_comes_back(short_path: Path) -> None:
         stack.callback(discovery.stop)
         watcher = Watcher(discovery)
         discovery.start()
-        try:
-            with own_engine(short_path) as engine:
-                with contextlib.closing(engine.client()) as client:
-                    import_image(client)
-                    run(client, "one", "sleep", "300")
-                watcher.until("one", "CREATED")
-            watcher.until("one", "CREATED", "DELETED")
-            wait_for(lambda: not discovery.connected, "noticed", 10)
-            with own_engine(short_path) as engine:
-                wait_for(lambda: discovery.connected, "connected again", 30)
-                with contextlib.closing(engine.client()) as client:
-                    run(client, "later", "/bin/true")
-                    watcher.until("later", "CREATED", "DELETED")
-                    remove(client, "later")
-        except StartError as error:
-            pytest.skip(f"no engine of our own: {error}")
+        with needed_engine(short_path) as engine:
+            with contextlib.closing(engine.client()) as client:
+                import_image(client)
+                run(client, "one", "sleep", "300")
+            watcher.until("one", "CREATED")
+        watcher.until("one", "CREATED", "DELETED")
+        wait_for(lambda: not discovery.connected, "noticed", 10)
+        with own_engine(short_path) as engine:
+            wait_for(lambda: discovery.connected, "connected again", 30)
+            with contextlib.closing(engine.client()) as client:
+                run(client, "later", "/bin/true")
+                watcher.until("later", "CREATED", "DELETED")
+                remove(client, "later")
         assert watcher.kinds("one") == ["CREATED", "DELETED"]

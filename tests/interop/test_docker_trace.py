@@ -7,18 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.busybox import import_image
-from support.engine import Engine, own_engine
-from support.processes import StartError
+from support.engine import Engine, needed_engine
 from support.root_gadget import image_tar
-from support.running_gadget import RunningGadget
+from support.running_gadget import RunningGadget, of_docker
 from support.waiting import wait_for
 
 pytestmark = [
-    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "docker", "busybox"),
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "engine", "busybox"),
     pytest.mark.timeout(600),
 ]
 
@@ -28,13 +26,10 @@ SHORT_LIVED = 24
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    try:
-        with own_engine(tmp_path_factory.mktemp("engine")) as started:
-            with contextlib.closing(started.client()) as client:
-                import_image(client)
-            yield started
-    except StartError as error:
-        pytest.skip(f"no engine of our own: {error}")
+    with needed_engine(tmp_path_factory.mktemp("engine")) as started:
+        with contextlib.closing(started.client()) as client:
+            import_image(client)
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +51,13 @@ def run(engine: Engine, name: str, *argv: str) -> str:
 
 
 def tracing(directory: Path, engine: Engine, image: str, *arguments: str) -> RunningGadget:
-    return RunningGadget(
-        directory,
-        image,
-        "--verify-image=false",
-        "-o",
-        "json",
-        "--docker-socketpath",
-        str(engine.socket),
-        *arguments,
-    )
+    return of_docker(directory, engine.socket, image, *arguments)
 
 
-def by_name(events: list[dict[str, Any]]) -> dict[str, list[str]]:
+def by_name(gadget: RunningGadget) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
-    for event in events:
-        found[event["runtime"]["containerName"]].append(event["args"].replace("\u00a0", " "))
+    for name, command in gadget.executions():
+        found[name].append(command)
     return found
 
 
@@ -86,7 +72,7 @@ def test_one_selected_container_from_its_first_exec(
         wait_for(lambda: gadget.out.count("\n") >= 4, "four events", 10)
         assert gadget.end() == 0
     events = gadget.events()
-    assert by_name(events) == {
+    assert by_name(gadget) == {
         "demo": [
             "/bin/sh -c /bin/echo one; /bin/ls /; exec /bin/true",
             "/bin/echo one",
@@ -138,7 +124,7 @@ def test_containers_already_there_and_negation(tmp_path: Path, engine: Engine, i
         for container in containers:
             container.remove(force=True)
     # exec's own runtime may show as well; the command itself is what counts.
-    found = by_name(gadget.events())
+    found = by_name(gadget)
     assert set(found) == {"there", "later"}
     assert "/bin/echo executed" in found["there"]
     assert found["later"] == ["/bin/true"]
@@ -157,7 +143,7 @@ def test_short_lived_containers_all_show_their_first_exec(
         with contextlib.suppress(TimeoutError):
             wait_for(lambda: gadget.out.count("\n") >= SHORT_LIVED, "all events", 10)
         assert gadget.end() == 0
-    assert by_name(gadget.events()) == {name: [f"/bin/echo {name}"] for name in names}
+    assert by_name(gadget) == {name: [f"/bin/echo {name}"] for name in names}
     ids = {e["runtime"]["containerName"]: e["runtime"]["containerId"] for e in gadget.events()}
     assert ids == started
     assert gadget.account() == (SHORT_LIVED, 0)
@@ -180,7 +166,7 @@ def test_the_engine_may_start_after_the_gadget(tmp_path: Path, image: str, engin
         run(engine, "found", "/bin/true")
         wait_for(lambda: "found" in gadget.out, "the event", 10)
         assert gadget.end() == 0
-    assert by_name(gadget.events()) == {"found": ["/bin/true"]}
+    assert by_name(gadget) == {"found": ["/bin/true"]}
 
 
 def test_packets_of_a_container_have_its_name(tmp_path: Path, engine: Engine) -> None:

@@ -4,15 +4,14 @@ name. ``IG_PY_STARTS`` says how many of each (200 take minutes)."""
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 from support.first_exec import trace
-from support.processes import StartError
 from support.root_gadget import image_tar
-from support.short_containers import RUNTIMES, why_not
+from support.running_gadget import IG_PY
+from support.short_containers import RUNTIMES, needed
 
 pytestmark = [
     pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang"),
@@ -21,7 +20,6 @@ pytestmark = [
 
 STARTS = int(os.environ.get("IG_PY_STARTS", "6"))
 AT_ONCE = 4
-IG_PY = str(Path(sys.executable).with_name("ig-py"))
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +29,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_first_execution(runtime: str, image: str) -> None:
-    if why := why_not(runtime):
-        pytest.skip(why)
     # Not below pytest's directories: sockets have short paths.
-    with tempfile.TemporaryDirectory(prefix="ig") as path:
+    with needed(runtime), tempfile.TemporaryDirectory(prefix="ig") as path:
         more = ("--fail-on-loss",)
-        try:
-            result = trace(IG_PY, image, runtime, STARTS, AT_ONCE, Path(path), more)
-        except StartError as error:
-            pytest.skip(f"no engine of our own: {error}")
+        result = trace(IG_PY, image, runtime, STARTS, AT_ONCE, Path(path), more)
     assert (result.missed, result.wrong) == ([], {}), result.messages
     assert result.status == 0, result.messages

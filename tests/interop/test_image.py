@@ -11,15 +11,14 @@ from pathlib import Path
 import docker
 import pytest
 from support.busybox import import_image
-from support.engine import Engine, own_engine
+from support.engine import Engine, needed_engine
 from support.in_container import HOST_ROOT, Tracer
-from support.processes import StartError
 from support.root_gadget import image_tar
 from support.waiting import wait_for
 
 pytestmark = [
     pytest.mark.any_kernel,
-    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "docker", "busybox"),
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "engine", "busybox", "image"),
     pytest.mark.timeout(900),
 ]
 
@@ -31,15 +30,8 @@ CAPABILITIES = ["SYS_ADMIN", "SYS_PTRACE"]
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    if not (ROOT / ".cache/image/bookworm.tar").exists():
-        pytest.skip("there is no base image: make image makes one")
-    if not list((ROOT / "dist").glob("*.whl")):
-        pytest.skip("there is no wheel in dist/: make setup makes one")
-    try:
-        with own_engine(tmp_path_factory.mktemp("engine")) as started:
-            yield started
-    except StartError as error:
-        pytest.skip(f"no engine of our own: {error}")
+    with needed_engine(tmp_path_factory.mktemp("engine")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +45,7 @@ def client(engine: Engine) -> Iterator[docker.DockerClient]:
         timeout=600,
         check=False,
     )
-    if done.returncode:
-        pytest.skip(f"the image cannot be built here: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr[-2000:]
     with contextlib.closing(engine.client()) as found:
         yield found
 

@@ -11,14 +11,13 @@ from typing import Any
 import docker
 import pytest
 from support.busybox import import_image
-from support.engine import Engine, own_engine
+from support.engine import Engine, needed_engine
 from support.in_container import HOST_ROOT, Tracer, background, mounts
-from support.processes import StartError
 from support.root_gadget import image_tar
 from support.waiting import wait_for
 
 pytestmark = [
-    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "docker", "busybox"),
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "engine", "busybox"),
     pytest.mark.timeout(600),
 ]
 
@@ -31,11 +30,8 @@ SHORT = 4
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    try:
-        with own_engine(tmp_path_factory.mktemp("engine")) as started:
-            yield started
-    except StartError as error:
-        pytest.skip(f"no engine of our own: {error}")
+    with needed_engine(tmp_path_factory.mktemp("engine")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support import features
 from support.image_archive import NAME
 from support.podman import Podman
 from support.waiting import wait_for
@@ -32,7 +33,7 @@ def podman(request: pytest.FixtureRequest) -> Iterator[Podman]:
             found.load()
             found.run("probe", "true", remove=True)
         except subprocess.CalledProcessError as error:
-            pytest.skip(f"podman runs no containers here: {error.stderr.strip()[-200:]}")
+            features.lack("podman", f"it runs no containers: {error.stderr.strip()[-200:]}")
         yield found
         found.remove_all()
 

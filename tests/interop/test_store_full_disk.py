@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import trust
+from support import features, trust
 from support.images import image, name
 from support.registry_cases import make_quick, options
 from support.registry_server import LyingRegistry, serving
@@ -23,7 +23,7 @@ from ig_py.oci.transfer import pull
 from ig_py.oci.trust.privatekeys import load_private_key
 from ig_py.oci.trust.sign import FORMATS, sign
 
-pytestmark = pytest.mark.needs("root")
+pytestmark = pytest.mark.needs("root", "tmpfs")
 
 SIZE_KIB = 1024
 PAGE = 4096
@@ -39,7 +39,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     argv = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_KIB}k", "tmpfs", str(folder)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
+        features.lack("tmpfs", done.stderr.strip())
     try:
         yield folder
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -64,7 +63,7 @@ def test_pull(folder: Path) -> None:
         assert die(folder, "pull", f"{registry.host}/te:1", stride=3) >= 20
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+@pytest.mark.needs("openssl")
 def test_sign(folder: Path) -> None:
     private, _ = trust.make_key(folder)
     assert die(folder, "sign", str(private), stride=2) >= 20

@@ -29,10 +29,7 @@ from ig_py.oci.transfer import pull, push
 from ig_py.oci.trust.privatekeys import load_private_key
 from ig_py.oci.trust.sign import FORMATS, sign
 
-pytestmark = [
-    pytest.mark.skipif(not shutil.which("docker-registry"), reason="needs docker-registry"),
-    pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl"),
-]
+pytestmark = pytest.mark.needs("registry", "openssl")
 
 # bcrypt of "p4ss"
 HTPASSWD = "user:$2b$04$abcdefghijklmnopqrstuuH8QK8mtSiuEI/Eb8T7qQmEPNunp/qE."
@@ -123,7 +120,7 @@ def test_unsigned_images(registry: tuple[str, Path], authfile: str, tmp_path: Pa
         resolve(str(reference), options)
 
 
-@pytest.mark.skipif(not shutil.which("skopeo"), reason="needs skopeo")
+@pytest.mark.needs("skopeo")
 def test_copies_by_skopeo(registry: tuple[str, Path], authfile: str, tmp_path: Path) -> None:
     """An image and its tag of signatures, copied to a layout by skopeo, verify there."""
     host, certificate = registry

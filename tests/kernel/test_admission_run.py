@@ -37,12 +37,6 @@ def tracing(directory: Path, image: str, *arguments: str) -> RunningGadget:
     )
 
 
-def executions(gadget: RunningGadget) -> list[tuple[str, str]]:
-    return [
-        (e["runtime"]["containerName"], e["args"].replace("\u00a0", " ")) for e in gadget.events()
-    ]
-
-
 def only(names: list[str]) -> tuple[str, str]:
     """Other tests may run containers on this machine."""
     return "-c", ",".join(names)
@@ -60,7 +54,7 @@ def test_the_first_execution_of_each_container(tmp_path: Path, image: str) -> No
         wait_for(lambda: gadget.out.count("\n") >= 3 * BURST, "all events", 20)
         assert gadget.end() == 0
     found: dict[str, list[str]] = {}
-    for name, args in executions(gadget):
+    for name, args in gadget.executions():
         found.setdefault(name, []).append(args)
     wanted = ["/bin/sh -c /bin/true; exec /bin/echo out", "/bin/true", "/bin/echo out"]
     assert found == dict.fromkeys(names, wanted)
@@ -84,7 +78,7 @@ def test_nobody_waits_for_a_tracer_that_stands_still(tmp_path: Path, image: str)
             gadget.process.send_signal(signal.SIGCONT)
         wait_for(lambda: gadget.out.count("\n") >= 3 * len(names), "all events", 20)
         assert gadget.end() == 0
-    found = executions(gadget)
+    found = gadget.executions()
     wanted = ["/bin/sh -c /bin/true; exec /bin/echo out", "/bin/true", "/bin/echo out"]
     assert sorted(found) == sorted((name, args) for name in names for args in wanted)
     assert gadget.account() == (3 * len(names), 0)
@@ -106,7 +100,7 @@ def test_a_flood_of_namespaces_hides_no_container(tmp_path: Path, image: str) ->
                 process.wait()
         wait_for(lambda: gadget.out.count("\n") >= len(names), "all events", 20)
         assert gadget.end() == 0
-    assert executions(gadget) == [(name, "/bin/echo out") for name in names]
+    assert gadget.executions() == [(name, "/bin/echo out") for name in names]
     assert gadget.account() == (len(names), 0)
 
 
@@ -118,7 +112,7 @@ def test_only_the_selected_one(tmp_path: Path, image: str) -> None:
             run_bundle(bundle, name)
         wait_for(lambda: gadget.out.count("\n") >= 3, "its events", 20)
         assert gadget.end() == 0
-    assert {name for name, _ in executions(gadget)} == {"ig-py-wanted"}
+    assert {name for name, _ in gadget.executions()} == {"ig-py-wanted"}
     assert gadget.account() == (3, 0)
 
 
@@ -130,7 +124,7 @@ def test_a_container_has_its_name_with_host_too(tmp_path: Path, image: str) -> N
         run_bundle(bundle, "ig-py-inside")
         wait_for(lambda: "from\u00a0inside" in gadget.out or "from inside" in gadget.out, "it", 20)
         assert gadget.end() == 0
-    found = executions(gadget)
+    found = gadget.executions()
     assert ("ig-py-inside", "/bin/echo from inside") in found
     assert ("", "/bin/echo from a namespace") in found
     # Runtimes themselves are of the host.

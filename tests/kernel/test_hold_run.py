@@ -8,58 +8,35 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from support import fanotify
 from support.engine import find_program
 from support.oci_bundle import make_bundle
+from support.oci_runtime import Runtime
 from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget
 from support.tracer import children
 from support.waiting import deadline, wait_for
 
-from ig_py._core import hold_refusal
-
 pytestmark = [
-    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "busybox", "runc"),
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "busybox", "runc", "hold"),
     pytest.mark.timeout(1800),
 ]
 
 FAILED_CREATES = int(os.environ.get("IG_PY_FAILED_CREATES", "20"))
 
 
-@dataclass
-class Runtime:
-    """runc of our own, that makes containers as engines do."""
-
-    program: str
-    state: Path
-
-    def __call__(self, *arguments: str, check: bool = True) -> int:
-        """Exit status. What the container prints goes nowhere: it would keep a pipe open."""
-        argv = [self.program, "--root", str(self.state), *arguments]
-        return subprocess.run(
-            argv,
-            check=check,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=deadline(60),
-        ).returncode
-
-    def once(self, name: str, bundle: Path) -> float:
-        """Create, start, wait, delete; seconds until it had started."""
-        begun = time.monotonic()
-        self("create", "--bundle", str(bundle), name)
-        self("start", name)
-        seconds = time.monotonic() - begun
-        wait_for(lambda: self("delete", name, check=False) == 0, f"{name} has ended", 20)
-        return seconds
+def once(runtime: Runtime, name: str, bundle: Path) -> float:
+    """Create, start, wait, delete, as engines do; seconds until it had started."""
+    begun = time.monotonic()
+    runtime.call("create", "--bundle", str(bundle), name)
+    runtime.call("start", name)
+    seconds = time.monotonic() - begun
+    wait_for(lambda: runtime.call("delete", name, check=False) == 0, f"{name} has ended", 20)
+    return seconds
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +45,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
-    if why := hold_refusal():
-        pytest.skip(f"nobody can be held here: {why}")
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runtime:
     # A guest's own root is a file system whose files cannot be held.
     program = shutil.copy(find_program("runc"), str(tmp_path / "runc"))
     monkeypatch.setenv("RUNTIME_PATH", program)
-    yield Runtime(program, tmp_path / "state")
+    return Runtime(program, str(tmp_path / "state"))
 
 
 def tracing(directory: Path, image: str, names: list[str]) -> RunningGadget:
@@ -88,12 +63,6 @@ def keeper_of(gadget: RunningGadget) -> int:
     return found
 
 
-def executions(gadget: RunningGadget) -> list[tuple[str, str]]:
-    return [
-        (e["runtime"]["containerName"], e["args"].replace("\u00a0", " ")) for e in gadget.events()
-    ]
-
-
 def test_runtimes_are_held_until_containers_are_known(
     tmp_path: Path, image: str, runtime: Runtime
 ) -> None:
@@ -102,10 +71,10 @@ def test_runtimes_are_held_until_containers_are_known(
     with tracing(tmp_path / "run", image, names) as gadget:
         gadget.wait_running()
         for name in names:
-            runtime.once(name, bundle)
+            once(runtime, name, bundle)
         wait_for(lambda: gadget.out.count("\n") >= len(names), "all events", 20)
         assert gadget.end() == 0
-    assert executions(gadget) == [(name, "/bin/echo out") for name in names]
+    assert gadget.executions() == [(name, "/bin/echo out") for name in names]
     # On a machine that is slow enough nobody is waited for any more.
     told = re.search(r"(\d+) runtimes held .*; (\d+) not held", gadget.err)
     assert told is not None, gadget.err
@@ -121,12 +90,12 @@ def test_a_stopped_tracer_holds_nobody(tmp_path: Path, image: str, runtime: Runt
         gadget.process.send_signal(signal.SIGSTOP)
         try:
             for name in names:
-                assert runtime.once(name, bundle) < deadline(10)
+                assert once(runtime, name, bundle) < deadline(10)
         finally:
             gadget.process.send_signal(signal.SIGCONT)
         wait_for(lambda: gadget.out.count("\n") >= len(names), "all events", 20)
         assert gadget.end() == 0
-    assert sorted(executions(gadget)) == [(name, "/bin/echo out") for name in names]
+    assert sorted(gadget.executions()) == [(name, "/bin/echo out") for name in names]
     assert gadget.account() == (len(names), 0)
 
 
@@ -137,7 +106,7 @@ def test_a_killed_tracer_holds_nobody(tmp_path: Path, image: str, runtime: Runti
         keeper = keeper_of(gadget)
         gadget.process.kill()
         gadget.process.wait()
-        runtime.once("ig-py-killed", bundle)
+        once(runtime, "ig-py-killed", bundle)
         wait_for(lambda: not Path(f"/proc/{keeper}/fd/4").exists(), "it has ended, too", 10)
 
 
@@ -147,7 +116,7 @@ def test_containers_that_fail_leave_nothing(tmp_path: Path, image: str, runtime:
     names = ["ig-py-after-failures"]
     with tracing(tmp_path / "run", image, names) as gadget:
         gadget.wait_running()
-        runtime.once("ig-py-before-failures", bundle)
+        once(runtime, "ig-py-before-failures", bundle)
         tracer, keeper = gadget.process.pid, keeper_of(gadget)
 
         def held() -> list[object]:
@@ -157,12 +126,12 @@ def test_containers_that_fail_leave_nothing(tmp_path: Path, image: str, runtime:
         assert [list(groups.values()) for _, groups in before] == [[1], [1]]
         for number in range(FAILED_CREATES):
             name = f"ig-py-failed-{number}"
-            assert runtime("create", "--bundle", str(broken), name, check=False) != 0
-        runtime.once(names[0], bundle)
+            assert runtime.call("create", "--bundle", str(broken), name, check=False) != 0
+        once(runtime, names[0], bundle)
         wait_for(lambda: gadget.out.count("\n") >= 1, "its event", 20)
         # What has ended is remembered for some seconds, with its namespaces.
         pins = fanotify.pinned(tracer)
         wait_for(lambda: not pins & fanotify.pinned(tracer), "all are forgotten", 30, 0.5)
         assert held() == before
         assert gadget.end() == 0
-    assert executions(gadget) == [(names[0], "/bin/echo out")]
+    assert gadget.executions() == [(names[0], "/bin/echo out")]

@@ -6,15 +6,15 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import features
 from support.gadget_build import VARIABLE, gadget_object
 from support.gadget_format import GadgetTest
 from support.gadget_runner import GadgetUnderTest, load
-from support.waiting import deadline
+from support.waiting import wait_for
 
 from ig_py.gadget.btf import Btf, BtfKind
 from ig_py.gadget.elf import Elf
@@ -46,18 +46,18 @@ ENVIRONMENT = {"timestamp", "timestamp_raw", "mntns_id", "proc", "k8s", "runtime
 
 
 def test_the_recorded_event(tmp_path: Path) -> None:
-    if VARIABLE not in os.environ and (reason := features.missing("clang")):
-        pytest.skip(f"needs clang: {reason}")
+    if VARIABLE not in os.environ:
+        features.need("clang")
     gadget = load(GadgetTest("reference_types", "x"), tmp_path, {})
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with GadgetUnderTest(gadget, {"host": "true", "pid": str(child.pid)}) as running:
         child.communicate(b"\n")
-        end = time.monotonic() + deadline(30)
-        while not running.events()["bt"]:
+
+        def events() -> list[dict[str, Any]]:
             assert running.failure is None, running.failure
-            assert time.monotonic() < end
-            time.sleep(0.02)
-    event = running.events()["bt"][0]
+            return running.events()["bt"]
+
+        event = wait_for(events, "the event", 30)[0]
     assert event["proc"]["pid"] == child.pid
     wanted = RECORDED | DELIBERATE
     elf = Elf(gadget_object("reference_types", tmp_path), "x")

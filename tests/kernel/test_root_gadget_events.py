@@ -285,11 +285,7 @@ def test_a_bind_mounted_directory(events: Find, tmp_path: Path) -> None:
     assert event["proc"]["mntns_id"] != Path("/proc/self/ns/mnt").stat().st_ino
 
 
-def has_overlayfs() -> bool:
-    return "\toverlay\n" in Path("/proc/filesystems").read_text()
-
-
-@pytest.mark.skipif(not has_overlayfs(), reason="the kernel has no overlayfs")
+@pytest.mark.needs("overlayfs")
 @pytest.mark.parametrize(("program", "upper"), [("old", False), ("new", True)])
 def test_layers_of_an_overlay(events: Find, tmp_path: Path, program: str, upper: bool) -> None:
     disk = tmp_path / "disk"

@@ -13,7 +13,7 @@ from support import gofile
 from support.busybox import import_image
 from support.engine import Engine, any_engine
 from support.root_gadget import image_tar
-from support.running_gadget import RunningGadget
+from support.running_gadget import RunningGadget, of_docker
 from support.waiting import wait_for
 
 pytestmark = [
@@ -42,30 +42,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 def container(engine: Engine, directory: Path, name: str, commands: str) -> Iterator[str]:
     """A container that waits for :func:`gofile.give`; its id."""
     volumes = gofile.make(directory)
-    with contextlib.closing(engine.client()) as client:
-        created = client.containers.create(
-            IMAGE,
-            gofile.waiting_command(commands),
-            name=name,
-            volumes=volumes,
-            network_mode="none",
-        )
-        try:
-            created.start()
-            yield str(created.id)
-        finally:
-            created.remove(force=True)
+    command = gofile.waiting_command(commands)
+    with engine.container(IMAGE, command, name, volumes=volumes) as found:
+        yield found
 
 
 def traced(tmp_path: Path, engine: Engine, image: str, *arguments: str) -> RunningGadget:
-    return RunningGadget(
-        tmp_path / "run",
-        image,
-        "--verify-image=false",
-        f"--docker-socketpath={engine.socket}",
-        *("-r", "docker", "-o", "json"),
-        *arguments,
-    )
+    return of_docker(tmp_path / "run", engine.socket, image, *arguments)
 
 
 def test_one_container_of_two(tmp_path: Path, engine: Engine, image: str) -> None:

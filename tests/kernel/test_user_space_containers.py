@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,8 @@ import pytest
 from support.busybox import import_image
 from support.engine import Engine, any_engine
 from support.gadget_format import GADGETS
-from support.running_gadget import RunningGadget
+from support.running_gadget import RunningGadget, of_docker
 from support.waiting import wait_for
-
-from ig_py.containers.proc import HostView
-from ig_py.operators._throttling import hierarchy
 
 pytestmark = [
     pytest.mark.needs("root", "bpf", "docker", "busybox"),
@@ -35,26 +33,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield engine
 
 
-@contextlib.contextmanager
-def container(engine: Engine, name: str, **options: Any) -> Iterator[str]:
-    with contextlib.closing(engine.client()) as client:
-        created = client.containers.create(IMAGE, BUSY, name=name, network_mode="none", **options)
-        try:
-            created.start()
-            yield str(created.id)
-        finally:
-            created.remove(force=True)
+def container(engine: Engine, name: str, **options: Any) -> AbstractContextManager[str]:
+    return engine.container(IMAGE, BUSY, name, **options)
 
 
 def running(tmp_path: Path, engine: Engine, gadget: str, *arguments: str) -> RunningGadget:
-    return RunningGadget(
-        tmp_path / "run",
-        str(GADGETS / gadget),
-        "--verify-image=false",
-        f"--docker-socketpath={engine.socket}",
-        *("-r", "docker", "-o", "json"),
-        *arguments,
-    )
+    return of_docker(tmp_path / "run", engine.socket, str(GADGETS / gadget), *arguments)
 
 
 def elements(run: RunningGadget) -> list[dict[str, Any]]:
@@ -86,9 +70,8 @@ def test_everything_is_told_without_a_selection(tmp_path: Path, engine: Engine) 
     assert {"", "ig-py-busy"} <= {e["runtime"]["containerName"] for e in elements(run)}
 
 
+@pytest.mark.needs("cpu_limits")
 def test_a_container_that_is_held_back(tmp_path: Path, engine: Engine) -> None:
-    if hierarchy(HostView()) is None:
-        pytest.skip("no hierarchy limits processor time here")
     with (
         container(engine, "ig-py-slow", cpu_period=20_000, cpu_quota=2_000) as slow,
         running(tmp_path, engine, "cpu_limits", "-c", "ig-py-slow") as run,

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import features
 from support.gadget_build import gadget_object
 from support.gadget_format import GADGETS, GadgetTest
 from support.gadget_runner import GadgetUnderTest, load
-from support.waiting import deadline
+from support.running_gadget import RunningGadget
+from support.waiting import wait_for
 
 from ig_py._core import Object
 from ig_py.containers.proc import HostView
 from ig_py.operators._throttling import Hierarchy, hierarchy
+from ig_py.operators.base import Context
+from ig_py.operators.bpf_stats import BpfStats
 
 pytestmark = [pytest.mark.needs("root", "bpf"), pytest.mark.timeout(120)]
 
 SECONDS = 30
 PERIOD, QUOTA = 20_000, 2_000
+NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY)
+"""Why a control group cannot be made, or limited, here: its hierarchy is somebody else's."""
 
 
 @contextmanager
@@ -40,41 +46,45 @@ def running(name: str, directory: Path, **params: str) -> Iterator[GadgetUnderTe
 def first(
     gadget: GadgetUnderTest, datasource: str, wanted: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
-    end = time.monotonic() + deadline(SECONDS)
-    while True:
-        events = gadget.events()[datasource]
-        for event in events:
-            if wanted(event):
-                return dict(event)
+    def found() -> dict[str, Any] | None:
         assert gadget.failure is None, gadget.failure
-        assert time.monotonic() < end, f"{len(events)} events, the last ones: {events[-5:]}"
-        time.sleep(0.05)
+        return next((e for e in gadget.events()[datasource] if wanted(e)), None)
+
+    return dict(wait_for(found, f"the event of {datasource}", SECONDS))
+
+
+@contextmanager
+def written(file: Path, text: str, before: str) -> Iterator[None]:
+    file.write_text(text)
+    try:
+        yield
+    finally:
+        file.write_text(before)
 
 
 @pytest.fixture
 def group() -> Iterator[tuple[Hierarchy, Path]]:
     """A control group with a small quota."""
     where = hierarchy(HostView())
-    if where is None:
-        pytest.skip("no hierarchy limits processor time here")
+    assert where is not None
     directory = Path(where.root, f"ig-py-test-{os.getpid()}")
     control = Path(where.root, "cgroup.subtree_control")
-    delegated = where.unified and "cpu" not in control.read_text().split()
-    try:
-        if delegated:
-            control.write_text("+cpu")
-        directory.mkdir()
-        if where.unified:
-            (directory / "cpu.max").write_text(f"{QUOTA} {PERIOD}")
-        else:
-            (directory / "cpu.cfs_period_us").write_text(str(PERIOD))
-            (directory / "cpu.cfs_quota_us").write_text(str(QUOTA))
-    except OSError as error:
-        pytest.skip(f"no control group can be limited here: {error}")
-    yield where, directory
-    directory.rmdir()
-    if delegated:
-        control.write_text("-cpu")
+    with ExitStack() as stack:
+        try:
+            if where.unified and "cpu" not in control.read_text().split():
+                stack.enter_context(written(control, "+cpu", "-cpu"))
+            directory.mkdir()
+            stack.callback(directory.rmdir)
+            if where.unified:
+                (directory / "cpu.max").write_text(f"{QUOTA} {PERIOD}")
+            else:
+                (directory / "cpu.cfs_period_us").write_text(str(PERIOD))
+                (directory / "cpu.cfs_quota_us").write_text(str(QUOTA))
+        except OSError as error:
+            if error.errno not in NOT_OURS:
+                raise
+            features.lack("cpu_limits", f"no group of our own: {error}")
+        yield where, directory
 
 
 @contextmanager
@@ -86,11 +96,10 @@ def busy(directory: Path) -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
-        end = time.monotonic() + deadline(SECONDS)
-        while (directory / "cgroup.procs").read_text() and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_for(lambda: not (directory / "cgroup.procs").read_text(), "the group is empty", 30)
 
 
+@pytest.mark.needs("cpu_limits")
 def test_a_group_that_is_held_back(group: tuple[Hierarchy, Path], tmp_path: Path) -> None:
     where, directory = group
     with busy(directory) as pid, running("cpu_limits", tmp_path, host="true") as gadget:
@@ -118,7 +127,7 @@ def test_only_what_selected_containers_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("raw_tracepoint", "clang")
-def test_programs_of_others(tmp_path: Path) -> None:
+def test_programs_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Object(gadget_object("own_costs", tmp_path), "held")
     try:
         held.load()
@@ -131,10 +140,19 @@ def test_programs_of_others(tmp_path: Path) -> None:
         assert str(os.getpid()) in event["pids"].split(",")
         assert event["mapCount"] == 1
         assert 0 < event["runtime_raw"] < 60_000_000_000
+        reports = 0
+        really = BpfStats._report
+
+        def counted(self: BpfStats, ctx: Context) -> None:
+            nonlocal reports
+            really(self, ctx)
+            reports += 1
+
+        monkeypatch.setattr(BpfStats, "_report", counted)
         with running(
             "program_costs", tmp_path, statistics_interval="100ms", gadgets_only="true"
         ) as gadget:
-            time.sleep(0.3)
+            wait_for(lambda: reports >= 2, "two reports", SECONDS)
         assert gadget.events()["bpfstats"] == []
     finally:
         held.close()
@@ -148,25 +166,10 @@ def test_an_image_with_a_wasm_module_runs_without_it(tmp_path: Path) -> None:
     (source / "gadget.yaml").write_bytes(config.read_bytes())
     (source / "build.yaml").write_text("wasm: module.wasm\n")
     (source / "module.wasm").write_bytes(b"\0asm\x01\0\0\0")
-    argv = [
-        str(Path(sys.executable).with_name("ig-py")),
-        "run",
-        str(source),
-        "--host",
-        "--verify-image=false",
-    ]
-    argv += ["-o", "json", "--filter", f"pid=={os.getpid()}"]
-    process = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        process.terminate()
-        _, said = process.communicate(timeout=deadline(SECONDS))
-    finally:
-        process.kill()
-        process.wait()
-    assert [event["pid"] for event in json.loads(line)] == [os.getpid()]
-    assert process.returncode == 0
-    assert said.count("wasm") == 1
+    arguments = ("--host", "--verify-image=false", "-o", "json", "--filter", f"pid=={os.getpid()}")
+    with RunningGadget(tmp_path / "run", str(source), *arguments) as gadget:
+        wait_for(lambda: "\n" in gadget.out, "an array", SECONDS)
+        assert gadget.end() == 0
+    assert [event["pid"] for event in json.loads(gadget.out.splitlines()[0])] == [os.getpid()]
+    told = [line for line in gadget.err.splitlines() if "wasm" in line and "debug" not in line]
+    assert len(told) == 1, gadget.err

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from support import features
 from support.engine import find_program, unmount_below
 from support.image_archive import NAME, PAUSE, archive
-from support.processes import running
+from support.processes import StartError, running
 from support.waiting import deadline
 
 _START_SECONDS = 60
@@ -106,6 +107,17 @@ conf_dir = "{directory / "cni"}"
                 _remove_everything(engine)
     finally:
         unmount_below(directory)
+
+
+@contextlib.contextmanager
+def needed_containerd(directory: Path, *, cri: bool = False) -> Iterator[Containerd]:
+    """As :func:`own_containerd`; where none starts, the test lacks ``containerd``."""
+    with contextlib.ExitStack() as stack:
+        try:
+            engine = stack.enter_context(own_containerd(directory, cri=cri))
+        except StartError as error:
+            features.lack("containerd", str(error))
+        yield engine
 
 
 def _remove_everything(engine: Containerd) -> None:

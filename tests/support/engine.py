@@ -11,8 +11,9 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from support import features
 from support.processes import StartError, running
 
 if TYPE_CHECKING:
@@ -34,6 +35,19 @@ class Engine:
         import docker
 
         return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=int(timeout))
+
+    @contextlib.contextmanager
+    def container(self, image: str, command: list[str], name: str, **options: Any) -> Iterator[str]:
+        """A container without a network that runs during the block; its id."""
+        with contextlib.closing(self.client()) as client:
+            created = client.containers.create(
+                image, command, name=name, network_mode="none", **options
+            )
+            try:
+                created.start()
+                yield str(created.id)
+            finally:
+                created.remove(force=True)
 
 
 def answers(path: Path) -> bool:
@@ -132,6 +146,17 @@ def own_engine(directory: Path) -> Iterator[Engine]:
             yield engine
     finally:
         unmount_below(directory)
+
+
+@contextlib.contextmanager
+def needed_engine(directory: Path) -> Iterator[Engine]:
+    """As :func:`own_engine`; where none starts, the test lacks ``engine``."""
+    with contextlib.ExitStack() as stack:
+        try:
+            engine = stack.enter_context(own_engine(directory))
+        except StartError as error:
+            features.lack("engine", str(error))
+        yield engine
 
 
 def _remove_containers(engine: Engine) -> None:

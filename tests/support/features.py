@@ -7,12 +7,17 @@ a missing feature into a failure.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import functools
 import os
 import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from support import bpf_syscall
 
@@ -48,6 +53,22 @@ def required(name: str) -> bool:
     """Does ``IG_PY_REQUIRE`` forbid to skip for want of *name*?"""
     value = os.environ.get("IG_PY_REQUIRE", "")
     return value == "1" or name in value.split(",")
+
+
+def lack(name: str, why: str) -> NoReturn:
+    """End the test for want of *name*: a failure where that is required, else a skip."""
+    if name not in _PROBES:
+        raise KeyError(name)
+    if required(name):
+        pytest.fail(f"{name} is required (IG_PY_REQUIRE) but missing: {why}", pytrace=False)
+    pytest.skip(f"needs {name}: {why}")
+
+
+def need(*wanted: str) -> None:
+    """As the marker ``needs``, for what only a running test knows that it needs."""
+    for name in wanted:
+        if why := missing(name):
+            lack(name, why)
 
 
 def _create_map(map_type: int, key_size: int, value_size: int, entries: int) -> str | None:
@@ -186,6 +207,86 @@ def _crun() -> str | None:
     return _root() or _program("crun")
 
 
+@_feature("engine")
+def _engine() -> str | None:
+    """A Docker engine of our own; a test finds out whether it starts."""
+    return _root() or _program("dockerd") or _program("containerd")
+
+
+@_feature("image")
+def _image() -> str | None:
+    """What ./Dockerfile is built from without a network."""
+    root = Path(__file__).parents[2]
+    if not (root / ".cache/image/bookworm.tar").exists():
+        return "there is no base image: make image makes one"
+    if not list((root / "dist").glob("*.whl")):
+        return "there is no wheel in dist/: make setup makes one"
+    return None
+
+
+@_feature("openssl")
+def _openssl() -> str | None:
+    return _program("openssl")
+
+
+@_feature("libpcap")
+def _libpcap() -> str | None:
+    for name in ("libpcap.so.0.8", "libpcap.so.1", "libpcap.so"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return None
+    return "not installed: libpcap"
+
+
+@_feature("hold")
+def _hold() -> str | None:
+    from ig_py import _core
+
+    why = _core.hold_refusal()
+    return why and f"nobody can be held: {why}"
+
+
+@_feature("tmpfs")
+def _tmpfs() -> str | None:
+    """A test finds out whether it may be mounted."""
+    return _root()
+
+
+@_feature("overlayfs")
+def _overlayfs() -> str | None:
+    known = "\toverlay\n" in Path("/proc/filesystems").read_text()
+    return None if known else "the kernel has no overlayfs"
+
+
+@_feature("io_uring")
+def _io_uring() -> str | None:
+    from support.uring import Ring
+
+    try:
+        Ring(False).close()
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            return f"the kernel refuses: {error.strerror}"
+        raise
+    return None
+
+
+@_feature("cpu_limits")
+def _cpu_limits() -> str | None:
+    """A test finds out whether a group may be made."""
+    if Path("/sys/fs/cgroup/cpu/cpu.stat").exists():
+        return None
+    if Path("/sys/fs/cgroup/cpu,cpuacct/cpu.stat").exists():
+        return None
+    for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
+        file = root / "cgroup.controllers"
+        if file.exists() and "cpu" in file.read_text().split():
+            return None
+    return "no hierarchy limits processor time"
+
+
 @_feature("podman")
 def _podman() -> str | None:
     return _program("podman")
@@ -194,11 +295,6 @@ def _podman() -> str | None:
 @_feature("busybox")
 def _busybox() -> str | None:
     return _program("busybox")
-
-
-@_feature("runc")
-def _runc() -> str | None:
-    return _program("runc")
 
 
 @_feature("cgroup2")

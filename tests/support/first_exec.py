@@ -12,13 +12,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from support import tracer
 from support.processes import end
+from support.running_gadget import SEPARATOR
 from support.short_containers import COMMAND, RUNTIMES
 from support.waiting import deadline, wait_for
 
-SEPARATOR = "\N{NO-BREAK SPACE}"
 SETTLE_SECONDS = 10
 """How long the last containers' events may take."""
 PROGRAMS = 4
@@ -55,50 +56,74 @@ def trace(
     Raises StartError, TimeoutError, CalledProcessError when the tracer or the runtime fail.
     """
     result = Result([f"first-{os.getpid()}-{number}" for number in range(count)])
-    output, messages = directory / "events", directory / "messages"
     with RUNTIMES[runtime](directory / "r") as starter:
         argv = [tool, "run", image, "--verify-image=false", "-o", "json", *starter.flags, *more]
-        with output.open("wb") as out, messages.open("wb") as err:
-            run = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        try:
-            wait_for(lambda: _attached(run, messages), "the tracer is attached", 60)
+        with Tracer(argv, directory) as run:
             result.starts_a_second = count / _start_all(starter.start, result.names, parallel)
             with contextlib.suppress(TimeoutError):
-                wait_for(lambda: len(_seen(output)) >= count, "all events", SETTLE_SECONDS)
-            run.send_signal(signal.SIGINT)
-            result.status = run.wait(deadline(30))
-        finally:
-            end(run)
-    result.messages = messages.read_text()
-    _judge(result, _seen(output))
+                wait_for(lambda: len(run.seen()) >= count, "all events", SETTLE_SECONDS)
+            result.status = run.stop()
+    result.messages = run.messages
+    _judge(result, run.seen())
     return result
 
 
-def _attached(run: subprocess.Popen[bytes], messages: Path) -> bool:
-    if run.poll() is not None:
-        raise RuntimeError(f"the tracer ended with {run.returncode}: {messages.read_text()}")
-    return tracer.links(run.pid) >= PROGRAMS
+class Tracer:
+    """A tool that runs our gadget, as a process of its own that is attached when the block is
+    entered; what it prints stays below *directory*."""
+
+    def __init__(self, argv: list[str], directory: Path) -> None:
+        self._argv = argv
+        self._out, self._err = directory / "events", directory / "messages"
+
+    def __enter__(self) -> Self:
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                self._argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+        try:
+            wait_for(self._attached, "the tracer is attached", 60)
+        except BaseException:
+            end(self.process)
+            raise
+        # What is attached may still wait for its first look at what runs already.
+        time.sleep(deadline(1) / 2)
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        end(self.process)
+
+    def _attached(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the tracer ended with {self.process.returncode}: {self.messages}")
+        return tracer.links(self.process.pid) >= PROGRAMS
+
+    def stop(self) -> int:
+        """Ask it to end; its exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(deadline(60))
+
+    @property
+    def messages(self) -> str:
+        return self._err.read_text()
+
+    def seen(self) -> list[tuple[str, str]]:
+        """What was executed, and the container's name that the tracer says."""
+        found = []
+        for line in self._out.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                event = json.loads(line)
+                words = event["args"].replace(SEPARATOR, " ")
+                found.append((words, event["runtime"]["containerName"]))
+        return found
 
 
 def _start_all(start: Callable[[str], None], names: list[str], parallel: int) -> float:
     """Seconds that it took."""
-    # What is attached may still wait for its first look at what runs already.
-    time.sleep(deadline(1) / 2)
     begun = time.monotonic()
     with ThreadPoolExecutor(parallel) as pool:
         list(pool.map(start, names))
     return time.monotonic() - begun
-
-
-def _seen(output: Path) -> list[tuple[str, str]]:
-    """What was executed, and the container's name that the tracer says."""
-    found = []
-    for line in output.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            event = json.loads(line)
-            words = event["args"].replace(SEPARATOR, " ")
-            found.append((words, event["runtime"]["containerName"]))
-    return found
 
 
 def _judge(result: Result, events: list[tuple[str, str]]) -> None:

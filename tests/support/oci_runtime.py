@@ -16,7 +16,8 @@ from support.waiting import deadline
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime's program with its containers' state below *root* ("" : where it usually is)."""
+    """A runtime's program, or its path, with its containers' state below *root* ("": where it
+    usually is)."""
 
     program: str
     root: str = ""
@@ -30,16 +31,21 @@ class Runtime:
             return ["unshare", "--mount", "sh", "-c", script, *argv]
         return argv
 
-    def run(self, name: str, bundle: Path) -> None:
-        """Start a container in the background; CalledProcessError when that fails."""
-        subprocess.run(
-            self.argv("run", "--detach", "--bundle", str(bundle), name),
-            check=True,
+    def call(self, *args: str, check: bool = True) -> int:
+        """Exit status; with *check* CalledProcessError when that is not 0. What the container
+        prints goes nowhere: it would keep a pipe open."""
+        return subprocess.run(
+            self.argv(*args),
+            check=check,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=deadline(30),
-        )
+            timeout=deadline(60),
+        ).returncode
+
+    def run(self, name: str, bundle: Path) -> None:
+        """Start a container in the background; CalledProcessError when that fails."""
+        self.call("run", "--detach", "--bundle", str(bundle), name)
 
     def remove(self, name: str) -> None:
         argv = self.argv("delete", "--force", name)

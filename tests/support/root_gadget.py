@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from support.running_gadget import IG_PY
 
 IMAGES_VARIABLE = "IG_PY_TEST_IMAGES"
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -21,7 +22,7 @@ class NoImage(Exception):
 
 
 def _ig_py(*arguments: str) -> None:
-    argv = [str(Path(sys.executable).with_name("ig-py")), *arguments]
+    argv = [IG_PY, *arguments]
     done = subprocess.run(
         argv, cwd=_CHECKOUT, check=False, timeout=_BUILD_SECONDS, stdin=subprocess.DEVNULL
     )

@@ -12,6 +12,8 @@ from typing import Any
 from support.waiting import deadline, wait_for
 
 IG_PY = str(Path(sys.executable).with_name("ig-py"))
+SEPARATOR = "\N{NO-BREAK SPACE}"
+"""Between the arguments of an execution, as our gadget writes them."""
 RUNNING = "all programs are attached"
 """What ``-v`` says when events flow."""
 
@@ -27,6 +29,12 @@ def ig_py(*arguments: str, seconds: float = 120, **kwargs: Any) -> subprocess.Co
         check=False,
         **kwargs,
     )
+
+
+def of_docker(directory: Path, socket: Path, image: str, *arguments: str) -> RunningGadget:
+    """A gadget that asks the engine at *socket* alone, and writes JSON."""
+    flags = ("--verify-image=false", f"--docker-socketpath={socket}", "-r", "docker", "-o", "json")
+    return RunningGadget(directory, image, *flags, *arguments)
 
 
 class RunningGadget:
@@ -76,6 +84,13 @@ class RunningGadget:
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.out.splitlines()]
+
+    def executions(self) -> list[tuple[str, str]]:
+        """The container's name and the command line of each event of our gadget."""
+        return [
+            (e["runtime"]["containerName"], e["args"].replace(SEPARATOR, " "))
+            for e in self.events()
+        ]
 
     def account(self) -> tuple[int, int]:
         """(emitted, lost) of the last line on stderr."""

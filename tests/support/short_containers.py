@@ -11,15 +11,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from support import features
 from support.busybox import import_image
 from support.containerd import own_containerd
 from support.cri import Cri
 from support.engine import own_engine
-from support.features import missing
 from support.image_archive import NAME
 from support.oci_bundle import make_bundle
 from support.oci_runtime import Runtime
 from support.podman import Podman
+from support.processes import StartError
 from support.waiting import deadline
 
 COMMAND = "/bin/echo"
@@ -154,7 +155,7 @@ RUNTIMES: dict[str, Callable[[Path], AbstractContextManager[Starter]]] = {
 }
 """*directory* is where a runtime may keep everything of its own; a short path, for sockets."""
 _NEEDS = {
-    "docker": ("docker",),
+    "docker": ("engine",),
     "containerd": ("containerd",),
     "cri": ("containerd",),
     "podman": ("podman", "runc"),
@@ -166,4 +167,16 @@ _NEEDS = {
 
 def why_not(runtime: str) -> str | None:
     """Why this machine cannot run containers of *runtime*; None when it can."""
-    return next(filter(None, (missing(name) for name in ("busybox", *_NEEDS[runtime]))), None)
+    names = ("busybox", *_NEEDS[runtime])
+    return next(filter(None, (features.missing(name) for name in names)), None)
+
+
+@contextlib.contextmanager
+def needed(runtime: str) -> Iterator[None]:
+    """Ends the test where this machine cannot run containers of *runtime*, or its engine does
+    not start within the block."""
+    features.need("busybox", *_NEEDS[runtime])
+    try:
+        yield
+    except StartError as error:
+        features.lack(_NEEDS[runtime][0], str(error))

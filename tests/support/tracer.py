@@ -18,8 +18,6 @@ _MAPS = ("anon_inode:bpf-map",)
 _LOOKUP_ELEM = 1
 _MAP_GET_FD_BY_ID = 14
 _MAP_TYPE_HASH = "1"
-# Programs that ig-py finds containers with: attached before those of a gadget.
-_SCOUT = "scout_"
 _KEY_SIZE = "8"
 _VALUE_SIZE = 4
 _SCOUT = "scout_"

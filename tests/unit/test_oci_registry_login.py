@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
+from support import features
 from support.images import blob_files, hexes, image
 from support.registry_cases import QUICK, auth_file, do_pull, make_quick, with_login
 from support.registry_server import LyingRegistry, Reply, Request, make_certificate, serving
@@ -30,8 +30,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the openssl command to make a certificate")
+    features.need("openssl")
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 

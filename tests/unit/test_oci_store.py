@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import features
 from support.images import blob_files, hexes, image, index_doc, name
 
 from ig_py.errors import ImageNotFound, IntegrityError, LimitError, StoreError
@@ -372,7 +373,7 @@ def test_a_full_disk_leaves_nothing_behind(
     assert store.resolve(name("y:1"))
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("tmpfs")
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     import ctypes
 
@@ -380,7 +381,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     target = tmp_path / "small"
     target.mkdir()
     if libc.mount(b"tmpfs", bytes(target), b"tmpfs", 0, b"size=256k") != 0:
-        pytest.skip(f"mounting a tmpfs: {os.strerror(ctypes.get_errno())}")
+        features.lack("tmpfs", os.strerror(ctypes.get_errno()))
     try:
         store = Store.open(target / "store")
         store.add(image("a"), name("x:1"))

@@ -11,13 +11,6 @@ from ig_py.errors import ObjectError, UsageError
 from ig_py.packetfilter.expression import Classic, compiled
 from ig_py.packetfilter.translate import reject_all, translated
 
-try:
-    compiled("", "--pf")
-    LIBPCAP = True
-except UsageError:
-    LIBPCAP = False
-
-needs_libpcap = pytest.mark.skipif(not LIBPCAP, reason="libpcap is not installed")
 MASK = 0xFFFFFFFF
 
 
@@ -162,7 +155,7 @@ def packets() -> list[bytes]:
     return made
 
 
-@needs_libpcap
+@pytest.mark.needs("libpcap")
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_it_decides_as_classic_bpf(text: str) -> None:
     program = compiled(text, "--pf")
@@ -214,7 +207,7 @@ def test_nothing_passes_the_word_for_it() -> None:
     assert not any(executed(reject_all(), packet) for packet in packets())
 
 
-@needs_libpcap
+@pytest.mark.needs("libpcap")
 @pytest.mark.parametrize("text", ["dst prot 1", "udp and", "\udc80", "x" * 5000, "tcp\0"])
 def test_what_is_no_expression(text: str) -> None:
     with pytest.raises(UsageError, match="--pf"):

@@ -239,19 +239,20 @@ def test_signals_only_ask_when_not_interrupting() -> None:
     assert called == [1, 2]
 
 
-def test_a_signal_that_another_thread_gets_is_noticed() -> None:
-    stop, waiting = StopRequest(), threading.Event()
+@pytest.mark.parametrize("delay", [0, 0.05], ids=["before waiting", "while waiting"])
+def test_a_signal_that_another_thread_gets_is_noticed(delay: float) -> None:
+    stop = StopRequest()
 
     def signalled() -> None:
-        waiting.wait(10)
-        time.sleep(0.05)
+        time.sleep(delay)
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
     thread = threading.Thread(target=signalled)
     with SignalGuard(stop) as guard:
         guard.interrupting = False
         thread.start()
-        waiting.set()
+        if not delay:
+            thread.join()
         assert wait_any([stop], 10)
         thread.join()
     assert signal.set_wakeup_fd(-1) == -1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from support.images import image, name
 from ig_py.cli import main
 from ig_py.oci.store import Store
 
-pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+pytestmark = pytest.mark.needs("openssl")
 
 
 @pytest.fixture

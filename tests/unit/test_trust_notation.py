@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from ig_py.oci.resolve import ResolveOptions, resolve, verify
 from ig_py.oci.store import Store
 from ig_py.oci.trust import certificates, revocation, trustpolicy
 
-pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+pytestmark = pytest.mark.needs("openssl")
 
 ROOT = image("a").index
 LEAF = "keyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\n"

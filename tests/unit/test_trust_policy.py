@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from ig_py.oci.resolve import ResolveOptions, resolve
 from ig_py.oci.store import Store
 from ig_py.oci.transfer import pull, push
 
-pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+pytestmark = pytest.mark.needs("openssl")
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from ig_py.oci.store import Store
 from ig_py.oci.trust import privatekeys, secretbox
 from ig_py.oci.trust.sign import FORMATS, sign
 
-pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+pytestmark = pytest.mark.needs("openssl")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,7 +23,7 @@ from ig_py.oci.resolve import ResolveOptions, resolve, verify
 from ig_py.oci.store import Store
 from ig_py.oci.trust.keys import UPSTREAM, UPSTREAM_KEY, key_id, load_public_keys
 
-pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+pytestmark = pytest.mark.needs("openssl")
 
 
 @pytest.fixture(scope="module")

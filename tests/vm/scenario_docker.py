@@ -6,9 +6,7 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +14,11 @@ from support import busybox, gofile, tracer
 from support.engine import Engine, own_engine
 from support.processes import end
 from support.root_gadget import image_tar
+from support.running_gadget import IG_PY
 from support.waiting import deadline, wait_for
 
 pytestmark = pytest.mark.needs("root", "bpf", "kprobe", "docker", "busybox")
 
-IG_PY = Path(sys.executable).with_name("ig-py")
 LINKS_WITH_KPROBE = 5
 COMMANDS = "/bin/ls /; /bin/cat /etc/passwd; /bin/echo bye; read word </go/pipe"
 
@@ -37,7 +35,7 @@ def events(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[dic
     work = tmp_path_factory.mktemp("trace")
     output = work / "events.json"
     argv = [
-        *(str(IG_PY), "run", str(image_tar(work)), "-c", "c1", "-o", "json", "--paths"),
+        *(IG_PY, "run", str(image_tar(work)), "-c", "c1", "-o", "json", "--paths"),
         *("--runtimes=docker", f"--docker-socketpath={engine.socket}", "--verify-image=false"),
     ]
     with contextlib.closing(engine.client(deadline(60))) as client:

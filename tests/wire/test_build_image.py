@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.running_gadget import IG_PY
 from support.tiny_gadget import METADATA, PROGRAM, write_gadget
 from support.waiting import wait_for
 
@@ -21,7 +21,6 @@ from ig_py.toolchain.build import BuildOptions, build_gadget, created_now
 pytestmark = pytest.mark.needs("clang")
 
 ROOT = Path(__file__).parents[2]
-IG_PY = str(Path(sys.executable).with_name("ig-py"))
 EPOCH = "1700000000"
 
 
