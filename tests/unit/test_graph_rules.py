@@ -21,7 +21,6 @@ from support.elf_writer import (
 )
 
 from ig_py.errors import LimitError, ObjectError
-from ig_py.gadget import graph as graph_module
 from ig_py.gadget import insn as insn_module
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.graph import Graph
@@ -292,7 +291,7 @@ def test_too_many_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_many_instructions_when_functions_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph_module, "MAX_FLAT_INSTRUCTIONS", 5)
+    monkeypatch.setattr(insn_module, "MAX_FLAT_INSTRUCTIONS", 5)
     with pytest.raises(LimitError, match="instructions"):
         graph_of(call("sub_a"), more=subprograms)
 

@@ -151,8 +151,8 @@ def test_plain_keys(run: Run, key: str, text: str) -> None:
 def test_programs(run: Run) -> None:
     [program] = json.loads(run("--extra-info", "ebpf.programs")[1])
     assert list(program) == ["Section", "Source", "SourceWithRelocation"]
-    assert "LoadMapPtr dst: r1 fd: 0 <events>" in program["SourceWithRelocation"]
-    assert "<events>" not in program["Source"]
+    assert "\t0: LoadMapPtr dst: r1 fd: 0 <events>\n" in program["Source"]
+    assert "\nLoadMapPtr" in "\n" + program["SourceWithRelocation"]
 
 
 def test_digest_is_that_of_the_metadata(run: Run) -> None:
