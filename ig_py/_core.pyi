@@ -348,9 +348,6 @@ class ExecWatch:
     def read(self) -> list[int]:
         """Processes in order; 0 for one of another pid namespace, -1 where some were lost."""
 
-def pins_possible() -> bool:
-    """Is there a BPF file system at ``/sys/fs/bpf``, where maps are pinned?"""
-
 def hold_refusal() -> str | None:
     """Why nobody can be made to wait here; None when that works."""
 

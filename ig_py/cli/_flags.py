@@ -33,7 +33,6 @@ _INTEGERS = {
 # Compiled when first used: most commands never do.
 _INTEGER = r"[+-]?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})"
 _HELP_TYPES = {"int64": "int", "uint64": "uint", "float64": "float", "": "string"}
-_DURATION = r"[+-]?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)"
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,11 @@ def checked(flag: Flag, value: str) -> str:
 
     Raises :class:`UsageError` naming the flag when it does not fit the type.
     """
-    value = _from_file(flag, value)
+    return checked_text(flag, _from_file(flag, value))
+
+
+def checked_text(flag: Flag, value: str) -> str:
+    """As :func:`checked`, for what somebody else wrote: it names no files of ours."""
     why = why_invalid(flag.type, value, flag.choices)
     if why:
         raise UsageError(f'invalid argument "{value}" for "{flag.shown}" flag: {why}')
@@ -227,8 +230,13 @@ def why_invalid(type_name: str, value: str, choices: Sequence[str] = ()) -> str:
             float(value)
         except ValueError:
             return "expected a number"
-    if type_name == "duration" and not re.fullmatch(_DURATION, value):
-        return 'expected a duration such as "500ms" or "1m30s"'
+    if type_name == "duration":
+        from ig_py.gadget.duration import parse_duration
+
+        try:
+            parse_duration(value)
+        except ValueError:
+            return 'expected a duration such as "500ms" or "1m30s"'
     if choices and value not in choices:
         return f"valid values are: {', '.join(choices)}"
     return ""

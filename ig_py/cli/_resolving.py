@@ -26,6 +26,7 @@ def resolve_options(
         allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
         disallow_pulling=values["disallow-pulling"] == "true",
         build_all=build_all,
+        validate_metadata=values["validate-metadata"] == "true",
         public_keys=tuple(split_list(values["public-keys"])),
         notation_certificates=tuple(split_list(values["notation-certificates"])),
         notation_policy=values["notation-policy-document"],

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ig_py.cli import _terminal
-from ig_py.cli._flags import Flag, FlagSet, Parsed, checked, help_rows
+from ig_py.cli._flags import Flag, FlagSet, Parsed, checked, checked_text, help_rows
 from ig_py.cli._logging import route_logging
 from ig_py.cli._resolving import resolve_options
 from ig_py.cli._run_flags import (
     FIELDS,
     OCI,
+    OF_RUN,
     OUTPUT,
     first_phase_flags,
     output_flags,
@@ -38,29 +39,51 @@ def run(args: list[str]) -> int:
     """The whole command; the exit code."""
     static = static_flags()
     first = FlagSet(first_phase_flags(static)).find_image(args)
-    if not first.positionals:
+    file = first.values.get("file")
+    if file is not None:
+        # The gadget's own flags are in the manifest.
+        first.positionals = FlagSet(static).parse(args).positionals
+        if first.positionals:
+            raise UsageError(
+                f'both an image ("{first.positionals[0]}") and a manifest (--file) are given',
+                remedy="give one of them",
+            )
+    if (file is None and not first.positionals) or (file is not None and first.help):
         parsed = FlagSet(static).parse(args)
         _terminal.set_verbose(parsed.values.get("verbose") == "true")
         _print_help(static)
         return 0
     if os.geteuid() != 0 and not first.help:
         raise KernelError("running a gadget: eBPF programs can be loaded by root only")
-    early = _early_values(static, first)
+    manifest = None
+    if file is not None:
+        from ig_py.cli import _manifest
+
+        manifest = _manifest.read(file)
+    early = _early_values(static, first, manifest.values if manifest else {})
     _terminal.set_verbose(early.get("verbose") == "true")
     route_logging()
+    if early["auto-mount-filesystems"] == "true":
+        from ig_py.runtime.private_mount import mount_missing
+
+        for why in mount_missing():
+            _terminal.warn(f"--auto-mount-filesystems: {why}")
 
     from ig_py.runtime.state import SignalGuard, Stopped, StopRequest
 
     stop = StopRequest()
     with SignalGuard(stop) as guard:
         try:
-            return _run_image(first.positionals[0], args, static, early, stop, guard)
+            image = manifest.image if manifest else first.positionals[0]
+            values = manifest.values if manifest else None
+            return _run_image(image, args, static, early, values, stop, guard)
         except Stopped:
             return 0
 
 
-def _early_values(static: list[Flag], first: Parsed) -> dict[str, str]:
-    """Checked values of the static flags: as given, as configured, or their defaults."""
+def _early_values(static: list[Flag], first: Parsed, manifest: Mapping[str, str]) -> dict[str, str]:
+    """Checked values of the static flags: as given, as the manifest has them (where they are of
+    a run), as configured, or their defaults."""
     from ig_py.cli import _config
 
     if path := first.values.get("config"):
@@ -68,6 +91,9 @@ def _early_values(static: list[Flag], first: Parsed) -> dict[str, str]:
     values = {}
     for flag in static:
         value = first.values.get(flag.name)
+        if value is None and flag.param in OF_RUN and flag.param in manifest:
+            values[flag.name] = checked_text(flag, manifest[flag.param])
+            continue
         if value is None and flag.param:
             value = _config.configured(flag.param)
         values[flag.name] = flag.default if value is None else checked(flag, value)
@@ -79,9 +105,11 @@ def _run_image(
     args: list[str],
     static: list[Flag],
     early: Mapping[str, str],
+    manifest: Mapping[str, str] | None,
     stop: StopRequest,
     guard: SignalGuard,
 ) -> int:
+    """*manifest*: the parameters' values where a manifest has them, instead of flags."""
     from ig_py.gadget.params import split_list
     from ig_py.output.columns import default_flag
     from ig_py.output.modes import known_modes
@@ -97,15 +125,33 @@ def _run_image(
         *output_flags(default_flag(gadget.info.datasources), known_modes(gadget.info.datasources)),
         *param_flags(gadget.params),
     ]
-    flags = FlagSet([*static, *dynamic])
-    parsed = flags.parse(args)
-    if parsed.help:
-        _print_help(flags)
-        return 0
-    _check_positionals(image, parsed)
+    if manifest is not None:
+        values = param_values(static, FlagSet(static).parse(args).values)
+        values |= _of_manifest(dynamic, manifest)
+    else:
+        flags = FlagSet([*static, *dynamic])
+        parsed = flags.parse(args)
+        if parsed.help:
+            _print_help(flags)
+            return 0
+        _check_positionals(image, parsed)
+        values = param_values(flags, parsed.values)
     for note in gadget.info.notes + [n for ds in gadget.info.datasources for n in ds.notes]:
         _terminal.warn(note)
-    return _execute(gadget, param_values(flags, parsed.values), early, stop, guard)
+    return _execute(gadget, values, early, stop, guard)
+
+
+def _of_manifest(dynamic: list[Flag], manifest: Mapping[str, str]) -> dict[str, str]:
+    """Checked values of the gadget's parameters. Others are ignored: above all those that say
+    what may run here, which are not for a manifest to decide."""
+    by_param = {flag.param: flag for flag in dynamic}
+    for name in manifest.keys() - by_param.keys() - OF_RUN:
+        _terminal.warn(f"the manifest's parameter {name!a} is ignored: the gadget has no such")
+    return {
+        name: checked_text(by_param[name], value)
+        for name, value in manifest.items()
+        if name in by_param
+    }
 
 
 def _message(text: str) -> None:

@@ -11,11 +11,27 @@ from ig_py.oci.trust.keys import UPSTREAM
 OCI = "operator.oci."
 FIELDS = "operator.cli.fields"
 OUTPUT = "operator.cli.output"
+OF_RUN = frozenset({OCI + "pull", OCI + "annotate", OCI + "validate-metadata"})
+"""Parameters of a single run among those of the flags that every gadget has."""
 
 GENERAL = (
     Flag("timeout", "int", "0", "Stop after so many seconds (0: never)", short="t"),
     Flag("verbose", "bool", "false", "Say more: debug messages, and all of an error", short="v"),
     Flag("config", "string", "", "Configuration file (default ~/.ig/config.yaml)"),
+    Flag(
+        "file",
+        "string",
+        "",
+        "Manifest that names the gadget and its parameters: a file, - (standard input), or an "
+        "address of HTTP",
+        short="f",
+    ),
+    Flag(
+        "auto-mount-filesystems",
+        "bool",
+        "false",
+        "Mount bpf, debugfs and tracefs where they are missing, and leave them mounted",
+    ),
     Flag(
         "buffer-size",
         "string",
@@ -106,6 +122,13 @@ IMAGE = (
         "",
         "Images that may run: name@digest, reference, or a prefix with * (all when empty)",
         param=OCI + "allowed-gadgets",
+    ),
+    Flag(
+        "validate-metadata",
+        "bool",
+        "true",
+        "Check gadget.yaml when a source directory is run",
+        param=OCI + "validate-metadata",
     ),
     Flag(
         "annotate",

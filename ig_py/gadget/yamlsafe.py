@@ -60,24 +60,35 @@ def load(raw: bytes, source: str) -> tuple[Any, Lines]:
     refused, LimitError beyond MAX_BYTES, MAX_DEPTH or MAX_NODES; both start with
     ``source:line``.
     """
+    found = _Reader(_decoded(raw, source), source, several=False, typed=True).documents()
+    return found[0] if found else (None, Lines(source, {}))
+
+
+def load_texts(raw: bytes, source: str) -> list[tuple[Any, Lines]]:
+    """As :func:`load`, every document of *raw*; scalars are texts as they are written, or None."""
+    return _Reader(_decoded(raw, source), source, several=True, typed=False).documents()
+
+
+def _decoded(raw: bytes, source: str) -> str:
     if len(raw) > MAX_BYTES:
         raise LimitError(f"{source}: {len(raw)} bytes of YAML, at most {MAX_BYTES} are read")
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = raw.count(b"\n", 0, e.start) + 1
         raise MetadataError(f"{source}:{line}: not UTF-8") from None
-    return _Reader(text, source).document()
 
 
 class _Reader:
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, *, several: bool, typed: bool) -> None:
         self.source = source
         self.lines: dict[Path, int] = {}
         self.nodes = 0
         self.text = text
+        self.several = several
+        self.typed = typed
 
-    def document(self) -> tuple[Any, Lines]:
+    def documents(self) -> list[tuple[Any, Lines]]:
         import yaml
 
         loader_type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -85,7 +96,7 @@ class _Reader:
         try:
             loader = loader_type(self.text)
             self.next = loader.get_event
-            value = self._stream(yaml)
+            return self._stream(yaml)
         except yaml.MarkedYAMLError as e:
             mark = e.problem_mark or e.context_mark
             reason = e.problem or e.context or "malformed"
@@ -98,19 +109,18 @@ class _Reader:
         finally:
             if loader is not None:
                 loader.dispose()
-        return value, Lines(self.source, self.lines)
 
-    def _stream(self, yaml: Any) -> Any:
+    def _stream(self, yaml: Any) -> list[tuple[Any, Lines]]:
+        found: list[tuple[Any, Lines]] = []
         self.next()  # StreamStart
-        event = self.next()
-        if isinstance(event, yaml.StreamEndEvent):
-            return None
-        value = self._node(self.next(), (), 0)
-        self.next()  # DocumentEnd
-        event = self.next()
-        if not isinstance(event, yaml.StreamEndEvent):
-            raise MetadataError(f"{self._at(event.start_mark)}: a second document")
-        return value
+        while not isinstance(event := self.next(), yaml.StreamEndEvent):
+            if found and not self.several:
+                raise MetadataError(f"{self._at(event.start_mark)}: a second document")
+            self.lines = {}
+            value = self._node(self.next(), (), 0)
+            found.append((value, Lines(self.source, self.lines)))
+            self.next()  # DocumentEnd
+        return found
 
     def _node(self, event: Any, path: Path, depth: int) -> Any:
         import yaml
@@ -167,6 +177,8 @@ class _Reader:
             return text
         if text in _NULLS:
             return None
+        if not self.typed:
+            return text
         if text in _BOOLS:
             return _BOOLS[text]
         if _INT.match(text):

@@ -71,7 +71,8 @@ class ResolveOptions:
     *required_gadgets*: further lists like *allowed_gadgets*, each of which must allow the
     image; *on_message* hears warnings; *progress* makes a context for one download, which
     yields what hears of its bytes (:class:`~ig_py.oci.staging.Progress`, or None);
-    *build_all*: sources are built for every architecture, not only for *arch*.
+    *build_all*: sources are built for every architecture, not only for *arch*;
+    *validate_metadata*: their gadget.yaml is checked.
     What :mod:`ig_py.oci.policy` finds tightens all this.
     """
 
@@ -83,6 +84,7 @@ class ResolveOptions:
     allowed_gadgets: Sequence[str] = ()
     disallow_pulling: bool = False
     build_all: bool = True
+    validate_metadata: bool = True
     public_keys: Sequence[str] = (UPSTREAM,)
     notation_certificates: Sequence[str] = ()
     notation_policy: str = ""
@@ -407,7 +409,12 @@ def _from_source(ref: str, path: Path, options: ResolveOptions) -> Artifact:
     few = options.arch in ARCHITECTURES and not options.build_all
     architectures = (options.arch,) if few else ARCHITECTURES
     packed = build_gadget(
-        BuildOptions(path=path, architectures=architectures, log=options.on_message)
+        BuildOptions(
+            path=path,
+            architectures=architectures,
+            validate_metadata=options.validate_metadata,
+            log=options.on_message,
+        )
     )
     source = MemorySource(str(path), packed.blobs)
     return _read(source, packed.index, ref, str(path.absolute()), "source", options)

@@ -13,6 +13,7 @@ def instances() -> list[Operator]:
     from ig_py.operators.bpf_stats import BpfStats
     from ig_py.operators.cgroup_stats import CgroupStats
     from ig_py.operators.ebpf_enum import EbpfEnum
+    from ig_py.operators.env import Env
     from ig_py.operators.filter import Filter
     from ig_py.operators.formatters import Formatters
     from ig_py.operators.limiter import Limiter
@@ -29,6 +30,7 @@ def instances() -> list[Operator]:
         BpfStats(),
         CgroupStats(),
         EbpfEnum(),
+        Env(),
         Filter(),
         Formatters(),
         KernelStack(),

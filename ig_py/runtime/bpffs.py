@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ig_py.runtime.private_mount import with_mount
+from ig_py.runtime.private_mount import is_mounted, with_mount
 
 BPFFS = Path("/sys/fs/bpf")
 
@@ -19,9 +19,7 @@ T = TypeVar("T")
 
 def mounted() -> bool:
     """True when a BPF file system is where maps are pinned."""
-    from ig_py._core import pins_possible
-
-    return pins_possible()
+    return is_mounted("bpf", BPFFS)
 
 
 def with_bpffs(work: Callable[[], T]) -> T:

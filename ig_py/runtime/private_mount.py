@@ -1,6 +1,6 @@
-"""A file system that only one piece of work sees.
+"""File systems that only one piece of work sees, or, where the user says so, everybody.
 
-Mounting for everybody is not ours to do; a thread in a mount namespace of its own may, and
+Mounting for everybody is not ours to decide; a thread in a mount namespace of its own may, and
 its mount goes with the thread.
 """
 
@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ig_py.errors import KernelError
 
 _CLONE_NEWNS = 0x20000
 _MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
+
+_KINDS = {"bpf": 0xCAFE4A11, "debugfs": 0x64626720, "tracefs": 0x74726163}
+"""What the kernel calls them (statfs(2), linux/magic.h)."""
+FOR_TRACING = (
+    ("bpf", Path("/sys/fs/bpf")),
+    ("debugfs", Path("/sys/kernel/debug")),
+    ("tracefs", Path("/sys/kernel/tracing")),
+)
 
 T = TypeVar("T")
 
@@ -44,20 +52,53 @@ def with_mount(kind: str, place: Path, work: Callable[[], T], attempt: str) -> T
     return results[0]
 
 
+def mount_missing(places: Sequence[tuple[str, Path]] = FOR_TRACING) -> list[str]:
+    """Mount those that are not, for everybody and to stay; why each of the others cannot be."""
+    failures = []
+    for kind, place in places:
+        if not is_mounted(kind, place):
+            try:
+                _mount_here(kind, place, str(place))
+            except KernelError as error:
+                failures.append(error.message)
+    return failures
+
+
+def is_mounted(kind: str, place: Path) -> bool:
+    """Is a file system of *kind* (one of :data:`FOR_TRACING`'s) at *place*?"""
+    import ctypes
+
+    # struct statfs begins with its type, a long; all of it is 120 bytes.
+    facts = (ctypes.c_long * 32)()
+    failed = ctypes.CDLL(None).statfs(os.fsencode(place), facts)
+    return not failed and facts[0] == _KINDS[kind]
+
+
 def _mount(kind: str, place: Path, attempt: str) -> None:
+    libc, check = _calls(kind, place, attempt)
+    check(libc.unshare(_CLONE_NEWNS), "making a mount namespace")
+    check(
+        libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None),
+        "making mounts private",
+    )
+    _mount_here(kind, place, attempt)
+
+
+def _mount_here(kind: str, place: Path, attempt: str) -> None:
+    libc, check = _calls(kind, place, attempt)
+    name = kind.encode()
+    check(libc.mount(name, os.fsencode(place), name, 0, None), f"mounting {kind}")
+
+
+def _calls(kind: str, place: Path, attempt: str) -> tuple[Any, Callable[[int, str], None]]:
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
+    libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
 
     def check(result: int, what: str) -> None:
         if result != 0:
             why = os.strerror(ctypes.get_errno())
             raise KernelError(f"{attempt}: {what}: {why}", remedy=f"mount {kind} at {place}")
 
-    name = kind.encode()
-    check(libc.unshare(_CLONE_NEWNS), "making a mount namespace")
-    check(
-        libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None),
-        "making mounts private",
-    )
-    check(libc.mount(name, os.fsencode(place), name, ctypes.c_ulong(0), None), f"mounting {kind}")
+    return libc, check

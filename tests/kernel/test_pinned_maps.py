@@ -13,7 +13,7 @@ from ig_py.gadget.btf import Btf
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.maps import read_maps
 from ig_py.runtime import bpffs
-from ig_py.runtime.private_mount import with_mount
+from ig_py.runtime.private_mount import is_mounted, mount_missing, with_mount
 
 pytestmark = pytest.mark.needs("root", "bpf", "clang")
 
@@ -73,6 +73,23 @@ def test_what_is_mounted_is_used(elf: bytes, monkeypatch: pytest.MonkeyPatch) ->
 def test_only_a_bpf_file_system_is_one() -> None:
     assert with_mount("bpf", bpffs.BPFFS, bpffs.mounted, "pinning")
     assert not with_mount("tmpfs", bpffs.BPFFS, bpffs.mounted, "pinning")
+
+
+def test_what_is_missing_is_mounted_to_stay(tmp_path: Path) -> None:
+    """In a mount namespace of this test's own."""
+    places = [(kind, tmp_path / kind) for kind in ("bpf", "debugfs", "tracefs")]
+    for _, place in places:
+        place.mkdir()
+
+    def twice() -> tuple[list[str], list[str], list[bool], int]:
+        first = mount_missing([*places, ("bpf", tmp_path / "none")])
+        before = Path("/proc/thread-self/mounts").read_text().count(str(tmp_path))
+        return first, mount_missing(places), [is_mounted(*place) for place in places], before
+
+    first, second, mounted, count = with_mount("tmpfs", Path("/mnt"), twice, "trying")
+    assert first == [f"{tmp_path}/none: mounting bpf: No such file or directory"]
+    assert (second, mounted, count) == ([], [True] * 3, 3)
+    assert not any(is_mounted(*place) for place in places)
 
 
 def test_failures_come_back() -> None:

@@ -17,7 +17,7 @@ from support import features
 from support.gadget_build import gadget_object
 from support.gadget_format import GADGETS, GadgetTest
 from support.gadget_runner import GadgetUnderTest, load
-from support.running_gadget import RunningGadget
+from support.running_gadget import RunningGadget, ig_py
 from support.waiting import wait_for
 
 from ig_py._core import Object
@@ -173,3 +173,41 @@ def test_an_image_with_a_wasm_module_runs_without_it(tmp_path: Path) -> None:
     assert [event["pid"] for event in json.loads(gadget.out.splitlines()[0])] == [os.getpid()]
     told = [line for line in gadget.err.splitlines() if "wasm" in line and "debug" not in line]
     assert len(told) == 1, gadget.err
+
+
+@pytest.mark.any_kernel
+def test_a_manifest_instead_of_flags(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.yaml"
+    manifest.write_text(
+        f"""apiVersion: 1
+kind: instance-spec
+image: {GADGETS / "process_table"}
+paramValues:
+  operator.cli.output: json
+  operator.filter.filter: pid=={os.getpid()}
+  operator.LocalManager.host: true
+  operator.nobody.x: 1
+"""
+    )
+    with RunningGadget(tmp_path / "run", "-f", str(manifest), "--verify-image=false") as gadget:
+        wait_for(lambda: "\n" in gadget.out, "an array", SECONDS)
+        assert gadget.end() == 0
+    assert [event["pid"] for event in json.loads(gadget.out.splitlines()[0])] == [os.getpid()]
+    assert "'operator.nobody.x' is ignored" in gadget.err
+
+
+@pytest.mark.any_kernel
+def test_environment_variables_that_are_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IG_PY_TEST_PLACE", "here")
+    arguments = [str(GADGETS / "process_table"), "--host", "--verify-image=false", "-o", "json"]
+    arguments += ["--annotate", "processes:env.fields.place=IG_PY_TEST_PLACE"]
+    arguments += ["--filter", f"pid=={os.getpid()},place==here"]
+    with RunningGadget(tmp_path / "run", *arguments, "--env-vars=IG_PY_TEST_PLACE") as gadget:
+        wait_for(lambda: "here" in gadget.out, "an array", SECONDS)
+        assert gadget.end() == 0
+    assert [event["place"] for event in json.loads(gadget.out.splitlines()[0])] == ["here"]
+    refused = ig_py("run", *arguments)
+    assert refused.returncode == 1
+    assert "--env-vars=IG_PY_TEST_PLACE" in refused.stderr

@@ -163,8 +163,12 @@ class _Builder:
         return self.maker.slot(self.name(), self.parent(), **self.common())
 
     def step(self) -> None:
-        op = self.draw(st.sampled_from([*_STEP_KINDS, "l3endpoint", "l4endpoint", "container"]))
-        if op in ("l3endpoint", "l4endpoint"):
+        others = ("l3endpoint", "l4endpoint", "container", "text")
+        op = self.draw(st.sampled_from([*_STEP_KINDS, *others]))
+        if op == "text":
+            value = self.draw(st.text(max_size=6))
+            self.maker.step(op, dst=self.text_slot(), value=value)
+        elif op in ("l3endpoint", "l4endpoint"):
             self.endpoint(op)
         elif op == "container":
             self.enrichment()

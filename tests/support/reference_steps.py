@@ -201,6 +201,8 @@ def apply(
         _timestamp(step, specs[step["src"]]["kind"], values, world)
     elif op in ("l3endpoint", "l4endpoint"):
         _endpoint(step, specs, values, sample)
+    elif op == "text":
+        values[step["dst"]] = step["value"].encode()
     elif op == "container":
         spaces = [values[step[k]] if step.get(k) is not None else None for k in ("mntns", "netns")]
         found = _container(spaces[0], spaces[1], world)

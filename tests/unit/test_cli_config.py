@@ -69,7 +69,7 @@ def test_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     def value(**given: str) -> str:
         values = {name.replace("_", "-"): text for name, text in given.items()}
-        return _run._early_values([flag], Parsed(values))["verify-image"]
+        return _run._early_values([flag], Parsed(values), {})["verify-image"]
 
     assert value() == "true"
     assert value(config=str(path)) == "false"

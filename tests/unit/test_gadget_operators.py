@@ -330,6 +330,7 @@ def test_operators_come_in_order() -> None:
         "UidGidResolver",
         "SocketEnricher",
         "ustack",
+        "env",
         "filter",
         "sort",
         "limiter",

@@ -147,7 +147,7 @@ def test_source_directories(
     seen: list[Any] = []
 
     def build_gadget(wanted: Any) -> PackedImage:
-        seen.append(wanted.path)
+        seen.append((wanted.path, wanted.validate_metadata))
         return image("c")
 
     monkeypatch.setattr(build, "build_gadget", build_gadget)
@@ -157,8 +157,10 @@ def test_source_directories(
     )
     check(artifact, image("c"))
     assert artifact.origin == "source"
-    assert seen == [tmp_path / "src"]
+    assert seen == [(tmp_path / "src", True)]
     assert said == []
+    resolve(f"{tmp_path}/src", replace(options, validate_metadata=False))
+    assert seen[1:] == [(tmp_path / "src", False)]
 
 
 def test_directories_that_are_nothing(tmp_path: Path, options: ResolveOptions) -> None:

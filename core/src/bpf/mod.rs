@@ -18,7 +18,7 @@ pub mod object;
 pub mod offsets;
 mod perf_buffer;
 mod perf_probe;
-pub mod pins;
+mod pins;
 pub mod probe;
 pub mod reader;
 pub mod ring;

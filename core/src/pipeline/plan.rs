@@ -264,6 +264,10 @@ pub enum Step {
         #[serde(default)]
         separator: Option<String>,
     },
+    Text {
+        dst: u32,
+        value: String,
+    },
     L3endpoint {
         version: u32,
         addr_raw: u32,

@@ -25,6 +25,8 @@ pub enum Step {
     FileFlags(usize, usize),
     Syscall(usize, usize),
     Enum { src: usize, dst: usize, table: enums::Table },
+    /// The same text for each event, by its place among the texts.
+    Text { dst: usize, text: u32 },
     Endpoint(Endpoint),
     KernelStack(KernelStack),
     UserStack(Box<UserStack>),
@@ -133,6 +135,12 @@ fn compile_one(
             let separator = separator.as_deref().unwrap_or("|");
             let table = enums::Table::compile(values, *set, separator, texts)?;
             Step::Enum { src, dst, table }
+        }
+        plan::Step::Text { dst, value } => {
+            let dst = fields.text_slot(*dst, "step text")?;
+            let text = texts.len() as u32;
+            texts.push(value.as_str().into());
+            Step::Text { dst, text }
         }
         plan::Step::L3endpoint { version, addr_raw, addr } => Step::Endpoint(Endpoint {
             version: fields.integer(*version, "step l3endpoint")?,
@@ -246,6 +254,7 @@ impl Step {
                     }
                 }
             }
+            Step::Text { dst, text } => cx.slots.values[*dst] = Slot::Named(*text),
             Step::Endpoint(e) => e.run(cx),
             Step::KernelStack(s) => s.run(cx),
             Step::UserStack(s) => s.run(cx),

@@ -76,8 +76,3 @@ impl Map {
         });
     }
 }
-
-#[pyfunction]
-pub fn pins_possible() -> bool {
-    crate::bpf::pins::possible()
-}

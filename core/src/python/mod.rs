@@ -115,7 +115,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<gate::Gate>()?;
     m.add_class::<gate::ExecWatch>()?;
     m.add_function(wrap_pyfunction!(gate::hold_refusal, m)?)?;
-    m.add_function(wrap_pyfunction!(map::pins_possible, m)?)?;
     m.add_function(wrap_pyfunction!(binary::find_libraries, m)?)?;
     m.add_function(wrap_pyfunction!(binary::interfaces_into, m)?)?;
     m.add_function(wrap_pyfunction!(headers, m)?)?;
