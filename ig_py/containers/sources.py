@@ -52,6 +52,14 @@ class Status:
         }
 
 
+_SHORTAGES = {
+    "missed": "notices about processes were lost",
+    "shut": "namespaces were let in late, since too many were new at once",
+    "full": "times the filter was full",
+}
+"""A count of the scout's → its words."""
+
+
 def statuses(discovery: Discovery, kernel: str | None) -> list[Status]:
     """Every source of a started *discovery*. *kernel*: why there is no scout; None: it works."""
     names = [client.name for client in discovery.clients if client.connected]
@@ -74,6 +82,15 @@ def account(discovery: Discovery) -> str:
     firsts = [f"{n} by {source.value}" for source, n in discovery.firsts.items() if n]
     wrong = [f"{name} {n}" for name, n in disagreements(discovery).items() if n]
     return f"{', '.join(firsts) or 'none'}; disagreements: {', '.join(wrong) or 'none'}"
+
+
+def shortages(discovery: Discovery) -> str | None:
+    """What the kernel had no room for (docs/discovery.md, Bounds); None when there was for all."""
+    if discovery.admission is None:
+        return None
+    counts = discovery.admission.counts()
+    found = [f"{counts[name]} {what}" for name, what in _SHORTAGES.items() if counts[name]]
+    return ", ".join(found) or None
 
 
 def disagreements(discovery: Discovery) -> dict[str, int]:

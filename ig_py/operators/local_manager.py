@@ -212,7 +212,7 @@ class LocalManager(Operator):
         return True
 
     def stop(self, ctx: Context) -> None:
-        from ig_py.containers.sources import account
+        from ig_py.containers.sources import account, shortages
 
         if self._starting is not None:
             self._discovery = self._starting.settled()
@@ -227,6 +227,11 @@ class LocalManager(Operator):
             self._discovery.collection.unsubscribe(self._targets)
             self._discovery.collection.unsubscribe(self._producer)
             log.debug("containers: %s", account(self._discovery))
+            if short := shortages(self._discovery):
+                log.warning(
+                    "containers may have been seen late, their first events not at all: %s",
+                    short,
+                )
             self._discovery.stop()
             self._discovery = None
         if self._filter is not None:

@@ -137,6 +137,16 @@ fn parse(record: &[u8]) -> Option<Notice> {
     })
 }
 
+/// A namespace whose events wait for a decision.
+fn was_let_in(notice: &Notice) -> bool {
+    notice.kind == KIND_NEW && notice.flags & FLAG_SHUT == 0
+}
+
+/// Of a namespace that was let in the kernel does not tell again; as many as may be pending.
+fn is_kept(notice: &Notice, waiting: usize) -> bool {
+    waiting < MAX_NOTICES || was_let_in(notice)
+}
+
 fn written(record: &[u8]) -> [u64; MAX_RINGS] {
     std::array::from_fn(|i| {
         let at = HEAD + 8 * i;
@@ -159,14 +169,14 @@ impl Reading {
                     // Two processors saw it at once, or the kernel had forgotten it.
                     *settled += 1;
                 }
-                let open = notice.flags & FLAG_SHUT == 0;
+                let open = was_let_in(&notice);
                 changes.push_back(Change { mntns, birth, open, written: written(record) });
                 if changes.len() > MAX_CHANGES {
                     changes.pop_front();
                 }
                 version.fetch_add(1, Ordering::Release);
             }
-            if notices.len() < MAX_NOTICES {
+            if is_kept(&notice, notices.len()) {
                 notices.push_back(notice);
             } else {
                 *dropped += 1;
@@ -470,6 +480,17 @@ mod tests {
         assert_eq!(notice.cgroup, b"/docker/abc");
         assert_eq!(parse(&record(b"")).unwrap().cgroup, b"");
         assert_eq!(written(&record(b""))[3], 24);
+    }
+
+    #[test]
+    fn a_namespace_that_was_let_in_always_finds_room() {
+        let mut notice = parse(&record(b"")).unwrap();
+        assert!(is_kept(&notice, MAX_NOTICES));
+        notice.flags = FLAG_SHUT;
+        assert!(is_kept(&notice, MAX_NOTICES - 1) && !is_kept(&notice, MAX_NOTICES));
+        notice.flags = 0;
+        notice.kind = KIND_NEW + 1;
+        assert!(is_kept(&notice, MAX_NOTICES - 1) && !is_kept(&notice, MAX_NOTICES));
     }
 
     #[test]
