@@ -1,10 +1,10 @@
 //! Samples of namespaces that nobody has identified yet wait here, in order and within bounds.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 
 use crate::bpf::scout::MAX_RINGS;
+use crate::numbers::ByNumber;
 
 /// Bytes of samples that wait, over all namespaces…
 pub const MAX_BYTES: usize = 8 << 20;
@@ -81,29 +81,6 @@ impl Lives {
     }
 }
 
-/// Keys are inode numbers and births, which nobody chooses.
-#[derive(Default)]
-pub struct Multiply(u64);
-
-impl Hasher for Multiply {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        // An odd constant; the top bits, which hash maps use too, depend on all of n.
-        self.0 = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
-}
-
-type Fast<V> = HashMap<u64, V, BuildHasherDefault<Multiply>>;
-
 /// Samples of one namespace: lane, length and bytes of each, one behind the other.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -149,11 +126,11 @@ impl Queue {
 
 #[derive(Default)]
 pub struct Hold {
-    numbers: Fast<Lives>,
+    numbers: ByNumber<u64, Lives>,
     /// In order of their first appearance.
     order: VecDeque<u64>,
     /// By birth.
-    queues: Fast<Queue>,
+    queues: ByNumber<u64, Queue>,
     bytes: usize,
     /// How far each ring has been read, by slot.
     consumed: Written,

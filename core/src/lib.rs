@@ -13,6 +13,7 @@ pub mod gate;
 mod gatekeeper;
 pub mod hold;
 pub mod names;
+mod numbers;
 pub mod pipeline;
 #[cfg(feature = "python")]
 mod python;

@@ -29,11 +29,14 @@ pub enum Slot {
 pub struct Slots {
     pub values: Vec<Slot>,
     pub text: Vec<u8>,
+    /// What was filled for the event's container, as a number; 0: it has none.
+    pub container: u64,
 }
 
 impl Slots {
     pub fn reset(&mut self, fields: usize) {
         self.text.clear();
+        self.container = 0;
         self.values.clear();
         self.values.resize(fields, Slot::Empty);
     }

@@ -5,6 +5,7 @@ pub mod event;
 pub mod field;
 pub mod filter;
 pub mod metrics;
+pub mod need;
 pub mod plan;
 pub mod source;
 pub mod step;

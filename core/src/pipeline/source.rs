@@ -5,6 +5,7 @@ use super::event::{from_sample, Event, Slot, Slots, Value};
 use super::field::Fields;
 use super::filter::Filter;
 use super::metrics::{Metrics, Series};
+use super::need;
 use super::plan::{self, Kind, Mode};
 use super::step::{self, Context, Step};
 use super::steps::time::Clock;
@@ -101,6 +102,8 @@ impl Source {
         let filters = Filter::compile_all(&plan.filters, &fields)?;
         let (early, late) = filters.into_iter().partition(|f| f.reads_sample(&fields));
         let nodes = tree::build(&fields);
+        let rest = rest(plan, &fields)?;
+        let needs = need::of_fields(&fields, &steps, rest.map(|(field, _)| field));
         let array = plan.array.then(|| Array::compile(plan, &fields)).transpose()?;
         if array.is_none() && (!plan.sort.is_empty() || plan.limit.is_some()) {
             return Err(Error::plan(format!(
@@ -108,12 +111,11 @@ impl Source {
                 plan.name
             )));
         }
-        let rest = rest(plan, &fields)?;
         let json = if array.is_some() { Json::element } else { Json::compile };
         let renderer = match plan.output.mode {
             Mode::None => Renderer::None,
-            Mode::Json => Renderer::Json(json(&nodes, &fields, false)),
-            Mode::Jsonpretty => Renderer::Pretty(json(&nodes, &fields, true)),
+            Mode::Json => Renderer::Json(json(&nodes, &fields, &needs, false)),
+            Mode::Jsonpretty => Renderer::Pretty(json(&nodes, &fields, &needs, true)),
             Mode::Yaml => Renderer::Yaml(Yaml::compile(&nodes, &fields)),
             Mode::Text => {
                 let is_text = |f: &usize| matches!(fields.list[*f].kind, Kind::Str | Kind::Char);
@@ -138,7 +140,7 @@ impl Source {
             min_size: plan.min_size,
             renderer,
             terminal: plan.output.terminal,
-            keep: plan.keep.then(|| Json::compile(&nodes, &fields, false)),
+            keep: plan.keep.then(|| Json::compile(&nodes, &fields, &needs, false)),
             array,
             metrics: plan.metrics.as_ref().map(|m| Metrics::compile(m, &fields)).transpose()?,
             pushed: plan.pushed,
@@ -293,7 +295,7 @@ impl Source {
         if let Some(metrics) = &mut self.metrics {
             metrics.record(&event, fields);
         }
-        if let (Some(json), Some(kept)) = (&self.keep, &mut self.out.kept) {
+        if let (Some(json), Some(kept)) = (&mut self.keep, &mut self.out.kept) {
             json.write(&event, &fields.list, kept);
         }
         self.counts.emitted += 1;

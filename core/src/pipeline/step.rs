@@ -2,6 +2,7 @@
 
 use super::event::{from_sample, Slot, Slots, Value};
 use super::field::{width, Field, Fields};
+use super::need::Source;
 use super::plan::{self, Kind, Pair};
 use super::steps::layout::Layout;
 use super::steps::stack::{KernelStack, UserStack};
@@ -198,6 +199,35 @@ impl Step {
         }
     }
 
+    /// Calls `sink` with each field that this fills, and what of.
+    pub fn outputs(&self, sink: &mut dyn FnMut(usize, Source)) {
+        match self {
+            Step::Errno(src, dst)
+            | Step::Signal(src, dst)
+            | Step::User(src, dst)
+            | Step::Group(src, dst)
+            | Step::Bytes(src, dst)
+            | Step::Duration(src, dst)
+            | Step::FileMode(src, dst)
+            | Step::FileFlags(src, dst)
+            | Step::Syscall(src, dst)
+            | Step::Enum { src, dst, .. } => sink(*dst, Source::Field(*src)),
+            Step::Container { fields, .. } => {
+                fields.iter().for_each(|f| sink(f.field, Source::Container));
+            }
+            Step::Timestamp { src, dst, .. } => {
+                [Some(*src), *dst].into_iter().flatten().for_each(|i| sink(i, Source::Other));
+            }
+            Step::Endpoint(e) => {
+                let proto = e.proto.map(|(_, text)| text);
+                let all = [Some(e.addr), proto, e.endpoint];
+                all.into_iter().flatten().for_each(|i| sink(i, Source::Other));
+            }
+            Step::KernelStack(s) => sink(s.output(), Source::Other),
+            Step::UserStack(s) => s.outputs().for_each(|i| sink(i, Source::Other)),
+        }
+    }
+
     /// The field of the time that text field `index` shows.
     pub fn time_of(&self, index: usize) -> Option<usize> {
         match self {
@@ -268,6 +298,8 @@ impl Step {
                     Some(Match::Full(row)) => (row, true),
                     Some(Match::Pod(row)) => (row, false),
                 };
+                let extent = u64::from(whole) << 1 | u64::from(by_mntns);
+                cx.slots.container = u64::from(row) << 2 | extent | 1 << 63;
                 for f in fields {
                     if (whole || f.of_pod) && (by_mntns || !f.by_mntns) {
                         cx.slots.values[f.field] = Slot::Held(row, f.column);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::bpf::map::Map;
 use crate::errors::{Error, Result};
+use crate::numbers::ByNumber;
 use crate::symbols::Symbols;
 
 /// Containers of one node; a bound on a runaway caller.
@@ -53,9 +54,11 @@ pub struct Containers {
     columns: Vec<String>,
     rows: Vec<Row>,
     free: Vec<u32>,
-    by_mntns: HashMap<u64, u32>,
+    by_mntns: ByNumber<u64, u32>,
     /// In order of arrival.
-    by_netns: HashMap<u64, Vec<u32>>,
+    by_netns: ByNumber<u64, Vec<u32>>,
+    /// Changes so far.
+    version: u64,
 }
 
 impl Containers {
@@ -98,6 +101,7 @@ impl Containers {
             }
         };
         self.by_mntns.insert(mntns, index);
+        self.version += 1;
         if netns != 0 {
             self.by_netns.entry(netns).or_default().push(index);
         }
@@ -115,6 +119,7 @@ impl Containers {
             }
         }
         self.free.push(index);
+        self.version += 1;
     }
 
     pub fn end(&mut self, mntns: u64) {
@@ -185,11 +190,19 @@ pub struct World {
     pub clock_offset_ns: i64,
     pub timezone_offset_s: i32,
     pub containers: Containers,
-    pub users: HashMap<u32, Box<str>>,
-    pub groups: HashMap<u32, Box<str>>,
+    pub users: ByNumber<u32, Box<str>>,
+    pub groups: ByNumber<u32, Box<str>>,
+    /// Changes of the two.
+    pub renamed: u64,
 }
 
 impl World {
+    /// Grows whenever a container or a name changes.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.containers.version + self.renamed
+    }
+
     pub fn set_names(
         &mut self,
         users: HashMap<u32, Box<str>>,
@@ -198,8 +211,9 @@ impl World {
         if users.len() > MAX_NAMES || groups.len() > MAX_NAMES {
             return Err(Error::plan(format!("more than {MAX_NAMES} user or group names")));
         }
-        self.users = users;
-        self.groups = groups;
+        self.users = users.into_iter().collect();
+        self.groups = groups.into_iter().collect();
+        self.renamed += 1;
         Ok(())
     }
 }

@@ -1,9 +1,13 @@
 //! JSON, with everything that does not depend on the event rendered at compile time.
 
+use std::ops::Range;
+
 use super::float;
+use super::memo::Memo;
 use super::tree::Node;
 use crate::pipeline::event::{Event, Value};
 use crate::pipeline::field::{Field, Fields};
+use crate::pipeline::need::Need;
 
 /// Longest literal that is copied as one block of fixed size.
 const SHORT: usize = 32;
@@ -39,22 +43,29 @@ impl Part {
     }
 }
 
+/// Fewer fields are written as quickly as they are looked up.
+const MIN_REPEATED: usize = 4;
+
 pub struct Json {
     parts: Vec<Part>,
+    /// Parts of objects that often repeat, in order.
+    repeated: Vec<(Range<usize>, Memo)>,
     /// Indentation of the values' depth, for arrays of the pretty form.
     indents: Option<Vec<usize>>,
 }
 
 const NO_FIELD: usize = usize::MAX;
 
-struct Builder {
+struct Builder<'a> {
+    needs: &'a [Need],
     parts: Vec<Part>,
+    repeated: Vec<(Range<usize>, Memo)>,
     indents: Vec<usize>,
     literal: Vec<u8>,
     pretty: bool,
 }
 
-impl Builder {
+impl Builder<'_> {
     fn newline(&mut self, depth: usize) {
         if self.pretty {
             self.literal.push(b'\n');
@@ -78,7 +89,7 @@ impl Builder {
             string(fields.list[node.index].name.as_bytes(), &mut self.literal);
             self.literal.extend_from_slice(if self.pretty { b": " } else { b":" });
             if is_object(node, &fields.list[node.index]) {
-                self.object(&node.children, fields, depth + 1);
+                self.child(node, fields, depth + 1);
             } else {
                 self.part(node.index, depth + 1);
             }
@@ -88,6 +99,20 @@ impl Builder {
         }
         self.literal.push(b'}');
     }
+
+    fn child(&mut self, node: &Node, fields: &Fields, depth: usize) {
+        let (first, inner) = (self.parts.len(), self.repeated.len());
+        self.object(&node.children, fields, depth);
+        let parts = first..self.parts.len();
+        let needs = self.parts[first..].iter().map(|part| &self.needs[part.field]);
+        if parts.len() >= MIN_REPEATED {
+            if let Some(memo) = Memo::of(needs) {
+                // Instead of those of objects inside.
+                self.repeated.truncate(inner);
+                self.repeated.push((parts, memo));
+            }
+        }
+    }
 }
 
 pub fn is_object(node: &Node, field: &Field) -> bool {
@@ -95,36 +120,55 @@ pub fn is_object(node: &Node, field: &Field) -> bool {
 }
 
 impl Json {
-    pub fn compile(nodes: &[Node], fields: &Fields, pretty: bool) -> Json {
-        Json::of(nodes, fields, pretty, 0, b"\n")
+    /// `needs`: of each field.
+    pub fn compile(nodes: &[Node], fields: &Fields, needs: &[Need], pretty: bool) -> Json {
+        Json::of(nodes, fields, needs, pretty, b"\n")
     }
 
     /// The same as an element of an array, without a newline.
-    pub fn element(nodes: &[Node], fields: &Fields, pretty: bool) -> Json {
-        Json::of(nodes, fields, pretty, 1, b"")
+    pub fn element(nodes: &[Node], fields: &Fields, needs: &[Need], pretty: bool) -> Json {
+        Json::of(nodes, fields, needs, pretty, b"")
     }
 
-    fn of(nodes: &[Node], fields: &Fields, pretty: bool, depth: usize, end: &[u8]) -> Json {
-        let mut b = Builder { parts: Vec::new(), indents: Vec::new(), literal: Vec::new(), pretty };
-        b.object(nodes, fields, depth);
+    fn of(nodes: &[Node], fields: &Fields, needs: &[Need], pretty: bool, end: &[u8]) -> Json {
+        let mut b = Builder {
+            needs,
+            parts: Vec::new(),
+            repeated: Vec::new(),
+            indents: Vec::new(),
+            literal: Vec::new(),
+            pretty,
+        };
+        b.object(nodes, fields, usize::from(end.is_empty()));
         b.literal.extend_from_slice(end);
         b.part(NO_FIELD, 0);
-        Json { parts: b.parts, indents: pretty.then_some(b.indents) }
+        let indents = pretty.then_some(b.indents);
+        Json { parts: b.parts, repeated: b.repeated, indents }
     }
 
     /// One event, with its newline unless it is an element.
-    pub fn write(&self, event: &Event<'_>, fields: &[Field], out: &mut Vec<u8>) {
-        for (i, part) in self.parts.iter().enumerate() {
-            part.write_literal(out);
-            let Some(field) = fields.get(part.field) else { continue };
-            match event.value(part.field, field) {
-                Value::Array(array) => {
-                    let depth = self.indents.as_ref().map(|d| d[i]);
-                    write_array(&array, depth, out);
+    pub fn write(&mut self, event: &Event<'_>, fields: &[Field], out: &mut Vec<u8>) {
+        let Json { parts, repeated, indents } = self;
+        let write = |range: Range<usize>, out: &mut Vec<u8>| {
+            for (i, part) in range.clone().zip(&parts[range]) {
+                part.write_literal(out);
+                let Some(field) = fields.get(part.field) else { continue };
+                match event.value(part.field, field) {
+                    Value::Array(array) => {
+                        let depth = indents.as_ref().map(|d| d[i]);
+                        write_array(&array, depth, out);
+                    }
+                    other => scalar(other, out),
                 }
-                other => scalar(other, out),
             }
+        };
+        let mut done = 0;
+        for (range, memo) in repeated {
+            write(done..range.start, out);
+            memo.write(event, out, |out| write(range.clone(), out));
+            done = range.end;
         }
+        write(done..parts.len(), out);
     }
 }
 

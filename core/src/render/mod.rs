@@ -3,6 +3,7 @@
 pub mod columns;
 pub mod float;
 pub mod json;
+mod memo;
 pub mod pcapng;
 mod pcapng_blocks;
 pub mod tree;

@@ -50,6 +50,10 @@ impl KernelStack {
         })
     }
 
+    pub fn output(&self) -> usize {
+        self.dst
+    }
+
     pub fn run(&self, cx: &mut Context<'_>) {
         let id = cx.word(self.src) as u32;
         let world = cx.world;
@@ -94,6 +98,10 @@ impl UserStack {
             build_ids: text(plan.buildid)?,
             symbols: text(plan.symbols)?,
         })
+    }
+
+    pub fn outputs(&self) -> impl Iterator<Item = usize> {
+        [self.addresses, self.build_ids, self.symbols].into_iter().flatten()
     }
 
     pub fn run(&self, cx: &mut Context<'_>) {

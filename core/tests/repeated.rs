@@ -1,0 +1,114 @@
+//! What repeats from event to event is written as if it were written anew.
+
+use std::collections::HashMap;
+
+use _core::pipeline::plan::Plan;
+use _core::pipeline::source::Source;
+use _core::pipeline::world::{Held, World};
+use serde_json::{json, Value};
+
+const PLAN: &str = include_str!("../benches/trace_open.json");
+const EVENTS: u32 = 3000;
+const PROCESSES: u32 = 50;
+
+/// Numbers that are the same in every run.
+struct Numbers(u32);
+
+impl Numbers {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0 % limit
+    }
+}
+
+struct Samples {
+    size: usize,
+    offsets: HashMap<String, usize>,
+}
+
+impl Samples {
+    fn of(plan: &Value) -> Samples {
+        let ds = &plan["datasources"][0];
+        let fields = ds["fields"].as_array().unwrap().iter();
+        let offset = |f: &Value| f["offset"].as_u64().unwrap() as usize;
+        Samples {
+            size: ds["sample_size"].as_u64().unwrap() as usize,
+            offsets: fields.map(|f| (f["full_name"].as_str().unwrap().into(), offset(f))).collect(),
+        }
+    }
+
+    fn one(&self, numbers: &mut Numbers) -> Vec<u8> {
+        let mut sample = vec![0; self.size];
+        let mut put = |name: &str, bytes: &[u8]| {
+            let at = self.offsets[name];
+            sample[at..at + bytes.len()].copy_from_slice(bytes);
+        };
+        let process = numbers.below(PROCESSES);
+        put("timestamp_raw", &u64::from(numbers.below(1 << 31)).to_ne_bytes());
+        put("proc.comm", format!("p\"{}", process % 7).as_bytes());
+        put("proc.pid", &(process / 2).to_ne_bytes());
+        put("proc.tid", &process.to_ne_bytes());
+        put("proc.mntns_id", &u64::from(process % 6).to_ne_bytes());
+        put("proc.creds.uid", &(process % 3).to_ne_bytes());
+        put("proc.creds.gid", &numbers.below(3).to_ne_bytes());
+        put("proc.parent.comm", b"parent");
+        put("fd", &numbers.below(9).to_ne_bytes());
+        put("error_raw", &numbers.below(3).to_ne_bytes());
+        put("fname", format!("/file-{}", numbers.below(5)).as_bytes());
+        sample
+    }
+}
+
+/// A container comes, goes or ends, or users get other names.
+fn change(world: &mut World, numbers: &mut Numbers) {
+    let mntns = u64::from(numbers.below(6));
+    let text = |name: &str, n: u32| (name.to_string(), Held::Text(format!("{name}-{n}").into()));
+    match numbers.below(5) {
+        0 => world.containers.drop(mntns),
+        1 => world.containers.end(mntns),
+        2 => {
+            let name = |id: u32, n: u32| (id, format!("user-{n}").into_boxed_str());
+            let names = |n: u32| [name(0, n), name(2, n + 1)].into();
+            world.set_names(names(numbers.below(3)), names(numbers.below(3))).unwrap();
+        }
+        _ => {
+            let values = [
+                text("runtime.containerName", numbers.below(3)),
+                text("k8s.podName", numbers.below(2)),
+                ("runtime.containerPid".to_string(), Held::Uint(numbers.below(3).into())),
+                ("k8s.hostnetwork".to_string(), Held::Bool(numbers.below(2) == 0)),
+            ];
+            world.containers.set(mntns, u64::from(numbers.below(3)), &values).unwrap();
+        }
+    }
+}
+
+#[test]
+fn whatever_changes_in_between() {
+    for mode in ["json", "jsonpretty"] {
+        let mut plan: Value = serde_json::from_str(PLAN).unwrap();
+        plan["datasources"][0]["output"] = json!({"mode": mode});
+        let samples = Samples::of(&plan);
+        let plan = Plan::parse(&plan.to_string()).unwrap();
+        let mut world = World::default();
+        let mut source = Source::compile(&plan.datasources[0], &mut world).unwrap();
+        let mut numbers = Numbers(4711);
+        for number in 0..EVENTS {
+            if numbers.below(40) == 0 {
+                change(&mut world, &mut numbers);
+            }
+            let mut anew = Source::compile(&plan.datasources[0], &mut world).unwrap();
+            let sample = samples.one(&mut numbers);
+            source.process(&world, &sample);
+            anew.process(&world, &sample);
+            let [got, wanted] = [&mut source, &mut anew].map(|s| s.take().unwrap().data);
+            assert_eq!(
+                String::from_utf8_lossy(&got),
+                String::from_utf8_lossy(&wanted),
+                "event {number} as {mode}"
+            );
+        }
+    }
+}
