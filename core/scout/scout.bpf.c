@@ -34,6 +34,8 @@ enum kind {
 enum flag {
 	/* Too many namespaces are pending: this one's events do not pass until user space says so. */
 	FLAG_SHUT = 1,
+	/* Its first process is in another control group than its parent: put there, or made there. */
+	FLAG_PLACED = 2,
 };
 
 enum state {
@@ -409,11 +411,15 @@ __noinline int admit(__u64 task, __u64 mntns, __u64 birth)
 {
 	struct seen seen = {.birth = birth, .state = STATE_PENDING};
 	bool closed = too_many_pending();
+	__u32 flags = closed ? FLAG_SHUT : 0;
+
+	if (own_cgroup(task) != own_cgroup(READ(__u64, (address)task, given.offsets.task_parent)))
+		flags |= FLAG_PLACED;
 
 	/* Two processors may come here with one namespace: its notices are the same. */
 	if (bpf_map_update_elem(&namespaces, &mntns, &seen, BPF_ANY))
 		return 0;
-	if (!tell(task, mntns, birth, KIND_NEW, closed ? FLAG_SHUT : 0)) {
+	if (!tell(task, mntns, birth, KIND_NEW, flags)) {
 		bpf_map_delete_elem(&namespaces, &mntns);
 		return 0;
 	}

@@ -17,7 +17,7 @@ from ig_py.containers.identify import Found, identify
 from ig_py.containers.model import Container
 from ig_py.containers.proc import HostView
 from ig_py.containers.reactor import Reactor
-from ig_py.containers.scout import SHUT, Kind, Scout, acquire
+from ig_py.containers.scout import PLACED, SHUT, Kind, Scout, acquire
 from ig_py.containers.sources import Source
 from ig_py.records import dataclass, field, replace
 
@@ -90,6 +90,7 @@ class Pending:
     home: str
     """Its first process' cgroup when it began."""
     shut: bool
+    placed: bool
     init: int = 0
     executed: bool = False
     found: Found | None = None
@@ -237,6 +238,7 @@ class Admission:
             os.fsdecode(notice.cgroup),
             os.fsdecode(notice.cgroup),
             bool(notice.flags & SHUT),
+            bool(notice.flags & PLACED),
             init=notice.pid if notice.nspid == 1 else 0,
             processes={notice.pid},
         )
@@ -277,7 +279,8 @@ class Admission:
     def _identify(self, pending: Pending) -> None:
         pid = pending.init or pending.pid
         told = (pending.ppid, pending.comm, pending.cgroup)
-        moved = pending.cgroup != pending.home
+        # Who has executed a runtime may be a service in a group of its own.
+        moved = pending.cgroup != pending.home or (pending.placed and not pending.executed)
         found = identify(self._view, pid, *told, executed=pending.executed, moved=moved)
         if found is None:
             return

@@ -22,7 +22,9 @@ RUNTIMES = ("runc", "crun", "youki", "runsc", "kata-runtime")
 STAGE = re.compile(r"(runc):\[")
 """What runc calls its processes that become the container's init: in its cgroup already."""
 COPY = "crun"
-"""What crun's is called, until it executes; its cgroup is entered later."""
+COPIES = (COPY, "memfd:crun_clon")
+"""What crun's is called, until it executes: crun may run from a copy of itself in memory. With
+version 2 of control groups it is made in its own, else it is moved there."""
 ENGINES = ("containerd-shim", "conmon", "dockerd", "containerd", "podman", "crio", "docker")
 """Names, or their beginnings, of what starts runtimes for an engine."""
 MAX_ANCESTORS = 6
@@ -69,8 +71,8 @@ def identify(
     """What *pid*, a process of a new namespace, belongs to; None: no container, as it seems.
 
     *cgroup* is its path and *comm* its name as the kernel told them; it may have ended since.
-    *executed*: something was executed in the namespace. *moved*: it has come into its cgroup
-    since the namespace began.
+    *executed*: something was executed in the namespace. *moved*: its cgroup is one of its own, not
+    that of who made it.
     """
     for path in (cgroup, *_cgroups(view, pid)):
         if container_id := engine_id(path):
@@ -83,7 +85,7 @@ def identify(
             return _with_engine(view, ancestor, found)
     # The runtime has ended already: its cgroup is named by the id.
     match = STAGE.match(comm)
-    runtime = match[1] if match else COPY if moved and comm == COPY else ""
+    runtime = match[1] if match else COPY if moved and comm in COPIES else ""
     if runtime:
         name = PurePosixPath(cgroup).name.removesuffix(".scope").removeprefix(f"{runtime}-")
         if valid_id(name):

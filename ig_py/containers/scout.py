@@ -41,6 +41,8 @@ class Kind(enum.IntEnum):
 
 SHUT = 1
 """Flag of a new namespace whose events do not pass yet."""
+PLACED = 2
+"""Flag of a new namespace whose first process is in another control group than its parent."""
 
 Listener = Callable[["Notice"], None]
 

@@ -63,7 +63,10 @@ def test_the_first_execution_of_each_container(tmp_path: Path, image: str) -> No
     assert runtimes == {"runc"}
 
 
-def test_nobody_waits_for_a_tracer_that_stands_still(tmp_path: Path, image: str) -> None:
+@pytest.mark.parametrize("runtime", ["runc", pytest.param("crun", marks=pytest.mark.needs("crun"))])
+def test_nobody_waits_for_a_tracer_that_stands_still(
+    tmp_path: Path, image: str, runtime: str
+) -> None:
     bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", "/bin/true; exec /bin/echo out")
     names = [f"ig-py-stopped-{number}" for number in range(4)]
     with tracing(tmp_path / "run", image, *only(names)) as gadget:
@@ -73,7 +76,7 @@ def test_nobody_waits_for_a_tracer_that_stands_still(tmp_path: Path, image: str)
             for name in names:
                 # Numbers of namespaces are used again at once.
                 subprocess.run(["unshare", "--mount", "/bin/true"], check=True)
-                assert run_bundle(bundle, name) == "out\n"
+                assert run_bundle(bundle, name, runtime=runtime) == "out\n"
         finally:
             gadget.process.send_signal(signal.SIGCONT)
         wait_for(lambda: gadget.out.count("\n") >= 3 * len(names), "all events", 20)

@@ -18,7 +18,7 @@ from support.waiting import wait_for
 
 from ig_py import _core
 from ig_py.containers.proc import HostView
-from ig_py.containers.scout import SHUT, Kind, _mount_namespaces, _pidns
+from ig_py.containers.scout import PLACED, SHUT, Kind, _mount_namespaces, _pidns
 from ig_py.runtime.tracefs import with_tracefs
 
 pytestmark = pytest.mark.needs("root", "bpf", "btf", "ringbuf", "tracepoint")
@@ -119,6 +119,30 @@ def test_a_new_namespace_is_told_and_passes_at_once() -> None:
         there = namespaces(passes)
         with unshared() as pid:
             assert notices.wait(pid, Kind.NEW).mntns not in namespaces(passes) - there
+
+
+@pytest.mark.needs("cgroup2")
+def test_a_first_process_that_is_in_a_control_group_of_its_own() -> None:
+    top = Path(HostView("/").cgroup2_mount()) / f"scout-{os.getpid()}"
+    # Deeper than any of this process': the deepest counts, whatever its hierarchy.
+    own = top.joinpath(*"abcdefgh")
+    own.mkdir(parents=True)
+    script = f"echo $$ > {own}/cgroup.procs && exec unshare --mount sleep 300"
+    try:
+        with scout() as core:
+            notices = Notices(core)
+            child = subprocess.Popen(["sh", "-c", script])
+            try:
+                new = notices.wait(child.pid, Kind.NEW)
+            finally:
+                child.kill()
+                child.wait()
+            assert new.flags == PLACED
+            assert new.cgroup.endswith(b"/a/b/c/d/e/f/g/h")
+    finally:
+        for group in (own, *own.parents):
+            if group.is_relative_to(top):
+                group.rmdir()
 
 
 def test_of_a_settled_namespace_nothing_more_is_told() -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from support.oci_runtime import Runtime
 from support.waiting import deadline
 
 APPLETS = ("sh", "echo", "true", "sleep", "unshare")
@@ -35,7 +36,8 @@ def make_bundle(directory: Path, *argv: str, runtime: str = "runc") -> Path:
 def run_bundle(bundle: Path, container_id: str, *options: str, runtime: str = "runc") -> str:
     """Run its container to the end; what it printed."""
     root = bundle / "state"
-    argv = [runtime, "--root", str(root), *options, "run", "--bundle", str(bundle), container_id]
+    words = (*options, "run", "--bundle", str(bundle), container_id)
+    argv = Runtime(runtime, str(root)).argv(*words)
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ig_py.containers.admission import Admission
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.proc import HostView
-from ig_py.containers.scout import SHUT, Kind
+from ig_py.containers.scout import PLACED, SHUT, Kind
 
 ID = "ab" * 32
 NO_PID = 1 << 22
@@ -249,6 +249,19 @@ def test_init_may_enter_its_cgroup_late(trial: Trial) -> None:
     assert trial.names == []
     trial.tell(docker(kind=Kind.MOVED, nspid=1))
     assert trial.names == ["web"]
+
+
+def test_init_may_be_made_in_its_cgroup(trial: Trial) -> None:
+    trial.finder.alive = False
+    born = Notice(comm=b"memfd:crun_clon", cgroup=b"/c1", nspid=1, flags=PLACED)
+    trial.tell(born, replace(born, kind=Kind.EXEC, comm=b"echo"), replace(born, kind=Kind.EXIT))
+    assert [c.id for c in trial.finder.ended] == ["c1"]
+
+
+def test_a_service_that_executes_crun_is_not_its_container(trial: Trial) -> None:
+    service = Notice(comm=b"(crun)", cgroup=b"/system.slice/c1.service", flags=PLACED)
+    trial.tell(service, replace(service, kind=Kind.EXEC, comm=b"crun"))
+    assert trial.rejected == [(7, 70, False)]
 
 
 def test_a_pods_sandbox_is_left_out(trial: Trial) -> None:

@@ -131,6 +131,9 @@ def test_a_crun_that_has_gone(processes: Processes) -> None:
     assert identify(processes.view, 9, 8, "crun", "/crun-c1.scope", moved=True) == Found(
         "c1", "crun"
     )
+    assert identify(processes.view, 9, 8, "memfd:crun_clon", "/c1", moved=True) == Found(
+        "c1", "crun"
+    )
     assert identify(processes.view, 9, 8, "crun", "/session.scope") is None
     assert identify(processes.view, 9, 8, "echo", "/a/c1", moved=True) is None
 
