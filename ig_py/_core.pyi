@@ -238,6 +238,8 @@ class Stream:
         """Sums since the stream began: (JSON list of key values, the metrics' values in
         plan order; a histogram's slots as a list), in order of appearance. Keys ""
         stands for all combinations beyond 2000."""
+    def undecided(self) -> int:
+        """Events that were left out since a condition could not be decided."""
     def lost_stacks(self) -> int:
         """Stacks of events that were not there any more, or whose process was not."""
     def counters(self) -> dict[str, Counters]:

@@ -316,6 +316,11 @@ impl Stream {
         self.with(|state| Ok(state.world.symbols.lost()))
     }
 
+    /// Events that were left out since a condition could not be decided.
+    pub fn undecided(&self) -> Result<u64> {
+        self.with(|state| Ok(state.lanes.iter().map(|lane| lane.source.undecided).sum()))
+    }
+
     /// The metrics of a data source so far.
     pub fn metrics(&self, datasource: &str) -> Result<Vec<Series>> {
         self.with(|state| {

@@ -60,7 +60,7 @@ class Context:
     ``constants`` (variable name → value) and ``maps`` (map name → replacement)
     are what operators hand to the loader in pre_start, as are ``kernel_structs`` and
     ``value_sizes`` (map name → bytes of a value). ``filters`` are the
-    plan's filters by data source name, filled while instantiating, as are
+    plan's filters by data source name, filled while instantiating, as are ``conditions``,
     ``sorts`` and ``limits`` of arrays and ``metrics`` (docs/plan.md).
     ``open_netns`` opens the network namespaces that are watched (the host's,
     where nobody says which): descriptors that the caller closes.
@@ -77,6 +77,7 @@ class Context:
     image: str = ""
     steps: dict[str, list[Step]] = field(default_factory=dict)
     filters: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    conditions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     sorts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)

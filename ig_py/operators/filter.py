@@ -1,4 +1,4 @@
-"""``--filter``: rules that an event must meet (spec cli-output §4.1)."""
+"""``--filter``, ``--filter-expr``: what an event must meet (spec cli-output §4.1, §4.2)."""
 
 from __future__ import annotations
 
@@ -118,38 +118,49 @@ class Filter(Operator):
     priority: ClassVar[int] = 9000
 
     def instantiate(self, ctx: Context) -> bool:
+        """Raises UsageError for what is no rule or expression."""
         sources = ctx.spec.datasources
-        active = False
+        alone = len(sources) == 1
         for ds in sources:
-            key = f"filter.{ds.name}"
-            texts = [ctx.param(PREFIX + key)]
-            ctx.spec.params.append(
-                ParamSpec(
-                    key=key,
-                    prefix=PREFIX,
-                    title="Filter",
-                    description=f"Rules that events of {ds.name} must meet: FIELD OP VALUE,…",
-                    type_hint="string",
-                )
-            )
-            if len(sources) == 1:
-                texts.append(ctx.param(PREFIX + "filter"))
-            rules = [rule for text in texts for rule in split_rules(text)]
+            rules = [r for text in _given(ctx, "filter", ds, alone) for r in split_rules(text[1])]
             if len(rules) > MAX_RULES:
                 raise UsageError(f"more than {MAX_RULES} filter rules")
             if rules:
                 ctx.filters[ds.name] = [compile_rule(ds, rule) for rule in rules]
-                active = True
-        if len(sources) == 1:
-            ctx.spec.params.append(
-                ParamSpec(
-                    key="filter",
-                    prefix=PREFIX,
-                    alias="F",
-                    title="Filter",
-                    description="Rules that events must meet, all of them: FIELD OP VALUE,…; "
-                    "OP is one of == != > >= < <= ~ !~",
-                    type_hint="string",
-                )
-            )
-        return active
+            expressions = _given(ctx, "filter-expr", ds, alone)
+            if expressions:
+                from ig_py.operators._expression import condition
+
+                ctx.conditions[ds.name] = [condition(ds, t, f"--{key}") for key, t in expressions]
+            ctx.spec.params += [
+                _param(f"filter.{ds.name}", f"Rules that events of {ds.name} must meet: {_RULES}"),
+                _param(f"filter-expr.{ds.name}", f"Condition that events of {ds.name} must meet"),
+            ]
+        if alone:
+            ctx.spec.params += [
+                _param("filter", f"Rules that events must meet, all of them: {_RULES}", "F"),
+                _param("filter-expr", f"Condition that events must meet: {_EXAMPLE}", "E"),
+            ]
+        return bool(ctx.filters or ctx.conditions)
+
+
+_RULES = "FIELD OP VALUE,…; OP is one of == != > >= < <= ~ !~"
+_EXAMPLE = 'an expression such as proc.comm startsWith "ba" and proc.pid > 1'
+
+
+def _given(ctx: Context, key: str, ds: DataSourceSpec, alone: bool) -> list[tuple[str, str]]:
+    """(key, value) of the parameters that say it of *ds*."""
+    keys = [f"{key}.{ds.name}", *([key] if alone else [])]
+    values = ((key, ctx.param(PREFIX + key)) for key in keys)
+    return [(key, value) for key, value in values if value]
+
+
+def _param(key: str, description: str, alias: str = "") -> ParamSpec:
+    return ParamSpec(
+        key=key,
+        prefix=PREFIX,
+        alias=alias,
+        title="Filter",
+        description=description,
+        type_hint="string",
+    )

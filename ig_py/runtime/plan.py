@@ -75,7 +75,7 @@ class Clock:
 class PlanInput:
     """Everything a plan is made of.
 
-    *steps*, *filters*, *sorts*, *limits* and *metrics* are by data source name;
+    *steps*, *filters*, *conditions*, *sorts*, *limits* and *metrics* are by data source name;
     without *readers* samples are pushed, and no map is named.
     *proc*: where the host's processes are, *pidns*: the pid namespace whose numbers it
     shows (0: not known).
@@ -85,6 +85,7 @@ class PlanInput:
     spec: GadgetSpec
     steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     filters: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    conditions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     readers: bool = True
@@ -131,6 +132,7 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
         "fields": [_field(ds, f, f.index in parents) for f in ds.fields],
         "steps": [step.body for step in steps],
         "filters": list(given.filters.get(ds.name, ())),
+        "conditions": list(given.conditions.get(ds.name, ())),
         "output": rendered,
     }
     if ds.rest is not None:

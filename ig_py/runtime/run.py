@@ -211,6 +211,7 @@ class Run:
                 spec=self._prepared.spec,
                 steps=context.steps,
                 filters=context.filters,
+                conditions=context.conditions,
                 sorts=context.sorts,
                 limits=context.limits,
                 metrics=context.metrics,
@@ -314,6 +315,11 @@ class Run:
     def _count(self, stream: Stream) -> None:
         self._take_produced()
         self._counters = self._read_counters(stream)
+        if undecided := stream.undecided():
+            self._notice(
+                f"{undecided} events are missing: --filter-expr has no value for them"
+                " (a division by zero, a text that is no number, ...)"
+            )
         if lost := stream.lost_stacks():
             self._notice(f"{lost} stacks were gone, or their process was, before they had names")
 

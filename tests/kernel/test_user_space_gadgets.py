@@ -211,3 +211,19 @@ def test_environment_variables_that_are_allowed(
     refused = ig_py("run", *arguments)
     assert refused.returncode == 1
     assert "--env-vars=IG_PY_TEST_PLACE" in refused.stderr
+
+
+@pytest.mark.any_kernel
+def test_an_expression_decides_what_is_shown(tmp_path: Path) -> None:
+    own = f"pid == {os.getpid()}"
+    arguments = [str(GADGETS / "process_table"), "--host", "--verify-image=false", "-o", "json"]
+    with RunningGadget(tmp_path / "run", *arguments, "-E", own, "--filter=pid>1") as gadget:
+        wait_for(lambda: "\n" in gadget.out, "an array", SECONDS)
+        assert gadget.end() == 0
+    assert [event["pid"] for event in json.loads(gadget.out.splitlines()[0])] == [os.getpid()]
+    undecided = f"{own} and pid % 0 == 1"
+    with RunningGadget(tmp_path / "other", *arguments, "-E", undecided) as gadget:
+        wait_for(lambda: "\n" in gadget.out, "an array", SECONDS)
+        assert gadget.end() == 0
+    assert json.loads(gadget.out.splitlines()[0]) == []
+    assert "events are missing: --filter-expr has no value for them" in gadget.err

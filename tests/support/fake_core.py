@@ -64,6 +64,9 @@ class Stream:
         return {"exec": {"received": self._emitted, "emitted": self._emitted,
                          "discarded": 0, "lost": self._fake.lost}}  # fmt: skip
 
+    def undecided(self) -> int:
+        return 0
+
     def lost_stacks(self) -> int:
         return 0
 

@@ -112,7 +112,12 @@ def test_the_short_flag_exists_for_a_lone_data_source_only() -> None:
 
     spec = spec_of(tracer_object(members, declare=second))
     Filter().instantiate(Context(spec))
-    assert [p.key for p in spec.params] == ["filter.ds", "filter.other"]
+    assert [p.key for p in spec.params] == [
+        "filter.ds",
+        "filter-expr.ds",
+        "filter.other",
+        "filter-expr.other",
+    ]
 
 
 def test_too_many_rules() -> None:
@@ -123,3 +128,20 @@ def test_too_many_rules() -> None:
 def test_hidden_fields_and_twins_can_be_compared() -> None:
     spec = spec_of(tracer_object(members))
     assert compile_rule(spec.datasources[0], "pid==1")["field"] == 1
+
+
+def test_expressions_of_one_data_source_and_of_the_only_one() -> None:
+    spec = spec_of(tracer_object(members))
+    params = {
+        "operator.filter.filter-expr": "pid == 1",
+        "operator.filter.filter-expr.ds": "pid != 2",
+        "operator.filter.filter": "pid==1",
+    }
+    context = Context(spec, params=params)
+    assert Filter().instantiate(context)
+    [named, lone] = context.conditions["ds"]
+    assert (named["op"], lone["op"]) == ("!=", "==")
+    assert len(context.filters["ds"]) == 1
+    params["operator.filter.filter-expr.ds"] = "pid"
+    with pytest.raises(UsageError, match=r"--filter-expr\.ds: expected bool"):
+        Filter().instantiate(Context(spec_of(tracer_object(members)), params=params))

@@ -78,13 +78,7 @@ impl Filter {
                 return Err(bad("regular expressions match only strings".into()));
             }
             "~" | "!~" => {
-                let regex = regex::bytes::RegexBuilder::new(&plan.value)
-                    .size_limit(MAX_REGEX)
-                    .dfa_size_limit(MAX_REGEX)
-                    .build()
-                    .map_err(|e| {
-                        bad(format!("invalid regular expression {:?}: {e}", plan.value))
-                    })?;
+                let regex = regex(&plan.value).map_err(bad)?;
                 return Ok(Filter { field: index, test: Test::Regex(regex, plan.op == "~") });
             }
             op => return Err(bad(format!("unknown operator {op:?}"))),
@@ -173,9 +167,18 @@ impl Filter {
     }
 }
 
+/// Why *pattern* is none, or the regular expression.
+pub fn regex(pattern: &str) -> std::result::Result<regex::bytes::Regex, String> {
+    regex::bytes::RegexBuilder::new(pattern)
+        .size_limit(MAX_REGEX)
+        .dfa_size_limit(MAX_REGEX)
+        .build()
+        .map_err(|e| format!("invalid regular expression {pattern:?}: {e}"))
+}
+
 /// As RE2 on text of unknown bytes: each that is no UTF-8 counts as one U+FFFD, so that no
 /// pattern is evaded by a byte that not even `.` matches.
-fn found(regex: &regex::bytes::Regex, text: &[u8]) -> bool {
+pub fn found(regex: &regex::bytes::Regex, text: &[u8]) -> bool {
     if std::str::from_utf8(text).is_ok() {
         return regex.is_match(text);
     }

@@ -1,6 +1,7 @@
 //! The data plane: one sample in, rendered bytes out. No kernel, no Python.
 
 pub mod array;
+pub mod condition;
 pub mod event;
 pub mod field;
 pub mod filter;

@@ -50,6 +50,8 @@ pub struct DataSource {
     #[serde(default)]
     pub filters: Vec<Filter>,
     #[serde(default)]
+    pub conditions: Vec<Node>,
+    #[serde(default)]
     pub rest: Option<Rest>,
     /// Samples come in fetches, each rendered as one array.
     #[serde(default)]
@@ -302,6 +304,19 @@ pub struct Filter {
     pub field: u32,
     pub op: String,
     pub value: String,
+}
+
+/// A part of a condition: what `op` does with `args`, or with the field or value it has.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    pub op: String,
+    #[serde(default)]
+    pub args: Vec<Node>,
+    #[serde(default)]
+    pub field: Option<u32>,
+    #[serde(default)]
+    pub value: Option<serde_json::Value>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

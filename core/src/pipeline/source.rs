@@ -1,6 +1,7 @@
 //! One data source: samples in, rendered events and counts out.
 
 use super::array::{Array, MAX_RENDERED};
+use super::condition::Condition;
 use super::event::{from_sample, Event, Slot, Slots, Value};
 use super::field::Fields;
 use super::filter::Filter;
@@ -72,6 +73,9 @@ pub struct Source {
     /// Filters on the sample alone, run before any step.
     early: Vec<Filter>,
     late: Vec<Filter>,
+    conditions: Vec<Condition>,
+    /// Events that were left out since a condition could not be decided.
+    pub undecided: u64,
     names: Vec<Box<str>>,
     sample_size: usize,
     min_size: usize,
@@ -101,6 +105,7 @@ impl Source {
         let steps = step::compile(&plan.steps, &mut fields, world, &mut names)?;
         let filters = Filter::compile_all(&plan.filters, &fields)?;
         let (early, late) = filters.into_iter().partition(|f| f.reads_sample(&fields));
+        let conditions = Condition::compile_all(&plan.conditions, &fields)?;
         let nodes = tree::build(&fields);
         let rest = rest(plan, &fields)?;
         let needs = need::of_fields(&fields, &steps, rest.map(|(field, _)| field));
@@ -135,6 +140,8 @@ impl Source {
             steps,
             early,
             late,
+            conditions,
+            undecided: 0,
             names,
             sample_size: plan.sample_size,
             min_size: plan.min_size,
@@ -264,7 +271,21 @@ impl Source {
         for step in &self.steps {
             step.run(&mut cx);
         }
-        passes(&self.late, &self.slots)
+        if !passes(&self.late, &self.slots) {
+            return false;
+        }
+        let event = Event { sample, rest, slots: &self.slots, world, names };
+        for condition in self.conditions.iter().filter(|_| filtered) {
+            match condition.holds(&event, fields) {
+                Some(true) => {}
+                Some(false) => return false,
+                None => {
+                    self.undecided += 1;
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     fn render(&mut self, world: &World, sample: &[u8], rest: &[u8]) {

@@ -213,6 +213,10 @@ impl Stream {
             .collect()
     }
 
+    fn undecided(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(py.detach(|| self.inner.undecided())?)
+    }
+
     fn lost_stacks(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(py.detach(|| self.inner.lost_stacks())?)
     }
