@@ -223,6 +223,7 @@ impl Step {
                 let all = [Some(e.addr), proto, e.endpoint];
                 all.into_iter().flatten().for_each(|i| sink(i, Source::Other));
             }
+            Step::Text { dst, .. } => sink(*dst, Source::Other),
             Step::KernelStack(s) => sink(s.output(), Source::Other),
             Step::UserStack(s) => s.outputs().for_each(|i| sink(i, Source::Other)),
         }
