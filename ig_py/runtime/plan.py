@@ -85,7 +85,6 @@ class PlanInput:
     spec: GadgetSpec
     steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     filters: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    conditions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     readers: bool = True
@@ -93,6 +92,7 @@ class PlanInput:
     sorts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    conditions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     proc: str = "/proc"
     pidns: int = 0
 
