@@ -125,7 +125,7 @@ pub fn until_nul(raw: &[u8]) -> &[u8] {
     &raw[..memchr::memchr(0, raw).unwrap_or(raw.len())]
 }
 
-#[inline]
+#[inline(always)]
 fn scalar(kind: Kind, raw: &[u8]) -> Value<'_> {
     match kind {
         Kind::Bool => Value::Bool(number(raw) != 0),
@@ -175,7 +175,7 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    #[inline]
+    #[inline(always)]
     pub fn value(&self, index: usize, field: &Field) -> Value<'a> {
         if field.slot || field.patched {
             match self.slot(index) {
@@ -187,7 +187,7 @@ impl<'a> Event<'a> {
         from_sample(field, self.sample)
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&self, index: usize) -> Option<Value<'a>> {
         Some(match *self.slots.values.get(index)? {
             Slot::Empty => return None,
@@ -211,7 +211,7 @@ impl<'a> Event<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 pub fn from_sample<'a>(field: &Field, sample: &'a [u8]) -> Value<'a> {
     let raw = sample.get(field.offset..field.offset + field.size).unwrap_or_default();
     if field.array {

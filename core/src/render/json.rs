@@ -194,7 +194,7 @@ fn indent(depth: usize, out: &mut Vec<u8>) {
     out.resize(out.len() + 2 * depth, b' ');
 }
 
-#[inline]
+#[inline(always)]
 pub fn scalar(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Bool(true) => out.extend_from_slice(b"true"),
