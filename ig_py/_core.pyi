@@ -240,6 +240,8 @@ class Stream:
         stands for all combinations beyond 2000."""
     def undecided(self) -> int:
         """Events that were left out since a condition could not be decided."""
+    def missing_debuginfo(self) -> list[str]:
+        """Build ids of files of which debuginfod's cache has nothing."""
     def lost_stacks(self) -> int:
         """Stacks of events that were not there any more, or whose process was not."""
     def counters(self) -> dict[str, Counters]:

@@ -19,7 +19,7 @@ use crate::pipeline::metrics::Series;
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::source::{Counts, Rendered, Source};
 use crate::pipeline::world::World;
-use crate::symbols::Symbols;
+use crate::symbols::{Sources, Symbols};
 
 const MAX_SOURCES: usize = 256;
 /// Bytes of each CPU's perf buffer when the plan does not say.
@@ -82,7 +82,7 @@ impl Stream {
         let mut world = World {
             clock_offset_ns: plan.clock_offset_ns,
             timezone_offset_s: plan.timezone_offset_s,
-            symbols: Symbols::new(&plan.proc, plan.pidns),
+            symbols: Symbols::new(&plan.proc, plan.pidns, sources(&plan.symbols)),
             ..World::default()
         };
         let (epoll, waker) = (fds::epoll()?, fds::waker()?);
@@ -321,6 +321,11 @@ impl Stream {
         self.with(|state| Ok(state.lanes.iter().map(|lane| lane.source.undecided).sum()))
     }
 
+    /// Build ids of files of which debuginfod's cache has nothing.
+    pub fn missing_debuginfo(&self) -> Result<Vec<String>> {
+        self.with(|state| Ok(state.world.symbols.missing()))
+    }
+
     /// The metrics of a data source so far.
     pub fn metrics(&self, datasource: &str) -> Result<Vec<Series>> {
         self.with(|state| {
@@ -458,6 +463,11 @@ fn find(lanes: &[Lane], datasource: &str) -> Result<usize> {
         .iter()
         .position(|l| l.source.name == datasource)
         .ok_or_else(|| Error::plan(format!("the plan has no data source {datasource}")))
+}
+
+fn sources(plan: &plan::Symbols) -> Sources {
+    let cache = plan.debuginfod.as_ref().map(Into::into);
+    Sources { own: plan.symtab, cache, ..Sources::default() }
 }
 
 fn reader(

@@ -61,7 +61,7 @@ class Context:
     are what operators hand to the loader in pre_start, as are ``kernel_structs`` and
     ``value_sizes`` (map name → bytes of a value). ``filters`` are the
     plan's filters by data source name, filled while instantiating, as are ``conditions``,
-    ``sorts`` and ``limits`` of arrays and ``metrics`` (docs/plan.md).
+    ``sorts`` and ``limits`` of arrays, ``metrics``, and ``symbols`` (docs/plan.md).
     ``open_netns`` opens the network namespaces that are watched (the host's,
     where nobody says which): descriptors that the caller closes.
     ``emit`` gives samples to a data source that an operator made, from
@@ -81,6 +81,7 @@ class Context:
     sorts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    symbols: dict[str, Any] = field(default_factory=dict)
     timers: list[Timer] = field(default_factory=list)
     constants: dict[str, bool | int | bytes] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from pathlib import Path
 from typing import ClassVar
 
 from ig_py.errors import ObjectError, UsageError
@@ -16,8 +19,14 @@ KERNEL_TARGET = "ebpf.formatter.kstack"
 USER_TYPE = "gadget_user_stack"
 USER_MAP = "ig_ustack"
 BUILD_ID_MAP = "ig_build_id"
+log = logging.getLogger(__name__)
+
 PREFIX = "operator.ustack."
 SYMBOLIZERS = "symbolizers"
+CACHE_PATH = "debuginfod-cache-path"
+SYMTAB, DEBUGINFOD = "symtab", "debuginfod-cache"
+MAX_TOLD = 5
+"""Build ids in a warning."""
 TEXTS = ("addresses", "buildid", "symbols")
 """Fields added below a user stack."""
 _MEMBERS = (
@@ -72,13 +81,20 @@ class UserStack(Operator):
     name: ClassVar[str] = "ustack"
     priority: ClassVar[int] = 100
 
+    def __init__(self) -> None:
+        self._cache = ""
+
     def instantiate(self, ctx: Context) -> bool:
-        named = _is_named(ctx.param(PREFIX + SYMBOLIZERS))
+        wanted = _wanted(ctx.param(PREFIX + SYMBOLIZERS))
         active = False
         for ds in ctx.spec.datasources:
             for source in [f for f in ds.fields if f.has_type(USER_TYPE)]:
-                active |= _add_texts(ctx, ds, source, named)
+                active |= _add_texts(ctx, ds, source, bool(wanted))
         if active:
+            ctx.symbols = {"symtab": SYMTAB in wanted}
+            if DEBUGINFOD in wanted:
+                self._cache = _cache(ctx.param(PREFIX + CACHE_PATH))
+                ctx.symbols["debuginfod"] = self._cache
             ctx.spec.params.append(
                 ParamSpec(
                     key=SYMBOLIZERS,
@@ -86,11 +102,33 @@ class UserStack(Operator):
                     default="auto",
                     title="Symbolizers",
                     description="How addresses of user stacks are named: auto, none, or a list "
-                    "with symtab (symbol tables and perf maps)",
+                    "with symtab (symbol tables and perf maps) and debuginfod-cache",
+                    type_hint="string",
+                )
+            )
+            ctx.spec.params.append(
+                ParamSpec(
+                    key=CACHE_PATH,
+                    prefix=PREFIX,
+                    title="Debuginfod cache",
+                    description="Where debuginfod-find keeps symbols (default"
+                    " $DEBUGINFOD_CACHE_PATH or ~/.cache/debuginfod_client)",
                     type_hint="string",
                 )
             )
         return active
+
+    def drained(self, ctx: Context) -> bool:
+        missing = ctx.stream.missing_debuginfo() if self._cache and ctx.stream else []
+        if missing:
+            log.warning(
+                "%s has no symbols of %d files; fetch them: debuginfod-find debuginfo ID, where ID"
+                " is %s",
+                self._cache,
+                len(missing),
+                ", ".join(missing[:MAX_TOLD]) + (", ..." if len(missing) > MAX_TOLD else ""),
+            )
+        return False
 
 
 def _add_texts(ctx: Context, ds: DataSourceSpec, source: FieldSpec, named: bool) -> bool:
@@ -123,14 +161,26 @@ def _add_texts(ctx: Context, ds: DataSourceSpec, source: FieldSpec, named: bool)
     return True
 
 
-def _is_named(text: str) -> bool:
-    """Does ``--symbolizers`` *text* ask for names? Raises UsageError."""
+def _wanted(text: str) -> set[str]:
+    """What ``--symbolizers`` *text* asks for, empty for nothing. Raises UsageError."""
     wanted = {part.strip() for part in text.split(",")} - {""}
-    if unknown := sorted(wanted - {"auto", "none", "symtab"}):
+    if unknown := sorted(wanted - {"auto", "none", SYMTAB, DEBUGINFOD}):
         raise UsageError(
-            f'--{SYMBOLIZERS}: "{unknown[0]}" is none of auto, none, symtab',
-            remedy="this version names stacks by the symbol tables of running processes only",
+            f'--{SYMBOLIZERS}: "{unknown[0]}" is none of auto, none, {SYMTAB}, {DEBUGINFOD}',
+            remedy="this version names stacks by symbol tables and debuginfod's cache only",
         )
     if "none" in wanted and len(wanted) > 1:
         raise UsageError(f"--{SYMBOLIZERS}: none goes with nothing else")
-    return "none" not in wanted
+    if not wanted or "auto" in wanted:
+        wanted = (wanted - {"auto"}) | {SYMTAB}
+    return wanted - {"none"}
+
+
+def _cache(text: str) -> str:
+    """Where debuginfod's clients keep what they fetched (debuginfod-find(1))."""
+    if text:
+        return text
+    if given := os.environ.get("DEBUGINFOD_CACHE_PATH"):
+        return given
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return str(Path(base, "debuginfod_client"))

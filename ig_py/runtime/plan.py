@@ -79,6 +79,7 @@ class PlanInput:
     without *readers* samples are pushed, and no map is named.
     *proc*: where the host's processes are, *pidns*: the pid namespace whose numbers it
     shows (0: not known).
+    *symbols*: where user stacks get their names, empty for their processes' files.
     *perf_bytes*: each CPU's buffer of perf event arrays; None leaves it to the core.
     """
 
@@ -95,6 +96,7 @@ class PlanInput:
     conditions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     proc: str = "/proc"
     pidns: int = 0
+    symbols: Mapping[str, Any] = field(default_factory=dict)
 
 
 def compile_plan(given: PlanInput) -> str:
@@ -106,6 +108,7 @@ def compile_plan(given: PlanInput) -> str:
             "timezone_offset_s": given.clock.zone_s,
             "proc": given.proc,
             "pidns": given.pidns,
+            **({"symbols": dict(given.symbols)} if given.symbols else {}),
             "datasources": [_datasource(given, ds) for ds in given.spec.datasources],
         }
     )

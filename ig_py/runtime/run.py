@@ -215,6 +215,7 @@ class Run:
                 sorts=context.sorts,
                 limits=context.limits,
                 metrics=context.metrics,
+                symbols=context.symbols,
                 proc=view.proc,
                 pidns=view.pidns,
                 outputs=self._settings.outputs,

@@ -229,6 +229,11 @@ def _openssl() -> str | None:
     return _program("openssl")
 
 
+@_feature("binutils")
+def _binutils() -> str | None:
+    return _program("objcopy") or _program("strip") or _program("readelf") or _program("cc")
+
+
 @_feature("libpcap")
 def _libpcap() -> str | None:
     for name in ("libpcap.so.0.8", "libpcap.so.1", "libpcap.so"):

@@ -55,7 +55,10 @@ def test_a_user_stack_has_texts_below_it() -> None:
     body = context.steps["d"][0].body
     assert [body[f.name] for f in texts if f] == [f.index for f in texts if f]
     assert body["build_id_map"] is None
-    assert [p.key for p in context.spec.params] == ["symbolizers"]
+    assert [p.key for p in context.spec.params] == [
+        "symbolizers",
+        "debuginfod-cache-path",
+    ]
 
 
 @pytest.mark.parametrize(("text", "named"), [("", True), ("symtab", True), ("none", False)])
@@ -65,7 +68,42 @@ def test_symbolizers(text: str, named: bool) -> None:
     assert (context.steps["d"][0].body["symbols"] is not None) == named
 
 
-@pytest.mark.parametrize("text", ["gdb", "none,symtab", "debuginfod-cache"])
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        ("", {"symtab": True}),
+        ("auto,debuginfod-cache", {"symtab": True, "debuginfod": "/given"}),
+        ("debuginfod-cache", {"symtab": False, "debuginfod": "/given"}),
+        ("symtab, debuginfod-cache", {"symtab": True, "debuginfod": "/given"}),
+    ],
+)
+def test_where_names_come_from(text: str, sources: dict[str, Any]) -> None:
+    params = {
+        "operator.ustack.symbolizers": text,
+        "operator.ustack.debuginfod-cache-path": "/given",
+    }
+    context = Context(spec(USER_STACKS), params)
+    UserStack().instantiate(context)
+    assert context.symbols == sources
+
+
+def test_the_usual_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cache() -> str:
+        context = Context(spec(USER_STACKS), {"operator.ustack.symbolizers": "debuginfod-cache"})
+        UserStack().instantiate(context)
+        return str(context.symbols["debuginfod"])
+
+    monkeypatch.delenv("DEBUGINFOD_CACHE_PATH", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache() == "/home/me/.cache/debuginfod_client"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache() == "/xdg/debuginfod_client"
+    monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", "/own")
+    assert cache() == "/own"
+
+
+@pytest.mark.parametrize("text", ["gdb", "none,symtab", "debuginfod-cache-on-ig-server"])
 def test_wrong_symbolizers(text: str) -> None:
     with pytest.raises(UsageError, match="--symbolizers"):
         UserStack().instantiate(Context(spec(), {"operator.ustack.symbolizers": text}))

@@ -20,7 +20,24 @@ pub struct Plan {
     pub proc: String,
     #[serde(default)]
     pub pidns: u64,
+    #[serde(default)]
+    pub symbols: Symbols,
     pub datasources: Vec<DataSource>,
+}
+
+/// Where user stacks get their names.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Symbols {
+    pub symtab: bool,
+    #[serde(default)]
+    pub debuginfod: Option<String>,
+}
+
+impl Default for Symbols {
+    fn default() -> Symbols {
+        Symbols { symtab: true, debuginfod: None }
+    }
 }
 
 fn proc_root() -> String {

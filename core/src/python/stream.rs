@@ -217,6 +217,10 @@ impl Stream {
         Ok(py.detach(|| self.inner.undecided())?)
     }
 
+    fn missing_debuginfo(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(py.detach(|| self.inner.missing_debuginfo())?)
+    }
+
     fn lost_stacks(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(py.detach(|| self.inner.lost_stacks())?)
     }

@@ -43,9 +43,18 @@ impl Distilled {
 
 /// Reads the symbols of an ELF file, whatever it claims about them.
 pub fn distill<B: Bytes + ?Sized>(source: &B) -> Result<Distilled> {
+    distill_with(source, true, None::<&B>)
+}
+
+/// The same with those that are kept `apart`, and with or without its `own`.
+pub fn distill_with<B: Bytes + ?Sized, A: Bytes + ?Sized>(
+    source: &B,
+    own: bool,
+    apart: Option<&A>,
+) -> Result<Distilled> {
     let elf = Elf::parse(source)?;
     let (mut table, mut names) = (vec![0; SYMBOL as usize], vec![0]);
-    symbols::each(&elf, &mut |function| {
+    let mut add = |function: symbols::Function| {
         let name = &function.name[..function.name.len().min(MAX_NAME)];
         if table.len() / SYMBOL as usize >= MAX_FUNCTIONS || names.len() + name.len() > MAX_NAMES {
             return Err(Problem::new("more symbols than are read"));
@@ -58,7 +67,17 @@ pub fn distill<B: Bytes + ?Sized>(source: &B) -> Result<Distilled> {
         names.extend_from_slice(name);
         names.push(0);
         Ok(())
-    })?;
+    };
+    if let Some(apart) = apart {
+        // Damaged symbols must not hide the file's own.
+        let read = Elf::parse(apart).and_then(|elf| symbols::each(&elf, &mut add));
+        if !own {
+            read?;
+        }
+    }
+    if own {
+        symbols::each(&elf, &mut add)?;
+    }
     let size = table.len() + names.len();
     let file = memory_file().and_then(|file| write(file, &table, &names))?;
     Ok(Distilled { file, size, segments: elf.segments })

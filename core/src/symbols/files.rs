@@ -9,12 +9,13 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::Input;
 
-use super::distill::{distill, Distilled};
+use super::debuginfo::Sources;
+use super::distill::{distill_with, Distilled};
 use super::kernel::Isolated;
 use crate::binary::FileBytes;
 
 /// Files larger than this have no names here.
-const MAX_FILE: u64 = 2 << 30;
+pub const MAX_FILE: u64 = 2 << 30;
 /// Bytes of symbols that are kept; more go, the longest unused first.
 const MAX_KEPT: usize = 256 << 20;
 const MAX_FILES: usize = 1024;
@@ -41,12 +42,17 @@ struct FileSymbols {
 
 #[derive(Default)]
 pub struct Files {
+    pub sources: Sources,
     kept: HashMap<FileId, Kept>,
     bytes: usize,
     clock: u64,
 }
 
 impl Files {
+    pub fn new(sources: Sources) -> Files {
+        Files { sources, ..Files::default() }
+    }
+
     /// The file behind `path`, a link that leads to what is mapped and nowhere else.
     pub fn open(&mut self, path: &str) -> Option<FileId> {
         let file = File::open(path).ok()?;
@@ -59,7 +65,7 @@ impl Files {
         };
         if !self.kept.contains_key(&id) {
             let readable = about.is_file() && about.len() <= MAX_FILE;
-            let symbols = readable.then(|| FileSymbols::read(file)).flatten();
+            let symbols = readable.then(|| FileSymbols::read(file, &mut self.sources)).flatten();
             self.bytes += symbols.as_ref().map_or(0, |s| s.distilled.size);
             self.kept.insert(id, Kept { symbols, used: u64::MAX });
             self.shrink();
@@ -85,8 +91,10 @@ impl Files {
 }
 
 impl FileSymbols {
-    fn read(file: File) -> Option<FileSymbols> {
-        let distilled = distill(&FileBytes::new(file).ok()?).ok()?;
+    fn read(file: File, sources: &mut Sources) -> Option<FileSymbols> {
+        let file = FileBytes::new(file).ok()?;
+        let apart = sources.apart(&file);
+        let distilled = distill_with(&file, sources.own, apart.as_ref()).ok()?;
         Some(FileSymbols { distilled, symbolizer: Isolated::new() })
     }
 

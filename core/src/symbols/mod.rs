@@ -4,6 +4,7 @@
 //! small ELF files in memory: it maps what it reads, and a mapped file of a container could be
 //! cut short under it.
 
+mod debuginfo;
 mod distill;
 mod files;
 mod kernel;
@@ -16,6 +17,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+pub use debuginfo::Sources;
 pub use distill::distill;
 pub use maps::parse as parse_maps;
 pub use perf_map::PerfMap;
@@ -43,19 +45,19 @@ struct Inner {
 
 impl Default for Symbols {
     fn default() -> Symbols {
-        Symbols::new("/proc", 0)
+        Symbols::new("/proc", 0, Sources { own: true, ..Sources::default() })
     }
 }
 
 impl Symbols {
-    pub fn new(proc_root: &str, pidns: u64) -> Symbols {
+    pub fn new(proc_root: &str, pidns: u64, sources: Sources) -> Symbols {
         Symbols {
             inner: RefCell::new(Inner {
                 proc_root: proc_root.into(),
                 pidns,
                 kernel: kernel::Kernel::default(),
                 processes: HashMap::new(),
-                files: files::Files::default(),
+                files: files::Files::new(sources),
                 lost: 0,
             }),
         }
@@ -104,6 +106,11 @@ impl Symbols {
         self.inner.borrow_mut().lost += 1;
     }
 
+    /// Build ids of files of which debuginfod's cache has nothing.
+    pub fn missing(&self) -> Vec<String> {
+        self.inner.borrow().files.sources.missing.iter().cloned().collect()
+    }
+
     pub fn lost(&self) -> u64 {
         self.inner.borrow().lost
     }
@@ -120,7 +127,7 @@ mod tests {
     }
 
     fn named(who: &Who, addresses: &[u64]) -> (String, u64) {
-        let symbols = Symbols::new("/proc", 0);
+        let symbols = Symbols::default();
         let mut out = Vec::new();
         symbols.user_stack(who, addresses, &mut out);
         (String::from_utf8(out).unwrap(), symbols.lost())

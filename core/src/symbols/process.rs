@@ -139,6 +139,9 @@ impl Process {
             return false;
         }
         if mapping.inode == 0 {
+            if !files.sources.own {
+                return false;
+            }
             let directory = &self.directory;
             let map = self.perf_map.get_or_insert_with(|| perf_map(directory).unwrap_or_default());
             let Some(name) = map.find(address) else { return false };

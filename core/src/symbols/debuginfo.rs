@@ -1,0 +1,80 @@
+//! Symbols that are kept apart from their files, found by their build id: debuginfod's cache
+//! (debuginfod-find(1)).
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::files::MAX_FILE;
+use crate::binary::elf::Elf;
+use crate::binary::{Bytes, FileBytes};
+
+const SECTION: &str = ".note.gnu.build-id";
+const MAX_NOTE: usize = 1024;
+const NT_GNU_BUILD_ID: u32 = 3;
+const OWNER: &[u8] = b"GNU\0";
+/// Of sections of notes: three numbers before the owner's name.
+const HEAD: usize = 12;
+const MAX_ID: usize = 64;
+/// Build ids that were looked for in vain and are told of.
+const MAX_MISSING: usize = 64;
+
+/// Where symbols are looked for.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// The mapped files themselves, and perf maps.
+    pub own: bool,
+    pub cache: Option<PathBuf>,
+    pub missing: BTreeSet<String>,
+}
+
+impl Sources {
+    /// What the cache has of a file, if it is asked.
+    pub fn apart<B: Bytes + ?Sized>(&mut self, source: &B) -> Option<FileBytes> {
+        let cache = self.cache.as_ref()?;
+        let id = build_id(&Elf::parse(source).ok()?)?;
+        let found = File::open(cache.join(&id).join("debuginfo")).ok().filter(|file| {
+            file.metadata().is_ok_and(|m| m.is_file() && (1..=MAX_FILE).contains(&m.len()))
+        });
+        if found.is_none() && self.missing.len() < MAX_MISSING {
+            self.missing.insert(id);
+        }
+        FileBytes::new(found?).ok()
+    }
+}
+
+/// In hexadecimal, as it is written everywhere.
+pub fn build_id<B: Bytes + ?Sized>(elf: &Elf<'_, B>) -> Option<String> {
+    let note = elf.content(elf.named(SECTION)?, MAX_NOTE).ok()?;
+    let word = |at: usize| Some(u32::from_ne_bytes(*note.get(at..)?.first_chunk()?));
+    let (owner, size, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
+    let name = note.get(HEAD..HEAD.checked_add(owner)?)?;
+    if kind != NT_GNU_BUILD_ID || name != OWNER || size == 0 || size > MAX_ID {
+        return None;
+    }
+    let id = note.get(HEAD + OWNER.len()..HEAD + OWNER.len() + size)?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_program_has_one() {
+        let file = FileBytes::new(File::open("/proc/self/exe").unwrap()).unwrap();
+        let id = build_id(&Elf::parse(&file).unwrap());
+        assert!(id.is_none_or(|id| id.len() >= 16 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_once() {
+        let file = FileBytes::new(File::open("/proc/self/exe").unwrap()).unwrap();
+        let known = build_id(&Elf::parse(&file).unwrap()).is_some();
+        let mut sources = Sources { cache: Some("/nonexistent".into()), ..Sources::default() };
+        assert!(sources.apart(&file).is_none() && sources.apart(&file).is_none());
+        assert_eq!(sources.missing.len(), usize::from(known));
+        sources = Sources::default();
+        assert!(sources.apart(&file).is_none() && sources.missing.is_empty());
+    }
+}
