@@ -320,6 +320,10 @@ class _Parser:
                 self._bad(f"{text!a} is no network such as 10.0.0.0/8", arg.at)
             if "/" not in text:
                 self._bad(f"{text!a} has no prefix length", arg.at)
+            mapped = getattr(network.network_address, "ipv4_mapped", None)
+            if mapped is not None and network.prefixlen >= 96:
+                # As addresses are: one of IPv4 is one, however it is written.
+                network = ipaddress.ip_network((mapped, network.prefixlen - 96))
             found.append(str(network))
         if not found:
             self._bad("cidr(network, ...)", token.at)

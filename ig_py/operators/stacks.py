@@ -25,6 +25,8 @@ PREFIX = "operator.ustack."
 SYMBOLIZERS = "symbolizers"
 CACHE_PATH = "debuginfod-cache-path"
 SYMTAB, DEBUGINFOD = "symtab", "debuginfod-cache"
+MOST_MISSING = 64
+"""The core counts no more build ids of which there are no symbols."""
 MAX_TOLD = 5
 """Build ids in a warning."""
 TEXTS = ("addresses", "buildid", "symbols")
@@ -122,10 +124,10 @@ class UserStack(Operator):
         missing = ctx.stream.missing_debuginfo() if self._cache and ctx.stream else []
         if missing:
             log.warning(
-                "%s has no symbols of %d files; fetch them: debuginfod-find debuginfo ID, where ID"
+                "%s has no symbols of %s files; fetch them: debuginfod-find debuginfo ID, where ID"
                 " is %s",
                 self._cache,
-                len(missing),
+                f"{len(missing)} or more" if len(missing) >= MOST_MISSING else len(missing),
                 ", ".join(missing[:MAX_TOLD]) + (", ..." if len(missing) > MAX_TOLD else ""),
             )
         return False
