@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -147,6 +148,8 @@ class SignalGuard:
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         _signalled.append(self._pipe[0])
+        self._unraisable_before = sys.unraisablehook
+        sys.unraisablehook = self._unraisable
         for number in self.SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -159,10 +162,16 @@ class SignalGuard:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = self._unraisable_before
         signal.set_wakeup_fd(self._wakeup_before)
         _signalled.remove(self._pipe[0])
         for fd in self._pipe:
             os.close(fd)
+
+    def _unraisable(self, found: sys.UnraisableHookArgs) -> None:
+        # In a finaliser, or a callback of an import, nothing can be raised: the request stays.
+        if not isinstance(found.exc_value, Stopped):
+            self._unraisable_before(found)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         if self._seen:

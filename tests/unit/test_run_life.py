@@ -239,6 +239,30 @@ def test_signals_only_ask_when_not_interrupting() -> None:
     assert called == [1, 2]
 
 
+def test_a_signal_where_nothing_can_be_raised_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: heard.append(found.exc_type))
+
+    class Ends:
+        def __init__(self, work: Callable[[], object]) -> None:
+            self._work = work
+
+        def __del__(self) -> None:
+            self._work()
+
+    stop = StopRequest()
+    with SignalGuard(stop):
+        Ends(lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert stop
+        assert heard == []
+        Ends(lambda: 1 // 0)
+    assert heard == [ZeroDivisionError]
+    Ends(lambda: 1 // 0)
+    assert len(heard) == 2
+
+
 @pytest.mark.parametrize("delay", [0, 0.05], ids=["before waiting", "while waiting"])
 def test_a_signal_that_another_thread_gets_is_noticed(delay: float) -> None:
     stop = StopRequest()
