@@ -39,8 +39,15 @@ class Finder(Protocol):
     def engineless(self) -> bool:
         """Whether containers that no engine knows are wanted."""
 
+    def asked(self, runtime: str) -> bool:
+        """Whether an engine of that name is to describe its own."""
+
     def expects(self, runtime: str) -> bool:
         """Whether an engine of that name ("": any) answers, and so will describe its own."""
+
+    def silent(self, runtime: str) -> bool:
+        """Whether an engine of that name, or of any if it is no engine's, is asked and does not
+        answer."""
 
     def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
         """What its process and files tell of a container; None for a pod's sandbox."""
@@ -127,6 +134,7 @@ class Admission:
         self._early: list[Notice] | None = []
         self._barriers: list[tuple[set[int], Callable[[], None]]] = []
         self._closed = False
+        self._said_silent = False
         self.ended: dict[str, int] = {}
         """Birth of the namespace of a container that is being taken in after its end."""
         self.unnamed: set[str] = set()
@@ -300,12 +308,19 @@ class Admission:
 
     def _container(self, pending: Pending) -> Container | None:
         """What is known of it, unless an engine is to tell more."""
-        record, found, alone = self._record(pending), pending.found, pending.alone
-        if record is not None or found is None or alone is None or not self._finder.engineless:
+        record, found, alone = self._record(pending), pending.found, self._alone(pending)
+        if record is not None or found is None or alone is None:
             return record
         if found.engine and self._finder.expects(alone.runtime.name) and not _named(alone):
             return None
         return alone
+
+    def _alone(self, pending: Pending) -> Container | None:
+        """What is known of it without an engine, if that is enough for this run."""
+        alone = pending.alone
+        if alone is None or self._finder.engineless:
+            return alone
+        return alone if _named(alone) and self._finder.asked(alone.runtime.name) else None
 
     def _look_again(self, container_id: str) -> None:
         for pending in list(self._pending.values()):
@@ -333,10 +348,9 @@ class Admission:
 
     def _conclude(self, pending: Pending) -> None:
         """No more can be learned."""
-        alone = pending.alone if self._finder.engineless else None
-        container = self._record(pending) or alone
+        container = self._record(pending) or self._alone(pending)
         if container is None or pending.sandbox:
-            self._reject(pending)
+            self._give_up(pending)
             return
         if self._container(pending) is None:
             self.totals.unidentified += 1
@@ -373,6 +387,23 @@ class Admission:
         if self._waits(pending):
             self.totals.containers += 1
             self._settle(pending)
+
+    def _give_up(self, pending: Pending) -> None:
+        """It is no container, or another engine's; or the one that knows it does not answer."""
+        found, alone = pending.found, pending.alone
+        name = alone.runtime.name if alone else ""
+        if found and found.engine and not pending.sandbox and self._finder.silent(name):
+            self.totals.unidentified += 1
+            if not self._said_silent:
+                self._said_silent = True
+                log.warning(
+                    "container %.12s: an engine that is asked does not answer, so nobody can tell"
+                    " whether it is wanted: its events are lost, and those of others like it",
+                    found.container_id,
+                )
+            self._tell(pending, lose=True)
+        else:
+            self._reject(pending)
 
     def _reject(self, pending: Pending) -> None:
         self.totals.others += 1

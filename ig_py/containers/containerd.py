@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ig_py.containers import containerd_parse as parse
 from ig_py.containers.client import RuntimeConfig, Sink
-from ig_py.containers.engine import EngineClient, EngineError, NoSuchObject
+from ig_py.containers.engine import EngineClient, EngineError, NoAnswer, NoSuchObject
 from ig_py.containers.grpc_engine import GrpcTransport
 from ig_py.containers.model import Container, text, valid_id
 
@@ -30,6 +30,10 @@ MAX_IMAGES = 4096
 FIRST_CHECK = 0.5
 CHECK_SECONDS = 30.0
 """How often a listing checks what the events told."""
+AGAIN_SECONDS = 5.0
+"""After this a listing makes up for what an engine that is too slow did not answer."""
+MAX_UNANSWERED = 12
+"""Calls in a row without an answer after which the engine counts as gone."""
 
 
 class ContainerdClient(EngineClient):
@@ -71,16 +75,29 @@ class ContainerdClient(EngineClient):
         for namespace, message in rest:
             self._describe(calls, namespace, message)
         check_at = time.monotonic() + FIRST_CHECK
+        unanswered = 0
         while not self._stopping.is_set():
             envelope = events.get(max(0.0, check_at - time.monotonic()))
-            if envelope is not None:
-                self._handle(calls, envelope)
-            if events.dropped() or time.monotonic() >= check_at:
-                before = set(self._running)
-                for namespace, message in self._list(calls):
-                    self._describe(calls, namespace, message)
-                self.missed += len(self._running - before)
-                check_at = time.monotonic() + CHECK_SECONDS
+            try:
+                if envelope is not None:
+                    self._handle(calls, envelope)
+                if events.dropped() or time.monotonic() >= check_at:
+                    self._check(calls)
+                    check_at = time.monotonic() + CHECK_SECONDS
+                    unanswered = 0
+            except NoAnswer as error:
+                # Its events still come; connecting anew would only miss some.
+                unanswered += 1
+                if unanswered > MAX_UNANSWERED:
+                    raise
+                log.debug("%s", error)
+                check_at = time.monotonic() + AGAIN_SECONDS
+
+    def _check(self, calls: Calls) -> None:
+        before = set(self._running)
+        for namespace, message in self._list(calls):
+            self._describe(calls, namespace, message)
+        self.missed += len(self._running - before)
 
     def _wanted(self, namespace: str) -> bool:
         if self.config.namespaces:

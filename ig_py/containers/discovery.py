@@ -263,6 +263,10 @@ class Discovery:
         clients = (c for c in self.clients if not runtime or c.name == runtime)
         return any(client.connected for client in clients)
 
+    def silent(self, runtime: str) -> bool:
+        own = [client for client in self.clients if client.name == runtime]
+        return any(not client.connected for client in own or self.clients)
+
     def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
         return self._alone.described(container_id, runtime, pid, bundle)
 

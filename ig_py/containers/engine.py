@@ -29,6 +29,10 @@ class NoSuchObject(EngineError):
     """The engine has no such container or image."""
 
 
+class NoAnswer(EngineError):
+    """The engine is there, and too slow."""
+
+
 class EngineClient:
     """A :class:`~ig_py.containers.client.RuntimeClient`, but for :meth:`serve` and :meth:`abort`.
 

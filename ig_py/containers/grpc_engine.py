@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote
 
-from ig_py.containers.engine import EngineError, NoSuchObject
+from ig_py.containers.engine import EngineError, NoAnswer, NoSuchObject
 
 if TYPE_CHECKING:
     import grpc
@@ -69,6 +69,7 @@ class GrpcTransport:
     ) -> M:
         """The answer of a unary call.
 
+        :raises NoAnswer: none in *timeout* seconds.
         :raises NoSuchObject: status NOT_FOUND.
         :raises Unimplemented: status UNIMPLEMENTED.
         :raises EngineError: everything else.
@@ -142,7 +143,7 @@ class GrpcTransport:
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return Unimplemented(f"{self._who}: {method}: the engine has no such call")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return self.error(method, f"no answer in {timeout:g} s")
+            return NoAnswer(f"{self._who}: {method}: no answer in {timeout:g} s")
         return self.error(method, said[:200] or (code.name if code else type(error).__name__))
 
 

@@ -67,6 +67,8 @@ class Finder:
 
     engineless: bool = True
     answers: bool = False
+    engines: tuple[str, ...] = ()
+    monitored: bool = False
     alive: bool = True
     records: dict[str, Container] = field(default_factory=dict)
     running: dict[str, Container] = field(default_factory=dict)
@@ -75,10 +77,19 @@ class Finder:
     mntns: int = 7
     subscriber: Callable[[Event], None] = lambda _event: None
 
+    def asked(self, runtime: str) -> bool:
+        return runtime in self.engines
+
     def expects(self, _runtime: str) -> bool:
         return self.answers
 
+    def silent(self, _runtime: str) -> bool:
+        return bool(self.engines) and not self.answers
+
     def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
+        if self.monitored:
+            info = RuntimeInfo(name="podman", container_id=container_id, container_name="web")
+            return Container(runtime=info)
         return None if container_id in self.sandboxes else container(container_id, container_id)
 
     def ignored(self, container_id: str) -> bool:
@@ -249,6 +260,31 @@ def test_init_may_enter_its_cgroup_late(trial: Trial) -> None:
     assert trial.names == []
     trial.tell(docker(kind=Kind.MOVED, nspid=1))
     assert trial.names == ["web"]
+
+
+def test_what_podmans_monitor_says_is_enough_where_only_podman_is_asked(trial: Trial) -> None:
+    trial.finder.engineless, trial.finder.monitored = False, True
+    trial.finder.engines, trial.finder.answers = ("podman",), True
+    trial.tell(docker(nspid=1))
+    assert trial.names == ["web"]
+
+
+def test_podmans_are_left_to_others_where_only_docker_is_asked(trial: Trial) -> None:
+    trial.finder.engineless, trial.finder.monitored = False, True
+    trial.finder.engines, trial.finder.answers = ("docker",), True
+    trial.tell(docker(nspid=1))
+    trial.time_is_up()
+    assert (trial.names, trial.rejected) == ([], [(7, 70, False)])
+
+
+def test_events_are_lost_where_the_engine_that_may_know_is_silent(
+    trial: Trial, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial.finder.engineless, trial.finder.engines = False, ("docker",)
+    trial.tell(docker(nspid=1))
+    trial.time_is_up()
+    assert trial.rejected == [(7, 70, True)]
+    assert f"container {ID[:12]}: an engine that is asked does not answer" in caplog.text
 
 
 def test_init_may_be_made_in_its_cgroup(trial: Trial) -> None:

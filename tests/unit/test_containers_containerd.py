@@ -13,7 +13,7 @@ import pytest
 from support.fake_containerd import CONFIG, INDEX, FakeContainer, FakeContainerd
 from support.waiting import deadline, wait_for
 
-from ig_py.containers import containerd, engine, grpc_engine
+from ig_py.containers import containerd, containerd_calls, engine, grpc_engine
 from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.protos import containerd_pb2 as pb
@@ -216,6 +216,48 @@ def test_a_slow_engine_holds_nothing_up(
         begun = time.monotonic()
     assert time.monotonic() - begun < deadline(engine.JOIN_SECONDS)
     assert "did not stop" not in caplog.text
+
+
+def too_slow(fake: FakeContainerd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first listing on, no other one is answered."""
+    for name in ("FIRST_CHECK", "CHECK_SECONDS", "AGAIN_SECONDS"):
+        monkeypatch.setattr(containerd, name, 0.05)
+    monkeypatch.setattr(containerd_calls, "LIST_SECONDS", 0.2)
+
+    def slow() -> bytes:
+        time.sleep(0.4)
+        return b""
+
+    fake.override["Tasks/List"] = slow
+
+
+def test_an_engine_that_is_too_slow_for_a_listing_is_still_listened_to(
+    fake: FakeContainerd, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.namespaces.append("default")
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        wait_for(fake.subscribers, "subscribed", 5, 0.01)
+        too_slow(fake, monkeypatch)
+        fake.begin(FakeContainer("one", spawn()))
+        wait_for(lambda: fake.calls.count("Tasks/List") >= 4, "asked again and again", 10, 0.01)
+        assert discovery.clients[0].connected
+        fake.begin(FakeContainer("two", spawn()))
+        wait_for(lambda: ("CREATED", "two") in events, "its events count", 10, 0.01)
+        assert fake.subscribers() == 1
+
+
+def test_an_engine_that_answers_nothing_any_more_is_gone(
+    fake: FakeContainerd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containerd, "MAX_UNANSWERED", 1)
+    fake.namespaces.append("default")
+    too_slow(fake, monkeypatch)
+    listed = fake.override.pop("Tasks/List")
+    with watching(fake.path) as (discovery, _):
+        assert discovery.wait_listed(10)
+        fake.override["Tasks/List"] = listed
+        wait_for(lambda: not discovery.clients[0].connected, "it counts as gone", 10, 0.01)
 
 
 def test_a_dead_pid_is_no_container(fake: FakeContainerd, spawn: Spawn) -> None:
