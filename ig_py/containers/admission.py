@@ -398,7 +398,8 @@ class Admission:
                 self._said_silent = True
                 log.warning(
                     "container %.12s: an engine that is asked does not answer, so nobody can tell"
-                    " whether it is wanted: its events are lost, and those of others like it",
+                    " whether it is wanted: its events are lost, and those of others like it; ig-py"
+                    " doctor tells which engine",
                     found.container_id,
                 )
             self._tell(pending, lose=True)

@@ -33,7 +33,7 @@ CHECK_SECONDS = 30.0
 AGAIN_SECONDS = 5.0
 """After this a listing makes up for what an engine that is too slow did not answer."""
 MAX_UNANSWERED = 12
-"""Calls in a row without an answer after which the engine counts as gone."""
+"""Calls without an answer since the last listing after which the engine counts as gone."""
 
 
 class ContainerdClient(EngineClient):
@@ -91,7 +91,10 @@ class ContainerdClient(EngineClient):
                 if unanswered > MAX_UNANSWERED:
                     raise
                 log.debug("%s", error)
-                check_at = time.monotonic() + AGAIN_SECONDS
+                now = time.monotonic()
+                # What is unanswered while events come must not put the listing off for ever.
+                due = check_at if check_at > now else now + AGAIN_SECONDS
+                check_at = min(due, now + AGAIN_SECONDS)
 
     def _check(self, calls: Calls) -> None:
         before = set(self._running)

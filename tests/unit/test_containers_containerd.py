@@ -16,6 +16,7 @@ from support.waiting import deadline, wait_for
 from ig_py.containers import containerd, containerd_calls, engine, grpc_engine
 from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.discovery import Discovery
+from ig_py.containers.engine import NoAnswer
 from ig_py.containers.protos import containerd_pb2 as pb
 
 Spawn = Callable[[], int]
@@ -245,6 +246,25 @@ def test_an_engine_that_is_too_slow_for_a_listing_is_still_listened_to(
         fake.begin(FakeContainer("two", spawn()))
         wait_for(lambda: ("CREATED", "two") in events, "its events count", 10, 0.01)
         assert fake.subscribers() == 1
+
+
+def test_events_that_stay_unanswered_do_not_put_the_listing_off(
+    fake: FakeContainerd, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containerd, "FIRST_CHECK", 0.6)
+    monkeypatch.setattr(containerd, "AGAIN_SECONDS", 300)
+    fake.namespaces.append("default")
+
+    def unanswered(*_args: object) -> None:
+        raise NoAnswer("Get: no answer")
+
+    monkeypatch.setattr(containerd.ContainerdClient, "_described", unanswered)
+    monkeypatch.setattr(containerd.ContainerdClient, "_task", unanswered)
+    with watching(fake.path) as (discovery, events):
+        assert discovery.wait_listed(10)
+        wait_for(fake.subscribers, "subscribed", 5, 0.01)
+        fake.begin(FakeContainer("one", spawn()))
+        wait_for(lambda: events == [("CREATED", "one")], "the listing found it", 10, 0.01)
 
 
 def test_an_engine_that_answers_nothing_any_more_is_gone(
