@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from support import features
-from support.oci_runtime import Runtime, make_bundle
+from support.oci_bundle import make_bundle
+from support.oci_runtime import Runtime
 from support.waiting import wait_for
 
 from ig_py.containers.collection import Event

@@ -12,8 +12,7 @@ from pathlib import Path
 from support import features
 from support.engine import find_program, unmount_below
 from support.image_archive import NAME, PAUSE, archive
-from support.processes import StartError, running
-from support.waiting import deadline
+from support.processes import StartError, output, running
 
 _START_SECONDS = 60
 
@@ -26,14 +25,9 @@ class Containerd:
     socket: Path
 
     def ctr(self, *args: str, namespace: str = "default", seconds: float = 60) -> str:
-        """Output of ``ctr``; CalledProcessError when it fails."""
+        """Output of ``ctr``; ProgramError when it fails."""
         argv = [find_program("ctr"), "-a", str(self.socket), "-n", namespace, *args]
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=deadline(seconds), check=False
-        )
-        if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
-        return done.stdout
+        return output(argv, seconds)
 
     def load(self, namespace: str = "default") -> str:
         """Bring the busybox image in; its name."""

@@ -1,15 +1,11 @@
-"""Bundles for runc and crun: a root file system from busybox, no engine."""
+"""runc and crun called by hand, without an engine."""
 
 from __future__ import annotations
 
-import io
-import json
 import subprocess
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.busybox import root_tar
 from support.engine import find_program
 from support.waiting import deadline
 
@@ -50,17 +46,3 @@ class Runtime:
     def remove(self, name: str) -> None:
         argv = self.argv("delete", "--force", name)
         subprocess.run(argv, check=False, capture_output=True, timeout=deadline(30))
-
-
-def make_bundle(directory: Path, *command: str, annotations: dict[str, str] | None = None) -> Path:
-    """A bundle in *directory* that runs *command* in new namespaces."""
-    with tarfile.open(fileobj=io.BytesIO(root_tar())) as tar:
-        tar.extractall(directory / "rootfs", filter="fully_trusted")
-    subprocess.run([find_program("runc"), "spec"], cwd=directory, check=True)
-    path = directory / "config.json"
-    config = json.loads(path.read_text())
-    config["process"] |= {"terminal": False, "args": list(command)}
-    config["annotations"] = annotations or {}
-    config["linux"].pop("seccomp", None)
-    path.write_text(json.dumps(config))
-    return directory

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from support.engine import find_program
 from support.image_archive import NAME, archive
-from support.processes import running
-from support.waiting import deadline
+from support.processes import output, running
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,8 @@ class Podman:
         return [find_program("setpriv"), *change, "env", "--chdir", str(self.directory), *home]
 
     def call(self, *args: str, seconds: float = 60) -> str:
-        """Output of ``podman``; CalledProcessError when it fails."""
-        argv = self.argv(*args)
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=deadline(seconds), check=False
-        )
-        if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
-        return done.stdout.strip()
+        """Output of ``podman``; ProgramError when it fails."""
+        return output(self.argv(*args), seconds).strip()
 
     def load(self) -> None:
         tar = self.directory / "image.tar"

@@ -19,6 +19,31 @@ class StartError(Exception):
     """A program did not become ready; the message ends with the last lines of its log."""
 
 
+class ProgramError(subprocess.CalledProcessError):
+    """A program ended with another status than 0; the message ends with what it said."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{_last_lines(self.stderr)}"
+
+
+def output(argv: Sequence[str], seconds: float = 60) -> str:
+    """What *argv* prints on its standard output, its input being empty.
+
+    Raises ProgramError, and TimeoutExpired after *seconds*.
+    """
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=deadline(seconds),
+        check=False,
+    )
+    if done.returncode:
+        raise ProgramError(done.returncode, argv, done.stdout, done.stderr)
+    return done.stdout
+
+
 def free_port() -> int:
     """A TCP port on the loopback address that nobody listens on right now."""
     with socket.socket() as probe:
@@ -29,7 +54,11 @@ def free_port() -> int:
 
 def tail(log: Path) -> str:
     """The last lines of *log*."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+    return _last_lines(log.read_text(errors="replace"))
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(text.splitlines()[-_TAIL_LINES:])
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 15) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from support.image_archive import NAME
 from support.oci_bundle import make_bundle
 from support.oci_runtime import Runtime
 from support.podman import Podman
-from support.processes import StartError
+from support.processes import StartError, output
 from support.waiting import deadline
 
 COMMAND = "/bin/echo"
@@ -48,10 +47,7 @@ def _by_hand(program: str, directory: Path) -> Iterator[Starter]:
         bundle.mkdir()
         process = {**config["process"], "args": [COMMAND, name]}
         (bundle / "config.json").write_text(json.dumps({**config, "process": process}))
-        argv = runtime.argv("run", "--bundle", str(bundle), name)
-        subprocess.run(
-            argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline(60)
-        )
+        output(runtime.argv("run", "--bundle", str(bundle), name))
         shutil.rmtree(bundle)
 
     yield Starter((), start)
