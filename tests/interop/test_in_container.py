@@ -14,11 +14,11 @@ from support.busybox import import_image
 from support.engine import Engine, needed_engine
 from support.in_container import HOST_ROOT, Tracer, background, mounts
 from support.root_gadget import image_tar
-from support.waiting import wait_for
+from support.waiting import deadline, wait_for
 
 pytestmark = [
     pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "engine", "busybox"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(deadline(300)),
 ]
 
 CAPABILITIES = ["SYS_ADMIN", "SYS_PTRACE"]
@@ -54,7 +54,7 @@ def run(client: docker.DockerClient, image: str, name: str) -> str:
     container = client.containers.create(image, ["echo", name], name=name, network_mode="none")
     try:
         container.start()
-        container.wait(timeout=120)
+        container.wait(timeout=deadline(60))
     finally:
         container.remove(force=True)
     found: str = container.id

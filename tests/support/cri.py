@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 
 from support.image_archive import NAME
+from support.waiting import deadline
 
 _SERVICE = "/runtime.v1.RuntimeService/"
 _NODE = 2
@@ -52,7 +53,8 @@ class Cri:
         self._channel.close()
 
     def call(self, method: str, fields: Fields, seconds: float = 60) -> bytes:
-        return bytes(self._channel.unary_unary(_SERVICE + method)(encode(fields), timeout=seconds))
+        call = self._channel.unary_unary(_SERVICE + method)
+        return bytes(call(encode(fields), timeout=deadline(seconds)))
 
     def pod(self, name: str, labels: Mapping[str, str]) -> tuple[str, Fields]:
         """Run a pod; its id and its configuration."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from support import features
 from support.processes import StartError, running
+from support.waiting import deadline
 
 if TYPE_CHECKING:
     import docker
@@ -34,7 +35,7 @@ class Engine:
         """A new client; the caller closes it."""
         import docker
 
-        return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=int(timeout))
+        return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=int(deadline(timeout)))
 
     @contextlib.contextmanager
     def container(self, image: str, command: list[str], name: str, **options: Any) -> Iterator[str]:

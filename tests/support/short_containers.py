@@ -20,7 +20,6 @@ from support.oci_bundle import make_bundle
 from support.oci_runtime import Runtime
 from support.podman import Podman
 from support.processes import StartError, output
-from support.waiting import deadline
 
 COMMAND = "/bin/echo"
 """What the containers run, with their own name as its argument."""
@@ -68,7 +67,7 @@ def docker(directory: Path) -> Iterator[Starter]:
             image = import_image(client)
 
         def start(name: str) -> None:
-            with contextlib.closing(engine.client(deadline(120))) as client:
+            with contextlib.closing(engine.client()) as client:
                 client.containers.run(
                     image, [COMMAND, name], name=name, network_mode="none", remove=True
                 )

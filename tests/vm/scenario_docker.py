@@ -38,7 +38,7 @@ def events(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[dic
         *(IG_PY, "run", str(image_tar(work)), "-c", "c1", "-o", "json", "--paths"),
         *("--runtimes=docker", f"--docker-socketpath={engine.socket}", "--verify-image=false"),
     ]
-    with contextlib.closing(engine.client(deadline(60))) as client:
+    with contextlib.closing(engine.client(60)) as client:
         image = busybox.import_image(client, "bb:latest")
         container = client.containers.run(
             image,
