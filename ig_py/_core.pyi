@@ -69,6 +69,9 @@ def btf_with_struct(
     """Raw BTF with one struct more: members are (name, offset, width of a number, elements;
     0 for no array)."""
 
+def pattern_refusal(pattern: str) -> str | None:
+    """Why filters cannot take *pattern* as a regular expression; None: they can."""
+
 def probe(feature: str) -> bool:
     """Ask the running kernel: ``ringbuf``, ``kprobe``, ``tracepoint``,
     ``raw_tracepoint``, ``fentry``, ``lsm``, ``iter``, ``uprobe``, ``btf``,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any, NoReturn
 
+from ig_py import _core
 from ig_py.errors import UsageError
 from ig_py.gadget.spec import DataSourceSpec, Flag, Kind
 from ig_py.operators._expression_tokens import Token, split, unquoted
@@ -362,7 +363,10 @@ class _Parser:
         if op == "in" and right.type == "networks":
             return self._in_networks(left, right)
         if op == "matches":
-            node: Node = {"op": op, "args": [self._one(left)], "value": self._constant(right)}
+            pattern = self._constant(right)
+            if why := _core.pattern_refusal(pattern):
+                self._bad(why, right.at)
+            node: Node = {"op": op, "args": [self._one(left)], "value": pattern}
             return _Part(node, BOOL, left.at)
         first = self._one(left)
         # One of many, instead of each within the next.

@@ -80,6 +80,11 @@ def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
         raise bad("has no value that can be compared")
     if op in ("~", "!~") and field.kind not in _TEXT:
         raise bad("is no text: regular expressions do not apply")
+    if op in ("~", "!~"):
+        from ig_py import _core
+
+        if why := _core.pattern_refusal(value):
+            raise UsageError(f"filter rule {rule!r}: {why}")
     if field.kind in _BITS:
         value = _integer(field, value, bad)
     elif field.kind == Kind.BOOL:

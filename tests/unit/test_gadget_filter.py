@@ -70,6 +70,7 @@ def test_rules(rule: str, field: int, op: str, value: str) -> None:
         ("pid==4294967296", "out of range"),
         ("small==128", "out of range"),
         ("pid~1", "no text"),
+        ("comm!~(", r'invalid regular expression "\(": unclosed group'),
         ("on==maybe", "is true or false"),
         ("on>true", "only == and !="),
         ("ratio==x", "is a number"),

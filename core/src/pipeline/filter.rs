@@ -173,7 +173,12 @@ pub fn regex(pattern: &str) -> std::result::Result<regex::bytes::Regex, String> 
         .size_limit(MAX_REGEX)
         .dfa_size_limit(MAX_REGEX)
         .build()
-        .map_err(|e| format!("invalid regular expression {pattern:?}: {e}"))
+        .map_err(|e| {
+            // The last line says what, those before draw where.
+            let all = e.to_string();
+            let what = all.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!("invalid regular expression {pattern:?}: {what}")
+        })
 }
 
 /// As RE2 on text of unknown bytes: each that is no UTF-8 counts as one U+FFFD, so that no

@@ -18,6 +18,7 @@ use crate::bpf::btf_add::Member;
 use crate::bpf::{btf, btf_add, log, probe};
 use crate::embedded;
 use crate::errors::Error;
+use crate::pipeline::filter;
 
 create_exception!(
     _core,
@@ -73,6 +74,11 @@ fn btf_with_struct<'py>(
 }
 
 #[pyfunction]
+fn pattern_refusal(pattern: &str) -> Option<String> {
+    filter::regex(pattern).err()
+}
+
+#[pyfunction]
 fn libbpf_version() -> String {
     btf::libbpf_version()
 }
@@ -121,6 +127,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(sockets_object, m)?)?;
     m.add_function(wrap_pyfunction!(btf_to_c, m)?)?;
     m.add_function(wrap_pyfunction!(btf_with_struct, m)?)?;
+    m.add_function(wrap_pyfunction!(pattern_refusal, m)?)?;
     m.add_function(wrap_pyfunction!(libbpf_version, m)?)?;
     m.add_function(wrap_pyfunction!(probe_feature, m)?)?;
     m.add_function(wrap_pyfunction!(stream::pipeline, m)?)?;
