@@ -37,7 +37,10 @@ _COMPILING_TESTS = [
     )
 ]
 # What Debian's kernels can do: there, a skip for want of one of these is a failure.
-_GUEST_FEATURES = "root,bpf,ringbuf,btf,kprobe,uprobe,tracepoint,fentry,lsm,cgroup2"
+_GUEST_FEATURES = (
+    "root,bpf,ringbuf,btf,kprobe,uprobe,tracepoint,raw_tracepoint,iter,fentry,lsm,cgroup2,"
+    "cpu_limits,io_uring,overlayfs"
+)
 # Emulation is slow: every deadline of the tests is multiplied by this.
 _SLOWNESS = "10"
 
