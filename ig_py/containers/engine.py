@@ -52,6 +52,7 @@ class EngineClient:
         self._stopping = threading.Event()
         self._connected = False
         self._complained = False
+        self._awaited = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"ig-{self.name}", daemon=True)
 
@@ -75,7 +76,10 @@ class EngineClient:
         self._thread.start()
 
     def wait_listed(self, seconds: float) -> bool:
-        return self._listed.wait(seconds)
+        listed = self._listed.wait(seconds)
+        # Who waits in vain says so, and then the answer is news.
+        self._awaited |= not listed
+        return listed
 
     def stop(self) -> None:
         self._stopping.set()
@@ -91,7 +95,7 @@ class EngineClient:
 
     def ready(self) -> None:
         """The first listing was reported."""
-        if self._complained:
+        if self._complained or self._awaited:
             log.info("%s engine %a answers", self.name, self.socket_path)
         self._connected = True
         self.error = ""

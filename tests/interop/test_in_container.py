@@ -24,6 +24,7 @@ pytestmark = [
 CAPABILITIES = ["SYS_ADMIN", "SYS_PTRACE"]
 """What docs/in-a-container.md says."""
 EARLY = "ig-py-early"
+ANSWER = "docker.sock' answers"
 SHORT = 4
 """Containers that end as soon as they start."""
 
@@ -84,11 +85,14 @@ def test_the_hosts_containers(
     arguments = ["run", str(image), "--verify-image=false", "-o", "json", "-v"]
     # Others may run containers on this machine.
     arguments += ["-c", ",".join([EARLY, *names]), "--docker-socketpath", str(engine.socket)]
+    arguments += [f"--identify-timeout={deadline(2):g}s"]
     with (
         background(client, busybox, EARLY, "sleep", "1000") as early,
         Tracer(client, busybox, arguments, volumes=mounts(image.parent), **options) as tracer,
     ):
         tracer.wait_running()
+        # What runs already is known by its engine alone where control groups cannot tell.
+        wait_for(lambda: "has answered yet" not in tracer.err or ANSWER in tracer.err, ANSWER, 30)
         early.exec_run(["echo", "executed"])
         ids = {name: run(client, busybox, name) for name in names}
         run(client, busybox, "ig-py-other")

@@ -58,8 +58,12 @@ class Tracer:
         self._container.start()
         return self
 
-    def __exit__(self, *_args: object) -> None:
-        self._container.remove(force=True)
+    def __exit__(self, error: type[BaseException] | None, *_args: object) -> None:
+        try:
+            if error is not None:
+                print(self.out, self.err, sep="\n")
+        finally:
+            self._container.remove(force=True)
 
     @property
     def out(self) -> str:

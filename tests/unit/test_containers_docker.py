@@ -215,6 +215,19 @@ def test_an_engine_that_starts_later(tmp_path: Path, spawn: Spawn) -> None:
             fake.stop()
 
 
+def test_an_answer_that_was_waited_for_in_vain_is_told(
+    engine: FakeDocker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine.hang.set()
+    with watching(engine.path) as watcher:
+        assert not watcher.discovery.wait_listed(0.1)
+        engine.hang.clear()
+        wait_for(lambda: watcher.discovery.connected, "connected", 5, 0.01)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"docker engine {str(engine.path)!a} answers"]
+
+
 def test_an_absent_default_engine_is_silent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
