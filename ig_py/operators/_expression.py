@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 from typing import Any, NoReturn
 
-from ig_py import _core
 from ig_py.errors import UsageError
 from ig_py.gadget.spec import DataSourceSpec, Flag, Kind
 from ig_py.operators._expression_tokens import Token, split, unquoted
@@ -363,6 +362,8 @@ class _Parser:
         if op == "in" and right.type == "networks":
             return self._in_networks(left, right)
         if op == "matches":
+            from ig_py import _core
+
             pattern = self._constant(right)
             if why := _core.pattern_refusal(pattern):
                 self._bad(why, right.at)
