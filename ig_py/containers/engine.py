@@ -95,9 +95,10 @@ class EngineClient:
 
     def ready(self) -> None:
         """The first listing was reported."""
+        # Before the question: who has waited in vain asks the other way round.
+        self._connected = True
         if self._complained or self._awaited:
             log.info("%s engine %a answers", self.name, self.socket_path)
-        self._connected = True
         self.error = ""
         self._listed.set()
 

@@ -78,9 +78,9 @@ def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
 
     if field.flags & Flag.EMPTY or field.kind in (Kind.INVALID, Kind.BYTES) or field.array:
         raise bad("has no value that can be compared")
-    if op in ("~", "!~") and field.kind not in _TEXT:
-        raise bad("is no text: regular expressions do not apply")
     if op in ("~", "!~"):
+        if field.kind not in _TEXT:
+            raise bad("is no text: regular expressions do not apply")
         from ig_py import _core
 
         if why := _core.pattern_refusal(value):

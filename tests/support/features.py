@@ -25,7 +25,7 @@ _BPF_MAP_CREATE = 0
 _BPF_MAP_TYPE_ARRAY = 2
 _BPF_MAP_TYPE_RINGBUF = 27
 _SYS_FSOPEN = 430
-"""The same number on every architecture."""
+"""On every architecture but Alpha."""
 _PMU = Path("/sys/bus/event_source/devices")
 _DOCKER_SOCKETS = (Path("/run/docker.sock"), Path("/var/run/docker.sock"))
 

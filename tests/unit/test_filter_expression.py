@@ -304,6 +304,7 @@ def test_whole_numbers_as_python_has_them(text: str) -> None:
         {"op": "==", "args": [{"op": "value", "value": 1}]},
         {"op": "len"},
         {"op": "matches", "args": [{"op": "value", "value": "x"}]},
+        {"op": "matches", "args": [{"op": "value", "value": "x"}], "value": "("},
         {"op": "networks", "args": [{"op": "value", "value": "x"}], "value": ["10.0.0.0/33"]},
         {"op": "value", "value": 1, "more": 1},
         {"op": "list", "args": [{"op": "value", "value": 1}] * 5000},
