@@ -121,6 +121,7 @@ def _lint() -> Outcome:
     outcome = Outcome()
     outcome.add(_check("ruff check", [str(VENV / "ruff"), "check", "."], 2 * _MINUTE))
     outcome.add(_check("ruff format", [str(VENV / "ruff"), "format", "--check", "."], 2 * _MINUTE))
+    outcome.add(_check("import layers", [str(VENV / "lint-imports")], 2 * _MINUTE))
     outcome.add(_check("mypy --strict", [str(VENV / "mypy")], 10 * _MINUTE))
     rust = _rust_environment()
     if shutil.which("cargo-clippy", path=rust["PATH"]) is None:

@@ -71,7 +71,7 @@ def _read() -> Mapping[str, Any]:
         raise UsageError(f"reading configuration {path}: {err.strerror}") from err
     if len(raw) > MAX_FILE_SIZE:
         raise UsageError(f"reading configuration {path}: larger than {MAX_FILE_SIZE} bytes")
-    from ig_py.gadget import yamlsafe
+    from ig_py import yamlsafe
     from ig_py.gadget.metadata import lower_keys
 
     document, _ = yamlsafe.load(raw, str(path))

@@ -10,8 +10,8 @@ import click
 from ig_py.cli import _config
 
 if TYPE_CHECKING:
-    from ig_py.containers.client import RuntimeConfig
     from ig_py.containers.discovery import Discovery
+    from ig_py.containers.engines.client import RuntimeConfig
     from ig_py.containers.selector import Selector
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,8 +85,8 @@ def selector(values: dict[str, Any]) -> Selector:
 def configs(values: dict[str, Any]) -> tuple[list[RuntimeConfig], bool]:
     """The engines that the values of :func:`runtime_options` name, and whether containers
     without an engine are wanted. Raises UsageError, ContainerError."""
-    from ig_py.containers.client import SOCKET_PARAMS, engineless, runtime_configs
-    from ig_py.containers.proc import HostView
+    from ig_py.containers.engines.client import SOCKET_PARAMS, engineless, runtime_configs
+    from ig_py.host.proc import HostView
 
     view = HostView.from_env()
     view.require()

@@ -10,8 +10,8 @@ from typing import Any
 
 from ig_py.cli import _terminal
 from ig_py.errors import IgPyError, UsageError
-from ig_py.gadget.yamlsafe import MAX_BYTES, Lines, load_texts
 from ig_py.records import dataclass, field
+from ig_py.yamlsafe import MAX_BYTES, Lines, load_texts
 
 KIND = "instance-spec"
 VERSION = "1"

@@ -64,7 +64,7 @@ def run(args: list[str]) -> int:
     _terminal.set_verbose(early.get("verbose") == "true")
     route_logging()
     if early["auto-mount-filesystems"] == "true":
-        from ig_py.runtime.private_mount import mount_missing
+        from ig_py.host.private_mount import mount_missing
 
         for why in mount_missing():
             _terminal.warn(f"--auto-mount-filesystems: {why}")

@@ -93,7 +93,7 @@ def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
 
 
 def _host(discovery: Discovery) -> dict[str, Any]:
-    from ig_py.runtime import tracefs
+    from ig_py.host import tracefs
 
     view = discovery.view
     return {
@@ -108,14 +108,14 @@ def _host(discovery: Discovery) -> dict[str, Any]:
 
 def _kernel() -> list[dict[str, Any]]:
     try:
-        from ig_py import _core
+        from ig_py._core import CoreError, probe
     except ImportError as error:
         return [{"feature": "core", "there": False, "for": str(error)}]
     found = []
     for name, purpose in FEATURES:
         try:
-            there = _core.probe(name)
-        except _core.CoreError:
+            there = probe(name)
+        except CoreError:
             there = False
         found.append({"feature": name, "there": there, "for": purpose})
     return found
@@ -139,8 +139,8 @@ def _scout(discovery: Discovery) -> str | None:
 
 def _hold() -> dict[str, Any]:
     """Whether --hold-containers can work, and the runtimes that it would hold."""
-    from ig_py.containers.proc import HostView
     from ig_py.containers.runtimes import runtime_paths
+    from ig_py.host.proc import HostView
 
     paths = runtime_paths(HostView.from_env())
     try:

@@ -14,7 +14,7 @@ from ig_py.cli._resolving import resolve_options
 from ig_py.errors import UsageError
 
 if TYPE_CHECKING:
-    from ig_py.gadget.extra_info import ExtraInfo
+    from ig_py.inspect.extra_info import ExtraInfo
 
 _OCI = "operator.oci."
 _OWN = (
@@ -54,10 +54,10 @@ def command(args: tuple[str, ...]) -> None:
 
 def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str:
     """The command's output. Raises an IgPyError."""
-    from ig_py.gadget import extra_info
     from ig_py.gadget.load import load_gadget
     from ig_py.gadget.params import split_list
-    from ig_py.gadget.render import MODES, render
+    from ig_py.inspect import extra_info
+    from ig_py.inspect.render import MODES, render
     from ig_py.oci.resolve import resolve
     from ig_py.operators import instantiate_all
     from ig_py.operators.base import Context
@@ -95,8 +95,9 @@ def _all(providers: Mapping[str, Callable[[], ExtraInfo]]) -> dict[str, Any]:
 def _one(info: ExtraInfo, path: str, mode: str) -> str:
     import json
 
-    from ig_py.gadget import extra_info, yamlsafe
-    from ig_py.gadget.render import render
+    from ig_py import yamlsafe
+    from ig_py.inspect import extra_info
+    from ig_py.inspect.render import render
 
     if info.content_type == extra_info.JSON:
         value = json.loads(info.content)
@@ -110,8 +111,8 @@ def _one(info: ExtraInfo, path: str, mode: str) -> str:
 
 
 def _select(value: Any, path: str, mode: str) -> str:
-    from ig_py.gadget.jsonpath import evaluate
-    from ig_py.gadget.render import render
+    from ig_py.inspect.jsonpath import evaluate
+    from ig_py.inspect.render import render
 
     found = evaluate(value, path)
     return found + "\n" if isinstance(found, str) else render(found, mode)

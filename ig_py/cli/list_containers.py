@@ -16,9 +16,9 @@ from ig_py.errors import UsageError
 from ig_py.oci import gojson
 
 if TYPE_CHECKING:
+    from ig_py.cli._container_table import Column
     from ig_py.containers.collection import Event
     from ig_py.containers.discovery import Discovery
-    from ig_py.containers.listing import Column
     from ig_py.containers.model import Container
     from ig_py.containers.selector import Selector
     from ig_py.runtime.state import StopRequest
@@ -69,7 +69,7 @@ def _listed(discovery: Discovery, selector: Selector) -> list[Container]:
 
 
 def _mode(output: str) -> tuple[str, list[Column]]:
-    from ig_py.containers.listing import choose
+    from ig_py.cli._container_table import choose
 
     mode, _, names = output.partition("=")
     if mode not in MODES or (names and mode != "columns"):
@@ -81,7 +81,7 @@ def _mode(output: str) -> tuple[str, list[Column]]:
 
 
 def _list(found: list[Container], mode: str, columns: list[Column]) -> None:
-    from ig_py.containers.listing import Table, document, ordered
+    from ig_py.cli._container_table import Table, document, ordered
 
     found = ordered(found)
     if mode == "columns":
@@ -101,7 +101,7 @@ class _Watched:
         self._header_due = mode == "columns"
 
     def __call__(self, event: Event) -> None:
-        from ig_py.containers.listing import Table, document, event_columns, seconds
+        from ig_py.cli._container_table import Table, document, event_columns, seconds
 
         now, name = seconds(time.time_ns()), event.type.value
         if self._mode == "columns":

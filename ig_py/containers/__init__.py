@@ -1,10 +1,9 @@
 """Containers: who runs on this host, and which mount and network namespaces are theirs.
 
-``model`` (a container as plain data) · ``selector`` (which ones) · ``proc``
-(the host's /proc) · ``collection`` (the live set, with a memory of the
-recently gone) · ``cgroups`` (their init process, before its first exec) ·
-one file a runtime client (``docker``) · ``discovery`` (all of these, running)
-· ``filter_map`` (the kernel map and the enrichment that follow the set).
+``model`` (a container as plain data) · ``selector`` (which ones) · ``collection`` (the live set,
+with a memory of the recently gone) · ``cgroups`` (their init process, before its first exec) ·
+``engines`` (the clients of container engines) · ``discovery`` (all of these, running) ·
+``filter_map`` (the kernel map and the enrichment that follow the set).
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.identify import Found, identify
 from ig_py.containers.model import Container
-from ig_py.containers.proc import HostView
-from ig_py.containers.reactor import Reactor
 from ig_py.containers.scout import PLACED, SHUT, Kind, Scout, acquire
 from ig_py.containers.sources import Source
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass, field, replace
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ig_py.containers.files import is_there, read_text
-from ig_py.containers.inotify import (
+from ig_py.host.files import is_there, read_text
+from ig_py.host.inotify import (
     IN_CREATE,
     IN_IGNORED,
     IN_ISDIR,
@@ -28,8 +28,8 @@ from ig_py.containers.inotify import (
     IN_Q_OVERFLOW,
     Inotify,
 )
-from ig_py.containers.proc import HostView
-from ig_py.containers.reactor import Reactor
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ig_py.containers.model import Container, valid_id
-from ig_py.containers.proc import Pins
+from ig_py.host.proc import Pins
 from ig_py.records import dataclass, replace
 
 log = logging.getLogger(__name__)

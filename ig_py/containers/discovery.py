@@ -19,17 +19,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ig_py.containers import oci
-from ig_py.containers.alone import Alone
+from ig_py.containers import oci_config as oci
 from ig_py.containers.cgroups import CgroupScout
-from ig_py.containers.client import RuntimeClient, RuntimeConfig, Sink
 from ig_py.containers.collection import GRACE_SECONDS, MAX_CONTAINERS, ContainerCollection
+from ig_py.containers.engines.client import RuntimeClient, RuntimeConfig, Sink
+from ig_py.containers.engines.unmanaged import Alone
 from ig_py.containers.model import Container
-from ig_py.containers.proc import HostView, Process, ProcessGone, alive
-from ig_py.containers.reactor import Reactor
 from ig_py.containers.runtimes import RuntimeRuns
 from ig_py.containers.sources import Source
 from ig_py.errors import ContainerError
+from ig_py.host.proc import HostView, Process, ProcessGone, alive
+from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass, replace
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ MAX_UNCLAIMED = 4096
 """Inits found for which no engine has spoken yet."""
 
 _CLIENTS = {
-    ("docker", "internal"): ("ig_py.containers.docker", "DockerClient"),
-    ("containerd", "internal"): ("ig_py.containers.containerd", "ContainerdClient"),
-    ("podman", "internal"): ("ig_py.containers.podman", "PodmanClient"),
-    ("podman", "cri"): ("ig_py.containers.podman", "PodmanClient"),
+    ("docker", "internal"): ("ig_py.containers.engines.docker", "DockerClient"),
+    ("containerd", "internal"): ("ig_py.containers.engines.containerd", "ContainerdClient"),
+    ("podman", "internal"): ("ig_py.containers.engines.podman", "PodmanClient"),
+    ("podman", "cri"): ("ig_py.containers.engines.podman", "PodmanClient"),
 }
-_CRI_CLIENT = ("ig_py.containers.cri", "CriClient")
+_CRI_CLIENT = ("ig_py.containers.engines.cri", "CriClient")
 
 
 def make_client(config: RuntimeConfig, sink: Sink) -> RuntimeClient:
@@ -67,7 +67,7 @@ class _Live:
 
 
 class Discovery:
-    """Implements :class:`~ig_py.containers.client.Sink`. Use once: start, then stop."""
+    """Implements :class:`~ig_py.containers.engines.client.Sink`. Use once: start, then stop."""
 
     def __init__(
         self,

@@ -13,10 +13,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ig_py.containers.proc import HostView
-from ig_py.containers.reactor import Reactor
 from ig_py.containers.runtimes import VARIABLE, keep_marked, runtime_paths
 from ig_py.errors import ContainerError
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 
 if TYPE_CHECKING:
     from ig_py._core import Gate

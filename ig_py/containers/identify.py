@@ -11,7 +11,7 @@ import re
 from pathlib import PurePosixPath
 
 from ig_py.containers.model import text, valid_id
-from ig_py.containers.proc import HostView
+from ig_py.host.proc import HostView
 from ig_py.records import dataclass
 
 ENGINE_CGROUP = re.compile(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ig_py.containers.model import text
-from ig_py.containers.proc import HostView
+from ig_py.host.proc import HostView
 from ig_py.records import dataclass
 
 MAX_STATE = 4 * 1024 * 1024

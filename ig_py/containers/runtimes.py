@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.identify import MAX_ARGUMENTS, from_command
-from ig_py.containers.proc import HostView
-from ig_py.containers.reactor import Reactor
 from ig_py.errors import ContainerError
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 
 if TYPE_CHECKING:
     from ig_py._core import ExecWatch

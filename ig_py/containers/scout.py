@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ig_py.containers.proc import HostView
-from ig_py.containers.reactor import Reactor
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 
 if TYPE_CHECKING:
     from ig_py._core import Map, Notice, Stream
@@ -182,7 +182,7 @@ def _release(shared: _Shared) -> None:
 
 def _load(view: HostView) -> CoreScout:
     from ig_py._core import Scout as CoreScout
-    from ig_py.runtime.tracefs import with_tracefs
+    from ig_py.host.tracefs import with_tracefs
 
     core = CoreScout(_pidns(view), MAX_PENDING)
     try:

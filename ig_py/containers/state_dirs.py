@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from ig_py.containers.inotify import (
+from ig_py.containers.model import valid_id
+from ig_py.containers.runtime_state import STATE_FILES, State, is_same, read_state
+from ig_py.host.inotify import (
     IN_CLOSE_WRITE,
     IN_CREATE,
     IN_IGNORED,
@@ -23,10 +25,8 @@ from ig_py.containers.inotify import (
     IN_Q_OVERFLOW,
     Inotify,
 )
-from ig_py.containers.model import valid_id
-from ig_py.containers.proc import HostView
-from ig_py.containers.reactor import Reactor
-from ig_py.containers.runtime_state import STATE_FILES, State, is_same, read_state
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass
 
 log = logging.getLogger(__name__)

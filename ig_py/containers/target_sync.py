@@ -5,7 +5,7 @@ from __future__ import annotations
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.model import Container
 from ig_py.containers.selector import Selector
-from ig_py.runtime.targets import Target, Targets
+from ig_py.containers.targets import Target, Targets
 
 
 class TargetSync:

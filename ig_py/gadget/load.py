@@ -15,6 +15,7 @@ from ig_py.gadget.fields import add_struct_fields
 from ig_py.gadget.maps import read_maps
 from ig_py.gadget.markers import Markers, read_markers
 from ig_py.gadget.metadata import Metadata, annotate
+from ig_py.gadget.packet_filters import filter_params
 from ig_py.gadget.params import EBPF_PREFIX, custom_params, ebpf_params
 from ig_py.gadget.spec import (
     DataSourceSpec,
@@ -25,7 +26,6 @@ from ig_py.gadget.spec import (
     ProgramSpec,
 )
 from ig_py.gadget.variables import read_programs, read_variables
-from ig_py.packetfilter import filter_params
 
 if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact

@@ -69,7 +69,7 @@ class Metadata:
     @classmethod
     def parse(cls, raw: bytes, source: str = "gadget.yaml") -> Metadata:
         """Parse untrusted YAML. Raises MetadataError or LimitError."""
-        from ig_py.gadget.yamlsafe import load
+        from ig_py.yamlsafe import load
 
         document, _ = load(raw, source)
         if document is None:

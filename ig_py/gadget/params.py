@@ -332,3 +332,21 @@ def split_list(text: str) -> list[str]:
     if current:
         items.append(current)
     return items
+
+
+def split_by_datasource(text: str, what: str) -> tuple[str, dict[str, str]]:
+    """``VALUE`` or ``ds:VALUE[,ds2:VALUE]`` → (value of all, value by data source).
+
+    :class:`UsageError` when both forms are mixed.
+    """
+    common, by_name = "", {}
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts:
+        name, colon, value = part.partition(":")
+        if colon:
+            by_name[name] = value
+        else:
+            common = part
+    if common and (by_name or len(parts) > 1):
+        raise UsageError(f"parsing {what}: mixed values with and without specifying data source")
+    return common, by_name

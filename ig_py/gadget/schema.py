@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ig_py import yamlsafe
 from ig_py.errors import MetadataError
-from ig_py.gadget import yamlsafe
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError

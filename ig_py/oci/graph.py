@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from ig_py.errors import IntegrityError, LimitError
@@ -11,14 +10,6 @@ from ig_py.oci.artifact import Artifact, Descriptor, Layer, Origin
 from ig_py.oci.document import Index, Manifest, parse_index, parse_manifest
 from ig_py.oci.source import BlobMissing, BlobSource
 from ig_py.records import dataclass, field
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
-
-
-def host_architecture() -> str:
-    """This machine, as images name it: ``amd64``, ``arm64``, …"""
-    machine = os.uname().machine
-    return _ARCHITECTURES.get(machine, machine)
 
 
 def is_document(descriptor: Descriptor) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ig_py.errors import IgPyError, ImageNotFound, IntegrityError
+from ig_py.host.architecture import host_architecture
 from ig_py.oci import graph, media
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import Index, parse_index, parse_manifest
@@ -29,7 +30,7 @@ def rows(store: Store, on_warning: Callable[[str], None]) -> list[Row]:
     Tags that are no references (signatures) and images whose content is missing are
     left out; a broken one is left out with a warning.
     """
-    arch = graph.host_architecture()
+    arch = host_architecture()
     found = []
     for image in store.images():
         reference = parse_stored(image.name)

@@ -145,7 +145,7 @@ def _scalars(metadata: bytes) -> tuple[dict[str, str], dict[str, str]]:
     """Top-level scalars and the ``annotations`` map, as source text (``1.50`` stays so)."""
     import yaml
 
-    from ig_py.gadget.yamlsafe import load
+    from ig_py.yamlsafe import load
 
     load(metadata, "gadget.yaml")
     root = yaml.compose(metadata, Loader=yaml.CSafeLoader)

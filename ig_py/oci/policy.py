@@ -170,7 +170,7 @@ def _read(path: Path) -> Policy | None:
 def _parsed(raw: bytes, path: Path, what: str) -> Policy:
     if len(raw) > MAX_FILE:
         raise UsageError(f"{what}: larger than {MAX_FILE} bytes")
-    from ig_py.gadget import yamlsafe
+    from ig_py import yamlsafe
 
     document, _ = yamlsafe.load(raw, str(path))
     if not isinstance(document, dict):

@@ -24,6 +24,7 @@ from ig_py.errors import (
     StoreError,
     UsageError,
 )
+from ig_py.host.architecture import host_architecture
 from ig_py.oci import graph, media, policy, verification
 from ig_py.oci.artifact import Artifact, Descriptor, Origin
 from ig_py.oci.digest import Damaged
@@ -76,7 +77,7 @@ class ResolveOptions:
     What :mod:`ig_py.oci.policy` finds tightens all this.
     """
 
-    arch: str = field(default_factory=graph.host_architecture)
+    arch: str = field(default_factory=host_architecture)
     pull: str = "missing"
     verify_image: bool = True
     insecure_registries: Sequence[str] = ()

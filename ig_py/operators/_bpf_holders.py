@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from ig_py.containers.files import read_text
-from ig_py.containers.proc import HostView
+from ig_py.host.files import read_text
+from ig_py.host.proc import HostView
 
 RESCAN_SECONDS = 5.0
 """All descriptors of all processes are looked at: not more often while programs stay the same."""

@@ -362,10 +362,10 @@ class _Parser:
         if op == "in" and right.type == "networks":
             return self._in_networks(left, right)
         if op == "matches":
-            from ig_py import _core
+            from ig_py._core import pattern_refusal
 
             pattern = self._constant(right)
-            if why := _core.pattern_refusal(pattern):
+            if why := pattern_refusal(pattern):
                 self._bad(why, right.at)
             node: Node = {"op": op, "args": [self._one(left)], "value": pattern}
             return _Part(node, BOOL, left.at)

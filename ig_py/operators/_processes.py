@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from ig_py.containers.files import read_bytes, read_text
-from ig_py.containers.proc import HostView
+from ig_py.host.files import read_bytes, read_text
+from ig_py.host.proc import HostView
 from ig_py.operators._samples import Value
 from ig_py.records import dataclass
 

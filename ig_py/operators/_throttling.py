@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from ig_py.containers.files import is_there, read_text
-from ig_py.containers.proc import HostView
+from ig_py.host.files import is_there, read_text
+from ig_py.host.proc import HostView
 from ig_py.operators._samples import Value
 from ig_py.records import dataclass
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ig_py.containers.targets import Targets
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
 from ig_py.records import dataclass, field
-from ig_py.runtime.targets import Targets
 
 if TYPE_CHECKING:
     from ig_py._core import Map, Object, Stream
@@ -118,7 +118,7 @@ class Context:
 
 
 def _host_netns() -> list[int]:
-    from ig_py.containers.proc import HostView, open_netns
+    from ig_py.host.proc import HostView, open_netns
 
     return open_netns(HostView.from_env())
 

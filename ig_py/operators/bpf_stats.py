@@ -136,7 +136,7 @@ class BpfStats(Operator):
 
     def start(self, ctx: Context) -> None:
         """Raises KernelError where nothing can be counted, ContainerError for a wrong HOST_ROOT."""
-        from ig_py.containers.proc import HostView
+        from ig_py.host.proc import HostView
         from ig_py.operators._bpf_holders import Holders
 
         view = HostView.from_env()

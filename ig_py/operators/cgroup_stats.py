@@ -82,7 +82,7 @@ class CgroupStats(Operator):
         return True
 
     def start(self, ctx: Context) -> None:
-        from ig_py.containers.proc import HostView
+        from ig_py.host.proc import HostView
         from ig_py.operators._throttling import ThrottleReader, hierarchy
 
         view = HostView.from_env()

@@ -81,9 +81,9 @@ def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
     if op in ("~", "!~"):
         if field.kind not in _TEXT:
             raise bad("is no text: regular expressions do not apply")
-        from ig_py import _core
+        from ig_py._core import pattern_refusal
 
-        if why := _core.pattern_refusal(value):
+        if why := pattern_refusal(value):
             raise UsageError(f"filter rule {rule!r}: {why}")
     if field.kind in _BITS:
         value = _integer(field, value, bad)

@@ -21,13 +21,13 @@ from ig_py.operators._local_params import PREFIX, SELECTOR_KEYS, global_params, 
 from ig_py.operators.base import Context, Operator
 
 if TYPE_CHECKING:
-    from ig_py.containers.client import RuntimeConfig
     from ig_py.containers.discovery import Discovery
+    from ig_py.containers.engines.client import RuntimeConfig
     from ig_py.containers.filter_map import FilterMap
     from ig_py.containers.hold import RuntimeHold
     from ig_py.containers.model import Container
-    from ig_py.containers.proc import HostView
     from ig_py.containers.selector import Selector
+    from ig_py.host.proc import HostView
     from ig_py.operators._samples import Samples
 
 log = logging.getLogger(__name__)
@@ -104,8 +104,8 @@ class LocalManager(Operator):
         :raises ContainerError: a runtime the user named cannot be used, or the host not be seen.
         :raises KernelError: no map is to be had.
         """
-        from ig_py.containers.client import SOCKET_PARAMS, engineless, runtime_configs
-        from ig_py.containers.proc import HostView
+        from ig_py.containers.engines.client import SOCKET_PARAMS, engineless, runtime_configs
+        from ig_py.host.proc import HostView
 
         _refuse_unsupported(ctx)
         _hold_seconds(ctx)
@@ -145,7 +145,7 @@ class LocalManager(Operator):
         """
         from ig_py.containers.filter_map import ContainerSync
         from ig_py.containers.target_sync import TargetSync
-        from ig_py.runtime.targets import HOST
+        from ig_py.containers.targets import HOST
 
         if self._starting is None or ctx.stream is None:
             return
@@ -332,7 +332,7 @@ def _selected(discovery: Discovery, selector: Selector) -> Callable[[int], bool]
 
 def _open_netns(discovery: Discovery, selector: Selector, host: bool) -> list[int]:
     """Of the containers selected, with *host* the host's too; each namespace once."""
-    from ig_py.containers.proc import open_netns
+    from ig_py.host.proc import open_netns
 
     found = open_netns(discovery.view) if host else []
     seen = {os.fstat(fd).st_ino for fd in found}

@@ -141,7 +141,7 @@ class ProcessStats(Operator):
         return True
 
     def start(self, ctx: Context) -> None:
-        from ig_py.containers.proc import HostView
+        from ig_py.host.proc import HostView
         from ig_py.operators._processes import ProcessReader
 
         self._reader = ProcessReader(HostView.from_env(), self._chosen)

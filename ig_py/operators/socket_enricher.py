@@ -2,7 +2,7 @@
 
 Its value is a struct whose last members have sizes that the user chooses. The object finds out by
 relocating against types that contain it, which the kernel's do not. Who fills it is
-:mod:`ig_py.runtime.socket_owners`.
+:mod:`ig_py.operators._socket_owners`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ig_py.gadget.spec import ParamSpec
 from ig_py.operators.base import Context, KernelStruct, Operator
 
 if TYPE_CHECKING:
-    from ig_py.runtime.socket_owners import Lease
+    from ig_py.operators._socket_owners import Lease
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ class SocketEnricher(Operator):
 
     def pre_start(self, ctx: Context) -> None:
         from ig_py._core import CoreError
-        from ig_py.containers.proc import HostView
-        from ig_py.runtime.socket_owners import acquire
+        from ig_py.host.proc import HostView
+        from ig_py.operators._socket_owners import acquire
 
         layout = self._layout
         ctx.kernel_structs.append(KernelStruct(STRUCT, layout.value_size, layout.members()))

@@ -58,7 +58,7 @@ class TracePipe(Operator):
         return True
 
     def start(self, ctx: Context) -> None:
-        from ig_py.runtime.tracefs import with_tracefs
+        from ig_py.host.tracefs import with_tracefs
 
         try:
             self._pipe = with_tracefs(_open)
@@ -114,6 +114,6 @@ class TracePipe(Operator):
 
 
 def _open() -> int:
-    from ig_py.runtime.tracefs import root
+    from ig_py.host.tracefs import root
 
     return os.open(root() / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

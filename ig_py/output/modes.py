@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ig_py.errors import UsageError
+from ig_py.gadget.params import split_by_datasource
 from ig_py.gadget.spec import DataSourceSpec
 
 STANDARD = ("columns", "json", "jsonpretty", "none", "yaml")
@@ -18,24 +18,6 @@ TEXT = "text"
 
 SUPPORTED_MODES = "cli.supported-output-modes"
 DEFAULT_MODE = "cli.default-output-mode"
-
-
-def split_by_datasource(text: str, what: str) -> tuple[str, dict[str, str]]:
-    """``VALUE`` or ``ds:VALUE[,ds2:VALUE]`` → (value of all, value by data source).
-
-    :class:`UsageError` when both forms are mixed.
-    """
-    common, by_name = "", {}
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    for part in parts:
-        name, colon, value = part.partition(":")
-        if colon:
-            by_name[name] = value
-        else:
-            common = part
-    if common and (by_name or len(parts) > 1):
-        raise UsageError(f"parsing {what}: mixed values with and without specifying data source")
-    return common, by_name
 
 
 def supported_modes(ds: DataSourceSpec) -> list[str]:

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ig_py.containers.proc import HostView
+from ig_py.containers.targets import Targets
 from ig_py.errors import KernelError, ObjectError, UsageError
 from ig_py.gadget import sections
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import GadgetSpec, ProgramSpec
+from ig_py.host.proc import HostView
 from ig_py.records import dataclass, field
 from ig_py.runtime.follow import Attachment, ContainerFollower
 from ig_py.runtime.packets import (
@@ -21,7 +22,6 @@ from ig_py.runtime.packets import (
     interface_index,
 )
 from ig_py.runtime.sampling import sampling
-from ig_py.runtime.targets import Targets
 from ig_py.runtime.uprobes import Uprobes, file_and_symbol
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.duration import parse_duration
-from ig_py.gadget.params import EBPF_PREFIX
+from ig_py.gadget.params import EBPF_PREFIX, split_by_datasource
 from ig_py.gadget.spec import DataSourceSpec, GadgetSpec
-from ig_py.output.modes import split_by_datasource
 from ig_py.records import dataclass
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from ig_py.containers.targets import Target, Targets
 from ig_py.errors import IgPyError
-from ig_py.runtime.targets import Target, Targets
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Attachment(Protocol):
 
 
 class ContainerFollower:
-    """Implements :class:`~ig_py.runtime.targets.Follower` for several attachments."""
+    """Implements :class:`~ig_py.containers.targets.Follower` for several attachments."""
 
     def __init__(self, targets: Targets, attachments: list[Attachment]) -> None:
         self._targets = targets

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ig_py.containers.proc import HostView
+from ig_py.containers.targets import HOST, Target
 from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget.spec import ProgramSpec
-from ig_py.runtime.targets import HOST, Target
+from ig_py.host.proc import HostView
 
 if TYPE_CHECKING:
     from ig_py._core import Object

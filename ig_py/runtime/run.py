@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError
+from ig_py.host.bpffs import with_bpffs
+from ig_py.host.tracefs import needs_tracefs, with_tracefs
 from ig_py.packetfilter import filtered
 from ig_py.records import dataclass, field
 from ig_py.runtime.attach import Attacher, Places
-from ig_py.runtime.bpffs import with_bpffs
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.classifiers import passing_on
 from ig_py.runtime.fetch import Fetcher, Timers
@@ -26,7 +27,6 @@ from ig_py.runtime.loader import (
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
-from ig_py.runtime.tracefs import needs_tracefs, with_tracefs
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Counters, Object, Stream
@@ -202,7 +202,7 @@ class Run:
 
     def _open_stream(self, obj: Object | None) -> Stream:
         from ig_py._core import CoreError
-        from ig_py.containers.proc import HostView
+        from ig_py.host.proc import HostView
 
         context = self._prepared.context
         view = HostView.from_env()

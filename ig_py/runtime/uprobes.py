@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ig_py.containers.proc import HostView
+from ig_py.containers.targets import HOST, Target
 from ig_py.errors import ObjectError
 from ig_py.gadget import sections
 from ig_py.gadget.spec import ProgramSpec
+from ig_py.host.proc import HostView
 from ig_py.records import dataclass
-from ig_py.runtime.targets import HOST, Target
 
 if TYPE_CHECKING:
     from ig_py._core import Binary, Object

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ig_py import yamlsafe
 from ig_py.errors import BuildError, MetadataError
-from ig_py.gadget import yamlsafe
 from ig_py.records import dataclass
 
 DEFAULT_FILE = "build.yaml"

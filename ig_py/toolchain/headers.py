@@ -19,9 +19,9 @@ def headers() -> dict[str, bytes]:
     They are part of the native core. In a source checkout the checkout's own
     ``build/include`` wins, so that a change needs no rebuild of the core.
     """
-    from ig_py import _core
+    from ig_py._core import headers
 
-    found = dict(_core.headers())
+    found = dict(headers())
     own = _CHECKOUT / "build" / "include"
     if (_CHECKOUT / "pyproject.toml").is_file() and own.is_dir():
         found = {name: data for name, data in found.items() if not name.startswith("gadget/")}

@@ -79,11 +79,11 @@ def refresh(arch: str, log: Callable[[str], None], *, running: bool = True) -> P
 
 def render(btf: bytes, source: str) -> str:
     """The text of a vmlinux.h; *source* becomes its comment."""
-    from ig_py import _core
+    from ig_py._core import CoreError, btf_to_c
 
     try:
-        body = _core.btf_to_c(btf)
-    except _core.CoreError as e:
+        body = btf_to_c(btf)
+    except CoreError as e:
         raise BuildError(
             f"generating vmlinux.h from {source}: {e.args[1] if len(e.args) > 1 else e}"
         ) from None

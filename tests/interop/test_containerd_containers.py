@@ -15,9 +15,9 @@ from support.cri import Cri
 from support.image_archive import NAME
 from support.waiting import wait_for
 
-from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.collection import Event
 from ig_py.containers.discovery import Discovery
+from ig_py.containers.engines.client import RuntimeConfig
 from ig_py.containers.model import Container
 
 pytestmark = pytest.mark.needs("root", "containerd", "busybox")

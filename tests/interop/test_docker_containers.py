@@ -18,9 +18,9 @@ from support.busybox import import_image
 from support.engine import Engine, needed_engine, own_engine
 from support.waiting import deadline, wait_for
 
-from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.discovery import Discovery
+from ig_py.containers.engines.client import RuntimeConfig
 from ig_py.containers.model import Container
 
 pytestmark = pytest.mark.needs("root", "engine", "busybox")

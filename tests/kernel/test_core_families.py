@@ -17,7 +17,7 @@ from support.gadget_build import compile_for_here
 from support.waiting import wait_for
 
 from ig_py._core import CoreError, Object
-from ig_py.containers.proc import HostView
+from ig_py.host.proc import HostView
 
 pytestmark = pytest.mark.needs("root", "bpf", "btf", "clang")
 

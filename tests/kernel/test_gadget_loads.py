@@ -19,8 +19,8 @@ from ig_py.gadget.load import build_spec
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.sockets import MAP, STRUCT, Layout
 from ig_py.gadget.spec import GadgetSpec
+from ig_py.host.bpffs import with_bpffs
 from ig_py.operators.base import KernelStruct
-from ig_py.runtime.bpffs import with_bpffs
 from ig_py.runtime.loader import Loader, LoadSettings
 from ig_py.toolchain.clang import Clang
 

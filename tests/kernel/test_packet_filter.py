@@ -7,10 +7,11 @@ import random
 import pytest
 from support.gadget_build import gadget_object
 
-from ig_py import packetfilter
 from ig_py.errors import IgPyError, LimitError
+from ig_py.gadget import packet_filters
 from ig_py.gadget.elf import STT_FUNC, Elf
-from ig_py.packetfilter import filter_functions, filter_params, filtered
+from ig_py.gadget.packet_filters import filter_functions, filter_params
+from ig_py.packetfilter import filtered
 from ig_py.packetfilter.insertion import inserted
 from ig_py.packetfilter.translate import reject_all
 
@@ -41,7 +42,7 @@ def test_each_filter_has_a_parameter(obj: bytes) -> None:
 
 
 def test_more_filters_than_there_may_be(obj: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packetfilter, "MAX_FILTERS", 1)
+    monkeypatch.setattr(packet_filters, "MAX_FILTERS", 1)
     with pytest.raises(LimitError, match="more than 1 packet filters"):
         filter_functions(Elf(obj))
 

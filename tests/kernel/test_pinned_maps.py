@@ -12,8 +12,8 @@ from ig_py.errors import KernelError
 from ig_py.gadget.btf import Btf
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.maps import read_maps
-from ig_py.runtime import bpffs
-from ig_py.runtime.private_mount import is_mounted, mount_missing, with_mount
+from ig_py.host import bpffs
+from ig_py.host.private_mount import is_mounted, mount_missing, with_mount
 
 pytestmark = pytest.mark.needs("root", "bpf", "clang")
 

@@ -17,9 +17,9 @@ from support.core_plans import PlanMaker
 from support.waiting import wait_for
 
 from ig_py import _core
-from ig_py.containers.proc import HostView
 from ig_py.containers.scout import PLACED, SHUT, Kind, _mount_namespaces, _pidns
-from ig_py.runtime.tracefs import with_tracefs
+from ig_py.host.proc import HostView
+from ig_py.host.tracefs import with_tracefs
 
 pytestmark = pytest.mark.needs("root", "bpf", "btf", "ringbuf", "tracepoint")
 

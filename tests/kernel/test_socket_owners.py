@@ -17,9 +17,9 @@ from support.bpf_ids import ids
 from support.uring import Ring
 from support.waiting import wait_for
 
-from ig_py.containers.proc import HostView
 from ig_py.gadget.sockets import FIXED_SIZE, Layout
-from ig_py.runtime.socket_owners import SocketOwners, acquire
+from ig_py.host.proc import HostView
+from ig_py.operators._socket_owners import SocketOwners, acquire
 
 pytestmark = pytest.mark.needs("root", "bpf", "btf", "iter", "cgroup2", "tracepoint")
 

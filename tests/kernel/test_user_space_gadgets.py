@@ -21,7 +21,7 @@ from support.running_gadget import RunningGadget, ig_py
 from support.waiting import wait_for
 
 from ig_py._core import Object
-from ig_py.containers.proc import HostView
+from ig_py.host.proc import HostView
 from ig_py.operators._throttling import Hierarchy, hierarchy
 from ig_py.operators.base import Context
 from ig_py.operators.bpf_stats import BpfStats

@@ -14,8 +14,8 @@ from typing import Any
 
 import grpc
 
-from ig_py.containers.protos import containerd_pb2 as pb
-from ig_py.oci.graph import host_architecture
+from ig_py.containers.engines.protos import containerd_pb2 as pb
+from ig_py.host.architecture import host_architecture
 
 INDEX = "sha256:" + "1d" * 32
 MANIFEST = "sha256:" + "2d" * 32

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from ig_py.containers.protos import cri_pb2 as pb
+from ig_py.containers.engines.protos import cri_pb2 as pb
 
 DIGEST = "sha256:" + "4d" * 32
 

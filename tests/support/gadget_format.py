@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ig_py.gadget import yamlsafe
+from ig_py import yamlsafe
 
 GADGETS = Path(__file__).resolve().parents[1] / "gadgets"
 FILE = "test.yaml"

@@ -12,9 +12,9 @@ import pytest
 from support.fake_core import CoreError
 
 import ig_py
-from ig_py.containers.proc import HostView
 from ig_py.errors import ContainerError, KernelError, UsageError
 from ig_py.gadget.spec import GadgetSpec
+from ig_py.host.proc import HostView
 from ig_py.operators import bpf_stats
 from ig_py.operators._bpf_holders import RESCAN_SECONDS, Holders
 from ig_py.operators.base import Context

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ig_py.containers.proc import HostView
 from ig_py.gadget.spec import GadgetSpec
+from ig_py.host.proc import HostView
 from ig_py.operators import _throttling
 from ig_py.operators._throttling import Hierarchy, ThrottleReader, hierarchy
 from ig_py.operators.base import Context

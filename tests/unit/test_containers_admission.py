@@ -13,8 +13,8 @@ from ig_py.containers import admission as module
 from ig_py.containers.admission import Admission
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.model import Container, RuntimeInfo
-from ig_py.containers.proc import HostView
 from ig_py.containers.scout import PLACED, SHUT, Kind
+from ig_py.host.proc import HostView
 
 ID = "ab" * 32
 NO_PID = 1 << 22

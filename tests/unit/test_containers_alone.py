@@ -11,13 +11,14 @@ import pytest
 from support.fake_proc import FakeHost
 from support.waiting import wait_for
 
-from ig_py.containers import alone, oci
-from ig_py.containers.alone import Alone
+from ig_py.containers import oci_config as oci
+from ig_py.containers.engines import unmanaged as alone
+from ig_py.containers.engines.unmanaged import Alone
 from ig_py.containers.model import Container
-from ig_py.containers.proc import HostView
-from ig_py.containers.reactor import Reactor
 from ig_py.containers.runtime_state import State, is_same, parse
 from ig_py.containers.sources import Source
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 
 LONG = "ab" * 32
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ig_py.containers import cgroup_paths
-from ig_py.containers.cgroup_paths import INITIAL, CgroupPaths
-from ig_py.containers.proc import HostView
+from ig_py.host import cgroup_paths
+from ig_py.host.cgroup_paths import INITIAL, CgroupPaths
+from ig_py.host.proc import HostView
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from support.waiting import wait_for
 
 from ig_py.containers import cgroups
 from ig_py.containers.cgroups import CgroupScout
-from ig_py.containers.proc import HostView
-from ig_py.containers.reactor import Reactor
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 
 ID = "46468c4fb7aab4f6b4b1308e13c0aba2f0942fef8d4b1c0c3c928b4ca73c73b"
 

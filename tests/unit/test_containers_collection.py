@@ -12,7 +12,7 @@ import pytest
 
 from ig_py.containers.collection import ContainerCollection, Event, EventType
 from ig_py.containers.model import Container, RuntimeInfo
-from ig_py.containers.proc import Pins
+from ig_py.host.proc import Pins
 
 
 def make(number: int, mntns: int = 0, netns: int = 0, name: str = "") -> Container:

@@ -13,11 +13,11 @@ import pytest
 from support.fake_containerd import CONFIG, INDEX, FakeContainer, FakeContainerd
 from support.waiting import deadline, wait_for
 
-from ig_py.containers import containerd, containerd_calls, engine, grpc_engine
-from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.discovery import Discovery
-from ig_py.containers.engine import NoAnswer
-from ig_py.containers.protos import containerd_pb2 as pb
+from ig_py.containers.engines import containerd, containerd_calls, engine, grpc_engine
+from ig_py.containers.engines.client import RuntimeConfig
+from ig_py.containers.engines.engine import NoAnswer
+from ig_py.containers.engines.protos import containerd_pb2 as pb
 
 Spawn = Callable[[], int]
 POD = {

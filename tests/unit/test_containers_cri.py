@@ -13,12 +13,12 @@ import pytest
 from support.fake_cri import DIGEST, FakeContainer, FakeCri
 from support.waiting import deadline, wait_for
 
-from ig_py.containers import cri, engine, grpc_engine
-from ig_py.containers.client import RuntimeConfig
-from ig_py.containers.cri_parse import pid_of
 from ig_py.containers.discovery import Discovery
+from ig_py.containers.engines import cri, engine, grpc_engine
+from ig_py.containers.engines.client import RuntimeConfig
+from ig_py.containers.engines.cri_parse import pid_of
+from ig_py.containers.engines.protos import cri_pb2 as pb
 from ig_py.containers.model import MAX_LABEL_VALUE
-from ig_py.containers.protos import cri_pb2 as pb
 
 Spawn = Callable[[], int]
 ONE, TWO = "1a" * 32, "2b" * 32

@@ -15,10 +15,11 @@ import pytest
 from support.fake_docker import DIGEST, IMAGE, FakeContainer, FakeDocker, container_id, fake_docker
 from support.waiting import deadline, wait_for
 
-from ig_py.containers import docker_http, proc
-from ig_py.containers import engine as engine_module
-from ig_py.containers.client import RuntimeConfig
 from ig_py.containers.discovery import Discovery
+from ig_py.containers.engines import docker_http
+from ig_py.containers.engines import engine as engine_module
+from ig_py.containers.engines.client import RuntimeConfig
+from ig_py.host import proc
 
 Spawn = Callable[[], subprocess.Popen[bytes]]
 
@@ -447,7 +448,7 @@ def test_stop_is_prompt_and_leaves_nothing(engine: FakeDocker, spawn: Spawn, mom
 def test_the_sdk_is_not_loaded_without_an_engine(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from ig_py.containers.client import RuntimeConfig\n"
+        "from ig_py.containers.engines.client import RuntimeConfig\n"
         "from ig_py.containers.discovery import Discovery\n"
         f"d = Discovery([RuntimeConfig('docker', {str(tmp_path / 'none')!r})])\n"
         "d.start(); assert d.wait_listed(5); d.stop()\n"

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from ig_py.containers.client import DEFAULT_SOCKETS, engineless, runtime_configs
 from ig_py.containers.collection import ContainerCollection
+from ig_py.containers.engines.client import DEFAULT_SOCKETS, engineless, runtime_configs
 from ig_py.containers.filter_map import ContainerSync, FilterMap
 from ig_py.containers.model import Container, RuntimeInfo
-from ig_py.containers.proc import HostView
 from ig_py.containers.selector import Selector
 from ig_py.errors import ContainerError, UsageError
 from ig_py.gadget.spec import (
@@ -26,6 +25,7 @@ from ig_py.gadget.spec import (
     MapSpec,
     ProgramSpec,
 )
+from ig_py.host.proc import HostView
 from ig_py.operators.base import Context
 from ig_py.operators.local_manager import LocalManager
 

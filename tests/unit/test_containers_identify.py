@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ig_py.containers.identify import Found, engine_id, from_command, identify
-from ig_py.containers.proc import HostView
+from ig_py.host.proc import HostView
 
 ID = "ab" * 32
 

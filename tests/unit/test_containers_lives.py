@@ -9,7 +9,7 @@ from support.waiting import wait_for
 
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.model import Container, RuntimeInfo
-from ig_py.containers.proc import HostView, Process
+from ig_py.host.proc import HostView, Process
 
 ID = "cd" * 32
 CONTAINER = Container(runtime=RuntimeInfo(name="docker", container_id=ID, container_name="web"))

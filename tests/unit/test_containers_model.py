@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from ig_py.containers import docker_parse, model
+from ig_py.containers import model
+from ig_py.containers.engines import docker_parse
 from ig_py.containers.model import Container, KubernetesInfo, RuntimeInfo
 
 ID = "46468c4fb7aab4f6b4b1308e13c0aba2f0942fef8d4b1c0c3c928b4ca73c73be"

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from support.waiting import deadline, wait_for
 
-from ig_py.containers import cgroups, proc
-from ig_py.containers.client import why_missing
-from ig_py.containers.proc import HostView, ProcessGone
-from ig_py.containers.reactor import Reactor
+from ig_py.containers import cgroups
+from ig_py.containers.engines.client import why_missing
 from ig_py.errors import ContainerError
+from ig_py.host import proc
+from ig_py.host.proc import HostView, ProcessGone
+from ig_py.host.reactor import Reactor
 
 
 def descriptors() -> int:
@@ -79,7 +80,7 @@ def test_a_zombie_is_gone() -> None:
 def test_out_of_descriptors_is_not_taken_for_an_exit() -> None:
     program = (
         "import os, resource\n"
-        "from ig_py.containers.proc import HostView, ProcessGone\n"
+        "from ig_py.host.proc import HostView, ProcessGone\n"
         "from ig_py.errors import ContainerError\n"
         "view = HostView(); view.open(os.getpid()).close()\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))\n"

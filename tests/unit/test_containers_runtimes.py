@@ -16,9 +16,9 @@ from ig_py.containers import runtimes as module
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.hold import RuntimeHold
 from ig_py.containers.model import Container, RuntimeInfo
-from ig_py.containers.proc import HostView
 from ig_py.containers.runtimes import RuntimeRuns, runtime_paths
 from ig_py.errors import ContainerError
+from ig_py.host.proc import HostView
 
 LATER = 10**12
 """Ticks since the machine began."""

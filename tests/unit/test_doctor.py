@@ -66,7 +66,7 @@ def test_wrong_flags(capsys: pytest.CaptureFixture[str]) -> None:
 def test_sources_of_a_host_whose_processes_have_other_numbers(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/status").write_text("NSpid:\t7\t1\n")
-    from ig_py.containers.proc import HostView
+    from ig_py.host.proc import HostView
 
     discovery = Discovery([], HostView(str(tmp_path)))
     discovery.start()

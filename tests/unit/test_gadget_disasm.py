@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ig_py.gadget.disasm import text_of
-from ig_py.gadget.helpers import builtin_name
 from ig_py.gadget.insn import Instruction
+from ig_py.inspect.disasm import text_of
+from ig_py.inspect.helpers import builtin_name
 
 
 def text(opcode: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0, ref: str = "") -> str:

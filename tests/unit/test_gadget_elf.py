@@ -12,10 +12,10 @@ from support.elf_writer import LOCAL, ElfWriter, exit_, helper, load
 
 from ig_py.errors import IgPyError, LimitError, ObjectError
 from ig_py.gadget import elf as elf_module
-from ig_py.gadget.disasm import Listing
 from ig_py.gadget.elf import Elf
-from ig_py.gadget.graph import Graph
 from ig_py.gadget.variables import read_programs, read_variables
+from ig_py.inspect.disasm import Listing
+from ig_py.inspect.program_graph import Graph
 
 
 def small_object() -> bytes:

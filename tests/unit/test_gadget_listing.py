@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from support.elf_writer import LOCAL, BtfWriter, ElfWriter, Insn, call, exit_, helper, load
 
 from ig_py.errors import IgPyError, LimitError, ObjectError
-from ig_py.gadget import btf_ext, disasm
-from ig_py.gadget.disasm import Listing
 from ig_py.gadget.elf import Elf
+from ig_py.inspect import btf_ext, disasm
+from ig_py.inspect.disasm import Listing
 
 SECTION = "kprobe/f"
 Records = Sequence[tuple[int, ...]]

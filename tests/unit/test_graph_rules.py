@@ -23,7 +23,7 @@ from support.elf_writer import (
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget import insn as insn_module
 from ig_py.gadget.elf import Elf
-from ig_py.gadget.graph import Graph
+from ig_py.inspect.program_graph import Graph
 
 LOOKUP, UPDATE, DELETE = 1, 2, 3
 PERF_OUTPUT, PUSH, POP, PEEK, LOOKUP_PERCPU = 25, 87, 88, 89, 195

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ig_py.errors import IgPyError, LimitError, UsageError
-from ig_py.gadget.jsonpath import evaluate
+from ig_py.inspect.jsonpath import evaluate
 
 DOCUMENT: Any = {
     "name": "x",

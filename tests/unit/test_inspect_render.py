@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ig_py.errors import OutputError
-from ig_py.gadget.render import render, to_json, to_yaml
+from ig_py.inspect.render import render, to_json, to_yaml
 
 
 def test_json_compact_and_pretty() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ig_py.errors import IgPyError, LimitError, ObjectError
-from ig_py.gadget import wasm_imports as module
-from ig_py.gadget.wasm_imports import wasm_imports
+from ig_py.inspect import wasm_imports as module
+from ig_py.inspect.wasm_imports import wasm_imports
 
 HEAD = b"\0asm\1\0\0\0"
 # Of each kind: function, table, memory, memory with a maximum, global, tag.

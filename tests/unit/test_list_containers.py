@@ -16,7 +16,7 @@ from support.fake_docker import DIGEST, IMAGE, FakeContainer, FakeDocker, contai
 from support.waiting import wait_for
 
 from ig_py.cli import main
-from ig_py.containers.listing import Table, choose, nanoseconds, seconds
+from ig_py.cli._container_table import Table, choose, nanoseconds, seconds
 from ig_py.containers.model import Container, KubernetesInfo, RuntimeInfo
 
 HEADER = (

@@ -11,9 +11,9 @@ from support.core_plans import PlanMaker
 from ig_py._core import CoreError, Stream, pipeline
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.datasource import add_field, new_datasource
-from ig_py.gadget.extra_info import datasources_document
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, Kind
+from ig_py.inspect.extra_info import datasources_document
 from ig_py.operators.base import Context, Timer
 from ig_py.operators.otel_metrics import OtelMetrics, collect
 from ig_py.output.histogram import render

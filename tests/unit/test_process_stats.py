@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ig_py.containers.proc import HostView
 from ig_py.errors import MetadataError
 from ig_py.gadget.duration import format_duration
 from ig_py.gadget.spec import GadgetSpec
+from ig_py.host.proc import HostView
 from ig_py.operators import _processes, _samples
 from ig_py.operators._processes import Machine, ProcessReader, clock_text, rfc3339
 from ig_py.operators.base import Context

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PROTOS = Path("ig_py/containers/protos")
+PROTOS = Path("ig_py/containers/engines/protos")
 
 
 def test_generated_modules_are_fresh(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ig_py.cli import _manifest, _run, _terminal
 from ig_py.cli._flags import Flag, FlagSet
 from ig_py.cli._run_flags import static_flags
 from ig_py.errors import LimitError, MetadataError, UsageError
-from ig_py.gadget.yamlsafe import MAX_BYTES
+from ig_py.yamlsafe import MAX_BYTES
 
 ONE = """\
 ---

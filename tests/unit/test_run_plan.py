@@ -20,8 +20,8 @@ from ig_py.gadget.spec import (
     ParamSpec,
     VariableSpec,
 )
+from ig_py.host import private_mount, tracefs
 from ig_py.operators.base import Step
-from ig_py.runtime import private_mount, tracefs
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
 from ig_py.runtime.prepare import encode_values
 

@@ -11,13 +11,13 @@ from ig_py.containers.collection import ContainerCollection
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.selector import Selector
 from ig_py.containers.target_sync import TargetSync
+from ig_py.containers.targets import HOST, Target, Targets
 from ig_py.errors import ObjectError
 from ig_py.gadget import sections
 from ig_py.gadget.spec import ProgramSpec
 from ig_py.records import replace
 from ig_py.runtime.follow import ContainerFollower
 from ig_py.runtime.packets import direction
-from ig_py.runtime.targets import HOST, Target, Targets
 from ig_py.runtime.uprobes import file_and_symbol
 
 

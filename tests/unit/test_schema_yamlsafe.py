@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ig_py import yamlsafe
 from ig_py.errors import IgPyError, LimitError, MetadataError
-from ig_py.gadget import yamlsafe
 
 
 def test_values_are_typed_as_other_runners_type_them() -> None:

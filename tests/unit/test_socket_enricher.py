@@ -10,13 +10,13 @@ import pytest
 from support.elf_writer import BtfWriter
 
 from ig_py._core import CoreError, btf_to_c, btf_with_struct
-from ig_py.containers.proc import HostView
 from ig_py.errors import UsageError
 from ig_py.gadget.sockets import Layout
 from ig_py.gadget.spec import GadgetSpec, MapSpec
+from ig_py.host.proc import HostView
+from ig_py.operators import _socket_owners as socket_owners
 from ig_py.operators.base import Context
 from ig_py.operators.socket_enricher import SocketEnricher, parse_layout
-from ig_py.runtime import socket_owners
 
 SOCKETS = MapSpec("gadget_sockets", 1, 12, 8280, 16384)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ig_py._core import CoreError
-from ig_py.containers.proc import HostView
 from ig_py.errors import KernelError
-from ig_py.runtime import socket_hooks
+from ig_py.host.proc import HostView
+from ig_py.operators import _socket_hooks as socket_hooks
 
 
 class FakeObject:

@@ -11,7 +11,7 @@ import pytest
 from support.gadget_objects import tracer_object
 from support.images import CREATED, image, name
 
-from ig_py.oci.graph import host_architecture
+from ig_py.host.architecture import host_architecture
 from ig_py.oci.pack import GadgetFiles, pack
 from ig_py.oci.store import Store
 
@@ -56,7 +56,7 @@ core.__dict__.update(Object=Object, probe=lambda _: True, CoreError=type("E", (E
 sys.modules["ig_py._core"] = core
 os.geteuid = lambda: 0
 import ig_py.cli
-from ig_py.runtime import tracefs
+from ig_py.host import tracefs
 tracefs.mounted = lambda: True
 sys.exit(ig_py.cli.main(sys.argv[1:]))
 """
@@ -112,5 +112,5 @@ def test_run_of_a_stored_image(tmp_path: Path, mode: str) -> None:
     )
     assert {"ig_py.containers.discovery", "ig_py.output.writer", "yaml"} <= modules
     slow = {"click", "dataclasses", "inspect", "platform", "random", "shutil"}
-    slow |= {"ig_py.gadget.schema", "ig_py.gadget.docs", "ig_py.gadget.render", "ig_py.oci.auth"}
+    slow |= {"ig_py.gadget.schema", "ig_py.inspect.docs", "ig_py.inspect.render", "ig_py.oci.auth"}
     assert modules & (ELSEWHERE | slow) == set()

@@ -12,9 +12,9 @@ import pytest
 from ig_py.errors import KernelError
 from ig_py.gadget.params import EBPF_PREFIX
 from ig_py.gadget.spec import GadgetSpec
+from ig_py.host import tracefs
 from ig_py.operators.base import Context
 from ig_py.operators.trace_pipe import INTERVAL_NS, KEY, MAX_LINE, TracePipe
-from ig_py.runtime import tracefs
 
 
 def test_lines_come_whole() -> None:

@@ -9,9 +9,9 @@ import pytest
 from support import root_spec
 
 from ig_py.errors import UsageError
-from ig_py.gadget.docs import DOCUMENT, main, replace_diagrams
 from ig_py.gadget.elf import Elf
-from ig_py.gadget.graph import Graph
+from ig_py.inspect.docs import DOCUMENT, main, replace_diagrams
+from ig_py.inspect.program_graph import Graph
 
 DATA = Path(__file__).parent / "data" / "trace_exec"
 FLOWCHART = (DATA / "flowchart.mermaid").read_text()

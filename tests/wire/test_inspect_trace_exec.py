@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support import root_spec
 
-from ig_py.gadget.extra_info import datasources_document
+from ig_py.inspect.extra_info import datasources_document
 from ig_py.operators.base import Context
 from ig_py.operators.ebpf_enum import EbpfEnum
 from ig_py.operators.formatters import Formatters

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from ig_py._core import pipeline
-from ig_py.containers.proc import HostView
-from ig_py.gadget.extra_info import datasources_document
 from ig_py.gadget.load import build_spec
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import Flag
+from ig_py.host.proc import HostView
+from ig_py.inspect.extra_info import datasources_document
 from ig_py.operators import instantiate_all
 from ig_py.operators._processes import Machine, ProcessReader
 from ig_py.operators.base import Context, Operator

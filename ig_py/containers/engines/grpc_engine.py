@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote
 
-from ig_py.containers.engine import EngineError, NoAnswer, NoSuchObject
+from ig_py.containers.engines.engine import EngineError, NoAnswer, NoSuchObject
 
 if TYPE_CHECKING:
     import grpc

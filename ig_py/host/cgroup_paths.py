@@ -12,7 +12,7 @@ import posixpath
 from functools import cached_property
 from pathlib import Path
 
-from ig_py.containers.files import is_there, read_text
+from ig_py.host.files import is_there, read_text
 
 INITIAL = 0xEFFFFFFB
 """Inode number of the first control group namespace (kernel: PROC_CGROUP_INIT_INO)."""

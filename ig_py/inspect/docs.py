@@ -1,6 +1,6 @@
 """Keeps the diagrams of a gadget's DEVELOPER.md equal to its built object.
 
-``python -m ig_py.gadget.docs --check|--write [--object FILE] [DIRECTORY]``
+``python -m ig_py.inspect.docs --check|--write [--object FILE] [DIRECTORY]``
 
 The object is compiled from DIRECTORY (default: here) unless one is given. Only
 the diagrams are the program's; every other word of the file is its authors'.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ig_py.errors import IgPyError, ObjectError, UsageError
 from ig_py.gadget.elf import MAX_FILE_SIZE, Elf
-from ig_py.gadget.graph import Graph
+from ig_py.inspect.program_graph import Graph
 
 DOCUMENT = "DEVELOPER.md"
 FLOWCHART = "### Flowchart"
@@ -63,7 +63,7 @@ def _built_object(directory: Path) -> bytes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0: up to date or written; 1: stale, or an error, told on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m ig_py.gadget.docs", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ig_py.inspect.docs", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--check", action="store_true", help="fail when the diagrams are stale")
     action.add_argument("--write", action="store_true", help="bring the diagrams up to date")

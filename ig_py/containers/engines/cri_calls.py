@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ig_py.containers.engine import NoSuchObject
-from ig_py.containers.grpc_engine import LIST_SECONDS, GrpcTransport, Subscription
-from ig_py.containers.protos import cri_pb2 as pb
+from ig_py.containers.engines.engine import NoSuchObject
+from ig_py.containers.engines.grpc_engine import LIST_SECONDS, GrpcTransport, Subscription
+from ig_py.containers.engines.protos import cri_pb2 as pb
 
 _SERVICE = "/runtime.v1.RuntimeService/"
 

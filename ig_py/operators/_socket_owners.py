@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ig_py.containers.proc import HostView
 from ig_py.gadget.sockets import KEY_SIZE, MAP, Layout
+from ig_py.host.proc import HostView
+from ig_py.operators import _socket_hooks as socket_hooks
 from ig_py.records import dataclass
-from ig_py.runtime import socket_hooks
 
 if TYPE_CHECKING:
     from ig_py._core import Map, Object

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from ig_py.containers.client import RuntimeConfig, Sink, why_missing
+from ig_py.containers.engines.client import RuntimeConfig, Sink, why_missing
 from ig_py.containers.model import Container
 from ig_py.errors import ContainerError
 
@@ -34,7 +34,7 @@ class NoAnswer(EngineError):
 
 
 class EngineClient:
-    """A :class:`~ig_py.containers.client.RuntimeClient`, but for :meth:`serve` and :meth:`abort`.
+    """All of a RuntimeClient (``client.py``) but :meth:`serve` and :meth:`abort`.
 
     ``containers`` counts those that it said to run; ``error`` is the last
     failure, "" while connected.

@@ -12,14 +12,14 @@ import re
 import threading
 from typing import Protocol
 
-from ig_py.containers import oci
-from ig_py.containers.files import read_text
+from ig_py.containers import oci_config as oci
 from ig_py.containers.model import Container, RuntimeInfo, text, valid_id
-from ig_py.containers.proc import HostView
-from ig_py.containers.reactor import Reactor
 from ig_py.containers.runtime_state import State
 from ig_py.containers.sources import Source
 from ig_py.containers.state_dirs import StateDirs
+from ig_py.host.files import read_text
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass
 
 POLL_SECONDS = 5.0

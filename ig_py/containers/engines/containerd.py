@@ -12,15 +12,15 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from ig_py.containers import containerd_parse as parse
-from ig_py.containers.client import RuntimeConfig, Sink
-from ig_py.containers.engine import EngineClient, EngineError, NoAnswer, NoSuchObject
-from ig_py.containers.grpc_engine import GrpcTransport
+from ig_py.containers.engines import containerd_parse as parse
+from ig_py.containers.engines.client import RuntimeConfig, Sink
+from ig_py.containers.engines.engine import EngineClient, EngineError, NoAnswer, NoSuchObject
+from ig_py.containers.engines.grpc_engine import GrpcTransport
 from ig_py.containers.model import Container, text, valid_id
 
 if TYPE_CHECKING:
-    from ig_py.containers.containerd_calls import Calls
-    from ig_py.containers.protos import containerd_pb2 as pb
+    from ig_py.containers.engines.containerd_calls import Calls
+    from ig_py.containers.engines.protos import containerd_pb2 as pb
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class ContainerdClient(EngineClient):
             transport.close()
 
     def serve(self) -> None:
-        from ig_py.containers.containerd_calls import Calls
+        from ig_py.containers.engines.containerd_calls import Calls
 
         transport = GrpcTransport(self.name, self.socket_path)
         with self._lock:

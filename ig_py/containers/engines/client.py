@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ig_py.containers.model import Container
-from ig_py.containers.proc import HostView
 from ig_py.errors import ContainerError, UsageError
+from ig_py.host.proc import HostView
 from ig_py.records import dataclass, replace
 
 DEFAULT_SOCKETS = {

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ig_py.containers.engine import EngineError, NoSuchObject
+from ig_py.containers.engines.engine import EngineError, NoSuchObject
 
 if TYPE_CHECKING:
     import socket

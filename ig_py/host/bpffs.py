@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ig_py.runtime.private_mount import is_mounted, with_mount
+from ig_py.host.private_mount import is_mounted, with_mount
 
 BPFFS = Path("/sys/fs/bpf")
 

@@ -10,15 +10,15 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from ig_py.containers import cri_parse as parse
-from ig_py.containers.client import RuntimeConfig, Sink
-from ig_py.containers.engine import EngineClient, EngineError
-from ig_py.containers.grpc_engine import GrpcTransport, Subscription
+from ig_py.containers.engines import cri_parse as parse
+from ig_py.containers.engines.client import RuntimeConfig, Sink
+from ig_py.containers.engines.engine import EngineClient, EngineError
+from ig_py.containers.engines.grpc_engine import GrpcTransport, Subscription
 from ig_py.containers.model import valid_id
 
 if TYPE_CHECKING:
-    from ig_py.containers.cri_calls import Calls
-    from ig_py.containers.protos import cri_pb2 as pb
+    from ig_py.containers.engines.cri_calls import Calls
+    from ig_py.containers.engines.protos import cri_pb2 as pb
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class CriClient(EngineClient):
             transport.close()
 
     def serve(self) -> None:
-        from ig_py.containers.cri_calls import Calls
+        from ig_py.containers.engines.cri_calls import Calls
 
         transport = GrpcTransport(f"{self.name} (CRI)", self.socket_path)
         with self._lock:
@@ -97,7 +97,7 @@ class CriClient(EngineClient):
                 check_at = time.monotonic() + (POLL_SECONDS if self.polling else CHECK_SECONDS)
 
     def _list(self, calls: Calls) -> None:
-        from ig_py.containers.cri_calls import RUNNING
+        from ig_py.containers.engines.cri_calls import RUNNING
 
         messages = [m for m in calls.containers() if valid_id(m.id)]
         self._failures = 0
@@ -160,7 +160,7 @@ class CriClient(EngineClient):
             return {}
 
     def _handle(self, calls: Calls, event: pb.ContainerEvent) -> None:
-        from ig_py.containers import cri_calls as cri
+        from ig_py.containers.engines import cri_calls as cri
 
         container_id, kind = event.container_id, event.container_event_type
         if not valid_id(container_id):

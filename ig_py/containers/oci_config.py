@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ig_py.containers.model import Container, labels, text
-from ig_py.containers.proc import HostView
+from ig_py.host.proc import HostView
 from ig_py.records import dataclass, replace
 
 MAX_CONFIG = 16 * 1024 * 1024

@@ -11,7 +11,7 @@ from ig_py.containers.model import Container, RuntimeInfo, labels, text, valid_i
 from ig_py.records import replace
 
 if TYPE_CHECKING:
-    from ig_py.containers.protos import cri_pb2 as pb
+    from ig_py.containers.engines.protos import cri_pb2 as pb
 
 MAX_INFO = 16 * 1024 * 1024
 

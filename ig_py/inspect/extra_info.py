@@ -62,10 +62,10 @@ def _json(value: Any) -> ExtraInfo:
 
 
 def _ebpf(elf: Elf, spec: GadgetSpec) -> dict[str, Callable[[], ExtraInfo]]:
-    from ig_py.gadget.graph import Graph
+    from ig_py.inspect.program_graph import Graph
 
     def programs() -> ExtraInfo:
-        from ig_py.gadget.disasm import Listing
+        from ig_py.inspect.disasm import Listing
 
         listing = Listing(elf)
         return _json(
@@ -95,9 +95,9 @@ def _ebpf(elf: Elf, spec: GadgetSpec) -> dict[str, Callable[[], ExtraInfo]]:
 
 
 def _maps(elf: Elf, spec: GadgetSpec) -> list[dict[str, str]]:
-    from ig_py.gadget.graph import HIDDEN_MAPS
     from ig_py.gadget.insn import Code
     from ig_py.gadget.maps import type_name
+    from ig_py.inspect.program_graph import HIDDEN_MAPS
 
     names = [n for n in Code(elf).maps() if n not in HIDDEN_MAPS]
     types = {m.name: m.type for m in spec.maps}
@@ -106,7 +106,7 @@ def _maps(elf: Elf, spec: GadgetSpec) -> list[dict[str, str]]:
 
 
 def _wasm(artifact: Artifact) -> dict[str, Callable[[], ExtraInfo]]:
-    from ig_py.gadget.wasm_imports import wasm_imports
+    from ig_py.inspect.wasm_imports import wasm_imports
     from ig_py.oci.media import WASM_LAYER
 
     layers = artifact.layers_of(WASM_LAYER)

@@ -10,7 +10,7 @@ from ig_py.containers.model import Container, RuntimeInfo, labels, text, valid_i
 from ig_py.records import dataclass
 
 if TYPE_CHECKING:
-    from ig_py.containers.protos import containerd_pb2 as pb
+    from ig_py.containers.engines.protos import containerd_pb2 as pb
 
 RUNTIME = "containerd"
 MAX_DOCUMENT = 4 * 1024 * 1024

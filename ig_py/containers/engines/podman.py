@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import ClassVar
 
-from ig_py.containers.docker import DockerClient
-from ig_py.containers.docker_http import DockerTransport
+from ig_py.containers.engines.docker import DockerClient
+from ig_py.containers.engines.docker_http import DockerTransport
 from ig_py.containers.model import Container
 from ig_py.records import replace
 

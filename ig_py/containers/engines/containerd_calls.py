@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
-from ig_py.containers import containerd_parse as parse
-from ig_py.containers.engine import NoSuchObject
-from ig_py.containers.grpc_engine import LIST_SECONDS, GrpcTransport, Subscription
-from ig_py.containers.protos import containerd_pb2 as pb
-from ig_py.oci.graph import host_architecture
+from ig_py.containers.engines import containerd_parse as parse
+from ig_py.containers.engines.engine import NoSuchObject
+from ig_py.containers.engines.grpc_engine import LIST_SECONDS, GrpcTransport, Subscription
+from ig_py.containers.engines.protos import containerd_pb2 as pb
+from ig_py.host.architecture import host_architecture
 
 _CONTAINERS = "/containerd.services.containers.v1.Containers/"
 _CONTENT = "/containerd.services.content.v1.Content/Read"

@@ -13,9 +13,9 @@ import select
 from functools import cached_property
 from pathlib import Path
 
-from ig_py.containers.cgroup_paths import CgroupPaths
-from ig_py.containers.files import is_there, read_text
 from ig_py.errors import ContainerError
+from ig_py.host.cgroup_paths import CgroupPaths
+from ig_py.host.files import is_there, read_text
 from ig_py.records import dataclass
 
 MAX_PID = 1 << 22

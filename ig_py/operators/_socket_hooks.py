@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ig_py.containers.proc import HostView
 from ig_py.errors import IgPyError
-from ig_py.runtime.private_mount import with_mount
-from ig_py.runtime.tracefs import with_tracefs
+from ig_py.host.private_mount import with_mount
+from ig_py.host.proc import HostView
+from ig_py.host.tracefs import with_tracefs
 
 if TYPE_CHECKING:
     from ig_py._core import Object

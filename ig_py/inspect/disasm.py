@@ -11,9 +11,7 @@ import math
 
 from ig_py.errors import LimitError
 from ig_py.gadget.btf import Btf, BtfKind
-from ig_py.gadget.btf_ext import BtfExt, CoreRelocation
 from ig_py.gadget.elf import Elf
-from ig_py.gadget.helpers import builtin_name
 from ig_py.gadget.insn import (
     CALL,
     LD_IMM64,
@@ -25,6 +23,8 @@ from ig_py.gadget.insn import (
     Function,
     Instruction,
 )
+from ig_py.inspect.btf_ext import BtfExt, CoreRelocation
+from ig_py.inspect.helpers import builtin_name
 
 MAX_TEXT = 64 << 20
 """Characters of all listings of an object: a source line may be named by any instruction."""

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from ig_py.containers import docker_parse as parse
-from ig_py.containers.client import RuntimeConfig, Sink
-from ig_py.containers.docker_http import DockerTransport
-from ig_py.containers.engine import EngineClient, EngineError, NoSuchObject
+from ig_py.containers.engines import docker_parse as parse
+from ig_py.containers.engines.client import RuntimeConfig, Sink
+from ig_py.containers.engines.docker_http import DockerTransport
+from ig_py.containers.engines.engine import EngineClient, EngineError, NoSuchObject
 from ig_py.containers.model import Container
 from ig_py.records import replace
 
