@@ -1,4 +1,6 @@
-"""Settings from the environment and the configuration file (spec cli-output §1.10).
+"""Settings from the environment and the configuration file.
+
+Facts: docs/reference/cli.md#configuration-and-environment.
 
 Only parameters known before any gadget is can be set there. Precedence: flag,
 environment, file, default.

@@ -1,4 +1,4 @@
-"""Containers as ``list-containers`` prints them (spec containers-k8s §1.1, §1.2)."""
+"""Containers as ``list-containers`` prints them (docs/reference/cli.md#listing-containers)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags known only at run time: parsing as pflag does (spec cli-output §1, §1.4).
+"""Flags known only at run time: parsing as pflag does (docs/reference/cli.md#flags-of-run).
 
 click wants its options before it parses; the flags of ``run`` depend on the
 image, which is itself an argument. GNU long flags, ``-x``, ``-xVAL``,

@@ -1,4 +1,4 @@
-"""The log format on stderr (spec cli-output §1.11)."""
+"""The log format on stderr (docs/reference/cli.md#messages)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``run --file``: a gadget and its parameters in YAML (spec cli-output §4.6)."""
+"""``run --file``: a gadget and its parameters in YAML (docs/reference/cli.md#manifests)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ig-py run``: flags in two phases (spec cli-output §1.4), then one run.
+"""``ig-py run``: flags in two phases (docs/reference/cli.md#flags-of-run), then one run.
 
 click is imported for help only: it would be a tenth of the time until a gadget runs.
 """

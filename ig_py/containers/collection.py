@@ -1,4 +1,4 @@
-"""The live set of containers, and a short memory of those that just went (§1.3).
+"""The live set of containers, and a short memory of those that just went.
 
 Every change is published to all subscribers, in the order it happened: adding,
 removing and subscribing exclude each other, so nobody misses a container or

@@ -2,7 +2,7 @@
 
 Names are given to the stream before a mount namespace enters the map, and
 taken away only when its number may mean another container, so that no event
-passes the filter without its names (spec containers-k8s §2.2).
+passes the filter without its names (docs/reference/ebpf.md#maps-and-variables-known-by-name).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 MAP_NAME = "gadget_mntns_filter_map"
 ENTRIES = 16384
-"""Containers selected at once; gadgets declare 1024 (§2.2). It costs about a megabyte."""
+"""Containers selected at once; gadgets declare 1024. It costs about a megabyte."""
 _HASH = 1
 """BPF_MAP_TYPE_HASH."""
 _KEY = struct.Struct("=Q")

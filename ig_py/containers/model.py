@@ -1,4 +1,4 @@
-"""A container as plain, comparable data (spec containers-k8s §1.1).
+"""A container as plain, comparable data (docs/reference/cli.md#listing-containers).
 
 Everything a runtime tells is untrusted: it passes :func:`text` or
 :func:`labels` on its way in, which bound it and make it valid UTF-8. Control
@@ -24,7 +24,7 @@ _ID = re.compile(r"[A-Za-z0-9_+.-]+")
 
 
 def valid_id(container_id: object) -> bool:
-    """True when *container_id* may name a container: it is used as a file name (§1.1)."""
+    """True when *container_id* may name a container: it is used as a file name."""
     return (
         isinstance(container_id, str)
         and len(container_id) <= MAX_ID
@@ -143,7 +143,7 @@ class Container:
         )
 
     def event_values(self) -> dict[str, str | int | bool]:
-        """Full field name → value for events of this container (§2.4)."""
+        """Full field name → value for events of it (docs/reference/operators.md#containers)."""
         return {
             "k8s.namespace": self.k8s.namespace,
             "k8s.podName": self.k8s.pod_name,

@@ -1,4 +1,4 @@
-"""A container's OCI bundle: where its config.json is, and what its annotations tell (§1.4).
+"""A container's OCI bundle: where its config.json is, and what its annotations tell.
 
 The bundle is found through the parent of the container's init: containerd's
 shim works in it, podman's and CRI-O's conmon names it in its arguments. It is

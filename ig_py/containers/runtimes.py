@@ -35,7 +35,7 @@ PATHS = (
     "/aarch64-bottlerocket-linux-gnu/sys-root/usr/bin/runc",
     "/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin/runc",
 )
-"""Where distributions have runtimes (spec containers-k8s §1.6)."""
+"""Where distributions have runtimes (those that ig watches, but for conmon)."""
 VARIABLE = "RUNTIME_PATH"
 """Environment variable with other paths instead, separated by colons."""
 LOOK_AGAIN_SECONDS = 30.0

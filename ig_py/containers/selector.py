@@ -1,4 +1,4 @@
-"""Which containers a user asked for (spec containers-k8s §2.1).
+"""Which containers a user asked for (docs/reference/operators.md#selecting-containers).
 
 All criteria must hold; an empty one holds for every container. A criterion is
 a comma list: ``a,b`` (one of), ``!a`` (not), ``a,!b``. Case-sensitive, no globs.

@@ -85,7 +85,7 @@ def account(discovery: Discovery) -> str:
 
 
 def shortages(discovery: Discovery) -> str | None:
-    """What the kernel had no room for (docs/discovery.md, Bounds); None when there was for all."""
+    """What the kernel had no room for (docs/discovery.md#bounds); None when there was for all."""
     if discovery.admission is None:
         return None
     counts = discovery.admission.counts()

@@ -1,7 +1,7 @@
 """Custom parameters: values that patch gadget.yaml before anything is read from it.
 
 ``params.custom.NAME`` has a ``patch``, or one for each of its ``values``; texts
-in a patch may ask for parameters and configuration (spec oci-metadata §5.2)::
+in a patch may ask for parameters and configuration (docs/reference/metadata.md#custom-parameters)::
 
     {{call .getParamValue "custom.interval"}}  {{call .getConfig "name"}}
 """

@@ -1,8 +1,8 @@
 """Adding fields to a data source: annotations, their precedence, flags, numbering.
 
-Precedence, later wins (spec oci-metadata §5.4): base, implied by C types or
-given by an operator, template given by an operator, template named in
-gadget.yaml, other annotations in gadget.yaml.
+Precedence, later wins: base, implied by C types or given by an operator, template
+given by an operator, template named in gadget.yaml, other annotations in gadget.yaml
+(docs/reference/metadata.md#annotations-of-fields).
 """
 
 from __future__ import annotations

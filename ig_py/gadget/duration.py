@@ -1,4 +1,4 @@
-"""Durations as text: ``500ms``, ``1m30s``, ``0`` (spec cli-output §1.4)."""
+"""Durations as text: ``500ms``, ``1m30s``, ``0`` (docs/reference/metadata.md#parameters)."""
 
 from __future__ import annotations
 

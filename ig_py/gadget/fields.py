@@ -1,4 +1,4 @@
-"""An event struct's fields (spec oci-metadata §6.3, ebpf-runtime §5.1, §5.2).
+"""An event struct's fields (docs/reference/ebpf.md#events-and-fields).
 
 Deliberate differences, all on types with which the compatible system loses or
 garbles data: members of anonymous structs and unions belong to the enclosing

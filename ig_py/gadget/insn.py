@@ -2,7 +2,7 @@
 
 Encoding: kernel Documentation/bpf/standardization/instruction-set.rst.
 References follow libbpf's relocation rules for an object before it is linked
-(spec oci-metadata §7.3).
+(https://docs.kernel.org/bpf/llvm_reloc.html).
 """
 
 from __future__ import annotations

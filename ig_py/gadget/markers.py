@@ -1,7 +1,7 @@
 """Markers: how an object says what its maps, variables and programs are for.
 
 A marker is a global ``const void *`` whose name carries the message: a prefix,
-then parts separated by ``___`` (spec oci-metadata §6.1). All BTF types are
+then parts separated by ``___`` (docs/reference/ebpf.md#markers). All BTF types are
 walked, since a marker lives only in BTF.
 """
 

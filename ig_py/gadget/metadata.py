@@ -1,4 +1,4 @@
-"""gadget.yaml as a runner sees it (spec oci-metadata §5).
+"""gadget.yaml as a runner sees it (docs/reference/metadata.md).
 
 The compatible system reads the document with a configuration library whose
 rules authors rely on: keys are case-insensitive, values that are asked for as

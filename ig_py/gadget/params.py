@@ -1,7 +1,7 @@
 """Parameters of a gadget: where they are declared, and their values as bytes.
 
 An eBPF parameter is a ``const volatile`` global named by a ``gadget_param_``
-marker (spec ebpf-runtime §2.8). Deliberate differences: strings and floats
+marker (docs/reference/metadata.md#parameters). Deliberate differences: strings and floats
 keep their C initialiser as default, IP and enum parameters work.
 """
 
@@ -189,7 +189,7 @@ def _float_text(number: float, hint: str) -> str:
 
 
 def custom_params(metadata: Metadata) -> list[ParamSpec]:
-    """``params.custom`` of gadget.yaml (spec oci-metadata §5.2)."""
+    """``params.custom`` of gadget.yaml (docs/reference/metadata.md#custom-parameters)."""
     result = []
     for name in metadata.mapping(["params", "custom"]):
         path = ["params", "custom", name]

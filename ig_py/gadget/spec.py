@@ -1,7 +1,7 @@
 """GadgetSpec: what a gadget is, as pure, comparable data.
 
 No kernel, no Linux-only import. Numbers of kinds and flags are those of the
-compatible system (spec oci-metadata §5.4), since ``image inspect
+compatible system (docs/reference/metadata.md#data-sources-and-fields), since ``image inspect
 --show-datasources`` prints them.
 """
 

@@ -1,4 +1,5 @@
-"""Named sets of field annotations (spec oci-metadata §5.5) and those that C types imply (§6.4)."""
+"""Named sets of field annotations (docs/reference/metadata.md#templates), and those that C types
+imply (docs/reference/ebpf.md#types-that-imply-annotations)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The host as seen through its /proc: namespaces, cgroups, and pinned processes.
 
 ``HOST_ROOT`` (default ``/``) is where the host's file system is mounted when
-ig-py itself runs in a container (spec containers-k8s §1.5).
+ig-py itself runs in a container (docs/in-a-container.md).
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class HostView:
         return {key: value.strip() for key, _, value in pairs}
 
     def started_at(self, pid: int) -> int:
-        """mtime of /proc/PID in unix ns, which is what upstream calls the start (§1.1)."""
+        """mtime of /proc/PID in unix ns, which is what ig calls the start."""
         try:
             return Path(f"{self.proc}/{pid}").stat().st_mtime_ns
         except OSError:

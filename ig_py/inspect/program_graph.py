@@ -2,7 +2,7 @@
 
 Best effort by reading instructions in order, without control flow: a helper
 call is attributed to the map that was last loaded into its argument register.
-Rules and their quirks: spec oci-metadata §7.3, kept byte for byte, since the
+The rules (docs/reference/ebpf.md#diagrams) are kept byte for byte, since the
 diagrams of existing gadgets are compared.
 """
 

@@ -1,4 +1,4 @@
-"""Image archives: export and import (spec oci-metadata §2.3)."""
+"""Image archives: export and import (docs/reference/image-format.md#archives)."""
 
 from __future__ import annotations
 

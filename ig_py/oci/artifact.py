@@ -31,7 +31,7 @@ class Descriptor:
     urls: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The descriptor as an ordered document (field order of spec oci-metadata §1.1)."""
+        """The descriptor as an ordered document (docs/reference/image-format.md#documents)."""
         doc: dict[str, Any] = {
             "mediaType": self.media_type,
             "digest": self.digest,

@@ -1,4 +1,7 @@
-"""Registry credentials from docker's config.json format (spec oci-metadata §2.3)."""
+"""Registry credentials from docker's config.json format.
+
+Facts: docs/reference/image-format.md#credentials.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images of a store as ``image list`` shows them (spec oci-metadata §2.3)."""
+"""The images of a store as ``image list`` shows them (docs/reference/cli.md#listing-images)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Media types and annotation keys (spec oci-metadata §1.1, §1.2)."""
+"""Media types and annotation keys (docs/reference/image-format.md#documents)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Files → image: the same bytes, hence the same digests, as ``ig`` makes (spec §1.1, §1.2)."""
+"""Files → image: the same bytes, hence the same digests, as ``ig`` makes.
+
+Facts: docs/reference/image-format.md#documents.
+"""
 
 from __future__ import annotations
 

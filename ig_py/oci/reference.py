@@ -1,4 +1,4 @@
-"""Image references: parsing and normalisation (spec oci-metadata §2.1)."""
+"""Image references: parsing and normalisation (docs/reference/image-format.md#references)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local store: an OCI image layout shared with ``ig`` (spec oci-metadata §1.4).
+"""The local store: an OCI image layout shared with ``ig`` (docs/reference/image-format.md#store).
 
 Writers take the lock, read ``index.json`` again, and replace it in one rename, so
 readers need no lock. ``ig`` does not rename: a reader that finds the file half

@@ -57,7 +57,8 @@ def check_allowed(
     """Raise :class:`VerificationError` unless an entry of *allowed* (empty: all) matches:
     the full reference, a prefix of it that ends in ``*``, or ``repository@digest``.
 
-    Empty entries match nothing; short names never match (spec oci-metadata §3.2).
+    Empty entries match nothing; short names never match
+    (docs/reference/image-format.md#allowed-images).
     """
     entries = [entry for entry in allowed if entry]
     if not entries:

@@ -1,7 +1,7 @@
 """Expressions of ``--filter-expr``: what is written, as a condition of the plan.
 
 The grammar, its precedences and types are those of the language expr that the compatible system
-has (spec cli-output §4.2), as far as docs/filter-expressions.md says. Types are checked here: what
+has, as far as docs/filter-expressions.md says. Types are checked here: what
 the core gets can be decided for every event, but for what has no value (``1 % 0``).
 """
 

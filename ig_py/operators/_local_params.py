@@ -1,4 +1,4 @@
-"""The parameters of LocalManager (spec cli-output §1.5, §1.6, containers-k8s §2.1)."""
+"""The parameters of LocalManager (docs/reference/operators.md#containers)."""
 
 from __future__ import annotations
 

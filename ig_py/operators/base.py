@@ -3,7 +3,7 @@
 Instantiation is pure (any OS, also for ``image inspect``); only ``pre_start``
 and later touch the machine. Order of life: instantiate (ascending priority,
 then name) → pre_start → start → … → pre_stop, stop (descending). Steps are
-sorted by their own priority, stable (spec cli-output §2.1).
+sorted by their own priority, stable (docs/reference/operators.md#order).
 """
 
 from __future__ import annotations

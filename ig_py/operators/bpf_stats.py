@@ -1,7 +1,7 @@
 """``ebpf``: an array of what eBPF programs take, for gadgets that ask for it in gadget.yaml.
 
-Facts: spec ebpf-runtime §2.9. The kernel counts run times while somebody wants them
-(BPF_ENABLE_STATS), and only those.
+Facts: docs/reference/operators.md#statistics-of-programs. The kernel counts run times while
+somebody wants them (BPF_ENABLE_STATS), and only those.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``cgroup``: an array of control groups that are held back by their limit of processor time.
 
-Facts: spec cli-output §2.2. ``operator.cgroup`` of gadget.yaml has ``emitstats``,
+Facts: docs/user-space.md. ``operator.cgroup`` of gadget.yaml has ``emitstats``,
 ``interval``, ``first-interval`` and ``count``.
 """
 

@@ -1,4 +1,4 @@
-"""Names beside enum values (spec ebpf-runtime §5.3)."""
+"""Names beside enum values (docs/reference/ebpf.md#enums)."""
 
 from __future__ import annotations
 

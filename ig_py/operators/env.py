@@ -1,4 +1,6 @@
-"""``env``: fields with environment variables of ig-py's own (spec cli-output §2.2).
+"""``env``: fields with environment variables of ig-py's own.
+
+Facts: docs/reference/operators.md#environment-variables.
 
 Annotation ``env.fields.NAME: VARIABLE`` of a data source. Who makes an image asks; which variables
 may be shown is said by who runs it.

@@ -1,4 +1,7 @@
-"""``--filter``, ``--filter-expr``: what an event must meet (spec cli-output §4.1, §4.2)."""
+"""``--filter``, ``--filter-expr``: what an event must meet.
+
+Facts: docs/reference/operators.md#filters.
+"""
 
 from __future__ import annotations
 

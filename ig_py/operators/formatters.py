@@ -1,8 +1,8 @@
 """Strings beside numbers: times, errors, signals, sizes, modes, system calls, endpoints.
 
-A field whose C type says what its number means gets a twin that shows it (spec
-ebpf-runtime §5.4). The source is hidden in columns unless it has an annotation
-``columns.hidden`` of its own.
+A field whose C type says what its number means gets a twin that shows it
+(docs/reference/ebpf.md#types-that-get-a-text). The source is hidden in columns unless
+it has an annotation ``columns.hidden`` of its own.
 """
 
 from __future__ import annotations

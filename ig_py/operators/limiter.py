@@ -1,4 +1,7 @@
-"""``--max-entries``: how many elements of an array are shown (spec cli-output §4.4)."""
+"""``--max-entries``: how many elements of an array are shown.
+
+Facts: docs/reference/operators.md#limits.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """LocalManager: which containers' events pass, and the containers' names in every event.
 
-Facts: spec containers-k8s §2.1–2.4, cli-output §1.5, §1.6, §2.2.
+Facts: docs/reference/operators.md#containers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LIST_SECONDS = 10.0
 """How long attaching waits for the engines to say which containers run already. An engine that is
 not there, or breaks off, says so at once; only one that is slow to answer takes this long."""
 
-# name, kind, order, annotations (None: the base ones); as §2.4 lists them.
+# name, kind, order, annotations (None: the base ones): docs/reference/operators.md#containers.
 _K8S: tuple[tuple[str, Kind, int, dict[str, str] | None], ...] = (
     ("node", Kind.STRING, -31, {"template": "node"}),
     ("namespace", Kind.STRING, -30, {"template": "namespace"}),

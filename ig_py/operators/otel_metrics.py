@@ -1,4 +1,6 @@
-"""Metrics: sums over a data source's events, printed at an interval (spec cli-output §5.1).
+"""Metrics: sums over a data source's events, printed at an interval.
+
+Facts: docs/reference/operators.md#metrics.
 
 Where ``metrics.print`` is set, a data source of text takes the place of the one that is summed.
 """

@@ -1,6 +1,6 @@
 """``process``: an array of all processes at intervals, for gadgets that ask for it in gadget.yaml.
 
-Facts: spec cli-output §2.2. ``operator.process`` has ``emitstats``, ``interval``,
+Facts: docs/user-space.md. ``operator.process`` has ``emitstats``, ``interval``,
 ``first-interval``, ``count`` and ``fields``.
 """
 

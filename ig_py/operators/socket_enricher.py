@@ -1,4 +1,4 @@
-"""SocketEnricher: the map of sockets' owners that a gadget looks into (spec ebpf-runtime §3.1).
+"""SocketEnricher: the map of sockets' owners that a gadget looks into (docs/sockets.md).
 
 Its value is a struct whose last members have sizes that the user chooses. The object finds out by
 relocating against types that contain it, which the kernel's do not. Who fills it is

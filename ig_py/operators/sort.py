@@ -1,4 +1,4 @@
-"""``--sort``: the order of an array's elements (spec cli-output §4.3)."""
+"""``--sort``: the order of an array's elements (docs/reference/operators.md#sorting)."""
 
 from __future__ import annotations
 

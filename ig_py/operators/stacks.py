@@ -1,4 +1,4 @@
-"""Names of stacks: the kernel's, and those of processes (spec ebpf-runtime §5.4, §5.6)."""
+"""Names of stacks: the kernel's, and those of processes (docs/reference/ebpf.md#stacks)."""
 
 from __future__ import annotations
 

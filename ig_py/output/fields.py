@@ -1,4 +1,4 @@
-"""``--fields``: which columns, in which order (spec cli-output §3.2)."""
+"""``--fields``: which columns, in which order (docs/reference/cli.md#choosing-columns)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Histograms as text (spec cli-output §3.9)."""
+"""Histograms as text (docs/reference/operators.md#metrics)."""
 
 from __future__ import annotations
 

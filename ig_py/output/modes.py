@@ -1,4 +1,4 @@
-"""``--output``: one mode for all data sources, or one each (spec cli-output §3.1)."""
+"""``--output``: one mode for all data sources, or one each (docs/reference/cli.md#output-modes)."""
 
 from __future__ import annotations
 

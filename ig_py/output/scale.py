@@ -1,4 +1,4 @@
-"""Fitting columns to a terminal's width (spec cli-output §3.4)."""
+"""Fitting columns to a terminal's width (docs/reference/cli.md#width-of-a-terminal)."""
 
 from __future__ import annotations
 

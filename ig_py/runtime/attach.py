@@ -1,4 +1,7 @@
-"""Attaching a loaded object's programs: Python decides where, the core does it (spec §2.2)."""
+"""Attaching a loaded object's programs: Python decides where, the core does it.
+
+Facts: docs/programs.md.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """When arrays are fetched: iterators and maps are read at intervals, or at the end.
 
-Iterators say it in annotations, map iterators in parameters (spec ebpf-runtime §4.2, §4.3).
+Iterators say it in annotations, map iterators in parameters (docs/reference/ebpf.md#fetching).
 """
 
 from __future__ import annotations

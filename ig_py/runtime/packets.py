@@ -1,5 +1,5 @@
 """Programs that see packets: socket filters by network namespace, classifiers by interface
-(spec §2.5, §2.6)."""
+(docs/programs.md#packets)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``perf_event/NAME``: what gadget.yaml says to sample, and how often (spec §2.7)."""
+"""``perf_event/NAME``: what gadget.yaml says to sample, and how often.
+
+Facts: docs/programs.md#samples.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""User-space probes: each file once, for as long as a container has it (spec §2.4)."""
+"""User-space probes: each file once, for as long as a container has it.
+
+Facts: docs/programs.md#files-of-containers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``--btfgen``: the types of old kernels, cut down to what a gadget's objects use (spec §4.3).
+"""``--btfgen``: the types of old kernels, cut down to what a gadget's objects use.
+
+Facts: docs/building.md#the-build-file.
 
 Input is a btfhub-archive checkout: ``ID/VERSION/ARCH/KERNEL.btf.tar.xz``. Output is one
 ``.tar.gz`` an architecture whose members are ``ID/VERSION/ARCH/KERNEL.btf``, the path under

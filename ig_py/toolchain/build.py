@@ -1,4 +1,4 @@
-"""``image build``: a gadget's directory in, a packed image out (spec oci-metadata §4)."""
+"""``image build``: a gadget's directory in, a packed image out (docs/building.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""build.yaml: which files a gadget is built from (spec oci-metadata §4.2)."""
+"""build.yaml: which files a gadget is built from (docs/building.md#the-build-file)."""
 
 from __future__ import annotations
 

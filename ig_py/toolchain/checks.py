@@ -1,4 +1,4 @@
-"""What of gadget.yaml must fit the eBPF object (spec oci-metadata §4.6, §6.1)."""
+"""What of gadget.yaml must fit the eBPF object (docs/building.md#gadgetyaml)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Compiling the eBPF program of a gadget with a clang of this machine (spec §4.3)."""
+"""Compiling the eBPF program of a gadget with a clang of this machine.
+
+Facts: docs/building.md#compiler.
+"""
 
 from __future__ import annotations
 

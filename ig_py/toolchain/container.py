@@ -1,4 +1,4 @@
-"""Building in a container of a builder image (spec oci-metadata §4.4).
+"""Building in a container of a builder image (docs/building.md#compiler).
 
 The image brings clang, llvm-strip, ``/usr/include/gadget/<arch>/vmlinux.h`` and, for wasm
 sources, go or cargo. The eBPF API and libbpf headers come from this ig-py, so that both

@@ -1,4 +1,6 @@
-"""``--update-metadata``: add to gadget.yaml what the eBPF object declares (spec §4.7).
+"""``--update-metadata``: add to gadget.yaml what the eBPF object declares.
+
+Facts: docs/building.md#gadgetyaml.
 
 Nothing that is there is changed, and comments, order and unknown keys stay: the file is
 its author's.

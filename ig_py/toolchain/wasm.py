@@ -1,4 +1,7 @@
-"""The wasm module of a gadget: taken as it is, or built from Go or Rust (spec §4.3)."""
+"""The wasm module of a gadget: taken as it is, or built from Go or Rust.
+
+Facts: docs/building.md#the-build-file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Container selection: spec containers-k8s §2.1."""
+"""Container selection: docs/reference/operators.md#selecting-containers."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_login(tmp_path: Path, scheme: str) -> None:
     with serving(LyingRegistry(login=("u1", "p1"), scheme=scheme)) as registry:
         where = login(registry.host, "u1", "p1", authfile=str(path), plain_http=True)
         assert where == str(path)
-        # The bytes that ig writes (spec oci-metadata §2.3).
+        # The bytes that ig writes (docs/reference/image-format.md#credentials).
         assert path.read_text().replace(registry.host, "HOST") == (
             '{\n\t"auths": {\n\t\t"HOST": {\n\t\t\t"auth": "dTE6cDE="\n\t\t}\n\t}\n}'
         )

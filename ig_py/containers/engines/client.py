@@ -29,7 +29,7 @@ SOCKET_PARAMS = {
     "podman": "podman-socketpath",
 }
 CRI_DOCKER_SOCKET = "/run/cri-dockerd.sock"
-"""Where Docker's CRI adaptor listens; no flag changes that (§1.5)."""
+"""Where Docker's CRI adaptor listens; no flag changes that."""
 ROOTLESS_PODMAN = "run/user/*/podman/podman.sock"
 ENGINELESS = "runc"
 """Name of what finds containers that no engine knows (started by runc or crun alone)."""
@@ -121,7 +121,7 @@ def runtime_configs(
     containerd_namespaces: str = "",
     protocol: str = "",
 ) -> list[RuntimeConfig]:
-    """The clients to create, sorted by name (§1.5).
+    """The clients to create, sorted by name.
 
     *runtimes* is the comma list of ``--runtimes``, *sockets* runtime name →
     socket path ("" : environment, then default), *containerd_namespaces* a

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import requests
 
 TIMEOUT_SECONDS = 5
-"""For connecting, and for each read (§1.5)."""
+"""For connecting, and for each read."""
 ANSWER_SECONDS = 10.0
 """For a whole answer, however it drips."""
 MAX_ANSWER = 64 * 1024 * 1024

@@ -25,5 +25,5 @@ class PodmanClient(DockerClient):
     inspect_level: ClassVar[int] = logging.DEBUG
 
     def _with_digest(self, transport: DockerTransport, container: Container) -> Container:
-        # Upstream leaves the digest empty (spec containers-k8s §1.5).
+        # ig leaves the digest empty (docs/reference/cli.md#listing-containers).
         return replace(container, runtime=replace(container.runtime, name=self.name))

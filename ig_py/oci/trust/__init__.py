@@ -1,1 +1,1 @@
-"""Who signed an image: finding signatures, checking them, making them (spec oci-metadata §3)."""
+"""Who signed an image: finding signatures, checking them, making them (docs/trust.md)."""

@@ -1,4 +1,7 @@
-"""Finding an image's signatures, wherever they are kept (spec oci-metadata §3.3)."""
+"""Finding an image's signatures, wherever they are kept.
+
+Facts: docs/reference/image-format.md#signatures.
+"""
 
 from __future__ import annotations
 
