@@ -5,17 +5,36 @@ Every method that waits or works long releases the GIL. Every method raises
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, final
+from typing import Any, Literal, TypeAlias, TypedDict, final
+
+CoreErrorKind: TypeAlias = Literal[
+    "open",
+    "load",
+    "verifier",
+    "attach",
+    "absent",
+    "map",
+    "memory",
+    "btf",
+    "plan",
+    "unsupported",
+    "closed",
+]
+"""``absent``: there is nothing to attach to; ``memory``: the kernel refuses it for a map or
+its buffers; ``closed``: the object has been closed."""
 
 class CoreError(Exception):
-    """A failure inside the core.
+    """A failure inside the core; ``str()`` of it is its *message*."""
 
-    ``args`` is ``(kind, message, log[, program])``. *kind* is one of ``open``, ``load``,
-    ``verifier``, ``attach``, ``absent`` (nothing there to attach to), ``map``,
-    ``memory`` (refused for a map or its buffers), ``btf``, ``plan``, ``unsupported``,
-    ``closed``. *log* is libbpf's and the
-    verifier's text (may be empty), *program* the name of the one that does not load.
-    """
+    kind: CoreErrorKind
+    message: str
+    log: str
+    """What libbpf and the verifier wrote; may be empty."""
+    program: str
+    """Name of the program that does not load; empty when the failure is about none."""
+    def __init__(
+        self, kind: CoreErrorKind, message: str, log: str = "", program: str = ""
+    ) -> None: ...
 
 class ProgramInfo(TypedDict):
     name: str

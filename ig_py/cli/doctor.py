@@ -131,7 +131,7 @@ def _scout(discovery: Discovery) -> str | None:
     try:
         Admission(discovery.view, discovery).close()
     except CoreError as error:
-        return str(error.args[-1])
+        return error.message
     except IgPyError as error:
         return str(error)
     return None

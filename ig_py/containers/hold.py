@@ -76,7 +76,7 @@ class RuntimeHold:
             return Gate(paths, seconds)
         except CoreError as error:
             raise ContainerError(
-                f"--hold-containers: {error.args[1]}",
+                f"--hold-containers: {error.message}",
                 remedy="leave it out, or run with the rights (CAP_SYS_ADMIN) on a kernel with"
                 " CONFIG_FANOTIFY_ACCESS_PERMISSIONS",
             ) from error
@@ -106,7 +106,7 @@ class RuntimeHold:
             requests = self._gate.requests()
         except CoreError as error:
             if not self._closed:
-                log.warning("container runtimes are not held any more: %s", error.args[1])
+                log.warning("container runtimes are not held any more: %s", error.message)
             self._closed = True
             self._reactor.unwatch(self._fd)
             return

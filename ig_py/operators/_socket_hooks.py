@@ -57,7 +57,7 @@ def attach_to_cgroups(obj: Object, view: HostView) -> str:
             return "the root of the control groups is not to be seen from here"
         with_tracefs(lambda: _to_calls(obj))
     except CoreError as error:
-        return str(error.args[1])
+        return error.message
     except IgPyError as error:
         return str(error)
     return ""
@@ -95,4 +95,4 @@ def _to_calls(obj: Object) -> None:
     try:
         obj.attach(_CONNECTED_BY_RING)
     except CoreError as error:
-        log.debug("no io_uring: %s", error.args[1])
+        log.debug("no io_uring: %s", error.message)

@@ -97,7 +97,7 @@ class SocketOwners:
             obj = self._load(trampolines=True)
             socket_hooks.attach_trampolines(obj)
         except CoreError as error:
-            log.debug("sockets are told of by control groups: %s", error.args[1])
+            log.debug("sockets are told of by control groups: %s", error.message)
             if obj is not None:
                 obj.close()
             return None
@@ -142,7 +142,7 @@ class SocketOwners:
             try:
                 self.tick()
             except CoreError as error:
-                log.warning("keeping the owners of sockets: %s", error.args[1])
+                log.warning("keeping the owners of sockets: %s", error.message)
                 return
 
     def tick(self) -> None:

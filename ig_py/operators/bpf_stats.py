@@ -164,8 +164,8 @@ class BpfStats(Operator):
         try:
             return ProgramStatistics()
         except CoreError as error:
-            why = str(error.args[1])
-            if error.args[0] != "unsupported":
+            why = error.message
+            if error.kind != "unsupported":
                 raise KernelError(
                     f"counting what eBPF programs take: {why}",
                     remedy="run as root, or with CAP_SYS_ADMIN",
@@ -191,7 +191,7 @@ class BpfStats(Operator):
             return self._statistics.read()
         except CoreError as error:
             raise KernelError(
-                f"reading what eBPF programs take: {error.args[1]}",
+                f"reading what eBPF programs take: {error.message}",
                 remedy="run as root, or with CAP_SYS_ADMIN",
             ) from error
 

@@ -290,11 +290,10 @@ class _Starting(threading.Thread):
         except (CoreError, KernelError) as error:
             if admission is not None:
                 admission.close()
-            why = error.args[1] if isinstance(error, CoreError) else error
             log.warning(
                 "new containers are found by their cgroup and their engine only, and may be"
                 " found late: %s",
-                why,
+                error,
             )
             return
         discovery.admission = admission
@@ -422,7 +421,7 @@ def _create_filter(declared: MapSpec) -> FilterMap:
     try:
         return FilterMap.create(max(declared.max_entries, ENTRIES))
     except CoreError as error:
-        raise KernelError(f"creating the container filter map: {error.args[1]}") from error
+        raise KernelError(f"creating the container filter map: {error.message}") from error
 
 
 def _bool(ctx: Context, key: str) -> bool:

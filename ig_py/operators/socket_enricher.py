@@ -88,7 +88,7 @@ class SocketEnricher(Operator):
         try:
             self._lease = acquire(layout, self._entries, HostView.from_env())
         except CoreError as error:
-            log.warning("owners of sockets stay unknown: %s", error.args[1])
+            log.warning("owners of sockets stay unknown: %s", error.message)
             return
         ctx.maps[MAP] = self._lease.owners.map
 

@@ -90,7 +90,7 @@ class ContainerFollower:
             try:
                 work(attachment)
             except CoreError as error:
-                log.warning("container %a: %s", target.name, error.args[1])
+                log.warning("container %a: %s", target.name, error.message)
             except (FileNotFoundError, ProcessLookupError) as error:
                 # It was gone before its turn came: there is nothing to miss.
                 log.debug("container %a: %s", target.name, error)

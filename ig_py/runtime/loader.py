@@ -102,11 +102,11 @@ class Loader:
                 return self._load_once()
             except CoreError as err:
                 for program in self._refused(err):
-                    self._skip(program, str(err.args[1]))
+                    self._skip(program, err.message)
 
     def _refused(self, err: CoreError) -> list[ProgramSpec]:
         """Programs that may be absent and are to blame for *err*; else its explanation."""
-        kind, name = err.args[0], err.args[3] if len(err.args) > 3 else ""
+        kind, name = err.kind, err.program
         optional = [p for p in self._spec.programs if self._wanted(p) and self._optional(p)]
         blamed = [p for p in optional if p.name == name]
         if not blamed and not name:
@@ -138,7 +138,7 @@ class Loader:
                 if not self._optional(program):
                     raise self._explain(err, program) from err
                 failure = err
-                self._skip(program, str(err.args[1]))
+                self._skip(program, err.message)
         if self._settings.skip_unsupported and self._skipped and not attached:
             raise KernelError(
                 f"running gadget {self._spec.name}: none of its programs can run on this kernel: "
@@ -281,7 +281,7 @@ class Loader:
         return ""
 
     def _explain(self, err: CoreError, program: ProgramSpec | None = None) -> IgPyError:
-        kind, message, log = (*err.args, "", "", "")[:3]
+        kind, message, log = err.kind, err.message, err.log
         what = f"running gadget {self._spec.name}: {message}"
         if kind == "verifier":
             return VerifierRejected(

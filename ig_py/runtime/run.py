@@ -231,8 +231,8 @@ class Run:
             return pipeline(plan)
         except CoreError as err:
             raise KernelError(
-                f"opening the buffers of gadget {self._prepared.spec.name}: {err.args[1]}",
-                remedy=MEMORY_REMEDY if err.args[0] == "memory" else "",
+                f"opening the buffers of gadget {self._prepared.spec.name}: {err.message}",
+                remedy=MEMORY_REMEDY if err.kind == "memory" else "",
             ) from err
 
     def _pump(self) -> None:
@@ -295,7 +295,7 @@ class Run:
         try:
             work(*args)
         except CoreError as err:
-            self._failures.append(KernelError(f"stopping the gadget: {err.args[1]}"))
+            self._failures.append(KernelError(f"stopping the gadget: {err.message}"))
         except Exception as err:
             self._failures.append(err)
 
@@ -344,5 +344,5 @@ def as_error(err: BaseException) -> IgPyError | None:
     if isinstance(err, IgPyError):
         return err
     if isinstance(err, CoreError):
-        return KernelError(f"running the gadget: {err.args[1]}", detail=str(err.args[2]))
+        return KernelError(f"running the gadget: {err.message}", detail=err.log)
     return None

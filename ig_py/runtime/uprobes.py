@@ -62,7 +62,7 @@ class Uprobes:
                     try:
                         self._attach(program, binary, symbol, target)
                     except CoreError as error:
-                        log.debug("container %a: %s", target.name, error.args[1])
+                        log.debug("container %a: %s", target.name, error.message)
         finally:
             os.close(root)
 
@@ -108,7 +108,7 @@ class Uprobes:
             try:
                 found = find_libraries(root, library)
             except CoreError as error:
-                log.debug("%s", error.args[1])
+                log.debug("%s", error.message)
                 found = []
             candidates = [f for f in found if ".so" not in file or f.rsplit("/", 1)[1] == file]
             candidates = candidates or [f"{directory}/{file}" for directory in PATH]
@@ -117,7 +117,7 @@ class Uprobes:
             try:
                 binary = Binary(root, path)
             except CoreError as error:
-                log.debug("%s", error.args[1])
+                log.debug("%s", error.message)
                 continue
             if binary.identity not in seen:
                 seen.add(binary.identity)

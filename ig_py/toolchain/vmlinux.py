@@ -84,9 +84,7 @@ def render(btf: bytes, source: str) -> str:
     try:
         body = btf_to_c(btf)
     except CoreError as e:
-        raise BuildError(
-            f"generating vmlinux.h from {source}: {e.args[1] if len(e.args) > 1 else e}"
-        ) from None
+        raise BuildError(f"generating vmlinux.h from {source}: {e.message}") from None
     comment = "".join(c for c in source if c.isprintable()).replace("*/", "* /")
     return _HEAD.format(source=comment) + body + _TAIL
 

@@ -76,8 +76,8 @@ def test_iterators_of_tasks(families: Object) -> None:
 def test_iterators_have_a_limit(families: Object) -> None:
     with pytest.raises(CoreError) as failure:
         families.iterate("walk_tasks", limit=8)
-    assert failure.value.args[0] == "memory"
-    assert "more than 8 bytes" in failure.value.args[1]
+    assert failure.value.kind == "memory"
+    assert "more than 8 bytes" in failure.value.message
 
 
 def test_iterators_of_another_network_namespace(families: Object) -> None:
@@ -116,7 +116,7 @@ def test_what_does_not_iterate(families: Object) -> None:
             families.iterate(program, **options)  # type: ignore[arg-type]
     with Path("/dev/null").open() as file, pytest.raises(CoreError) as failure:
         families.iterate("walk_tcp", netns=file.fileno())
-    assert "network namespace" in failure.value.args[1]
+    assert "network namespace" in failure.value.message
 
 
 @pytest.mark.parametrize("rate", [{"frequency": 200}, {"period": 1_000_000}])
@@ -142,8 +142,8 @@ def test_samples_of_every_cpu(families: Object, rate: dict[str, int]) -> None:
 def test_perf_events_that_do_not_exist(families: Object) -> None:
     with pytest.raises(CoreError) as failure:
         families.attach_perf_event("on_sample", 4711, 0, frequency=10)
-    assert failure.value.args[0] in ("attach", "unsupported")
-    assert "on_sample" in failure.value.args[1]
+    assert failure.value.kind in ("attach", "unsupported")
+    assert "on_sample" in failure.value.message
 
 
 @pytest.mark.needs("cgroup2")
@@ -155,7 +155,7 @@ def test_control_groups(families: Object) -> None:
     wait_for(lambda: {2, 3} <= counts(families).keys(), "both were run")
     with pytest.raises(CoreError) as failure:
         families.attach_cgroup("on_sockops", "/no/such/group")
-    assert "/no/such/group" in failure.value.args[1]
+    assert "/no/such/group" in failure.value.message
 
 
 def test_maps_of_sockets(families: Object) -> None:
@@ -189,6 +189,6 @@ def test_nothing_is_attached_after_close(elf: bytes) -> None:
     obj.close()
     with pytest.raises(CoreError) as failure:
         obj.attach_xdp("on_frame", 1)
-    assert failure.value.args[0] == "closed"
+    assert failure.value.kind == "closed"
     link = subprocess.run(["ip", "link", "show", "lo"], capture_output=True, text=True, check=True)
     assert "xdp" not in link.stdout

@@ -40,7 +40,7 @@ def gone(what: Kind, *numbers: int) -> bool:
 
 
 def kind(failure: pytest.ExceptionInfo[CoreError]) -> str:
-    return str(failure.value.args[0])
+    return failure.value.kind
 
 
 def test_facts_without_the_kernel(stress: bytes) -> None:
@@ -95,7 +95,7 @@ def test_the_verifier_is_quoted(rejected: bytes, capfd: pytest.CaptureFixture[st
     obj = Object(rejected, "rejected")
     with pytest.raises(CoreError) as failure:
         obj.load()
-    what, message, log = failure.value.args[:3]
+    what, message, log = failure.value.kind, failure.value.message, failure.value.log
     assert what == "verifier"
     assert "reads_nowhere" in message and "fine" not in message
     assert "BEGIN PROG LOAD LOG" in log and "4660" in log
@@ -127,7 +127,7 @@ def test_tracepoints(stress: bytes) -> None:
             obj.attach("on_missing")
         # Without tracefs nothing can be said about what there is.
         assert kind(failure) in ("absent", "attach")
-        assert "tracepoint" in failure.value.args[1] or "tracefs" in failure.value.args[1]
+        assert "tracepoint" in failure.value.message or "tracefs" in failure.value.message
         if any(
             Path(p, "events").is_dir() for p in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
         ):
@@ -165,7 +165,7 @@ def test_kprobes_attach_or_say_why(stress: bytes, program: str) -> None:
             with pytest.raises(CoreError) as failure:
                 obj.attach(program)
             assert kind(failure) == "attach"
-            assert program in failure.value.args[1]
+            assert program in failure.value.message
     finally:
         obj.close()
 
@@ -308,7 +308,7 @@ def test_damaged_objects_never_crash(stress: bytes) -> None:
         try:
             Object(stress[:cut], "cut").close()
         except CoreError as err:
-            assert err.args[0] == "open"
+            assert err.kind == "open"
     for at in range(0, len(stress), max(1, len(stress) // 200)):
         broken = bytearray(stress)
         broken[at] ^= 0xFF
@@ -317,7 +317,7 @@ def test_damaged_objects_never_crash(stress: bytes) -> None:
             obj.programs(), obj.maps()
             obj.close()
         except CoreError as err:
-            assert err.args[0] == "open"
+            assert err.kind == "open"
 
 
 @pytest.mark.needs("btf")

@@ -16,4 +16,4 @@ def test_feature_probe_agrees_with_the_gate(name: str) -> None:
 def test_an_unknown_feature_is_an_error_and_not_false() -> None:
     with pytest.raises(_core.CoreError) as caught:
         _core.probe("telepathy")
-    assert caught.value.args[0] == "unsupported"
+    assert caught.value.kind == "unsupported"

@@ -282,7 +282,7 @@ def test_only_some_programs_can_call_an_unwinder(elf: bytes) -> None:
     load("on_call", "on_sample")
     with pytest.raises(CoreError) as refused:
         load("ask")
-    assert refused.value.args[0] == "verifier"
+    assert refused.value.kind == "verifier"
 
 
 def test_every_other_program_loads(elf: bytes) -> None:

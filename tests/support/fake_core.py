@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-
-class CoreError(Exception):
-    """``args`` is (kind, message, log), as the core's."""
+from ig_py._core import CoreError
 
 
 @dataclass

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from support.fake_proc import FakeHost
 
+from ig_py._core import CoreError
 from ig_py.containers import hold as hold_module
 from ig_py.containers import runtimes as module
 from ig_py.containers.collection import Event, EventType
@@ -164,10 +165,6 @@ def test_without_fanotify_the_others_go_on(host: FakeHost, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "ig_py._core", SimpleNamespace(ExecWatch=refuse))
     active, why = Watched(host).runs.status()
     assert not active and "not permitted" in why
-
-
-class CoreError(Exception):
-    pass
 
 
 class FakeGate:

@@ -154,7 +154,7 @@ def test_kept_events_are_those_shown() -> None:
 def test_impossible_arrays(change: dict[str, Any], said: str) -> None:
     with pytest.raises(CoreError) as failure:
         pipeline(maker(**change).text())
-    assert said in failure.value.args[1]
+    assert said in failure.value.message
 
 
 def test_fetch_needs_something_to_fetch() -> None:

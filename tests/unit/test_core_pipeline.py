@@ -330,7 +330,7 @@ def test_counting_and_rows() -> None:
     for use in (lambda: stream.push("x", []), stream.counters, lambda: stream.next_batches(0)):
         with pytest.raises(CoreError) as failure:
             use()
-        assert failure.value.args[0] == "closed"
+        assert failure.value.kind == "closed"
 
 
 def test_a_pipeline_without_readers_just_waits() -> None:

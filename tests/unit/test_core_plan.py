@@ -24,7 +24,7 @@ def maker() -> PlanMaker:
 def refused(text: str) -> str:
     with pytest.raises(CoreError) as failure:
         pipeline(text)
-    kind, message, log = failure.value.args
+    kind, message, log = failure.value.kind, failure.value.message, failure.value.log
     assert (kind, log) == ("plan", "")
     assert "\n" not in message
     return str(message)
@@ -112,4 +112,4 @@ def test_headers_and_version() -> None:
 def test_what_is_no_btf(blob: bytes) -> None:
     with pytest.raises(CoreError) as failure:
         _core.btf_to_c(blob)
-    assert failure.value.args[0] == "btf"
+    assert failure.value.kind == "btf"

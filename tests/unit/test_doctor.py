@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.fake_docker import FakeContainer, FakeDocker, container_id, fake_docker
 
+from ig_py import _core
 from ig_py.cli import main
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.sources import BLIND, Source, account, disagreements, statuses
@@ -56,6 +57,22 @@ def test_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for blind in BLIND.values():
         assert f"cannot see: {blind}" in out
     assert "engine events: not active: no engine answers" in out
+
+
+def test_why_the_scout_is_not_active(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def refused(*_: object) -> None:
+        _core.probe("time_travel")
+
+    with pytest.raises(_core.CoreError, match="time_travel"):
+        refused()
+    monkeypatch.setattr(_core, "Scout", refused)
+    assert main(["doctor", "-o", "json", "-r", "runc"]) == 0
+    found = json.loads(capsysbinary.readouterr().out)
+    scout = next(s for s in found["sources"] if s["source"] == Source.KERNEL.value)
+    assert not scout["active"]
+    assert "time_travel" in scout["detail"]
 
 
 def test_wrong_flags(capsys: pytest.CaptureFixture[str]) -> None:

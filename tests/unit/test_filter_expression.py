@@ -316,7 +316,7 @@ def test_plans_that_do_not_fit(node: dict[str, object]) -> None:
     maker.datasource["conditions"] = [node]
     with pytest.raises(CoreError) as raised:
         pipeline(json.dumps(maker.document))
-    assert raised.value.args[0] == "plan"
+    assert raised.value.kind == "plan"
 
 
 def test_a_condition_of_the_wrong_type_is_undecided() -> None:

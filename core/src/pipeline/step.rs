@@ -15,7 +15,11 @@ const MAX_STEPS: usize = 1024;
 const MAX_ENUM_VALUES: usize = 65536;
 
 pub enum Step {
-    Timestamp { src: usize, dst: Option<usize>, layout: Layout },
+    Timestamp {
+        src: usize,
+        dst: Option<usize>,
+        layout: Layout,
+    },
     Errno(usize, usize),
     Signal(usize, usize),
     User(usize, usize),
@@ -25,13 +29,24 @@ pub enum Step {
     FileMode(usize, usize),
     FileFlags(usize, usize),
     Syscall(usize, usize),
-    Enum { src: usize, dst: usize, table: enums::Table },
+    Enum {
+        src: usize,
+        dst: usize,
+        table: enums::Table,
+    },
     /// The same text for each event, by its place among the texts.
-    Text { dst: usize, text: u32 },
+    Text {
+        dst: usize,
+        text: u32,
+    },
     Endpoint(Endpoint),
     KernelStack(KernelStack),
     UserStack(Box<UserStack>),
-    Container { mntns: Option<usize>, netns: Option<usize>, fields: Vec<HeldField> },
+    Container {
+        mntns: Option<usize>,
+        netns: Option<usize>,
+        fields: Vec<HeldField>,
+    },
 }
 
 pub struct Endpoint {

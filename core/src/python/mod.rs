@@ -2,6 +2,7 @@
 //! released wherever the kernel, libbpf or the pipeline works.
 
 mod binary;
+mod error;
 mod gate;
 mod map;
 mod object;
@@ -9,34 +10,13 @@ mod scout;
 mod statistics;
 mod stream;
 
-use pyo3::create_exception;
-use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::bpf::btf_add::Member;
 use crate::bpf::{btf, btf_add, log, probe};
 use crate::embedded;
-use crate::errors::Error;
 use crate::pipeline::filter;
-
-create_exception!(
-    _core,
-    CoreError,
-    PyException,
-    "A failure inside the core: args are (kind, message, log[, program])."
-);
-
-impl From<Error> for PyErr {
-    fn from(e: Error) -> PyErr {
-        let kind = e.kind.as_str();
-        if e.program.is_empty() {
-            CoreError::new_err((kind, e.message, e.log))
-        } else {
-            CoreError::new_err((kind, e.message, e.log, e.program))
-        }
-    }
-}
 
 #[pyfunction]
 fn headers(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -109,7 +89,7 @@ fn give_back_large_blocks() {}
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     log::install();
     give_back_large_blocks();
-    m.add("CoreError", m.py().get_type::<CoreError>())?;
+    m.add("CoreError", error::class(m.py())?)?;
     m.add_class::<binary::Binary>()?;
     m.add_class::<map::Map>()?;
     m.add_class::<object::Object>()?;
