@@ -15,7 +15,7 @@ from ig_py.host.architecture import host_architecture
 from ig_py.oci.pack import GadgetFiles, pack
 from ig_py.oci.store import Store
 
-NETWORK = {"cryptography", "docker", "http", "oras", "requests", "ssl", "urllib3"}
+NETWORK = {"cryptography", "docker", "http", "nacl", "oras", "requests", "ssl", "urllib3"}
 DOCUMENTS = {"jsonschema", "ruamel"}
 BUILDING = {"concurrent", "subprocess", "tarfile", "tempfile"}
 OURS = {

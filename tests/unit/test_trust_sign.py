@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from dataclasses import replace
@@ -23,7 +24,7 @@ from ig_py.oci.prune import prune
 from ig_py.oci.reference import normalize
 from ig_py.oci.resolve import ResolveOptions, resolve, verify
 from ig_py.oci.store import Store
-from ig_py.oci.trust import privatekeys, secretbox
+from ig_py.oci.trust import privatekeys
 from ig_py.oci.trust.sign import FORMATS, sign
 
 pytestmark = pytest.mark.needs("openssl")
@@ -83,8 +84,6 @@ def test_openssl_agrees(store: Store, keys: Path, tmp_path: Path) -> None:
     assert json.loads(payload)["critical"] == json.loads(trust.payload(ROOT.digest))["critical"] | {
         "identity": {"docker-reference": X.repository}
     }
-    import base64
-
     (tmp_path / "made").write_bytes(
         base64.b64decode(layer["annotations"]["dev.cosignproject.cosign/signature"])
     )
@@ -114,21 +113,70 @@ def test_signing_what_is_not_there(store: Store, keys: Path) -> None:
 # Keys
 
 
-def test_secretbox() -> None:
-    """Against libsodium's output for the same key, nonce and message."""
-    key, nonce = bytes(range(32)), bytes(range(100, 124))
-    message = bytes(i * 7 % 256 for i in range(100))
-    box = secretbox.seal(key, nonce, message)
-    assert box.hex() == (
-        "5c74ed532eaf3aa37332cbf45ad89ee302be97dc2695e4d888c265d963dfc1714edd46226835d1ba0ea3f429"
-        "ce401b5148881aedb33491f5ed09314f34289f2c91c7f07d7ef543de8b6ec5997f192cdd834c82b814dfa27b"
-        "417019ff54d8cfba64a0b342ebac2163faf4ff5afc6d775f5a6e47ce"
+SECRETBOX = Path(__file__).parents[1] / "wire" / "data" / "keys" / "scrypt_secretbox.key"
+"""An encrypted private key in the form of cosign's ``generate-key-pair``, with its public key."""
+
+
+def changed(path: Path, section: str | None, key: str, value: str) -> str:
+    """The key file's PEM text with one value of its JSON document replaced."""
+    lines = path.read_text().splitlines()
+    document = json.loads(base64.b64decode("".join(lines[1:-1])))
+    (document[section] if section else document)[key] = value
+    body = base64.b64encode(json.dumps(document).encode()).decode()
+    return "\n".join([lines[0], body, lines[-1]])
+
+
+def test_key_files_stay_readable(store: Store) -> None:
+    sign(X, store, load(SECRETBOX, "a password"))
+    assert check(store, SECRETBOX.with_suffix(".pub"))
+    with pytest.raises(UsageError, match="password is wrong"):
+        load(SECRETBOX, "another password")
+
+
+def test_the_form_of_a_new_key_file(tmp_path: Path) -> None:
+    private, _ = privatekeys.write_pair(str(tmp_path / "k"), "")
+    lines = private.read_text().splitlines()
+    assert (lines[0], lines[-1]) == (
+        "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----",
+        "-----END ENCRYPTED SIGSTORE PRIVATE KEY-----",
     )
-    assert secretbox.open_box(key, nonce, box) == message
-    for position in (0, 15, 16, len(box) - 1):
-        broken = bytearray(box)
-        broken[position] ^= 1
-        assert secretbox.open_box(key, nonce, bytes(broken)) is None
+    document = json.loads(base64.b64decode("".join(lines[1:-1])))
+    nonce = base64.b64decode(document["cipher"].pop("nonce"))
+    salt = base64.b64decode(document["kdf"].pop("salt"))
+    box = base64.b64decode(document.pop("ciphertext"))
+    assert document == {
+        "kdf": {"name": "scrypt", "params": {"N": 65536, "r": 8, "p": 1}},
+        "cipher": {"name": "nacl/secretbox"},
+    }
+    # Poly1305's tag of 16 bytes, then as many bytes as P-256's PKCS #8 form has; no nonce.
+    assert (len(salt), len(nonce), len(box)) == (32, 24, 16 + 138)
+
+
+@pytest.mark.parametrize("position", [0, 15, 16, -1])
+def test_a_changed_key_file_is_refused(position: int) -> None:
+    lines = SECRETBOX.read_text().splitlines()
+    box = bytearray(
+        base64.b64decode(json.loads(base64.b64decode("".join(lines[1:-1])))["ciphertext"])
+    )
+    box[position] ^= 1
+    text = changed(SECRETBOX, None, "ciphertext", base64.b64encode(box).decode())
+    with pytest.raises(UsageError, match="password is wrong, or the file was changed"):
+        privatekeys.load_private_key(text, lambda: "a password")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "why"),
+    [
+        ("cipher", "nonce", "AAAA", "nonce has 3 bytes, not 24"),
+        ("cipher", "nonce", "", "nonce has 0 bytes, not 24"),
+        ("cipher", "name", "nacl/box", "unknown way"),
+        (None, "ciphertext", "", "password is wrong, or the file was changed"),
+        (None, "ciphertext", "AAAA", "password is wrong, or the file was changed"),
+    ],
+)
+def test_malformed_key_files(section: str | None, key: str, value: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        privatekeys.load_private_key(changed(SECRETBOX, section, key, value), lambda: "a password")
 
 
 def test_key_pairs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +198,6 @@ def test_key_pairs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_greedy_key_files(tmp_path: Path) -> None:
     """A key file may not make scrypt eat the memory."""
     private, _ = privatekeys.write_pair(str(tmp_path / "k"), "")
-    import base64
-
     lines = private.read_text().splitlines()
     document = json.loads(base64.b64decode("".join(lines[1:-1])))
     document["kdf"]["params"]["N"] = 1 << 30

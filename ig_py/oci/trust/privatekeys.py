@@ -1,7 +1,8 @@
 """Private keys: cosign's encrypted files, and plain or encrypted PKCS #8.
 
-A file of cosign's is a PEM block around JSON: scrypt makes a key of the password, and
-secretbox keeps the PKCS #8 form of the private key with it.
+A file of cosign's is a PEM block around JSON: scrypt derives a key from the password, and
+NaCl's secretbox (XSalsa20 and Poly1305, from PyNaCl) encrypts the private key's PKCS #8 form
+with it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any
 
 from ig_py.errors import IntegrityError, LimitError, UsageError
 from ig_py.oci.document import load_json
-from ig_py.oci.trust import secretbox
 from ig_py.oci.trust.keys import PublicKey, key_id, pem_blocks
 from ig_py.oci.trust.model import MAX_KEY_FILE
 from ig_py.records import dataclass, field
@@ -25,6 +25,9 @@ LABELS = ("ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY")
 _PLAIN = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
 _ENV = "env://"
 _SCRYPT = {"N": 65536, "r": 8, "p": 1}
+_KEY_SIZE = 32
+_NONCE_SIZE = 24
+"""Bytes of secretbox's key and nonce."""
 _MAX_SCRYPT_MEMORY = 256 << 20
 """Bytes that a key file may make scrypt use."""
 _LINE = 64
@@ -135,23 +138,28 @@ def _load_pem(block: str, password: Password) -> Any:
 
 
 def _encrypt(secret: bytes, password: str) -> bytes:
-    salt, nonce = os.urandom(32), os.urandom(secretbox.NONCE_SIZE)
-    key = _derive(password, salt, _SCRYPT)
+    from nacl.secret import SecretBox
+
+    salt, nonce = os.urandom(32), os.urandom(_NONCE_SIZE)
+    box = SecretBox(_derive(password, salt, _SCRYPT))
     document = {
         "kdf": {"name": "scrypt", "params": _SCRYPT, "salt": _b64(salt)},
         "cipher": {"name": "nacl/secretbox", "nonce": _b64(nonce)},
-        "ciphertext": _b64(secretbox.seal(key, nonce, secret)),
+        "ciphertext": _b64(box.encrypt(secret, nonce).ciphertext),
     }
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _decrypt(raw: bytes, password: str) -> bytes:
+    from nacl.exceptions import CryptoError
+    from nacl.secret import SecretBox
+
     try:
         document = load_json(raw, "private key", MAX_KEY_FILE)
         kdf, cipher = document["kdf"], document["cipher"]
         names = (kdf["name"], cipher["name"])
         params = {name: kdf["params"][name] for name in ("N", "r", "p")}
-        salt, nonce, box = (
+        salt, nonce, encrypted = (
             base64.b64decode(text, validate=True)
             for text in (kdf["salt"], cipher["nonce"], document["ciphertext"])
         )
@@ -163,16 +171,18 @@ def _decrypt(raw: bytes, password: str) -> bytes:
         128 * params["N"] * params["r"] > _MAX_SCRYPT_MEMORY or params["p"] > 16
     ):
         raise ValueError("its encryption asks for too much memory or time")
-    secret = secretbox.open_box(_derive(password, salt, params), nonce, box)
-    if secret is None:
-        raise ValueError("the password is wrong, or the file was changed")
-    return secret
+    if len(nonce) != _NONCE_SIZE:
+        raise ValueError(f"its nonce has {len(nonce)} bytes, not {_NONCE_SIZE}")
+    try:
+        return SecretBox(_derive(password, salt, params)).decrypt(encrypted, nonce)
+    except CryptoError:
+        raise ValueError("the password is wrong, or the file was changed") from None
 
 
 def _derive(password: str, salt: bytes, params: dict[str, int]) -> bytes:
     return hashlib.scrypt(
         password.encode(), salt=salt, n=params["N"], r=params["r"], p=params["p"],
-        maxmem=2 * _MAX_SCRYPT_MEMORY, dklen=secretbox.KEY_SIZE,
+        maxmem=2 * _MAX_SCRYPT_MEMORY, dklen=_KEY_SIZE,
     )  # fmt: skip
 
 
