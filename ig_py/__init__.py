@@ -4,7 +4,7 @@ Public names are imported on first use, so that ``import ig_py`` stays cheap:
 
 * :func:`resolve`, :class:`ResolveOptions` — a reference or path to a verified ``Artifact``
 * :func:`load_gadget`, :class:`GadgetSpec` — an artifact to what it declares
-* :func:`fetch`, :func:`prepare`, :class:`Run`, :class:`RunSettings`,
+* :func:`read`, :func:`prepare`, :class:`Run`, :class:`RunSettings`,
   :class:`StopRequest` — a gadget with parameters, and one run of it
 * :mod:`ig_py.errors` — every error raised on purpose, below :class:`IgPyError`
 """
@@ -21,22 +21,23 @@ if TYPE_CHECKING:
     from ig_py.errors import IgPyError
     from ig_py.gadget.load import load_gadget
     from ig_py.gadget.spec import GadgetSpec
-    from ig_py.oci.resolve import ResolveOptions, resolve
-    from ig_py.runtime.prepare import fetch, prepare
+    from ig_py.oci.options import ResolveOptions
+    from ig_py.resolver import resolve
+    from ig_py.runtime.prepare import prepare, read
     from ig_py.runtime.run import Run, RunSettings
     from ig_py.runtime.state import StopRequest
 
 _HOMES = {
     "GadgetSpec": "ig_py.gadget.spec",
     "IgPyError": "ig_py.errors",
-    "ResolveOptions": "ig_py.oci.resolve",
+    "ResolveOptions": "ig_py.oci.options",
     "Run": "ig_py.runtime.run",
     "RunSettings": "ig_py.runtime.run",
     "StopRequest": "ig_py.runtime.state",
-    "fetch": "ig_py.runtime.prepare",
     "load_gadget": "ig_py.gadget.load",
     "prepare": "ig_py.runtime.prepare",
-    "resolve": "ig_py.oci.resolve",
+    "read": "ig_py.runtime.prepare",
+    "resolve": "ig_py.resolver",
 }
 
 __all__ = [
@@ -47,9 +48,9 @@ __all__ = [
     "RunSettings",
     "StopRequest",
     "__version__",
-    "fetch",
     "load_gadget",
     "prepare",
+    "read",
     "resolve",
 ]
 

@@ -14,6 +14,7 @@ from ig_py.cli import _terminal
 from ig_py.errors import IgPyError, UsageError
 
 if TYPE_CHECKING:
+    from ig_py.oci.reference import Reference
     from ig_py.oci.staging import Progress
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -34,6 +35,19 @@ def arguments(minimum: int, *, exact: bool = True) -> Decorator:
         return click.argument("args", nargs=-1)(checked)
 
     return decorate
+
+
+def parse_reference(text: str) -> Reference:
+    """Parse what the user typed; this machine's default registry completes a short name.
+
+    Raises:
+        InvalidReference: *text* is no image reference.
+        UsageError: A policy file is not valid.
+    """
+    from ig_py.oci.policy import default_registry
+    from ig_py.oci.reference import normalize
+
+    return normalize(text, default_registry())
 
 
 def store_option(function: Callable[..., Any]) -> Callable[..., Any]:

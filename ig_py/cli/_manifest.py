@@ -48,7 +48,7 @@ def read(place: str) -> Manifest:
             remedy="put each into a file of its own" if found else "",
         )
     if _is_address(place):
-        from ig_py.oci.resolve import is_path
+        from ig_py.oci.paths import is_path
 
         # What lies here is the user's to run, not that of who writes what is downloaded.
         if is_path(found[0].image):

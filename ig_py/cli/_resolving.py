@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ig_py.oci.resolve import ResolveOptions
+    from ig_py.oci.options import ResolveOptions
     from ig_py.oci.staging import Progress
 
 
@@ -16,7 +16,7 @@ def resolve_options(
 ) -> ResolveOptions:
     """Of the values of ``_run_flags.IMAGE``'s flags, all of which are there."""
     from ig_py.gadget.params import split_list
-    from ig_py.oci.resolve import ResolveOptions
+    from ig_py.oci.options import ResolveOptions
 
     return ResolveOptions(
         pull=values["pull"],

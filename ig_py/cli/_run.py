@@ -113,11 +113,11 @@ def _run_image(
     from ig_py.gadget.params import split_list
     from ig_py.output.columns import default_flag
     from ig_py.output.modes import known_modes
-    from ig_py.runtime.prepare import fetch
+    from ig_py.resolver import resolve
+    from ig_py.runtime.prepare import read
 
-    gadget = fetch(
-        image,
-        resolve_options(early, _message, build_all=False),
+    gadget = read(
+        resolve(image, resolve_options(early, _message, build_all=False)),
         annotate=split_list(early["annotate"]),
         values=param_values([f for f in static if not f.param.startswith(OCI)], early),
     )

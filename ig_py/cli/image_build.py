@@ -94,7 +94,6 @@ def command(
     btfhub_archive: str | None,
     store: Store,
 ) -> None:
-    from ig_py.oci.reference import normalize
     from ig_py.toolchain.build import BuildOptions, build_gadget
 
     if local and builder_image is not None:
@@ -104,7 +103,7 @@ def command(
             f"invalid value for --builder-image-pull: {builder_image_pull}. "
             f"Valid values are {','.join(_PULL_POLICIES)}"
         )
-    reference = normalize(tag) if tag else None
+    reference = _image.parse_reference(tag) if tag else None
     options = BuildOptions(
         path=args[0],
         file=file,

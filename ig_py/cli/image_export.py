@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 @_image.store_option
 def command(args: tuple[str, ...], store: Store) -> None:
     from ig_py.oci.archive import export_images
-    from ig_py.oci.reference import normalize
 
     *sources, target = args
     with _image.attempt("exporting images"):
-        export_images([normalize(source) for source in sources], store, Path(target))
+        export_images([_image.parse_reference(source) for source in sources], store, Path(target))
     _terminal.info(f"Successfully exported images to {target}")

@@ -22,11 +22,12 @@ MODES = ("json", "jsonpretty")
 @_image.store_option
 def command(args: tuple[str, ...], output: str, store: Store) -> None:
     from ig_py.oci.archive import import_images
+    from ig_py.oci.policy import default_registry
 
     if output:
         _image.check_mode(output, MODES)
     with _image.attempt("importing images"), _image.attempt("loading src bundle"):
-        names = import_images(Path(args[0]), store)
+        names = import_images(Path(args[0]), store, default_registry())
     if output:
         click.echo(gojson.dumps(names, indent="  " if output == "jsonpretty" else "").decode())
         return

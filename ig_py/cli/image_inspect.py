@@ -58,9 +58,9 @@ def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str
     from ig_py.gadget.params import split_list
     from ig_py.inspect import extra_info
     from ig_py.inspect.render import MODES, render
-    from ig_py.oci.resolve import resolve
     from ig_py.operators import instantiate_all
     from ig_py.operators.base import Context
+    from ig_py.resolver import resolve
 
     mode, key, path = values["output"], values["extra-info"], values["jsonpath"]
     show = values["show-datasources"] == "true"

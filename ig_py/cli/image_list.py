@@ -26,11 +26,12 @@ _DIGEST_WIDTH = 12
 @_image.store_option
 def command(args: tuple[str, ...], no_trunc: bool, output: str, store: Store) -> None:
     from ig_py.oci.listing import rows
+    from ig_py.oci.policy import default_registry
 
     if args:
         raise click.UsageError(f'unknown command "{args[0]}" for "ig-py image list"')
     _image.check_mode(output, MODES)
-    found = rows(store, _terminal.warn)
+    found = rows(store, _terminal.warn, default_registry())
     if output == "columns":
         width = _terminal.width()
         lines = _plain(found) if no_trunc or width is None else _table(found, width)

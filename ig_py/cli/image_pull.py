@@ -22,13 +22,12 @@ def command(
     insecure_registries: tuple[str, ...],
     store: Store,
 ) -> None:
-    from ig_py.oci.reference import normalize
     from ig_py.oci.registry import RegistryOptions
     from ig_py.oci.transfer import pull
 
     _terminal.info(f"Pulling {args[0]}...")
     with _image.attempt("pulling gadget"), _image.attempt(f'pulling image "{args[0]}"'):
-        reference = normalize(args[0])
+        reference = _image.parse_reference(args[0])
         options = RegistryOptions(authfile, insecure_registries)
         with _image.progress("pulling") as bar:
             root = pull(reference, store, options, bar, _terminal.warn)

@@ -22,13 +22,12 @@ def command(
     insecure_registries: tuple[str, ...],
     store: Store,
 ) -> None:
-    from ig_py.oci.reference import normalize
     from ig_py.oci.registry import RegistryOptions
     from ig_py.oci.transfer import push
 
     _terminal.info(f"Pushing {args[0]}...")
     with _image.attempt("pushing gadget"):
-        reference = normalize(args[0])
+        reference = _image.parse_reference(args[0])
         options = RegistryOptions(authfile, insecure_registries)
         with _image.progress("pushing") as bar:
             root = push(reference, store, options, bar)

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 @_image.arguments(1)
 @_image.store_option
 def command(args: tuple[str, ...], store: Store) -> None:
-    from ig_py.oci.reference import normalize
-
     with _image.attempt("removing gadget image"):
-        reference = normalize(args[0])
+        reference = _image.parse_reference(args[0])
         with _image.attempt("resolving image"):
             store.remove(str(reference))
     _terminal.info(f"Successfully removed {args[0]}")

@@ -31,12 +31,11 @@ FORMATS = ("tag", "referrer", "bundle")
 )
 @_image.store_option
 def command(args: tuple[str, ...], key: str, formats: tuple[str, ...], store: Store) -> None:
-    from ig_py.oci.reference import normalize
     from ig_py.oci.trust.privatekeys import load_private_key
     from ig_py.oci.trust.sign import sign
 
     with _image.attempt(f'signing image "{args[0]}"'):
-        reference = normalize(args[0])
+        reference = _image.parse_reference(args[0])
         private = load_private_key(key, lambda: _image.key_password(confirm=False))
         image = sign(reference, store, private, formats or ("tag",))
     _terminal.info(f"Successfully signed {reference.with_digest(image.digest)}")

@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 @_image.arguments(2)
 @_image.store_option
 def command(args: tuple[str, ...], store: Store) -> None:
-    from ig_py.oci.reference import normalize
-
     with _image.attempt("tagging image"):
         with _image.attempt("normalizing src image"):
-            source = normalize(args[0])
+            source = _image.parse_reference(args[0])
         with _image.attempt("normalizing dst image"):
-            target = normalize(args[1])
+            target = _image.parse_reference(args[1])
         with _image.attempt("resolving src"):
             descriptor = store.tag(str(source), str(target))
     _terminal.info(f"Successfully tagged with {target.with_digest(descriptor.digest)}")

@@ -34,8 +34,9 @@ def command(
 ) -> None:
     from ig_py.cli._config import configured
     from ig_py.gadget.params import split_list
-    from ig_py.oci.resolve import ResolveOptions, verify
+    from ig_py.oci.options import ResolveOptions
     from ig_py.oci.trust.keys import UPSTREAM
+    from ig_py.resolver import verify
 
     def setting(flag: str | None, key: str, default: str) -> str:
         value = flag if flag is not None else configured(f"operator.oci.{key}")

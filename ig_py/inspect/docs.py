@@ -53,7 +53,8 @@ def _read_object(path: Path) -> bytes:
 
 def _built_object(directory: Path) -> bytes:
     from ig_py.gadget.load import ebpf_object
-    from ig_py.oci.resolve import ResolveOptions, resolve
+    from ig_py.oci.options import ResolveOptions
+    from ig_py.resolver import resolve
 
     obj = ebpf_object(resolve(str(directory), ResolveOptions(pull="never")))
     if obj is None:

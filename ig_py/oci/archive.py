@@ -13,10 +13,16 @@ from typing import BinaryIO
 
 from ig_py.errors import IntegrityError, LimitError, StoreError
 from ig_py.oci import digest as digests
-from ig_py.oci import gojson, graph, limits, media, tarfmt
+from ig_py.oci import gojson, limits, media, tarfmt, walk
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import Index, parse_layout_index
-from ig_py.oci.reference import Reference, normalize, parse_stored
+from ig_py.oci.reference import (
+    DEFAULT_REGISTRY,
+    Reference,
+    RegistryLocation,
+    normalize,
+    parse_stored,
+)
 from ig_py.oci.source import (
     BLOBS,
     INDEX_FILE,
@@ -96,10 +102,12 @@ class ArchiveSource(FileSource):
             return self._file.read(member.size)
 
 
-def import_images(path: Path, store: Store) -> list[str]:
-    """Add every tagged image of an archive to the store, and what refers to them.
+def import_images(
+    path: Path, store: Store, default: RegistryLocation = DEFAULT_REGISTRY
+) -> list[str]:
+    """Add every tagged image of an archive to the store, with its signatures; all or nothing.
 
-    All or nothing. Returns the full references, signature tags left out. Raises
+    Returns the images' full references; *default* completes short ones. Raises
     :class:`StoreError`, :class:`IntegrityError`, :class:`LimitError`.
     """
     with ArchiveSource(path) as archive:
@@ -111,16 +119,16 @@ def import_images(path: Path, store: Store) -> list[str]:
         untagged: list[Descriptor] = []
         with store.ingest() as session:
             for descriptor in entries:
-                if not graph.is_document(descriptor):
+                if not walk.is_document(descriptor):
                     raise IntegrityError(
                         f"{path}: index.json lists {descriptor.media_type!r}, which is no image"
                     )
-                walked = graph.walk(archive, descriptor)
+                walked = walk.walk(archive, descriptor)
                 stage(archive, walked, session, store, Silent())
                 untagged += walked.manifests
                 name = descriptor.annotations.get(media.REF_NAME)
                 if name:
-                    images.append((descriptor, _full_name(name)))
+                    images.append((descriptor, _full_name(name, default)))
                 else:
                     untagged.append(descriptor)
             store.commit(session, images, untagged)
@@ -128,14 +136,14 @@ def import_images(path: Path, store: Store) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _full_name(name: str) -> str:
+def _full_name(name: str, default: RegistryLocation) -> str:
     """*name* as the store has it: other tools write short names into archives.
 
     Raises :class:`InvalidReference`.
     """
     if _SIGNATURE_TAG.fullmatch(name) or parse_stored(name) is not None:
         return name
-    return str(normalize(name))
+    return str(normalize(name, default))
 
 
 def export_images(references: Sequence[Reference], store: Store, target: Path) -> None:
@@ -147,7 +155,7 @@ def export_images(references: Sequence[Reference], store: Store, target: Path) -
     blobs: dict[str, Descriptor] = {}
     for reference in references:
         root = store.resolve(str(reference))
-        walked = graph.walk(store, root)
+        walked = walk.walk(store, root)
         for descriptor in (*walked.blobs, *(d for d, _ in walked.documents)):
             blobs[descriptor.digest] = descriptor
         named = replace(root, annotations={**root.annotations, media.REF_NAME: str(reference)})
@@ -174,9 +182,9 @@ def _signatures(
     store: Store, image: Descriptor, blobs: dict[str, Descriptor]
 ) -> Iterator[tuple[Descriptor, str]]:
     """Entries of an image's signatures, whose content is added to *blobs*."""
-    from ig_py.oci.trust import fetch
+    from ig_py.oci.trust.bundle import collect, local
 
-    bundle = fetch.collect(fetch.local(store), image)
+    bundle = collect(local(store), image)
     for descriptor, _ in bundle.blobs:
         blobs[descriptor.digest] = descriptor
     for descriptor, tag in bundle.entries():
@@ -189,7 +197,7 @@ def _members(
 ) -> Iterator[tuple[str, int, int, Iterator[bytes]]]:
     for digest, descriptor in sorted(blobs.items()):
         name = f"{BLOBS}/{digest.replace(':', '/')}"
-        chunks = store.chunks(descriptor, graph.blob_limit(descriptor))
+        chunks = store.chunks(descriptor, walk.blob_limit(descriptor))
         yield name, _BLOB_MODE, descriptor.size, chunks
     for name, content in ((INDEX_FILE, index), (LAYOUT_FILE, LAYOUT_CONTENT)):
         yield name, _FILE_MODE, len(content), iter([content])

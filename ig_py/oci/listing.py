@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from ig_py.errors import IgPyError, ImageNotFound, IntegrityError
 from ig_py.host.architecture import host_architecture
-from ig_py.oci import graph, media
+from ig_py.oci import media, reader
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import Index, parse_index, parse_manifest
-from ig_py.oci.reference import DEFAULT_TAG, parse_stored
+from ig_py.oci.reference import DEFAULT_REGISTRY, DEFAULT_TAG, RegistryLocation, parse_stored
 from ig_py.oci.store import Store
 from ig_py.records import dataclass
 
@@ -24,11 +24,15 @@ class Row:
     created: str
 
 
-def rows(store: Store, on_warning: Callable[[str], None]) -> list[Row]:
-    """Every image whose documents are there, by full reference.
+def rows(
+    store: Store,
+    on_warning: Callable[[str], None],
+    default: RegistryLocation = DEFAULT_REGISTRY,
+) -> list[Row]:
+    """The store's images in the order of their full references.
 
-    Tags that are no references (signatures) and images whose content is missing are
-    left out; a broken one is left out with a warning.
+    Repositories are shown without *default*. Left out are signature tags, images whose
+    content is missing and, with a warning, damaged images.
     """
     arch = host_architecture()
     found = []
@@ -45,7 +49,7 @@ def rows(store: Store, on_warning: Callable[[str], None]) -> list[Row]:
             continue
         found.append(
             Row(
-                reference.short_repository,
+                reference.short_repository(default),
                 reference.tag or DEFAULT_TAG,
                 image.descriptor.digest,
                 created,
@@ -66,6 +70,6 @@ def _created(store: Store, root: Descriptor, arch: str) -> str:
 def _any_manifest(index: Index, arch: str) -> Descriptor | None:
     """This architecture's manifest; an image without one is listed all the same."""
     try:
-        return graph.select(index, arch, "")
+        return reader.select(index, arch, "")
     except IntegrityError:
         return index.manifests[0] if index.manifests else None

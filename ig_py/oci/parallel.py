@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from ig_py.oci import graph
+from ig_py.oci import walk
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.ingest import Ingest
 from ig_py.oci.registry import Repository
@@ -83,7 +83,7 @@ class _Crew:
                     return
                 descriptor = self._blobs.pop()
             try:
-                chunks = remote.chunks(descriptor, graph.blob_limit(descriptor))
+                chunks = remote.chunks(descriptor, walk.blob_limit(descriptor))
                 self._session.write(descriptor, self._counted(chunks))
             except _Stopped:
                 return

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ig_py.errors import UsageError
+from ig_py.oci.reference import DEFAULT_REGISTRY, RegistryLocation
 from ig_py.records import dataclass, field, replace
 
 if TYPE_CHECKING:
-    from ig_py.oci.resolve import ResolveOptions
+    from ig_py.oci.options import ResolveOptions
 
 SYSTEM = Path("/etc/ig-py/policy.yaml")
 USER = Path("~/.ig/policy.yaml")
@@ -37,19 +38,9 @@ MAX_FILE = 256 << 10
 
 _FLAGS = ("verify-image", "disallow-pulling")
 _LISTS = ("public-keys", "notation-certificates", "allowed-gadgets", "insecure-registries")
-_PLACE = re.compile(r"(?P<host>[A-Za-z0-9.\[\]:-]+)(?P<path>(?:/[a-z0-9._-]+)*)")
+_LOCATION = re.compile(r"(?P<host>[A-Za-z0-9.\[\]:-]+)(?P<path>(?:/[a-z0-9._-]+)*)")
 MAX_MIRRORS = 16
 """Mirrors of one registry."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where repositories are: on *host* (``host[:port]``), their paths after *prefix*, which
-    is empty or ends in a slash.
-    """
-
-    host: str
-    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,8 +55,8 @@ class Policy:
     trust_policy: str = ""
     allowed_gadgets: tuple[str, ...] | None = None
     insecure_registries: tuple[str, ...] | None = None
-    mirrors: Mapping[str, Sequence[Place]] = field(default_factory=dict)
-    default_registry: Place | None = None
+    mirrors: Mapping[str, Sequence[RegistryLocation]] = field(default_factory=dict)
+    default_registry: RegistryLocation | None = None
 
     def tighten(self, options: ResolveOptions) -> ResolveOptions:
         """*options* with nothing allowed that this policy does not allow.
@@ -120,9 +111,9 @@ def permitted(policy: Policy, registries: Sequence[str]) -> tuple[str, ...]:
 def policies() -> list[Policy]:
     """The system's policy, then the user's; those that exist. Raises :class:`UsageError`."""
     found = []
-    for place in (SYSTEM, USER):
+    for file in (SYSTEM, USER):
         try:
-            path = place.expanduser()
+            path = file.expanduser()
         except RuntimeError:
             continue
         policy = _read(path)
@@ -143,6 +134,18 @@ def insecure(registries: Sequence[str]) -> tuple[str, ...]:
     for policy in policies():
         registries = permitted(policy, registries)
     return tuple(registries)
+
+
+def default_registry() -> RegistryLocation:
+    """The registry of names without one: as the first policy that names it says, or ``ig``'s.
+
+    Raises:
+        UsageError: A policy file cannot be read or is not valid.
+    """
+    for policy in policies():
+        if policy.default_registry is not None:
+            return policy.default_registry
+    return DEFAULT_REGISTRY
 
 
 _known: dict[Path, tuple[tuple[int, ...], Policy]] = {}
@@ -180,7 +183,7 @@ def _parsed(raw: bytes, path: Path, what: str) -> Policy:
         **dict.fromkeys(_LISTS, _strings),
         "notation-policy-document": _string,
         "mirrors": _mirrors,
-        "default-registry": _place,
+        "default-registry": _location,
     }
     values: dict[str, Any] = {}
     for key, value in document.items():
@@ -219,7 +222,7 @@ def _strings(value: Any, what: str) -> tuple[str, ...]:
     return tuple(_string(item, what) for item in value)
 
 
-def _mirrors(value: Any, what: str) -> dict[str, tuple[Place, ...]]:
+def _mirrors(value: Any, what: str) -> dict[str, tuple[RegistryLocation, ...]]:
     if not isinstance(value, dict):
         raise UsageError(f"{what}: not a mapping of registries")
     found = {}
@@ -227,13 +230,13 @@ def _mirrors(value: Any, what: str) -> dict[str, tuple[Place, ...]]:
         mirrors = given if isinstance(given, list) else [given]
         if len(mirrors) > MAX_MIRRORS:
             raise UsageError(f"{what}: more than {MAX_MIRRORS} mirrors of one registry")
-        found[_string(key, what)] = tuple(_place(mirror, what) for mirror in mirrors)
+        found[_string(key, what)] = tuple(_location(mirror, what) for mirror in mirrors)
     return found
 
 
-def _place(value: Any, what: str) -> Place:
-    match = _PLACE.fullmatch(_string(value, what))
+def _location(value: Any, what: str) -> RegistryLocation:
+    match = _LOCATION.fullmatch(_string(value, what))
     if not match:
         raise UsageError(f"{what}: {value[:100]!r} is not host[:port][/path]")
     path = match["path"].removeprefix("/")
-    return Place(match["host"], f"{path}/" if path else "")
+    return RegistryLocation(match["host"], f"{path}/" if path else "")

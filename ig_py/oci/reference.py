@@ -8,11 +8,11 @@ from ig_py.errors import InvalidReference
 from ig_py.oci import digest as digests
 from ig_py.records import dataclass
 
-DEFAULT_DOMAIN = "ghcr.io"
-DEFAULT_PREFIX = "inspektor-gadget/gadget/"
 DEFAULT_TAG = "latest"
 MAX_NAME = 255
+"""Characters of a repository with its registry."""
 MAX_INPUT = 1024
+"""Characters of a reference."""
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
@@ -22,6 +22,20 @@ _REFERENCE = re.compile(
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?"
 )
+
+
+@dataclass(frozen=True)
+class RegistryLocation:
+    """A part of a registry: *host* (``host[:port]``) and the prefix of the repositories' paths,
+    which is empty or ends in a slash.
+    """
+
+    host: str
+    prefix: str = ""
+
+
+DEFAULT_REGISTRY = RegistryLocation("ghcr.io", "inspektor-gadget/gadget/")
+"""Where ``ig`` looks for a name without registry, such as ``trace_exec``."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +51,9 @@ class Reference:
     def repository(self) -> str:
         return f"{self.domain}/{self.path}"
 
-    @property
-    def short_repository(self) -> str:
-        """The repository as ``image list`` shows it: without what :func:`normalize` adds."""
-        return self.repository.removeprefix("/".join(_default()))
+    def short_repository(self, default: RegistryLocation = DEFAULT_REGISTRY) -> str:
+        """The repository as ``image list`` shows it: without *default*."""
+        return self.repository.removeprefix(f"{default.host}/{default.prefix}")
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
@@ -52,11 +65,14 @@ class Reference:
         return f"{self.repository}:{self.tag}@{digest}"
 
 
-def normalize(text: str) -> Reference:
-    """Parse *text*, completed by the default domain, repository prefix and tag.
+def normalize(text: str, default: RegistryLocation = DEFAULT_REGISTRY) -> Reference:
+    """Parse *text*; *default* completes a name without registry, ``latest`` one without tag.
 
-    Raises :class:`InvalidReference`, and :class:`UsageError` for a policy file that is not
-    understood.
+    What a user types is completed by the default registry of this machine:
+    :func:`ig_py.oci.policy.default_registry`.
+
+    Raises:
+        InvalidReference: *text* is no image reference.
     """
     shown = text if len(text) <= MAX_INPUT else text[:64] + "…"
 
@@ -68,7 +84,7 @@ def normalize(text: str) -> Reference:
 
     if len(text) > MAX_INPUT:
         raise invalid(f"longer than {MAX_INPUT} characters")
-    domain, rest = _split_domain(text)
+    domain, rest = _split_domain(text, default)
     name = rest.partition(":")[0]
     if name != name.lower():
         raise invalid(f"repository name ({name}) must be lowercase")
@@ -85,15 +101,15 @@ def normalize(text: str) -> Reference:
     return ref
 
 
-def _split_domain(text: str) -> tuple[str, str]:
+def _split_domain(text: str, default: RegistryLocation) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         domain = first
-        if domain == DEFAULT_DOMAIN and "/" not in rest:
-            rest = DEFAULT_PREFIX + rest
+        if domain == DEFAULT_REGISTRY.host and "/" not in rest:
+            rest = DEFAULT_REGISTRY.prefix + rest
     else:
-        domain, prefix = _default()
-        rest = text if slash else prefix + text
+        domain = default.host
+        rest = text if slash else default.prefix + text
     if domain == "index.docker.io":
         domain = "docker.io"
     if domain == "docker.io" and "/" not in rest:
@@ -101,16 +117,8 @@ def _split_domain(text: str) -> tuple[str, str]:
     return domain, rest
 
 
-def _default() -> tuple[str, str]:
-    """(domain, prefix) of names without a registry."""
-    from ig_py.oci.places import default_registry
-
-    place = default_registry()
-    return (place.host, place.prefix) if place else (DEFAULT_DOMAIN, DEFAULT_PREFIX)
-
-
 def parse_stored(name: str) -> Reference | None:
-    """A reference as a store lists it; None when it is not one (signature tags)."""
+    """Parse a full reference, as a store lists it; None for another name (a signature tag)."""
     match = _REFERENCE.fullmatch(name) if len(name) <= MAX_INPUT else None
     if match is None:
         return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from ig_py.errors import StoreError
-from ig_py.oci import graph, limits
+from ig_py.oci import limits, walk
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.ingest import Ingest
 from ig_py.oci.source import BlobSource, storage
@@ -40,7 +40,7 @@ class Silent:
 
 def stage(
     source: BlobSource,
-    walked: graph.Graph,
+    walked: walk.ImageContent,
     session: Ingest,
     store: Store,
     progress: Progress,
@@ -57,7 +57,7 @@ def stage(
     ahead(missing)
     for descriptor in missing:
         if not session.staged(descriptor):
-            chunks = source.chunks(descriptor, graph.blob_limit(descriptor))
+            chunks = source.chunks(descriptor, walk.blob_limit(descriptor))
             session.write(descriptor, _counted(chunks, progress))
     for descriptor, raw in walked.documents:
         if not session.adopt(descriptor):

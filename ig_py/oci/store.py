@@ -15,7 +15,7 @@ from typing import Any
 
 from ig_py.errors import ImageNotFound, IntegrityError, LimitError
 from ig_py.oci import digest as digests
-from ig_py.oci import document, gojson, graph, limits, lock, media
+from ig_py.oci import document, gojson, limits, lock, media, walk
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import Index
 from ig_py.oci.ingest import INGEST, Ingest, fsync_dir, sweep
@@ -138,7 +138,7 @@ class Store(LayoutSource):
     def add(self, packed: PackedImage, tag: str | None = None) -> None:
         """Store an image just built; *tag* is a normalised reference."""
         source = MemorySource("image", packed.blobs)
-        walked = graph.walk(source, packed.index)
+        walked = walk.walk(source, packed.index)
         with self.ingest() as session:
             for descriptor in [*walked.blobs, *(d for d, _ in walked.documents)]:
                 if not session.adopt(descriptor):
@@ -208,14 +208,14 @@ class Store(LayoutSource):
     ) -> tuple[set[tuple[str, str]], dict[str, int]]:
         """(digest, tag) of the entries to keep, and digest → bytes of the blobs to delete."""
         tagged = [(d, n) for d in entries if (n := d.annotations.get(media.REF_NAME, ""))]
-        alive = graph.reachable(self, [d for d, name in tagged if not subject_of(name)])
+        alive = walk.reachable(self, [d for d, name in tagged if not subject_of(name)])
         about = [d for d, name in tagged if subject_of(name) in alive]
-        alive |= graph.reachable(self, about)
-        alive |= graph.reachable(self, self._referrers(entries, alive))
+        alive |= walk.reachable(self, about)
+        alive |= walk.reachable(self, self._referrers(entries, alive))
         listed = {d.digest for d in entries}
         for entry in entries:
             with suppress(IntegrityError, LimitError):
-                listed |= graph.reachable(self, [entry])
+                listed |= walk.reachable(self, [entry])
         sizes = {}
         for digest in strays(alive, listed):
             with suppress(OSError):
@@ -238,14 +238,14 @@ class Store(LayoutSource):
         tagged = [d for d in left if d.annotations.get(media.REF_NAME)]
         untagged = [d for d in left if not d.annotations.get(media.REF_NAME)]
         try:
-            alive = graph.reachable(self, tagged)
-            alive |= graph.reachable(self, self._referrers(untagged, alive))
+            alive = walk.reachable(self, tagged)
+            alive |= walk.reachable(self, self._referrers(untagged, alive))
         except (IntegrityError, LimitError):
             return set()
         known: set[str] = set()
         for root in (removed, *untagged):
             try:
-                known |= graph.reachable(self, [root])
+                known |= walk.reachable(self, [root])
             except (IntegrityError, LimitError):
                 known.add(root.digest)
         return known - alive

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ig_py.errors import IgPyError, IntegrityError, RegistryError
-from ig_py.oci import graph, media, parallel
+from ig_py.oci import media, parallel, walk
 from ig_py.oci.artifact import Descriptor
-from ig_py.oci.places import places
+from ig_py.oci.mirrors import pull_order
 from ig_py.oci.reference import Reference
 from ig_py.oci.registry import RegistryOptions, Repository
 from ig_py.oci.staging import Progress, Silent, stage
@@ -25,19 +25,20 @@ def pull(
 ) -> Descriptor:
     """Copy an image, all architectures, into the store under its reference.
 
-    Its signatures come along; *on_message* hears when they could not be fetched. *digest*:
-    fetch exactly this, whatever the tag means by now. The store is changed in one step at the
-    end, or not at all. Raises
+    Its signatures are copied too; *on_message* is told when they cannot be. *digest*: pull
+    this content, whatever the tag points at now. The store changes in one step at the end, or
+    not at all. Raises
     :class:`RegistryError`, :class:`IntegrityError`, :class:`LimitError`,
     :class:`StoreError`.
     """
-    from ig_py.oci.trust import fetch
+    from ig_py.oci.trust.bundle import Bundle, collect
+    from ig_py.oci.trust.transfer import RemoteSignatures
 
-    with asked(reference, options, on_message) as remote:
+    with _open_repository(reference, options, on_message) as remote:
         root = remote.resolve(digest or reference.digest or reference.tag)
         if root.media_type != media.INDEX:
             raise IntegrityError(f'image "{reference}" is not an image index')
-        walked = graph.walk(remote, root)
+        walked = walk.walk(remote, root)
         with store.ingest() as session:
             heard = progress or Silent()
 
@@ -47,9 +48,9 @@ def pull(
 
             stage(remote, walked, session, store, heard, ahead)
             try:
-                signatures = fetch.collect(fetch.RemoteSignatures(remote), root)
+                signatures = collect(RemoteSignatures(remote), root)
             except IgPyError as err:
-                signatures = fetch.Bundle(root)
+                signatures = Bundle(root)
                 if on_message:
                     on_message(f"the signatures of {reference} could not be fetched: {err}")
             signatures.stage(session)
@@ -59,13 +60,13 @@ def pull(
 
 
 @contextmanager
-def asked(
+def _open_repository(
     reference: Reference, options: RegistryOptions, on_message: Callable[[str], None] | None
 ) -> Iterator[Repository]:
-    """The repository to fetch *reference* from: on its mirror when that has it."""
-    *mirrors, own = places(reference)
-    for place in mirrors:
-        with Repository(place, options) as remote:
+    """The repository to pull *reference* from: at its first mirror that has it, or its own."""
+    *mirrors, own = pull_order(reference)
+    for mirror in mirrors:
+        with Repository(mirror, options) as remote:
             try:
                 remote.resolve(reference.digest or reference.tag)
             except RegistryError as err:
@@ -91,21 +92,21 @@ def push(
     damage in the store.
     """
     progress = progress or Silent()
-    from ig_py.oci.trust import fetch
+    from ig_py.oci.trust.transfer import push_signatures
 
     root = store.resolve(str(reference))
-    walked = graph.walk(store, root)
+    walked = walk.walk(store, root)
     with Repository(reference, options, write=True) as remote:
         if reference.tag and remote.tagged(reference.tag) == root.digest:
-            fetch.push_signatures(remote, store, root)
+            push_signatures(remote, store, root)
             return root
         missing = [d for d in walked.blobs if not remote.has_blob(d)]
         progress.expect(sum(d.size for d in missing))
         for descriptor in missing:
-            data = store.read(descriptor, graph.blob_limit(descriptor))
+            data = store.read(descriptor, walk.blob_limit(descriptor))
             remote.put_blob(descriptor, data, progress.advance)
         for descriptor, raw in reversed(walked.documents[1:]):
             remote.put_document(descriptor, raw)
         remote.put_document(root, walked.documents[0][1], reference.tag)
-        fetch.push_signatures(remote, store, root)
+        push_signatures(remote, store, root)
     return root

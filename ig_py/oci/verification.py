@@ -1,4 +1,4 @@
-"""May this image run? Fails closed: what cannot be verified does not run."""
+"""May this image run? An image that cannot be verified does not run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ def check_signature(
     signatures: Callable[[], SignatureSource],
     trust: Trust,
     *,
-    fetch: Callable[[], None] | None = None,
+    pull: Callable[[], None] | None = None,
 ) -> Verdict:
-    """A signature of *image*, the very descriptor that will be loaded, that holds.
+    """Verify a signature of *image*, the descriptor that will be loaded.
 
-    *signatures* says where they are, anew after *fetch* (None: there is no more to be had)
-    was asked to bring some when there were none. Raises :class:`VerificationError`.
+    *signatures* opens the local signatures. If there is none, *pull* adds those of the
+    registry (None: it cannot) and *signatures* is called again.
+
+    Raises:
+        VerificationError: No signature is valid.
     """
     from ig_py.oci.trust.model import NoSignature
     from ig_py.oci.trust.verify import Verifier
@@ -37,9 +40,9 @@ def check_signature(
         try:
             return verifier.verify(signatures(), image, repository)
         except NoSignature:
-            if fetch is None:
+            if pull is None:
                 raise
-            fetch()
+            pull()
             return verifier.verify(signatures(), image, repository)
     except VerificationError as err:
         raise type(err)(f"{doing}: {err.message}", remedy=err.remedy) from err.__cause__

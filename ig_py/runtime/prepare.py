@@ -1,4 +1,4 @@
-"""From a reference to a gadget that knows its parameters, and on to one with values."""
+"""From an image to a gadget that knows its parameters, and on to one with values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ig_py.runtime.fetch import Timing, timings
 
 if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact
-    from ig_py.oci.resolve import ResolveOptions
 
 
 @dataclass
@@ -51,22 +50,26 @@ class Prepared:
     timings: list[Timing] = field(default_factory=list)
 
 
-def fetch(
-    reference: str,
-    options: ResolveOptions,
+def read(
+    artifact: Artifact,
     *,
     annotate: Sequence[str] = (),
     values: Mapping[str, str] | None = None,
 ) -> Gadget:
-    """Resolve *reference* (see :func:`ig_py.oci.resolve.resolve`) and read what it is.
+    """Read what a gadget image declares, and what the operators would add to it.
 
-    *values* are parameters known before any gadget is: full name → text.
+    *annotate*: elements of ``--annotate``. *values*: parameters known before any gadget is,
+    full name → text.
+
+    Raises:
+        MetadataError: The image's metadata is not valid.
+        ObjectError: The image's eBPF object is not valid.
+        LimitError: The image exceeds a limit.
+        UsageError: An annotation or a value is not valid.
     """
     from ig_py.gadget.load import load_gadget
-    from ig_py.oci.resolve import resolve
     from ig_py.operators import instantiate_all
 
-    artifact = resolve(reference, options)
     base = load_gadget(artifact, annotate=annotate)
     info = copy.deepcopy(base)
     if _has_wasm(artifact):

@@ -17,7 +17,7 @@ from support.images import image, name
 
 from fuzz import mutate
 from ig_py.errors import IgPyError, InvalidReference
-from ig_py.oci import archive, digest, graph
+from ig_py.oci import archive, digest, walk
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import parse_index, parse_layout_index, parse_manifest
 from ig_py.oci.reference import normalize, parse_stored
@@ -67,7 +67,7 @@ def manifests(data: bytes) -> str:
         except IgPyError as err:
             ends.append(_kind(err))
             continue
-        for descriptor in graph.children(document):
+        for descriptor in walk.children(document):
             assert digest.is_valid(descriptor.digest)
             assert 0 <= descriptor.size < 1 << 63
         ends.append("read")
@@ -90,8 +90,8 @@ def archives(data: bytes) -> str:
             assert stored.issuperset(names)
             for one in store.images():
                 if parse_stored(one.name):
-                    for descriptor in graph.walk(store, one.descriptor).blobs:
-                        store.read(descriptor, graph.blob_limit(descriptor))
+                    for descriptor in walk.walk(store, one.descriptor).blobs:
+                        store.read(descriptor, walk.blob_limit(descriptor))
             for blob in (store.root / "blobs").rglob("*"):
                 assert blob.is_dir() or digest.of(blob.read_bytes()).endswith(blob.name)
         assert {p.name for p in Path(folder).iterdir()} <= {"x.tar", "store"}

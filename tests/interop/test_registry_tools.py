@@ -16,11 +16,12 @@ from support.registry import docker_registry
 
 from ig_py.oci import media
 from ig_py.oci.archive import export_images, import_images
+from ig_py.oci.options import ResolveOptions
 from ig_py.oci.reference import Reference, normalize
 from ig_py.oci.registry import RegistryOptions
-from ig_py.oci.resolve import ResolveOptions, resolve
 from ig_py.oci.store import Store
 from ig_py.oci.transfer import pull, push
+from ig_py.resolver import resolve
 
 METADATA = b'name: "interop <& \\u2028>"\ndescription: checks\n'
 IMAGE = image("interop", metadata=METADATA, size=200_000)

@@ -14,7 +14,7 @@ from support.registry_cases import make_quick, options
 from support.registry_server import LyingRegistry, serving
 
 from ig_py.errors import RegistryError, StoreError
-from ig_py.oci import graph, staging
+from ig_py.oci import staging, walk
 from ig_py.oci.archive import export_images, import_images
 from ig_py.oci.login import login
 from ig_py.oci.reference import normalize
@@ -66,8 +66,8 @@ def whole(store: Store) -> None:
     names = {i.name for i in again.images()}
     assert name("old:1") in names
     for stored in again.images():
-        for descriptor in graph.walk(again, stored.descriptor).blobs:
-            again.read(descriptor, graph.blob_limit(descriptor))
+        for descriptor in walk.walk(again, stored.descriptor).blobs:
+            again.read(descriptor, walk.blob_limit(descriptor))
     assert list((store.root / "ingest").iterdir()) == []
 
 

@@ -21,13 +21,14 @@ from support.registry_server import make_certificate
 
 from ig_py.cli import main
 from ig_py.errors import RegistryDenied, VerificationError
+from ig_py.oci.options import ResolveOptions
 from ig_py.oci.reference import normalize
 from ig_py.oci.registry import RegistryOptions
-from ig_py.oci.resolve import ResolveOptions, resolve, verify
 from ig_py.oci.store import Store
 from ig_py.oci.transfer import pull, push
 from ig_py.oci.trust.privatekeys import load_private_key
 from ig_py.oci.trust.sign import FORMATS, sign
+from ig_py.resolver import resolve, verify
 
 pytestmark = pytest.mark.needs("registry", "openssl")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ig_py.oci import graph
+from ig_py.oci import walk
 from ig_py.oci.archive import import_images
 from ig_py.oci.prune import prune
 from ig_py.oci.reference import normalize
@@ -78,13 +78,13 @@ def check(store: Store) -> None:
     names = {i.name for i in store.images()}
     assert name("kept:1") in names
     for stored in store.images():
-        for descriptor in graph.walk(store, stored.descriptor).blobs:
+        for descriptor in walk.walk(store, stored.descriptor).blobs:
             store.read(descriptor)
     store.add(image("after"), name("after:1"))
     left = [p for p in (store.root / "ingest").iterdir()]
     assert left == [], left
     prune(store, now=time.time() + 7 * 24 * 3600)
-    alive = graph.reachable(store, store.index().manifests)
+    alive = walk.reachable(store, store.index().manifests)
     files = {f"{p.parent.name}:{p.name}" for p in (store.root / "blobs").glob("*/*")}
     assert files <= alive, files - alive
 

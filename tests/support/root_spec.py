@@ -8,7 +8,8 @@ from pathlib import Path
 from ig_py.gadget.load import ebpf_object, load_gadget
 from ig_py.gadget.spec import GadgetSpec
 from ig_py.oci.artifact import Artifact
-from ig_py.oci.resolve import ResolveOptions, resolve
+from ig_py.oci.options import ResolveOptions
+from ig_py.resolver import resolve
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

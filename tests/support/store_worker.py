@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ig_py.errors import ImageNotFound
-from ig_py.oci import graph
+from ig_py.oci import walk
 from ig_py.oci.store import Store
 from support.images import image, name
 
@@ -34,7 +34,7 @@ def write(store: Store, number: int, rng: random.Random) -> None:
 
 def check(store: Store, reference: str) -> None:
     """All of an image that nobody else removes must be there."""
-    for descriptor in graph.walk(store, store.resolve(reference)).blobs:
+    for descriptor in walk.walk(store, store.resolve(reference)).blobs:
         store.read(descriptor)
 
 
@@ -42,7 +42,7 @@ def read(store: Store) -> None:
     kept = store.resolve(name("kept:1"))
     for stored in store.images():
         try:
-            for descriptor in graph.walk(store, stored.descriptor).blobs:
+            for descriptor in walk.walk(store, stored.descriptor).blobs:
                 store.read(descriptor)
         except ImageNotFound:
             # Removed since it was listed: the only excuse.

@@ -93,9 +93,9 @@ def test_long_repository_names() -> None:
 
 
 def test_only_the_default_prefix_is_shortened() -> None:
-    assert normalize("x:1").short_repository == "x"
-    assert normalize("a/b").short_repository == "ghcr.io/a/b"
-    assert normalize("localhost/x").short_repository == "localhost/x"
+    assert normalize("x:1").short_repository() == "x"
+    assert normalize("a/b").short_repository() == "ghcr.io/a/b"
+    assert normalize("localhost/x").short_repository() == "localhost/x"
 
 
 def test_success_messages() -> None:

@@ -27,10 +27,12 @@ from ig_py.errors import (
 from ig_py.oci import media, transfer
 from ig_py.oci.archive import export_images
 from ig_py.oci.artifact import Artifact
+from ig_py.oci.options import ResolveOptions
 from ig_py.oci.pack import PackedImage
+from ig_py.oci.paths import is_path
 from ig_py.oci.reference import normalize
-from ig_py.oci.resolve import ResolveOptions, is_path, resolve
 from ig_py.oci.store import Store
+from ig_py.resolver import resolve
 
 
 @pytest.fixture
@@ -417,9 +419,9 @@ def test_a_manifest_that_is_an_index(tmp_path: Path, options: ResolveOptions) ->
 
 
 def test_single_manifests_are_no_images(store: Store, options: ResolveOptions) -> None:
-    from ig_py.oci import graph
+    from ig_py.oci import walk
 
-    manifest = graph.walk(store, image("a").index).manifests[0]
+    manifest = walk.walk(store, image("a").index).manifests[0]
     store.tag(manifest.digest, name("single:1"))
     with pytest.raises(IntegrityError, match="not an image index"):
         resolve("single:1", options)

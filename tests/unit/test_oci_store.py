@@ -17,7 +17,7 @@ from support import features
 from support.images import blob_files, hexes, image, index_doc, name
 
 from ig_py.errors import ImageNotFound, IntegrityError, LimitError, StoreError
-from ig_py.oci import graph, ingest, limits, lock, media
+from ig_py.oci import ingest, limits, lock, media, walk
 from ig_py.oci import store as store_module
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.listing import rows
@@ -167,8 +167,8 @@ def test_shared_blobs_stay(store: Store) -> None:
         store.add(pack(files, None, builder_version="v1", created="c"), name(tag))
     store.remove(name("x:1"))
     left = store.resolve(name("y:1"))
-    assert graph.walk(store, left).total > 0
-    for descriptor in graph.walk(store, left).blobs:
+    assert walk.walk(store, left).total > 0
+    for descriptor in walk.walk(store, left).blobs:
         store.read(descriptor)
 
 
@@ -227,7 +227,7 @@ def test_a_signature_tag_keeps_itself_alive(store: Store) -> None:
 def test_damaged_blobs_are_noticed_on_read(store: Store, damage: str) -> None:
     packed = image("a")
     store.add(packed, name("x:1"))
-    layer = next(d for d in graph.walk(store, packed.index).blobs if d.size > 20)
+    layer = next(d for d in walk.walk(store, packed.index).blobs if d.size > 20)
     path = store.blob_path(layer.digest)
     content = path.read_bytes()
     path.unlink()
@@ -254,7 +254,7 @@ def test_adding_heals_a_damaged_blob(store: Store) -> None:
         path.chmod(0o644)
         path.write_bytes(b"broken")
     store.add(packed, name("x:1"))
-    for descriptor in graph.walk(store, packed.index).blobs:
+    for descriptor in walk.walk(store, packed.index).blobs:
         store.read(descriptor)
 
 
@@ -418,7 +418,7 @@ def test_leftovers_of_killed_writers_are_swept(store: Store) -> None:
 def test_blobs_removed_while_they_are_being_reused(store: Store) -> None:
     packed = image("a")
     store.add(packed, name("x:1"))
-    walked = graph.walk(store, packed.index)
+    walked = walk.walk(store, packed.index)
     with store.ingest() as session:
         everything = [*walked.blobs, *(d for d, _ in walked.documents)]
         assert all(session.adopt(d) for d in everything)

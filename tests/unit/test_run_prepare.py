@@ -11,11 +11,10 @@ from support.gadget_objects import tracer_object
 from support.gadget_runner import artifact
 
 from ig_py.errors import MetadataError, ObjectError, UsageError
-from ig_py.oci import media, resolve
+from ig_py.oci import media
 from ig_py.oci.artifact import Artifact, Descriptor, Layer
-from ig_py.oci.resolve import ResolveOptions
 from ig_py.records import replace
-from ig_py.runtime.prepare import Gadget, fetch, prepare
+from ig_py.runtime.prepare import prepare, read
 
 WASM = Layer(Descriptor(media.WASM_LAYER, "sha256:0", 4), b"\0asm")
 PROCESSES: dict[str, Any] = {
@@ -38,13 +37,6 @@ PROCESSES: dict[str, Any] = {
 }
 
 
-def fetched(
-    monkeypatch: pytest.MonkeyPatch, image: Artifact, annotate: tuple[str, ...] = ()
-) -> Gadget:
-    monkeypatch.setattr(resolve, "resolve", lambda _reference, _options: image)
-    return fetch("x", ResolveOptions(), annotate=annotate)
-
-
 def metadata_only(**metadata: Any) -> Artifact:
     return artifact("x", yaml.safe_dump(metadata).encode(), None)
 
@@ -53,8 +45,8 @@ def with_wasm(image: Artifact) -> Artifact:
     return replace(image, layers=(*image.layers, WASM))
 
 
-def test_custom_parameters_patch_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    gadget = fetched(monkeypatch, metadata_only(**PROCESSES), ("processes.pid:columns.width=9",))
+def test_custom_parameters_patch_the_metadata() -> None:
+    gadget = read(metadata_only(**PROCESSES), annotate=("processes.pid:columns.width=9",))
     [ds] = gadget.info.datasources
     assert ds.annotations["fetch-interval"] == "9s"
     for given, interval, fields in (
@@ -76,22 +68,22 @@ def test_custom_parameters_patch_the_metadata(monkeypatch: pytest.MonkeyPatch) -
     assert ds.annotations["fetch-interval"] == "9s"
 
 
-def test_a_wasm_module_is_not_run_and_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wasm_module_is_not_run_and_that_is_said_once() -> None:
     obj = tracer_object(lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)])
     plain = artifact("x", b"name: x\n", obj)
-    gadget = fetched(monkeypatch, with_wasm(plain))
+    gadget = read(with_wasm(plain))
     said = [note for note in gadget.info.notes if "wasm" in note]
     assert len(said) == 1
     prepared = prepare(gadget, {})
     assert prepared.elf == obj
     assert not [note for note in prepared.spec.notes if "wasm" in note]
-    assert not [n for n in fetched(monkeypatch, plain).info.notes if "wasm" in n]
+    assert not [n for n in read(plain).info.notes if "wasm" in n]
 
 
-def test_nothing_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    gadget = fetched(monkeypatch, metadata_only(name="empty"))
+def test_nothing_to_run() -> None:
+    gadget = read(metadata_only(name="empty"))
     with pytest.raises(ObjectError, match="no eBPF object, and its metadata asks for nothing"):
         prepare(gadget, {})
-    gadget = fetched(monkeypatch, with_wasm(metadata_only(name="empty")))
+    gadget = read(with_wasm(metadata_only(name="empty")))
     with pytest.raises(ObjectError, match="no eBPF object, only a wasm module"):
         prepare(gadget, {})

@@ -33,12 +33,14 @@ from ig_py.errors import (
 )
 from ig_py.oci import limits
 from ig_py.oci.artifact import Descriptor
+from ig_py.oci.options import ResolveOptions
 from ig_py.oci.reference import normalize
 from ig_py.oci.registry import RegistryOptions, Repository
-from ig_py.oci.resolve import ResolveOptions, resolve
 from ig_py.oci.store import Store
 from ig_py.oci.transfer import pull, push
-from ig_py.oci.trust.fetch import RemoteSignatures, collect
+from ig_py.oci.trust.bundle import collect
+from ig_py.oci.trust.transfer import RemoteSignatures
+from ig_py.resolver import resolve
 from ig_py.testing import lies
 
 ROOT = image("a").index

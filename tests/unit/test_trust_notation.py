@@ -14,9 +14,10 @@ from support import trust
 from support.images import image, name
 
 from ig_py.errors import UsageError, VerificationError
-from ig_py.oci.resolve import ResolveOptions, resolve, verify
+from ig_py.oci.options import ResolveOptions
 from ig_py.oci.store import Store
 from ig_py.oci.trust import certificates, revocation, trustpolicy
+from ig_py.resolver import resolve, verify
 
 pytestmark = pytest.mark.needs("openssl")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,16 @@ from support.registry_cases import do_pull, make_quick
 from support.registry_cases import options as registry_options
 from support.registry_server import LyingRegistry, serving
 
+import ig_py
+from ig_py.cli import main
 from ig_py.errors import IgPyError, RegistryDenied, UsageError, VerificationError
 from ig_py.oci import policy
+from ig_py.oci.options import ResolveOptions
 from ig_py.oci.reference import normalize
 from ig_py.oci.registry import RegistryOptions, Repository
-from ig_py.oci.resolve import ResolveOptions, resolve
 from ig_py.oci.store import Store
 from ig_py.oci.transfer import pull, push
+from ig_py.resolver import resolve
 
 pytestmark = pytest.mark.needs("openssl")
 
@@ -197,21 +201,66 @@ def test_mirrors_without_signatures(files: Path, monkeypatch: pytest.MonkeyPatch
 )
 def test_default_registry(files: Path, place: str, text: str, meant: str) -> None:
     say(files / "user", default_registry=place)
-    assert str(normalize(text)) == meant
-    short = normalize("x").short_repository
+    default = policy.default_registry()
+    assert str(normalize(text, default)) == meant
+    short = normalize("x", default).short_repository(default)
     assert short == "x" or place == "docker.io"
     # What the list shows for it must not mean another image.
-    full = normalize("ghcr.io/inspektor-gadget/gadget/x")
-    assert full.short_repository == full.repository
+    full = normalize("ghcr.io/inspektor-gadget/gadget/x", default)
+    assert full.short_repository(default) == full.repository
     say(files / "system", default_registry="first.test")
-    assert str(normalize("x")) == "first.test/x:latest"
+    assert str(normalize("x", policy.default_registry())) == "first.test/x:latest"
+
+
+def test_every_command_completes_short_names_alike(
+    files: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that neither pull nor run: one name must not mean two images."""
+    monkeypatch.setenv("IG_PY_STORE", str(files / "store"))
+    monkeypatch.setenv("COSIGN_PASSWORD", "")
+    say(files / "system", default_registry="own.test/team")
+    store = Store.open()
+    store.add(image("a"), "own.test/team/x:1")
+
+    def run(*args: str) -> str:
+        assert main(["image", *args]) == 0, capfd.readouterr().err
+        return capfd.readouterr().out
+
+    assert [row["Repository"] for row in json.loads(run("list", "-o", "json"))] == ["x"]
+    run("tag", "x:1", "x:2")
+    run("export", "x:2", str(files / "x.tar"))
+    run("remove", "x:2")
+    private, public = trust.make_key(files)
+    run("sign", "x:1", "--key", str(private))
+    run("verify", "x:1", "--public-keys", str(public))
+    assert "own.test/team/x:2" in run("import", str(files / "x.tar"))
+    assert [i.name for i in store.images() if not i.name.startswith("sha256-")] == [
+        "own.test/team/x:1",
+        "own.test/team/x:2",
+    ]
+    found = resolve("x:2", ResolveOptions(arch="amd64", pull="never", verify_image=False))
+    assert found.normalized == "own.test/team/x:2"
+
+
+def test_no_name_is_completed_without_the_policy() -> None:
+    """A call of ``normalize`` without a default registry would ignore the policy files."""
+    given = [
+        len(node.args) + len(node.keywords)
+        for path in Path(ig_py.__file__).parent.rglob("*.py")
+        if "ig_py.oci.reference import" in (text := path.read_text())
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "normalize"
+    ]
+    assert given == [2, 2, 2, 2]
 
 
 def test_policies_are_read_again_when_they_change(files: Path) -> None:
     for number in range(3):
         say(files / "user", default_registry=f"r{number}.test")
-        assert normalize("x").domain == f"r{number}.test"
-        assert normalize("x").domain == f"r{number}.test"
+        assert policy.default_registry().host == f"r{number}.test"
+        assert policy.default_registry().host == f"r{number}.test"
 
 
 @pytest.mark.parametrize(

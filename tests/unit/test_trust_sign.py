@@ -20,12 +20,13 @@ from support.registry_server import LyingRegistry, serving
 from ig_py.errors import ImageNotFound, UsageError, VerificationError
 from ig_py.oci import media, transfer
 from ig_py.oci.archive import export_images, import_images
+from ig_py.oci.options import ResolveOptions
 from ig_py.oci.prune import prune
 from ig_py.oci.reference import normalize
-from ig_py.oci.resolve import ResolveOptions, resolve, verify
 from ig_py.oci.store import Store
 from ig_py.oci.trust import privatekeys
 from ig_py.oci.trust.sign import FORMATS, sign
+from ig_py.resolver import resolve, verify
 
 pytestmark = pytest.mark.needs("openssl")
 

@@ -18,10 +18,11 @@ from ig_py.oci import digest as digests
 from ig_py.oci import media
 from ig_py.oci.archive import export_images
 from ig_py.oci.artifact import Descriptor
+from ig_py.oci.options import ResolveOptions
 from ig_py.oci.reference import normalize
-from ig_py.oci.resolve import ResolveOptions, resolve, verify
 from ig_py.oci.store import Store
 from ig_py.oci.trust.keys import UPSTREAM, UPSTREAM_KEY, key_id, load_public_keys
+from ig_py.resolver import resolve, verify
 
 pytestmark = pytest.mark.needs("openssl")
 

@@ -13,8 +13,9 @@ from support.images import name
 
 from ig_py.errors import VerificationError
 from ig_py.oci.artifact import Descriptor
-from ig_py.oci.resolve import ResolveOptions, verify
+from ig_py.oci.options import ResolveOptions
 from ig_py.oci.store import Store
+from ig_py.resolver import verify
 
 DATA = json.loads((Path(__file__).parent / "data" / "signatures.json").read_text())
 BLOBS = {d: base64.b64decode(content) for d, content in DATA["blobs"].items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 from ig_py.errors import VerificationError
 from ig_py.oci.trust import cbor
-from ig_py.oci.trust.envelope import TIMES, Parts
+from ig_py.oci.trust.envelope_parts import TIMES, Parts
 
 SIGN1 = 18
 _EPOCH_TIME = 1

@@ -15,7 +15,7 @@ from ig_py.oci.artifact import Descriptor
 from ig_py.oci.reference import Reference
 from ig_py.oci.store import Store
 from ig_py.oci.trust import cosign, find, keys
-from ig_py.oci.trust.fetch import local
+from ig_py.oci.trust.bundle import local
 from ig_py.oci.trust.model import (
     BUNDLE,
     COSIGN_ARTIFACT,
