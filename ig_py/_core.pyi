@@ -5,7 +5,32 @@ Every method that waits or works long releases the GIL. Every method raises
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, final
+from typing import Any, Literal, Self, TypeAlias, TypedDict, final, type_check_only
+
+__all__ = [
+    "Batch",
+    "Binary",
+    "CoreError",
+    "ExecWatch",
+    "Gate",
+    "Map",
+    "Notice",
+    "Object",
+    "ProgramStatistics",
+    "Scout",
+    "Stream",
+    "btf_to_c",
+    "btf_with_struct",
+    "find_libraries",
+    "headers",
+    "hold_refusal",
+    "interfaces_into",
+    "libbpf_version",
+    "pattern_refusal",
+    "pipeline",
+    "probe",
+    "sockets_object",
+]
 
 CoreErrorKind: TypeAlias = Literal[
     "open",
@@ -36,6 +61,7 @@ class CoreError(Exception):
         self, kind: CoreErrorKind, message: str, log: str = "", program: str = ""
     ) -> None: ...
 
+@type_check_only
 class ProgramInfo(TypedDict):
     name: str
     section: str
@@ -43,6 +69,7 @@ class ProgramInfo(TypedDict):
     """libbpf's name of the program type, e.g. ``tracepoint``, ``kprobe``."""
     insn_count: int
 
+@type_check_only
 class MapInfo(TypedDict):
     name: str
     type: int
@@ -51,6 +78,7 @@ class MapInfo(TypedDict):
     value_size: int
     max_entries: int
 
+@type_check_only
 class Counters(TypedDict):
     """Cumulative since :meth:`Object.stream`; never reset."""
 
@@ -125,7 +153,7 @@ def interfaces_into(host: int, container: int) -> list[int]:
 class Binary:
     """A regular file below a container's root, held open. No link leads out of the root."""
 
-    def __init__(self, root: int, path: str) -> None:
+    def __new__(cls, root: int, path: str) -> Self:
         """*root*: descriptor of a directory. ``open`` when it is no regular file."""
     @property
     def identity(self) -> tuple[int, ...]:
@@ -139,7 +167,7 @@ class Object:
     Nothing touches the kernel before :meth:`load`.
     """
 
-    def __init__(self, elf: bytes, name: str, types: bytes | None = None) -> None:
+    def __new__(cls, elf: bytes, name: str, types: bytes | None = None) -> Self:
         """*types*: raw BTF to relocate against instead of the running kernel's."""
     def programs(self) -> list[ProgramInfo]: ...
     def maps(self) -> list[MapInfo]: ...
@@ -298,7 +326,7 @@ class Scout:
     """Sees mount namespaces begin and lets them through filter maps meanwhile
     (docs/discovery.md)."""
 
-    def __init__(self, pidns: int, max_pending: int) -> None:
+    def __new__(cls, pidns: int, max_pending: int) -> Self:
         """Loads it. *pidns*: inode number of the pid namespace in which pids are told, 0 for the
         first. ``unsupported`` when the kernel's BTF lacks something."""
     def baseline(self, mntns: Sequence[int]) -> None:
@@ -327,7 +355,7 @@ class Scout:
 class ProgramStatistics:
     """The kernel counts what eBPF programs take as long as one of these is open."""
 
-    def __init__(self, count: bool = True) -> None:
+    def __new__(cls, count: bool = True) -> Self:
         """``unsupported`` where the kernel does not count for the asking (before 5.8).
         Without *count*, somebody else has it count."""
     def read(self) -> tuple[list[tuple[int, int, str, int, int, list[int]]], dict[int, int]]:
@@ -343,7 +371,7 @@ class Gate:
 
     marked: list[str]
     """Those of the paths that are there."""
-    def __init__(self, paths: Sequence[str], deadline: float) -> None:
+    def __new__(cls, paths: Sequence[str], deadline: float) -> Self:
         """*deadline* in seconds, at most 0.1. ``unsupported`` when the kernel refuses."""
     def fileno(self) -> int:
         """Readable when there are requests, or the process has ended."""
@@ -368,7 +396,7 @@ class ExecWatch:
     """Tells of executions of given files, afterwards. :raises OSError: no rights, no fanotify."""
 
     marked: list[str]
-    def __init__(self, paths: Sequence[str]) -> None: ...
+    def __new__(cls, paths: Sequence[str]) -> Self: ...
     def mark(self, path: str) -> bool: ...
     def fileno(self) -> int: ...
     def read(self) -> list[int]:

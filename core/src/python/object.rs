@@ -16,9 +16,6 @@ use crate::bpf::{object, sockets};
 use crate::errors::Result;
 use crate::stream;
 
-/// Bytes of one walk of an iterator, unless the caller says otherwise.
-const MAX_ITERATION: usize = 256 << 20;
-
 /// By which libbpf's `usdt.bpf.h` gives programs the arguments of static probes.
 const USDT_MAP: &str = "__bpf_usdt_specs";
 
@@ -206,7 +203,8 @@ impl Object {
         self.with(py, |o| Ok(o.release(attachment)))
     }
 
-    #[pyo3(signature = (program, *, map = None, netns = None, pid = 0, limit = MAX_ITERATION))]
+    // Any other default than a literal would be `...` in the signature that Python sees.
+    #[pyo3(signature = (program, *, map = None, netns = None, pid = 0, limit = 268435456))]
     fn iterate(
         &self,
         py: Python<'_>,

@@ -114,7 +114,10 @@ impl Stream {
         Ok(Batch::of(py, batch))
     }
 
-    #[pyo3(signature = (datasource, netns = Vec::new()))]
+    #[pyo3(
+        signature = (datasource, netns = Vec::new()),
+        text_signature = "($self, datasource, netns=())"
+    )]
     fn fetch(
         &self,
         py: Python<'_>,
