@@ -10,29 +10,19 @@ import click
 from ig_py.cli import _config
 
 if TYPE_CHECKING:
-    from ig_py.containers.discovery import Discovery
-    from ig_py.containers.engines.client import RuntimeConfig
     from ig_py.containers.selector import Selector
+    from ig_py.containers.tracker import ContainerTracker
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_KEYS = (
-    "runtimes",
-    "docker-socketpath",
-    "containerd-socketpath",
-    "crio-socketpath",
-    "podman-socketpath",
-    "containerd-namespace",
-    "runtime-protocol",
-)
 
 
 def runtime_options(function: F) -> F:
     """Give *function* the flags that say which engines to ask, and how."""
+    from ig_py.containers.tracker import ENGINE_PARAMS
     from ig_py.operators._local_params import PREFIX, global_params
 
     params = {param.key: param for param in global_params()}
-    for key in reversed(_KEYS):
+    for key in reversed(ENGINE_PARAMS):
         param = params[key]
         names = [f"--{key}", *([f"-{param.alias}"] if param.alias else [])]
         function = click.option(
@@ -82,28 +72,21 @@ def selector(values: dict[str, Any]) -> Selector:
     )
 
 
-def configs(values: dict[str, Any]) -> tuple[list[RuntimeConfig], bool]:
-    """The engines that the values of :func:`runtime_options` name, and whether containers
-    without an engine are wanted. Raises UsageError, ContainerError."""
-    from ig_py.containers.engines.client import SOCKET_PARAMS, engineless, runtime_configs
+def tracker(values: dict[str, Any], selector: Selector | None = None) -> ContainerTracker:
+    """A tracker, not started, that keeps the config.json of each container.
+
+    *values*: those of :func:`runtime_options`.
+
+    Raises:
+        UsageError: a runtime or protocol does not exist.
+        ContainerError: an engine that the user named cannot be used, or the host's /proc cannot
+            be seen.
+    """
+    from ig_py.containers.tracker import ContainerTracker, TrackerSettings
     from ig_py.host.proc import HostView
 
     view = HostView.from_env()
-    view.require()
-    sockets = {name: values[key.replace("-", "_")] for name, key in SOCKET_PARAMS.items()}
-    found = runtime_configs(
-        values["runtimes"],
-        sockets,
-        view,
-        containerd_namespaces=values["containerd_namespace"],
-        protocol=values["runtime_protocol"],
+    settings = TrackerSettings.from_params(
+        lambda key: values[key.replace("-", "_")], view, selector, oci_configs=True
     )
-    return found, engineless(values["runtimes"])
-
-
-def discovery(values: dict[str, Any]) -> Discovery:
-    """A discovery, not started, that keeps each container's config.json."""
-    from ig_py.containers.discovery import Discovery
-
-    engines, alone = configs(values)
-    return Discovery(engines, engineless=alone, oci_configs=True)
+    return ContainerTracker(settings, view)

@@ -58,17 +58,22 @@ def command(output: str, timeout: int, **values: Any) -> None:
 
 
 def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
-    """Everything there is to tell. *values* are those of the runtime flags.
+    """Everything there is to tell. *values* are those of the runtime flags; *seconds*: how long
+    containers are watched first.
 
-    Raises UsageError, ContainerError for wrong flags.
+    Raises:
+        UsageError: a runtime or protocol does not exist.
+        ContainerError: an engine that the user named cannot be used, or the host's /proc cannot
+            be seen.
     """
     from ig_py.containers.sources import disagreements, statuses
 
-    discovery = flags.discovery(values)
-    discovery.start()
+    tracker = flags.tracker(values)
     try:
-        discovery.wait_listed(LIST_SECONDS)
+        tracker.start()
+        tracker.wait_listed(LIST_SECONDS)
         time.sleep(seconds)
+        discovery = tracker.discovery
         return {
             "host": _host(discovery),
             "kernel": _kernel(),
@@ -89,7 +94,7 @@ def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
             "disagreements": disagreements(discovery),
         }
     finally:
-        discovery.stop()
+        tracker.stop()
 
 
 def _host(discovery: Discovery) -> dict[str, Any]:

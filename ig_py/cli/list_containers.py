@@ -18,9 +18,8 @@ from ig_py.oci import gojson
 if TYPE_CHECKING:
     from ig_py.cli._container_table import Column
     from ig_py.containers.collection import Event
-    from ig_py.containers.discovery import Discovery
     from ig_py.containers.model import Container
-    from ig_py.containers.selector import Selector
+    from ig_py.containers.tracker import ContainerTracker
     from ig_py.runtime.state import StopRequest
 
 LIST_SECONDS = 15.0
@@ -43,29 +42,29 @@ def command(output: str, watch: bool, timeout: int, host: bool, **values: Any) -
 
     mode, columns = _mode(output)
     _logging.route_logging()
-    selector = flags.selector(values)
-    discovery = flags.discovery(values)
+    tracker = flags.tracker(values, flags.selector(values))
     stop = StopRequest()
     with SignalGuard(stop):
         try:
             if watch:
                 deadline = time.monotonic() + timeout if timeout else None
-                _watch(discovery, selector, _Watched(mode, columns), stop, deadline)
+                _watch(tracker, _Watched(mode, columns), stop, deadline)
                 return
-            found = _listed(discovery, selector)
+            found = _listed(tracker)
         except Stopped:
             return
         finally:
-            discovery.stop()
+            tracker.stop()
     _list(found, mode, columns)
 
 
-def _listed(discovery: Discovery, selector: Selector) -> list[Container]:
-    discovery.start()
-    if not discovery.wait_listed(LIST_SECONDS):
-        slow = [c.socket_path for c in discovery.clients if not c.connected and not c.error]
+def _listed(tracker: ContainerTracker) -> list[Container]:
+    tracker.start()
+    if not tracker.wait_listed(LIST_SECONDS):
+        clients = tracker.discovery.clients
+        slow = [c.socket_path for c in clients if not c.connected and not c.error]
         _terminal.warn(f"no answer in {LIST_SECONDS:.0f} s from {', '.join(slow)}")
-    return [c for c in discovery.collection.containers() if selector.matches(c)]
+    return tracker.containers()
 
 
 def _mode(output: str) -> tuple[str, list[Column]]:
@@ -117,8 +116,7 @@ class _Watched:
 
 
 def _watch(
-    discovery: Discovery,
-    selector: Selector,
+    tracker: ContainerTracker,
     show: Callable[[Event], None],
     stop: StopRequest,
     deadline: float | None,
@@ -127,15 +125,16 @@ def _watch(
 
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     wanted = {EventType.PRECREATE, EventType.CREATED, EventType.DELETED}
+    selected = tracker.settings.selector.matches
 
     def keep(event: Event) -> None:
-        # Of what is not made yet, nothing is known that could be selected by.
-        chosen = event.type is EventType.PRECREATE or selector.matches(event.container)
+        # A container that is announced has only its id yet: no selector can decide about it.
+        chosen = event.type is EventType.PRECREATE or selected(event.container)
         if chosen and event.type in wanted:
             events.put(event)
 
-    discovery.collection.subscribe(keep, keep)
-    discovery.start()
+    tracker.subscribe(keep)
+    tracker.start()
     while not stop and (deadline is None or time.monotonic() < deadline):
         left = WAKE_SECONDS if deadline is None else deadline - time.monotonic()
         try:

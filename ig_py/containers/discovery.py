@@ -84,7 +84,7 @@ class Discovery:
         self._oci_configs = oci_configs
         self.engineless = engineless
         self.view = view or HostView.from_env()
-        self.collection = collection or ContainerCollection()
+        self.collection = ContainerCollection() if collection is None else collection
         self.clients: list[RuntimeClient] = [make_client(c, self) for c in configs]
         self._reactor = Reactor("ig-containers")
         self._scout = CgroupScout(

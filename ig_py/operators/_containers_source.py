@@ -18,6 +18,7 @@ from ig_py.operators.base import Context
 if TYPE_CHECKING:
     from ig_py.containers.collection import Event
     from ig_py.containers.selector import Selector
+    from ig_py.host.proc import HostView
 
 NAME = "containers"
 WANTED = "enable-containers-datasource"
@@ -70,6 +71,10 @@ class Producer:
             container.runtime.container_name,
             container.oci_config,
         )
+
+    def tell_host(self, view: HostView) -> None:
+        """The host, whose mount namespace is that of process 1."""
+        self.tell("CREATED", "", 0, view.namespace(1, "mnt") or 0, "", "")
 
     def tell(
         self, kind: str, container_id: str, cgroup_id: int, mntns: int, name: str, config: str

@@ -5,14 +5,9 @@ Facts: docs/reference/operators.md#containers.
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from ig_py.errors import ContainerError, KernelError, UsageError
+from ig_py.errors import ContainerError, UsageError
 from ig_py.gadget.datasource import add_field
 from ig_py.gadget.sections import needs_containers
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, MapSpec, ParamSpec
@@ -21,16 +16,9 @@ from ig_py.operators._local_params import PREFIX, SELECTOR_KEYS, global_params, 
 from ig_py.operators.base import Context, Operator
 
 if TYPE_CHECKING:
-    from ig_py.containers.discovery import Discovery
-    from ig_py.containers.engines.client import RuntimeConfig
-    from ig_py.containers.filter_map import FilterMap
-    from ig_py.containers.hold import RuntimeHold
-    from ig_py.containers.model import Container
     from ig_py.containers.selector import Selector
-    from ig_py.host.proc import HostView
+    from ig_py.containers.tracker import ContainerTracker
     from ig_py.operators._samples import Samples
-
-log = logging.getLogger(__name__)
 
 FILTER_MAP = "gadget_mntns_filter_map"
 FILTER_SWITCH = "gadget_filter_by_mntns"
@@ -38,12 +26,6 @@ MNTNS_TYPE = "gadget_mntns_id"
 NETNS_TYPE = "gadget_netns_id"
 STEP_PRIORITY = 0
 MAX_IDENTIFY_SECONDS = 60
-LAST_SECONDS = 1.0
-"""How long the end of a run waits at most for events' containers to be identified."""
-LAST_STEP = 0.01
-LIST_SECONDS = 10.0
-"""How long attaching waits for the engines to say which containers run already. An engine that is
-not there, or breaks off, says so at once; only one that is slow to answer takes this long."""
 
 # name, kind, order, annotations (None: the base ones): docs/reference/operators.md#containers.
 _K8S: tuple[tuple[str, Kind, int, dict[str, str] | None], ...] = (
@@ -74,12 +56,7 @@ class LocalManager(Operator):
     priority: ClassVar[int] = -1
 
     def __init__(self) -> None:
-        self._starting: _Starting | None = None
-        self._discovery: Discovery | None = None
-        self._filter: FilterMap | None = None
-        self._hold: RuntimeHold | None = None
-        self._targets: object = None
-        self._producer: object = None
+        self._tracker: ContainerTracker | None = None
         self._told: Samples | None = None
 
     @classmethod
@@ -100,244 +77,69 @@ class LocalManager(Operator):
     def pre_start(self, ctx: Context) -> None:
         """Create the filter map and begin to look for containers, while the object loads.
 
-        :raises UsageError: a parameter is malformed.
-        :raises ContainerError: a runtime the user named cannot be used, or the host not be seen.
-        :raises KernelError: no map is to be had.
+        Raises:
+            UsageError: a parameter is malformed.
+            ContainerError: a runtime that the user named cannot be used, or the host's /proc
+                cannot be seen.
+            KernelError: the kernel makes no map.
         """
-        from ig_py.containers.engines.client import SOCKET_PARAMS, engineless, runtime_configs
+        from ig_py.containers.tracker import ContainerTracker, TrackerSettings
         from ig_py.host.proc import HostView
 
         _refuse_unsupported(ctx)
         _hold_seconds(ctx)
         host = _bool(ctx, "host")
         view = HostView.from_env()
-        view.require()
-        sockets = {name: ctx.param(PREFIX + key) for name, key in SOCKET_PARAMS.items()}
-        runtimes = ctx.param(PREFIX + "runtimes")
-        configs = runtime_configs(
-            runtimes,
-            sockets,
+        settings = TrackerSettings.from_params(
+            lambda key: ctx.param(PREFIX + key),
             view,
-            containerd_namespaces=ctx.param(PREFIX + "containerd-namespace"),
-            protocol=ctx.param(PREFIX + "runtime-protocol"),
+            _selector(ctx),
+            oci_configs=self._told is not None,
+            host=host,
         )
-        _selector(ctx)
+        self._tracker = tracker = ContainerTracker(settings, view)
         declared = _filter_map(ctx.spec)
         if declared is not None and not host:
-            self._filter = _create_filter(declared)
-            ctx.maps[FILTER_MAP] = self._filter.map
+            ctx.maps[FILTER_MAP] = tracker.create_filter(declared.max_entries)
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
                 ctx.constants[FILTER_SWITCH] = True
-        self._starting = _Starting(
-            configs,
-            view,
-            self._filter,
-            engineless(runtimes),
-            bool(self._told),
-            _identify_seconds(ctx),
-        )
-        self._starting.start()
+        tracker.start_for_gadget(_identify_seconds(ctx))
 
     def start(self, ctx: Context) -> None:
         """Wait for the containers that run already, and follow them from now on.
 
-        :raises ContainerError: looking for containers could not be started.
+        Raises:
+            ContainerError: looking for containers could not be started, or runtimes cannot be
+                held.
         """
-        from ig_py.containers.filter_map import ContainerSync
-        from ig_py.containers.target_sync import TargetSync
-        from ig_py.containers.targets import HOST
-
-        if self._starting is None or ctx.stream is None:
+        tracker = self._tracker
+        if tracker is None or ctx.stream is None:
             return
-        self._discovery = discovery = self._starting.result()
-        listed = discovery.wait_listed(LIST_SECONDS)
-        sync = ContainerSync(ctx.stream, self._filter, _selector(ctx), discovery.admission)
-        if discovery.admission is not None:
-            discovery.admission.serve(ctx.stream)
-            discovery.admission.follow(sync)
-        discovery.collection.subscribe(self, sync)
-        host = _bool(ctx, "host")
-        ctx.open_netns = lambda: _open_netns(discovery, _selector(ctx), host)
-        if host:
-            ctx.targets.add(HOST)
-        discovery.collection.subscribe(ctx.targets, TargetSync(ctx.targets, _selector(ctx)))
-        self._targets = ctx.targets
-        if self._told:
-            self._tell_containers(ctx, self._told, discovery, host)
+        tracker.follow(ctx.stream)
+        tracker.keep(ctx.targets)
+        ctx.open_netns = tracker.open_netns
+        ctx.container_of = tracker.name_of
+        if tracker.selects_some:
+            ctx.selects = tracker.selects
+        if self._told is not None:
+            producer = _containers_source.Producer(ctx, self._told, tracker.settings.selector)
+            if tracker.settings.host:
+                producer.tell_host(tracker.view)
+            tracker.subscribe(producer)
         if _bool(ctx, "hold-containers"):
-            from ig_py.containers.hold import hold
-
-            self._hold = hold(discovery, ctx.targets.after, _hold_seconds(ctx))
-        ctx.container_of = lambda mntns: _name(discovery.collection.by_mntns(mntns))
-        selects = not host and not _selector(ctx).everything
-        if selects:
-            ctx.selects = _selected(discovery, _selector(ctx))
-        asked = bool(discovery.clients) or not discovery.engineless
-        if (selects or self._filter is not None) and asked and not discovery.connected:
-            sockets = ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients)
-            why = "answers" if listed else "has answered yet"
-            until = "new containers have only their ids for names"
-            if discovery.admission is None:
-                until = "nothing is traced"
-            log.warning(
-                "no container engine %s (%s): %s until one does; --host traces the whole host",
-                why,
-                sockets,
-                until,
-            )
-        elif self._filter is not None and not listed:
-            log.warning(
-                "the container engine has not listed its containers within %.0f s: the events of"
-                " those that run already may be missing until it has",
-                LIST_SECONDS,
-            )
-
-    def _tell_containers(
-        self, ctx: Context, samples: Samples, discovery: Discovery, host: bool
-    ) -> None:
-        self._producer = producer = _containers_source.Producer(ctx, samples, _selector(ctx))
-        if host:
-            mntns = discovery.view.namespace(1, "mnt") or 0
-            producer.tell("CREATED", "", 0, mntns, "", "")
-        discovery.collection.subscribe(producer, producer)
+            tracker.hold_runtimes(ctx.targets.after, _hold_seconds(ctx))
+        tracker.warn_of_engines()
 
     def drained(self, ctx: Context) -> bool:
-        """Give what waits for its container a last moment, then count it as lost."""
-        if self._discovery is None or self._discovery.admission is None or ctx.stream is None:
+        """Give events that wait for their container a last moment."""
+        if self._tracker is None or ctx.stream is None:
             return False
-        deadline = time.monotonic() + LAST_SECONDS
-        while ctx.stream.waiting() and time.monotonic() < deadline:
-            time.sleep(LAST_STEP)
-        ctx.stream.end_waiting("keep" if self._filter is None else "lose")
-        return True
+        return self._tracker.drain(ctx.stream)
 
     def stop(self, ctx: Context) -> None:
-        from ig_py.containers.sources import account, shortages
-
-        if self._starting is not None:
-            self._discovery = self._starting.settled()
-            self._starting = None
-        if self._hold is not None:
-            self._hold.close()
-            log.debug("containers: %s", self._hold.account())
-            self._hold = None
-        if self._discovery is not None:
-            # First, so that nobody speaks to a stream that is about to close.
-            self._discovery.collection.unsubscribe(self)
-            self._discovery.collection.unsubscribe(self._targets)
-            self._discovery.collection.unsubscribe(self._producer)
-            log.debug("containers: %s", account(self._discovery))
-            if short := shortages(self._discovery):
-                log.warning(
-                    "containers may have been seen late, their first events not at all: %s",
-                    short,
-                )
-            self._discovery.stop()
-            self._discovery = None
-        if self._filter is not None:
-            self._filter.close()
-            self._filter = None
-
-
-class _Starting(threading.Thread):
-    """Imports and starts the discovery; the kernel has the gadget to check meanwhile."""
-
-    def __init__(
-        self,
-        configs: list[RuntimeConfig],
-        view: HostView,
-        filter_map: FilterMap | None,
-        engineless: bool,
-        oci_configs: bool,
-        identify_seconds: float,
-    ) -> None:
-        super().__init__(name="ig-containers-start", daemon=True)
-        self._configs = configs
-        self._view = view
-        self._filter = filter_map
-        self._engineless = engineless
-        self._oci_configs = oci_configs
-        self._identify_seconds = identify_seconds
-        self._discovery: Discovery | None = None
-        self._failure: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            from ig_py.containers.discovery import Discovery
-
-            discovery = Discovery(
-                self._configs,
-                self._view,
-                engineless=self._engineless,
-                oci_configs=self._oci_configs,
-            )
-            discovery.start()
-            self._discovery = discovery
-            self._admit_in_kernel(discovery)
-        except BaseException as error:
-            self._failure = error
-
-    def _admit_in_kernel(self, discovery: Discovery) -> None:
-        from ig_py._core import CoreError
-        from ig_py.containers.admission import Admission
-
-        admission = None
-        try:
-            admission = Admission(self._view, discovery, self._identify_seconds)
-            admission.begin()
-            if self._filter is not None:
-                admission.open(self._filter.map)
-        except (CoreError, KernelError) as error:
-            if admission is not None:
-                admission.close()
-            log.warning(
-                "new containers are found by their cgroup and their engine only, and may be"
-                " found late: %s",
-                error,
-            )
-            return
-        discovery.admission = admission
-        discovery.collection.subscribe(admission, admission.changed)
-
-    def settled(self) -> Discovery | None:
-        """The running discovery; None when it could not be started."""
-        self.join()
-        return self._discovery
-
-    def result(self) -> Discovery:
-        discovery = self.settled()
-        if discovery is not None:
-            return discovery
-        if isinstance(self._failure, (OSError, RuntimeError)):
-            reason = f"starting to look for containers: {self._failure}"
-            raise ContainerError(reason) from self._failure
-        assert self._failure is not None
-        raise self._failure
-
-
-def _name(container: Container | None) -> str:
-    return (container.runtime.container_name or container.id) if container else ""
-
-
-def _selected(discovery: Discovery, selector: Selector) -> Callable[[int], bool]:
-    """Whether a mount namespace is a selected container's."""
-
-    def selects(mntns: int) -> bool:
-        container = discovery.collection.by_mntns(mntns)
-        return container is not None and selector.matches(container)
-
-    return selects
-
-
-def _open_netns(discovery: Discovery, selector: Selector, host: bool) -> list[int]:
-    """Of the containers selected, with *host* the host's too; each namespace once."""
-    from ig_py.host.proc import open_netns
-
-    found = open_netns(discovery.view) if host else []
-    seen = {os.fstat(fd).st_ino for fd in found}
-    return found + discovery.collection.open_netns(
-        lambda c: c.netns not in seen and selector.matches(c)
-    )
+        if self._tracker is not None:
+            self._tracker.stop()
+            self._tracker = None
 
 
 def _filter_map(spec: GadgetSpec) -> MapSpec | None:
@@ -412,16 +214,6 @@ def _leaf(
         flags=flags,
         tags=tags,
     )
-
-
-def _create_filter(declared: MapSpec) -> FilterMap:
-    from ig_py._core import CoreError
-    from ig_py.containers.filter_map import ENTRIES, FilterMap
-
-    try:
-        return FilterMap.create(max(declared.max_entries, ENTRIES))
-    except CoreError as error:
-        raise KernelError(f"creating the container filter map: {error.message}") from error
 
 
 def _bool(ctx: Context, key: str) -> bool:

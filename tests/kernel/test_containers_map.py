@@ -303,7 +303,7 @@ def test_without_an_engine_it_is_said_once_and_one_is_awaited(
 def test_an_engine_that_hangs_delays_the_start_a_little_only(
     engine: FakeDocker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ig_py.operators.local_manager.LIST_SECONDS", 0.3)
+    monkeypatch.setattr("ig_py.containers.tracker.LIST_SECONDS", 0.3)
     with container_process() as pid:
         engine.add(FakeContainer(container_id(1), "one", pid=pid))
         engine.hang.set()

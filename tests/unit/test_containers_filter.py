@@ -11,9 +11,10 @@ import pytest
 
 from ig_py.containers.collection import ContainerCollection
 from ig_py.containers.engines.client import DEFAULT_SOCKETS, engineless, runtime_configs
-from ig_py.containers.filter_map import ContainerSync, FilterMap
+from ig_py.containers.filter_map import FilterMap
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.selector import Selector
+from ig_py.containers.stream_sync import StreamSync
 from ig_py.errors import ContainerError, UsageError
 from ig_py.gadget.spec import (
     DataSourceSpec,
@@ -74,7 +75,7 @@ def synced(
     journal = Journal()
     collection = ContainerCollection(grace=0)
     filter_map = None if host else FilterMap(journal, entries)  # type: ignore[arg-type]
-    collection.subscribe("sync", ContainerSync(journal, filter_map, selector))
+    collection.subscribe("sync", StreamSync(journal, filter_map, selector))
     return collection, journal
 
 
@@ -133,7 +134,7 @@ def test_one_that_waits_anew_is_decided_about_as_before() -> None:
 
     journal = Stream()
     filter_map = FilterMap(journal, 10)  # type: ignore[arg-type]
-    sync = ContainerSync(journal, filter_map, Selector.parse(container_name="n2"))  # type: ignore[arg-type]
+    sync = StreamSync(journal, filter_map, Selector.parse(container_name="n2"))  # type: ignore[arg-type]
     for number in (1, 2):
         sync.again(make(number), 70 + number)
     assert journal.lines == ["reject 1/71", "map+2", "keep 2/72"]
