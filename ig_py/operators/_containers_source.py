@@ -1,6 +1,6 @@
 """The data source ``containers`` of gadgets that ask for it: containers coming and going.
 
-Facts: docs/containers.md#told-to-a-gadget. Its samples are made here, and pushed through
+Facts: docs/containers.md#the-data-source-containers. Its samples are made here, and pushed through
 the same pipeline as those of the kernel.
 """
 
