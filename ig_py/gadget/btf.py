@@ -1,8 +1,9 @@
 """BTF type information, read from untrusted bytes.
 
 Encoding: kernel Documentation/bpf/btf.rst. Types are indexed once and decoded
-on demand, so that a large blob costs only what is looked at. Every length is
-checked against its section before use; recursion has a limit.
+on demand, each once, so that a large blob costs only what is looked at. Every length is
+checked against its section before use. What is looked at has limits of its own: types and
+names may be shared, so a small blob can stand for far more than its size.
 """
 
 from __future__ import annotations
@@ -10,13 +11,22 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import cached_property
+from typing import NamedTuple
 
 from ig_py.errors import LimitError, ObjectError
+from ig_py.gadget.allowance import Allowance
 from ig_py.records import dataclass
 
 MAX_SIZE = 64 << 20
-MAX_TYPES = 1 << 20
+MAX_TYPES = 1 << 17
+MAX_PARTS = 1 << 17
+"""Members, enum values and section variables of the types that are decoded, all together."""
 MAX_NAME = 4096
+MAX_NAMES = 4 << 20
+"""Bytes of names that are decoded; one string, or a suffix of it, may name many things."""
+MAX_STEPS = 1 << 18
+"""Typedefs, qualifiers and what they lead to, followed from all types together."""
 MAX_CHAIN = 64
 """Longest chain of typedefs, qualifiers and arrays that is followed."""
 
@@ -83,8 +93,7 @@ _SIZED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A struct or union member; *bit_size* is 0 unless it is a bit-field."""
 
     name: str
@@ -93,13 +102,32 @@ class Member:
     bit_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class SecVar:
+class SecVar(NamedTuple):
     """A variable of a DATASEC (offset and size in bytes)."""
 
     type_id: int
     offset: int
     size: int
+
+
+class EnumValues(tuple[tuple[int, str], ...]):
+    """(value, name) in declaration order. Kept once, by whatever is of that enum."""
+
+    def __deepcopy__(self, _memo: object) -> EnumValues:
+        return self
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Value -> the first name that it has."""
+        return {value: name for value, name in reversed(self)}
+
+    @cached_property
+    def by_name(self) -> dict[str, int]:
+        """Name -> the first value that it has."""
+        return {name: value for value, name in reversed(self)}
+
+
+NO_VALUES = EnumValues()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +146,7 @@ class Type:
     ref: int = 0
     flag: bool = False
     members: tuple[Member, ...] = ()
-    values: tuple[tuple[int, str], ...] = ()
+    values: EnumValues = NO_VALUES
     vars: tuple[SecVar, ...] = ()
     element: int = 0
     count: int = 0
@@ -136,10 +164,18 @@ _VOID = Type(0, BtfKind.VOID, "")
 
 
 class Btf:
-    """A BTF blob (the content of an ELF ``.BTF`` section)."""
+    """A BTF blob (the content of an ELF ``.BTF`` section).
 
-    def __init__(self, raw: bytes, source: str = "BTF") -> None:
+    *trusted*: the kernel's own, of any number of types.
+    """
+
+    def __init__(self, raw: bytes, source: str = "BTF", *, trusted: bool = False) -> None:
         self.source = source
+        attempt = f"reading type information of {source}"
+        self._parts = Allowance(None if trusted else MAX_PARTS, attempt, "members and values")
+        self._names_left = Allowance(None if trusted else MAX_NAMES, attempt, "bytes of names")
+        self._steps = Allowance(None if trusted else MAX_STEPS, attempt, "typedefs to follow")
+        self._max_types = MAX_SIZE if trusted else MAX_TYPES
         if len(raw) > MAX_SIZE:
             raise LimitError(f"reading {source}: {len(raw)} bytes of BTF, at most {MAX_SIZE}")
         if len(raw) < _HEADER.size:
@@ -157,7 +193,7 @@ class Btf:
             raise self._bad("the string section does not start and end with NUL")
         self._offsets = self._index()
         self._cache: dict[int, Type] = {0: _VOID}
-        self._names: dict[tuple[int, str], int] | None = None
+        self._by_name: dict[BtfKind, dict[str, int]] = {}
 
     def _bad(self, why: str) -> ObjectError:
         return ObjectError(f"reading type information of {self.source}: invalid BTF: {why}")
@@ -173,8 +209,8 @@ class Btf:
         while pos < end:
             if pos + 12 > end:
                 raise self._bad("a type is cut short")
-            if len(offsets) >= MAX_TYPES:
-                raise LimitError(f"reading {self.source}: more than {MAX_TYPES} BTF types")
+            if len(offsets) >= self._max_types:
+                raise LimitError(f"reading {self.source}: more than {self._max_types} BTF types")
             offsets.append(pos)
             info = int.from_bytes(data[pos + 4 : pos + 8], "little")
             kind = (info >> 24) & 0x1F
@@ -199,6 +235,7 @@ class Btf:
         end = self._strings.find(b"\0", offset, offset + MAX_NAME + 1)
         if end < 0:
             raise self._bad(f"a name is longer than {MAX_NAME} bytes")
+        self._names_left.take(end - offset)
         try:
             return self._strings[offset:end].decode()
         except UnicodeDecodeError:
@@ -210,6 +247,13 @@ class Btf:
         if not 0 < type_id < len(self._offsets):
             raise self._bad(f"type id {type_id} does not exist")
         return BtfKind(self._types[self._offsets[type_id] + 7] & 0x1F)
+
+    def name(self, type_id: int) -> str:
+        """The type's name, without what it is made of; ObjectError as of :meth:`kind`."""
+        if self.kind(type_id) == BtfKind.VOID:
+            return ""
+        at = self._offsets[type_id]
+        return self.string(int.from_bytes(self._types[at : at + 4], "little"))
 
     def type(self, type_id: int) -> Type:
         """Decode one type; ObjectError when there is none of that id."""
@@ -228,6 +272,7 @@ class Btf:
         size, ref = (third, 0) if kind in _SIZED else (0, third)
 
         def items(fmt: str) -> Iterator[tuple[int, ...]]:
+            self._parts.take(vlen)
             record = struct.Struct(fmt)
             return record.iter_unpack(data[pos : pos + record.size * vlen])
 
@@ -258,7 +303,7 @@ class Btf:
                 )
                 return Type(type_id, kind, name, size, flag=flag, members=members)
             case BtfKind.ENUM:
-                values = tuple((v, self.string(n)) for n, v in items("<Ii" if flag else "<II"))
+                values = EnumValues((v, self.string(n)) for n, v in items("<Ii" if flag else "<II"))
                 return Type(type_id, kind, name, size, flag=flag, values=values)
             case BtfKind.ENUM64:
                 wide = []
@@ -267,7 +312,7 @@ class Btf:
                     wide.append(
                         (value - (1 << 64) if flag and high >> 31 else value, self.string(n))
                     )
-                return Type(type_id, kind, name, size, flag=flag, values=tuple(wide))
+                return Type(type_id, kind, name, size, flag=flag, values=EnumValues(wide))
             case BtfKind.VAR:
                 (linkage,) = struct.unpack_from("<I", data, pos)
                 return Type(type_id, kind, name, ref=ref, linkage=linkage)
@@ -279,26 +324,34 @@ class Btf:
             case _:
                 return Type(type_id, kind, name, size, ref, flag)
 
-    def of_kind(self, *kinds: BtfKind) -> Iterator[Type]:
-        """All types of those kinds, by id."""
-        wanted = frozenset(kinds)
-        data = self._types
+    def of_kind(self, *kinds: BtfKind, prefix: str = "") -> Iterator[Type]:
+        """All types of those kinds whose names begin with *prefix*, by id."""
+        wanted, start = frozenset(kinds), prefix.encode()
+        data, strings = self._types, self._strings
         for type_id in range(1, len(self._offsets)):
-            if data[self._offsets[type_id] + 7] & 0x1F in wanted:
-                yield self.type(type_id)
+            at = self._offsets[type_id]
+            if data[at + 7] & 0x1F not in wanted:
+                continue
+            if start and not strings.startswith(start, int.from_bytes(data[at : at + 4], "little")):
+                continue
+            yield self.type(type_id)
 
     def find(self, name: str, *kinds: BtfKind) -> Type | None:
         """First type of that name and one of those kinds."""
-        if self._names is None:
-            self._names = {}
-            for type_id in range(1, len(self._offsets)):
-                offset = self._offsets[type_id]
-                (name_off,) = struct.unpack_from("<I", self._types, offset)
-                if name_off:
-                    kind = self._types[offset + 7] & 0x1F
-                    self._names.setdefault((kind, self.string(name_off)), type_id)
-        ids = [self._names[key] for k in kinds if (key := (int(k), name)) in self._names]
+        ids = [i for kind in kinds if (i := self._named(kind).get(name)) is not None]
         return self.type(min(ids)) if ids else None
+
+    def _named(self, kind: BtfKind) -> dict[str, int]:
+        """Name -> the first type of that kind that has it."""
+        if kind not in self._by_name:
+            found = self._by_name[kind] = {}
+            for type_id in range(1, len(self._offsets)):
+                at = self._offsets[type_id]
+                if self._types[at + 7] & 0x1F == kind:
+                    offset = int.from_bytes(self._types[at : at + 4], "little")
+                    if offset:
+                        found.setdefault(self.string(offset), type_id)
+        return self._by_name[kind]
 
     def chain(self, type_id: int) -> Iterator[Type]:
         """*type_id* and what it stands for, through typedefs and qualifiers.
@@ -306,6 +359,7 @@ class Btf:
         The last item is the first type that is neither.
         """
         for _ in range(MAX_CHAIN):
+            self._steps.take()
             current = self.type(type_id)
             yield current
             if current.kind not in TRANSPARENT:

@@ -9,17 +9,19 @@ in a patch may ask for parameters and configuration (docs/reference/metadata.md#
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from ig_py.errors import LimitError, MetadataError, UsageError
+from ig_py.errors import MetadataError, UsageError
+from ig_py.gadget.allowance import Allowance
 from ig_py.gadget.metadata import Metadata, lower_keys, merge, scalar_text
 from ig_py.gadget.params import CUSTOM_PREFIX
 
-MAX_TEXT = 64 << 10
-"""Longest text that a patch may grow to, in characters."""
+MAX_TEXT = 256 << 10
+"""Characters that the texts of all patches may grow to, together."""
 
-_ACTION = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_OPEN, _CLOSE = "{{", "}}"
 _CALL = re.compile(r"-?\s*call\s+\.(getParamValue|getConfig)\s+(?:\"([^\"\\]*)\"|`([^`]*)`)\s*-?")
 
 
@@ -30,6 +32,7 @@ def apply_custom(metadata: Metadata, values: Mapping[str, str]) -> None:
     for a patch that is none.
     """
     known = {name.lower(): value for name, value in values.items()}
+    left = Allowance(MAX_TEXT, f"patching {metadata.source}", "characters of texts")
     for name in list(metadata.mapping(["params", "custom"])):
         value = known.get(CUSTOM_PREFIX + name, "")
         if not value:
@@ -38,7 +41,7 @@ def apply_custom(metadata: Metadata, values: Mapping[str, str]) -> None:
         if patch is None:
             continue
         where = f"{metadata.source}: params.custom.{name}"
-        filled = _fill(lower_keys(patch), metadata, known, where)
+        filled = _fill(lower_keys(patch), partial(_expand, metadata, known, where, left))
         if isinstance(filled.get("params"), dict):
             filled["params"].pop("custom", None)
         merge(metadata.config, filled)
@@ -55,25 +58,35 @@ def _patch_of(metadata: Metadata, name: str, value: str) -> dict[str, Any] | Non
     return patch or metadata.mapping([*path, "patch"]) or None
 
 
-def _fill(node: Any, metadata: Metadata, values: Mapping[str, str], where: str) -> Any:
+def _fill(node: Any, expand: Callable[[str], str]) -> Any:
     if isinstance(node, dict):
-        return {k: _fill(v, metadata, values, where) for k, v in node.items()}
+        return {k: _fill(v, expand) for k, v in node.items()}
     if isinstance(node, list):
-        return [_fill(v, metadata, values, where) for v in node]
-    return _expand(node, metadata, values, where) if isinstance(node, str) else node
+        return [_fill(v, expand) for v in node]
+    return expand(node) if isinstance(node, str) else node
 
 
-def _expand(text: str, metadata: Metadata, values: Mapping[str, str], where: str) -> str:
-    def value(match: re.Match[str]) -> str:
-        call = _CALL.fullmatch(match[1].strip())
+def _expand(
+    metadata: Metadata, values: Mapping[str, str], where: str, left: Allowance, text: str
+) -> str:
+    def value(action: str) -> str:
+        call = _CALL.fullmatch(action.strip())
         if call is None:
-            raise MetadataError(f"{where}: template {match[0][:64]!r} is not supported")
+            shown = f"{_OPEN}{action}{_CLOSE}"[:64]
+            raise MetadataError(f"{where}: template {shown!r} is not supported")
         name = call[2] if call[2] is not None else call[3]
         if call[1] == "getParamValue":
             return values.get(name.lower(), "")
         return scalar_text(metadata.get([name])) if name else ""
 
-    result = _ACTION.sub(value, text)
-    if len(result) > MAX_TEXT:
-        raise LimitError(f"{where}: a text of {len(result)} characters, at most {MAX_TEXT}")
-    return result
+    done: list[str] = []
+    at = 0
+    while (start := text.find(_OPEN, at)) >= 0:
+        end = text.find(_CLOSE, start + len(_OPEN))
+        if end < 0:
+            break
+        done += (text[at:start], value(text[start + len(_OPEN) : end]))
+        left.take(len(done[-2]) + len(done[-1]))
+        at = end + len(_CLOSE)
+    left.take(len(text) - at)
+    return "".join(done) + text[at:]

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from ig_py.errors import LimitError, MetadataError
 from ig_py.gadget.metadata import Metadata, scalar_text
+from ig_py.gadget.room import Room
 from ig_py.gadget.spec import NO_FLAGS, DataSourceSpec, DataSourceType, FieldSpec, Flag, Kind
 from ig_py.gadget.templates import BASE, TEMPLATES
 
-MAX_FIELDS = 4096
-"""Fields of one data source."""
+MAX_FIELDS = 8192
+"""Fields of one data source, those of operators included."""
 MAX_NAME = 512
 """Length of a full field name."""
 
@@ -27,26 +28,31 @@ def new_datasource(
     *,
     source: str = "tracer",
     defaults: Mapping[str, str] | None = None,
+    room: Room | None = None,
 ) -> DataSourceSpec:
     """A data source without fields, with what gadget.yaml says about it applied.
 
-    *defaults* are annotations that gadget.yaml may override.
+    *defaults* are annotations that gadget.yaml may override. *room*: what its gadget's
+    fields may still take. Default: one of its own.
     """
     path = ["datasources", name]
     config = metadata.mapping([*path, "fields"])
-    return DataSourceSpec(
+    ds = DataSourceSpec(
         name=name,
         type=type,
         source=source,
         tags=metadata.text_list([*path, "tags"]),
         annotations={**(defaults or {}), **metadata.texts([*path, "annotations"])},
         field_config=config,
+        room=room or Room(),
     )
+    ds.room.take_texts([name], ds.tags, ds.annotations)
+    return ds
 
 
 def _configured(ds: DataSourceSpec, full_name: str) -> tuple[dict[str, str], list[str]]:
     # Sub-fields may be configured by dotted name or as nested mappings.
-    config = Metadata()
+    config = Metadata(on_probe=ds.room.take_probe)
     config.config = ds.field_config
     path = [full_name] if full_name else []
     annotations = config.texts([*path, "annotations"]) if path else {}
@@ -94,7 +100,7 @@ def append_field(
         raise LimitError(f"data source {ds.name!r}: more than {MAX_FIELDS} fields")
     if not name or len(full_name) > MAX_NAME:
         raise MetadataError(f"data source {ds.name!r}: field name empty or over {MAX_NAME} long")
-    if any(f.full_name == full_name for f in ds.fields):
+    if ds.exact(full_name) is not None:
         raise MetadataError(f"data source {ds.name!r}: field {full_name!r} already exists")
     annotations, more_tags = annotations_for(ds, full_name, own)
     if parent:
@@ -113,6 +119,7 @@ def append_field(
         tags=[*tags, *more_tags],
         annotations=annotations,
     )
+    ds.room.take_texts([full_name], field.tags, annotations)
     ds.fields.append(field)
     return field
 
@@ -176,11 +183,15 @@ def add_twin(
 
 def children(ds: DataSourceSpec, parent: FieldSpec) -> list[FieldSpec]:
     """Direct sub-fields."""
-    return [f for f in ds.fields if f.parent == parent.index]
+    return [f for f in ds.fields[parent.index + 1 :] if f.parent == parent.index]
 
 
 def hide_tree(ds: DataSourceSpec, top: FieldSpec) -> None:
     """Set the hidden flag of a field and everything below it."""
     top.flags |= Flag.HIDDEN
-    for child in children(ds, top):
-        hide_tree(ds, child)
+    hidden = {top.index}
+    # A parent comes before its sub-fields.
+    for field in ds.fields[top.index + 1 :]:
+        if field.parent in hidden:
+            field.flags |= Flag.HIDDEN
+            hidden.add(field.index)

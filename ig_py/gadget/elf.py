@@ -4,22 +4,28 @@ Only what an eBPF object file is made of: 64-bit little-endian relocatable
 files (``e_machine`` EM_BPF, as clang's ``-target bpf`` writes them), sections,
 one symbol table and SHT_REL relocations. Layout: ELF-64 object file format,
 gABI chapters 4 and 5. Everything malformed raises :class:`ObjectError`,
-everything absurdly large :class:`LimitError`.
+everything absurdly large :class:`LimitError`. Sections that overlap are malformed,
+so that what is read of all of them is never more than the file.
 """
 
 from __future__ import annotations
 
 import struct
 from functools import cached_property
+from typing import NamedTuple
 
 from ig_py.errors import LimitError, ObjectError
+from ig_py.gadget.allowance import Allowance
 from ig_py.records import dataclass
 
 MAX_FILE_SIZE = 64 << 20
 MAX_SECTIONS = 8192
-MAX_SYMBOLS = 1 << 18
-MAX_RELOCATIONS = 1 << 19
+MAX_SYMBOLS = 1 << 16
+MAX_RELOCATIONS = 1 << 18
+"""Relocations that are looked at, of all sections together."""
 MAX_NAME = 4096
+MAX_NAMES = 4 << 20
+"""Bytes of the names of all sections and symbols, which may share one string."""
 
 EM_BPF = 247
 ET_REL = 1
@@ -72,8 +78,7 @@ class Section:
         return bool(self.flags & SHF_EXECINSTR)
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
+class Symbol(NamedTuple):
     """One symbol; *section* is a section index (SHN_UNDEF when external)."""
 
     name: str
@@ -85,8 +90,7 @@ class Symbol:
     section: int
 
 
-@dataclass(frozen=True, slots=True)
-class Relocation:
+class Relocation(NamedTuple):
     """A SHT_REL entry: *offset* in the section it applies to."""
 
     offset: int
@@ -102,6 +106,9 @@ class Elf:
         self.source = source
         if len(raw) > MAX_FILE_SIZE:
             raise LimitError(f"reading {source}: {len(raw)} bytes, at most {MAX_FILE_SIZE} allowed")
+        self.names = Allowance(MAX_NAMES, f"reading {source}", "bytes of names")
+        """What is left for the names of whatever is made of this object."""
+        self._relocated = Allowance(MAX_RELOCATIONS, f"reading {source}", "relocations")
         self.sections: tuple[Section, ...] = self._read_sections()
         self._by_name: dict[str, Section] = {}
         for section in self.sections:
@@ -146,9 +153,13 @@ class Elf:
             raise self._bad("the section names are no string table")
         strings = bytes(self._slice(names[4], names[5], "the section name table"))
         result = []
+        total = 0
         for i, (name, type_, flags, _, offset, size, link, info, _, entsize) in enumerate(headers):
             if type_ not in (SHT_NOBITS, SHT_NULL):
                 self._slice(offset, size, f"section {i}")
+                total += size
+                if total > len(raw):
+                    raise self._bad("its sections overlap")
             text = self._string(strings, name) if i else ""
             result.append(Section(i, text, type_, flags, offset, size, link, info, entsize))
         return tuple(result)
@@ -159,6 +170,7 @@ class Elf:
         end = table.find(b"\0", offset, offset + MAX_NAME + 1)
         if end < 0:
             raise self._bad(f"a name is unterminated or longer than {MAX_NAME} bytes")
+        self.names.take(end - offset)
         try:
             return table[offset:end].decode()
         except UnicodeDecodeError:
@@ -206,10 +218,9 @@ class Elf:
         return self.raw[section.offset : section.offset + section.size]
 
     @cached_property
-    def relocations(self) -> dict[int, tuple[Relocation, ...]]:
-        """Index of the section they apply to -> relocations in file order."""
-        result: dict[int, tuple[Relocation, ...]] = {}
-        total = 0
+    def _relocation_sections(self) -> dict[int, list[Section]]:
+        """Index of the section they apply to -> the sections that hold its relocations."""
+        result: dict[int, list[Section]] = {}
         for section in self.sections:
             if section.type != SHT_REL:
                 continue
@@ -217,14 +228,39 @@ class Elf:
                 raise self._bad(f"relocations {section.name!r} have a wrong entry size")
             if not 0 < section.info < len(self.sections):
                 raise self._bad(f"relocations {section.name!r} apply to no section")
-            total += section.size // _REL.size
-            if total > MAX_RELOCATIONS:
-                raise LimitError(f"reading {self.source}: more than {MAX_RELOCATIONS} relocations")
-            entries = []
-            for offset, info in _REL.iter_unpack(self.data(section)):
-                index = info >> 32
-                if index >= len(self.symbols):
-                    raise self._bad("a relocation refers to a symbol that is not there")
-                entries.append(Relocation(offset, self.symbols[index], info & 0xFFFFFFFF))
-            result[section.info] = result.get(section.info, ()) + tuple(entries)
+            result.setdefault(section.info, []).append(section)
         return result
+
+    def relocations_of(self, index: int) -> list[Relocation]:
+        """Relocations that apply to section *index*, in file order.
+
+        Raises:
+            ObjectError: They are malformed.
+            LimitError: More than MAX_RELOCATIONS were asked for, of all sections together.
+        """
+        symbols, found = self.symbols, []
+        for section in self._relocation_sections.get(index, ()):
+            self._relocated.take(section.size // _REL.size)
+            for offset, info in _REL.iter_unpack(self.data(section)):
+                number = info >> 32
+                if number >= len(symbols):
+                    raise self._bad("a relocation refers to a symbol that is not there")
+                found.append(Relocation(offset, symbols[number], info & 0xFFFFFFFF))
+        return found
+
+    @cached_property
+    def relocations(self) -> dict[int, tuple[Relocation, ...]]:
+        """Index of the section they apply to -> relocations in file order; raises as above."""
+        return {i: tuple(self.relocations_of(i)) for i in self._relocation_sections}
+
+    @cached_property
+    def relocation_targets(self) -> frozenset[int]:
+        """Indexes of the sections that relocations of any section refer to; raises as above."""
+        numbers: set[int] = set()
+        for sections in self._relocation_sections.values():
+            for section in sections:
+                # Only the upper half of r_info: these may be a whole file's debug information.
+                numbers |= {info >> 32 for _, info in _REL.iter_unpack(self.data(section))}
+        if numbers and max(numbers) >= len(self.symbols):
+            raise self._bad("a relocation refers to a symbol that is not there")
+        return frozenset(self.symbols[number].section for number in numbers)

@@ -20,8 +20,6 @@ MAX_DEPTH = 16
 """Structs within structs."""
 MAX_STRUCT_SIZE = 1 << 20
 """Bytes of an event; larger ones fit no ring buffer record that we read."""
-MAX_MEMBERS = 1 << 14
-"""Members visited in all nested structs together, skipped ones included."""
 
 _SIGNED = {1: Kind.INT8, 2: Kind.INT16, 4: Kind.INT32, 8: Kind.INT64}
 _UNSIGNED = {1: Kind.UINT8, 2: Kind.UINT16, 4: Kind.UINT32, 8: Kind.UINT64}
@@ -105,7 +103,6 @@ class _Walker:
         self.ds = ds
         self.payload_index = payload_index
         self.extra_tags = extra_tags
-        self.visited = 0
         self.limit = 0
 
     def walk(
@@ -114,9 +111,7 @@ class _Walker:
         if depth > MAX_DEPTH:
             raise LimitError(f"data source {self.ds.name!r}: structs nested over {MAX_DEPTH} deep")
         for member in struct.members:
-            self.visited += 1
-            if self.visited > MAX_MEMBERS:
-                raise LimitError(f"data source {self.ds.name!r}: over {MAX_MEMBERS} members")
+            self.ds.room.take_member()
             if not member.name.startswith("__"):
                 self.member(struct, member, base, parent, aliasing, depth)
 
@@ -143,6 +138,7 @@ class _Walker:
             if composite:
                 self.walk(shape.type, offset, parent, aliasing, depth + 1)
             return
+        self.ds.room.take_field()
         field = append_field(
             self.ds,
             member.name,
@@ -164,7 +160,7 @@ class _Walker:
         field.bit_offset, field.bit_size = bit_offset, bit_size
         if shape.type.kind in ENUMS and not shape.array:
             field.enum_name = shape.type.name
-            field.enum_values = list(shape.type.values)
+            field.enum_values = shape.type.values
         if composite:
             self.walk(
                 shape.type,

@@ -10,8 +10,10 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ig_py.errors import LimitError, ObjectError
+from ig_py.gadget.allowance import Allowance
 from ig_py.gadget.btf import Btf, BtfKind
 from ig_py.gadget.elf import (
     SHN_LORESERVE,
@@ -33,9 +35,9 @@ from ig_py.gadget.variables import is_data_section, is_program_section
 from ig_py.records import dataclass
 
 SIZE = 8
-MAX_INSTRUCTIONS = 1 << 20
+MAX_INSTRUCTIONS = 1 << 17
 """Instructions of all functions of an object together."""
-MAX_FLAT_INSTRUCTIONS = 4 << 20
+MAX_FLAT_INSTRUCTIONS = 1 << 18
 """Instructions of what all programs reach, called functions counted once a program."""
 
 LD_IMM64 = 0x18
@@ -47,8 +49,7 @@ PSEUDO_FUNC = 4
 _WORD = struct.Struct("<BBhi")
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One instruction; *offset* is its place in its section in bytes.
 
     A 16-byte load (LD_IMM64) is one instruction whose *imm* has 64 bits.
@@ -93,7 +94,11 @@ class Code:
         self._by_section = self._symbols()
         self._kconfig = _kconfig_names(elf)
         self._total = 0
-        self._reached = 0
+        self._flat = Allowance(
+            MAX_FLAT_INSTRUCTIONS, f"reading {elf.source}", "instructions, with all calls"
+        )
+        self._reached: dict[str, tuple[Function, ...]] = {}
+        self._calls: dict[str, list[str]] = {}
         self.functions: dict[str, Function] = {}
         for section in elf.sections:
             if not _is_code(section):
@@ -127,23 +132,27 @@ class Code:
         found = [f for f in self.functions.values() if f.section != ".text"]
         return sorted(found, key=lambda f: f.name.encode())
 
-    def reached(self, program: Function) -> Iterator[Function]:
+    def reached(self, program: Function) -> tuple[Function, ...]:
         """*program*, then the functions that it calls or points to, breadth first, each once.
 
-        LimitError when all calls together reach more than MAX_FLAT_INSTRUCTIONS instructions.
+        Raises:
+            LimitError: All programs together reach more than MAX_FLAT_INSTRUCTIONS instructions.
         """
+        if program.name not in self._reached:
+            self._reached[program.name] = tuple(self._walk(program))
+        return self._reached[program.name]
+
+    def _walk(self, program: Function) -> Iterator[Function]:
         done: set[str] = set()
         queue: deque[str] = deque()
         current: Function | None = program
         while True:
             if current is not None:
-                self._reached += len(current.instructions)
-                if self._reached > MAX_FLAT_INSTRUCTIONS:
-                    raise LimitError(
-                        f"reading {self.elf.source}: more than {MAX_FLAT_INSTRUCTIONS} instructions"
-                    )
+                self._flat.take(len(current.instructions))
                 yield current
-                queue.extend(current.references())
+                if current.name not in self._calls:
+                    self._calls[current.name] = current.references()
+                queue.extend(self._calls[current.name])
             if not queue:
                 return
             name = queue.popleft()
@@ -153,7 +162,7 @@ class Code:
     def maps(self) -> list[str]:
         """Names of the collection's maps: ``.maps`` and the data sections in use, sorted."""
         names = set()
-        targets = {r.symbol.section for entries in self.elf.relocations.values() for r in entries}
+        targets = self.elf.relocation_targets
         for section in self.elf.sections:
             symbols = self._by_section.get(section.index, {})
             if is_map_section(section):
@@ -164,7 +173,7 @@ class Code:
 
     def _functions_of(self, section: Section) -> Iterator[Function]:
         data = self.elf.data(section)
-        relocations = {r.offset: r for r in self.elf.relocations.get(section.index, ())}
+        relocations = {r.offset: r for r in self.elf.relocations_of(section.index)}
         symbols = self._by_section.get(section.index, {})
         for symbol in sorted(symbols.values(), key=lambda s: s.value):
             end = symbol.value + symbol.size

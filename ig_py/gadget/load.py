@@ -17,6 +17,7 @@ from ig_py.gadget.markers import Markers, read_markers
 from ig_py.gadget.metadata import Metadata, annotate
 from ig_py.gadget.packet_filters import filter_params
 from ig_py.gadget.params import EBPF_PREFIX, custom_params, ebpf_params
+from ig_py.gadget.room import Room
 from ig_py.gadget.spec import (
     DataSourceSpec,
     DataSourceType,
@@ -104,9 +105,11 @@ def build_spec(
     spec.tracer_maps = markers.tracer_maps
     spec.targets = markers.targets
     spec.notes += markers.notes
-    spec.programs = [_program(n, s, metadata) for n, s in programs.items()]
-    spec.datasources = _datasources(btf, markers, metadata)
+    spec.programs = [_program(n, s, metadata, spec.room) for n, s in programs.items()]
+    spec.datasources = _datasources(btf, markers, metadata, spec.room)
     spec.params += ebpf_params(elf, btf, markers.params, spec.variables, metadata)
+    for param in spec.params:
+        spec.room.take_texts([param.key, param.description, param.default, param.alias])
     if any(sections.kind(p.section) in (*sections.OF_INTERFACES, "xdp") for p in spec.programs):
         spec.params.append(_interface_param())
     spec.params += filter_params(elf)
@@ -117,26 +120,30 @@ def build_spec(
     return spec
 
 
-def _program(name: str, section: str, metadata: Metadata) -> ProgramSpec:
+def _program(name: str, section: str, metadata: Metadata, room: Room) -> ProgramSpec:
     path = ["programs", name]
     if metadata.get(path) is None:
         return ProgramSpec(name, section)
     attach_to = metadata.text([*path, "attach_to"])
     disabled = attach_to == DISABLED_PROGRAM
+    fields = metadata.text_list([*path, "fields"])
+    room.take_texts([attach_to], fields)
     return ProgramSpec(
         name,
         section,
         optional=metadata.flag([*path, "optional"]),
-        fields_if_absent=tuple(metadata.text_list([*path, "fields"])),
+        fields_if_absent=tuple(fields),
         attach_to="" if disabled else attach_to,
         disabled=disabled,
     )
 
 
-def _datasources(btf: Btf, markers: Markers, metadata: Metadata) -> list[DataSourceSpec]:
+def _datasources(
+    btf: Btf, markers: Markers, metadata: Metadata, room: Room
+) -> list[DataSourceSpec]:
     result = []
     for tracer in markers.tracers:
-        ds = new_datasource(tracer.name, DataSourceType.SINGLE, metadata)
+        ds = new_datasource(tracer.name, DataSourceType.SINGLE, metadata, room=room)
         ds.map, ds.struct, ds.sample_size = tracer.map, tracer.struct.name, tracer.struct.size
         ds.payloads = 1
         add_struct_fields(ds, btf, tracer.struct)
@@ -149,6 +156,7 @@ def _datasources(btf: Btf, markers: Markers, metadata: Metadata) -> list[DataSou
             metadata,
             source="iter",
             defaults={"fetch-interval": "0", "fetch-count": "1"},
+            room=room,
         )
         ds.struct, ds.sample_size = item.struct.name, item.struct.size
         ds.programs = list(item.programs)
@@ -162,6 +170,7 @@ def _datasources(btf: Btf, markers: Markers, metadata: Metadata) -> list[DataSou
             metadata,
             source="mapiter",
             defaults={"fetch-interval": "1s", "fetch-count": "0"},
+            room=room,
         )
         ds.map, ds.struct = topper.map, topper.value.name
         ds.key_size, ds.sample_size = topper.key.size, topper.key.size + topper.value.size

@@ -7,11 +7,14 @@ A map is a global struct variable whose members encode its attributes as types:
 from __future__ import annotations
 
 from ig_py.errors import LimitError, ObjectError
+from ig_py.gadget.allowance import Allowance
 from ig_py.gadget.btf import Btf, BtfKind, Type
 from ig_py.gadget.spec import MapSpec
 from ig_py.records import dataclass
 
 MAX_MAPS = 4096
+MAX_ATTRIBUTES = 1 << 14
+"""Members of the definitions of all maps; a definition that maps share counts once."""
 
 HASH = 1
 PERF_EVENT_ARRAY = 4
@@ -84,6 +87,7 @@ def read_maps(btf: Btf) -> dict[str, MapDef]:
     if len(section.vars) > MAX_MAPS:
         raise LimitError(f"reading {btf.source}: more than {MAX_MAPS} maps")
     result: dict[str, MapDef] = {}
+    definitions = _Definitions(btf)
     for entry in section.vars:
         variable = btf.type(entry.type_id)
         definition = btf.resolve(variable.ref)
@@ -91,30 +95,61 @@ def read_maps(btf: Btf) -> dict[str, MapDef]:
             raise ObjectError(
                 f"reading {btf.source}: {variable.name!r} in section .maps is no map definition"
             )
-        result[variable.name] = _read_map(btf, variable.name, definition)
+        result[variable.name] = _read_map(
+            btf, variable.name, definitions.of(variable.name, definition)
+        )
     return result
 
 
-def _read_map(btf: Btf, name: str, definition: Type) -> MapDef:
-    numbers: dict[str, int] = {}
-    types: dict[str, int] = {}
-    for member in definition.members:
-        if member.name == "values":
-            continue
-        target = btf.resolve(member.type_id)
-        if target.kind != BtfKind.PTR:
-            raise ObjectError(
-                f"reading {btf.source}: map {name!r}: attribute {member.name!r} is no pointer"
-            )
-        if member.name in ("key", "value"):
-            types[member.name] = target.ref
-            continue
-        array = btf.resolve(target.ref)
-        if array.kind != BtfKind.ARRAY:
-            raise ObjectError(
-                f"reading {btf.source}: map {name!r}: attribute {member.name!r} is no number"
-            )
-        numbers[member.name] = array.count
+@dataclass(frozen=True, slots=True)
+class _Attributes:
+    """What a definition says: numbers, and ids of the types of keys and values."""
+
+    numbers: dict[str, int]
+    types: dict[str, int]
+
+
+class _Definitions:
+    """Definitions of maps, each read once: many maps may share one."""
+
+    def __init__(self, btf: Btf) -> None:
+        self._btf = btf
+        self._read: dict[int, _Attributes] = {}
+        self._left = Allowance(
+            MAX_ATTRIBUTES, f"reading {btf.source}", "attributes of map definitions"
+        )
+
+    def of(self, name: str, definition: Type) -> _Attributes:
+        """What *definition* says, for the map *name* (told in errors)."""
+        if definition.id not in self._read:
+            self._left.take(len(definition.members))
+            self._read[definition.id] = self._attributes(name, definition)
+        return self._read[definition.id]
+
+    def _attributes(self, name: str, definition: Type) -> _Attributes:
+        btf, numbers, types = self._btf, dict[str, int](), dict[str, int]()
+        for member in definition.members:
+            if member.name == "values":
+                continue
+            target = btf.resolve(member.type_id)
+            if target.kind != BtfKind.PTR:
+                raise ObjectError(
+                    f"reading {btf.source}: map {name!r}: attribute {member.name!r} is no pointer"
+                )
+            if member.name in ("key", "value"):
+                types[member.name] = target.ref
+                continue
+            array = btf.resolve(target.ref)
+            if array.kind != BtfKind.ARRAY:
+                raise ObjectError(
+                    f"reading {btf.source}: map {name!r}: attribute {member.name!r} is no number"
+                )
+            numbers[member.name] = array.count
+        return _Attributes(numbers, types)
+
+
+def _read_map(btf: Btf, name: str, attributes: _Attributes) -> MapDef:
+    numbers, types = attributes.numbers, attributes.types
     key, value = types.get("key", 0), types.get("value", 0)
     return MapDef(
         MapSpec(

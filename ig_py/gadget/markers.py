@@ -7,7 +7,7 @@ walked, since a marker lives only in BTF.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.btf import Btf, BtfKind, Type
@@ -67,6 +67,7 @@ class _Reader:
         self.programs = programs
         self.found = Markers()
         self.marker = ""
+        self.datasources: set[str] = set()
 
     def bad(self, why: str) -> ObjectError:
         return ObjectError(f"reading {self.btf.source}: marker {self.marker!r}: {why}")
@@ -177,13 +178,9 @@ class _Reader:
         self.found.targets[program] = map_name
 
     def unique(self, name: str) -> None:
-        taken = (
-            {t.name for t in self.found.tracers}
-            | {i.name for i in self.found.iterators}
-            | {m.name for m in self.found.map_iterators}
-        )
-        if name in taken:
+        if name in self.datasources:
             raise self.bad(f"data source {name!r} is already declared")
+        self.datasources.add(name)
 
     def handlers(self) -> list[tuple[str, Callable[[str], None]]]:
         return [
@@ -208,12 +205,6 @@ def _well_typed(btf: Btf, variable: Type) -> bool:
     return constant.kind == BtfKind.CONST and constant.ref == 0
 
 
-def _candidates(btf: Btf) -> Iterator[Type]:
-    for variable in btf.of_kind(BtfKind.VAR):
-        if variable.name.startswith("gadget_"):
-            yield variable
-
-
 def read_markers(btf: Btf, maps: Mapping[str, MapDef], programs: Mapping[str, str]) -> Markers:
     """All markers. *programs* maps a program's name to its section.
 
@@ -222,8 +213,9 @@ def read_markers(btf: Btf, maps: Mapping[str, MapDef], programs: Mapping[str, st
     """
     reader = _Reader(btf, maps, programs)
     seen = 0
-    for variable in _candidates(btf):
-        for prefix, handler in reader.handlers():
+    handlers = reader.handlers()
+    for variable in btf.of_kind(BtfKind.VAR, prefix="gadget_"):
+        for prefix, handler in handlers:
             if not variable.name.startswith(prefix) or not _well_typed(btf, variable):
                 continue
             seen += 1

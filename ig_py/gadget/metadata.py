@@ -8,13 +8,16 @@ path of nested keys. :class:`Metadata` has the same view of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ig_py.errors import LimitError, MetadataError, UsageError
+from ig_py.gadget.allowance import Allowance
 
 MAX_PATH = 16
 """Longest path that :meth:`Metadata.get` looks up (parts)."""
+MAX_PROBES = 1 << 18
+"""Keys tried by all look-ups in a document: a path with dots can be cut in many ways."""
 MAX_SCALAR = 64 << 10
 """Longest text of a scalar, in characters."""
 
@@ -61,8 +64,15 @@ class Metadata:
     keys, which ``--annotate`` and custom parameters may change.
     """
 
-    def __init__(self, raw: Mapping[str, Any] | None = None, source: str = "gadget.yaml") -> None:
+    def __init__(
+        self,
+        raw: Mapping[str, Any] | None = None,
+        source: str = "gadget.yaml",
+        *,
+        on_probe: Callable[[], None] | None = None,
+    ) -> None:
         self.source = source
+        self._on_probe = on_probe or Allowance(MAX_PROBES, f"reading {source}", "keys to try").take
         self.raw: dict[str, Any] = dict(raw or {})
         self.config: dict[str, Any] = lower_keys(self.raw)
 
@@ -87,7 +97,7 @@ class Metadata:
         parts = [p for part in path for p in part.lower().split(".")]
         if len(parts) > MAX_PATH:
             raise LimitError(f"{self.source}: a key path is longer than {MAX_PATH} parts")
-        return _search(self.config, parts)
+        return _search(self.config, parts, self._on_probe)
 
     def text(self, path: Sequence[str]) -> str:
         """A scalar as text, "" when absent. Raises MetadataError for a collection."""
@@ -147,15 +157,16 @@ class Metadata:
         return self.text(["description"])
 
 
-def _search(node: Any, parts: Sequence[str]) -> Any:
+def _search(node: Any, parts: Sequence[str], on_probe: Callable[[], None]) -> Any:
     if not parts:
         return node
     if not isinstance(node, dict):
         return None
     for n in range(len(parts), 0, -1):
+        on_probe()
         key = ".".join(parts[:n])
         if key in node:
-            found = _search(node[key], parts[n:])
+            found = _search(node[key], parts[n:], on_probe)
             if found is not None:
                 return found
     return None

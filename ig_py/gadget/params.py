@@ -14,6 +14,7 @@ import struct
 from collections.abc import Sequence
 
 from ig_py.errors import ObjectError, UsageError
+from ig_py.gadget.allowance import Allowance
 from ig_py.gadget.btf import ENUMS, INT_CHAR, QUALIFIERS, Btf, BtfKind, Type
 from ig_py.gadget.duration import parse_duration
 from ig_py.gadget.elf import Elf
@@ -37,6 +38,8 @@ _HINTS = {
     Kind.FLOAT32: "float32",
     Kind.FLOAT64: "float64",
 }
+MAX_BYTES = 1 << 20
+"""Bytes of the variables of all parameters, which a section without content may claim to have."""
 _L3ENDPOINT = "gadget_l3endpoint_t"
 _PROCESS = "group:Process"
 # (type name, variable) -> key, title, description, tags.
@@ -87,6 +90,10 @@ def ebpf_params(
 ) -> list[ParamSpec]:
     """Parameters that an object declares. *markers* are the variables named by markers."""
     by_name = {v.name: v for v in variables}
+    left = Allowance(MAX_BYTES, f"reading {elf.source}", "bytes of parameters")
+    for marker in markers:
+        if (variable := by_name.get(marker.name)) is not None:
+            left.take(variable.size)
     return [_ebpf_param(elf, btf, m, by_name.get(m.name), metadata) for m in markers]
 
 
@@ -117,7 +124,7 @@ def _ebpf_param(
     if shape is not None:
         param.signed = shape.type.signed
         if shape.type.kind in ENUMS and not shape.array:
-            param.enum_values = list(shape.type.values)
+            param.enum_values = shape.type.values
     for type_name in names:
         known = _WELL_KNOWN.get((type_name if type_name != "_Bool" else "bool", name))
         if known:
@@ -167,7 +174,7 @@ def _default_text(param: ParamSpec, initial: bytes) -> str:
         return "true" if any(initial) else "false"
     if hint in _RANGES or param.enum_values:
         value = int.from_bytes(initial, "little", signed=param.signed)
-        return next((n for v, n in param.enum_values if v == value), str(value))
+        return param.enum_values.names.get(value) or str(value)
     if hint in ("float32", "float64"):
         (number,) = struct.unpack("<f" if hint == "float32" else "<d", initial)
         return _float_text(number, hint)
@@ -299,7 +306,7 @@ def encode_param(param: ParamSpec, text: str) -> bytes:
 
 
 def _encode_enum(param: ParamSpec, text: str) -> bytes:
-    value = next((v for v, name in param.enum_values if name == text), None)
+    value = param.enum_values.by_name.get(text)
     if value is None:
         try:
             value = parse_int(text)

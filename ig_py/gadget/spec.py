@@ -7,12 +7,17 @@ compatible system (docs/reference/metadata.md#data-sources-and-fields), since ``
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import IntEnum, IntFlag
-from typing import Any
+from typing import Any, TypeVar
 
+from ig_py.gadget.btf import NO_VALUES, EnumValues
+from ig_py.gadget.room import Room
 from ig_py.records import dataclass, field
 
 ARRAY_KIND = 0x10000000
+
+_T = TypeVar("_T")
 
 
 class Kind(IntEnum):
@@ -61,7 +66,8 @@ class FieldSpec:
     STATIC_MEMBER is set; other fields are filled by operators. ``count`` is the
     number of elements of an array. ``bit_offset`` counts from the least
     significant bit of the ``size``-byte integer at ``offset``. ``enum_values``
-    (value, name) are those of the object's enum, in declaration order.
+    (value, name) are those of the object's enum, in declaration order, and belong to all
+    fields of that enum.
     """
 
     name: str
@@ -81,7 +87,7 @@ class FieldSpec:
     bit_offset: int = 0
     bit_size: int = 0
     enum_name: str = ""
-    enum_values: list[tuple[int, str]] = field(default_factory=list)
+    enum_values: Sequence[tuple[int, str]] = ()
 
     def has_type(self, name: str) -> bool:
         """True when the C type chain of the field contains *name*."""
@@ -108,7 +114,7 @@ class DataSourceSpec:
     data source is shown by another one, made of it. ``pushed`` tells where in the
     samples of an operator's data source its values are: field index -> offset and
     size in bytes (text ends with NUL). ``notes`` are remarks for the user about the
-    data source.
+    data source. ``room``: what its gadget's fields may still take.
     """
 
     name: str
@@ -129,14 +135,19 @@ class DataSourceSpec:
     rest_length: int | None = None
     unreferenced: bool = False
     pushed: dict[int, tuple[int, int]] = field(default_factory=dict)
+    room: Room = field(default_factory=Room, repr=False)
+
+    def exact(self, full_name: str) -> FieldSpec | None:
+        """The field of exactly this full name."""
+        return _lookup(self, "exact", self.fields, lambda f: f.full_name).get(full_name)
 
     def field(self, full_name: str) -> FieldSpec | None:
         """Exact full name, then case-insensitive."""
-        for f in self.fields:
-            if f.full_name == full_name:
-                return f
-        lower = full_name.lower()
-        return next((f for f in self.fields if f.full_name.lower() == lower), None)
+        found = self.exact(full_name)
+        if found is None:
+            lower = _lookup(self, "lower", self.fields, lambda f: f.full_name.lower())
+            found = lower.get(full_name.lower())
+        return found
 
 
 @dataclass
@@ -163,7 +174,7 @@ class ParamSpec:
     variable: str = ""
     size: int = 0
     signed: bool = False
-    enum_values: list[tuple[int, str]] = field(default_factory=list)
+    enum_values: EnumValues = NO_VALUES
 
     @property
     def full_name(self) -> str:
@@ -231,12 +242,29 @@ class GadgetSpec:
     targets: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     has_object: bool = False
+    room: Room = field(default_factory=Room, repr=False)
 
     def datasource(self, name: str) -> DataSourceSpec | None:
-        return next((d for d in self.datasources if d.name == name), None)
+        return _lookup(self, "datasource", self.datasources, lambda d: d.name).get(name)
 
     def map(self, name: str) -> MapSpec | None:
-        return next((m for m in self.maps if m.name == name), None)
+        return _lookup(self, "map", self.maps, lambda m: m.name).get(name)
 
     def variable(self, name: str) -> VariableSpec | None:
-        return next((v for v in self.variables if v.name == name), None)
+        return _lookup(self, "variable", self.variables, lambda v: v.name).get(name)
+
+
+def _lookup(owner: object, what: str, items: list[_T], key: Callable[[_T], str]) -> dict[str, _T]:
+    """The first of *items* by *key*, brought up to date: lists only grow, or are replaced.
+
+    Without it each of an image's maps would be looked for among all of its variables.
+    """
+    indexes = owner.__dict__.setdefault("_indexes", {})
+    index: dict[str, _T]
+    of, done, index = indexes.get(what, (None, 0, {}))
+    if of is not items or done > len(items):
+        done, index = 0, {}
+    for item in items[done:] if done < len(items) else ():
+        index.setdefault(key(item), item)
+    indexes[what] = (items, len(items), index)
+    return index

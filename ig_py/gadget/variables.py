@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ig_py.errors import ObjectError
+from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.btf import Btf, BtfKind
 from ig_py.gadget.elf import (
     SHN_LORESERVE,
@@ -18,6 +18,8 @@ from ig_py.gadget.elf import (
     Section,
 )
 from ig_py.gadget.spec import VariableSpec
+
+MAX_PROGRAMS = 1024
 
 
 def is_data_section(section: Section) -> bool:
@@ -36,8 +38,9 @@ def read_variables(elf: Elf, btf: Btf | None) -> list[VariableSpec]:
     """Global, visible variables of the data sections, by section and offset."""
     types: dict[tuple[str, str], int] = {}
     if btf is not None:
+        data = {s.name for s in elf.sections if is_data_section(s)}
         for section in btf.of_kind(BtfKind.DATASEC):
-            for entry in section.vars:
+            for entry in section.vars if section.name in data else ():
                 types[section.name, btf.type(entry.type_id).name] = entry.type_id
     result = []
     for symbol in elf.symbols:
@@ -54,6 +57,8 @@ def read_variables(elf: Elf, btf: Btf | None) -> list[VariableSpec]:
             raise ObjectError(
                 f"reading {elf.source}: variable {symbol.name!r} lies outside {home.name}"
             )
+        # Each has its section's name beside its own where they are listed.
+        elf.names.take(len(home.name))
         result.append(
             VariableSpec(
                 name=symbol.name,
@@ -77,4 +82,6 @@ def read_programs(elf: Elf) -> list[tuple[str, str]]:
             continue
         if is_program_section(home):
             result.append((symbol.name, home.name))
+            if len(result) > MAX_PROGRAMS:
+                raise LimitError(f"reading {elf.source}: more than {MAX_PROGRAMS} programs")
     return sorted(result)

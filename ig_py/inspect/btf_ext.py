@@ -13,8 +13,8 @@ from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.btf import MAGIC, Btf
 from ig_py.records import dataclass
 
-MAX_RECORDS = 1 << 20
-"""Source lines and relocations of an object together."""
+MAX_RECORDS = 1 << 18
+"""Source lines, relocations and the lists that they are in, of an object together."""
 
 _HEADER = struct.Struct("<HBBIIIII")
 _CORE_RELO = struct.Struct("<II")
@@ -32,11 +32,11 @@ RELOCATION_KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class CoreRelocation:
-    """A relocation against the type *type_id*; *access* is its accessor, like ``0:1:2``."""
+    """A relocation against the type *type_id*; *access* is where its accessor's text is."""
 
     kind: str
     type_id: int
-    access: str
+    access: int
 
 
 class BtfExt:
@@ -63,10 +63,12 @@ class BtfExt:
         self._lines = self._part(length + line_off, line_len)
         self._relocations = self._part(length + core_off, core_len)
 
-    def lines(self) -> dict[str, dict[int, str]]:
-        """Source lines by section and by the byte offset of their instruction in it."""
+    def lines(self) -> dict[str, dict[int, int]]:
+        """Where the texts of source lines are (:meth:`Btf.string`), by section and by the byte
+        offset of their instruction in it.
+        """
         return {
-            section: {at: self._btf.string(line) for at, _, line, _ in records}
+            section: {at: line for at, _, line, _ in records}
             for section, records in self._sections(self._lines, _LINE)
         }
 
@@ -77,7 +79,7 @@ class BtfExt:
             inside = found.setdefault(section, {})
             for at, type_id, access, kind in records:
                 name = RELOCATION_KINDS[kind] if kind < len(RELOCATION_KINDS) else str(kind)
-                inside[at] = CoreRelocation(name, type_id, self._btf.string(access))
+                inside[at] = CoreRelocation(name, type_id, access)
         return found
 
     def _bad(self, why: str) -> ObjectError:
@@ -105,7 +107,7 @@ class BtfExt:
             at += _SECTION.size
             if at + count * step > len(part):
                 raise self._bad("a part is cut short")
-            self._records += count
+            self._records += count + 1
             if self._records > MAX_RECORDS:
                 raise LimitError(
                     f"reading .BTF.ext of {self._btf.source}: more than {MAX_RECORDS} records"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from ig_py.errors import LimitError
+from ig_py.gadget.allowance import Allowance
 from ig_py.gadget.btf import Btf, BtfKind
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.insn import (
@@ -25,8 +25,9 @@ from ig_py.gadget.insn import (
 )
 from ig_py.inspect.btf_ext import BtfExt, CoreRelocation
 from ig_py.inspect.helpers import builtin_name
+from ig_py.inspect.lines import Lines
 
-MAX_TEXT = 64 << 20
+MAX_TEXT = 8 << 20
 """Characters of all listings of an object: a source line may be named by any instruction."""
 
 _TYPE_NAMES = {kind: kind.name.title().replace("_", "") for kind in BtfKind}
@@ -181,9 +182,10 @@ def text_of(ins: Instruction) -> str:
 
 
 def _relocation(btf: Btf, relocation: CoreRelocation) -> str:
-    kind, name = btf.kind(relocation.type_id), btf.type(relocation.type_id).name
+    kind, name = btf.kind(relocation.type_id), btf.name(relocation.type_id)
+    access = btf.string(relocation.access)
     return (
-        f'CORERelocation({relocation.kind}, {_TYPE_NAMES[kind]}:"{name}"[{relocation.access}], '
+        f'CORERelocation({relocation.kind}, {_TYPE_NAMES[kind]}:"{name}"[{access}], '
         f"local_id={relocation.type_id})"
     )
 
@@ -194,21 +196,18 @@ class Listing:
     ObjectError for malformed BTF, LimitError for more than MAX_TEXT characters in all.
     """
 
-    def __init__(self, elf: Elf) -> None:
-        self._source = elf.source
-        self._code = Code(elf)
-        self._written = 0
-        self._lines: dict[str, dict[int, str]] = {}
-        self._relocations: dict[str, dict[int, str]] = {}
+    def __init__(self, elf: Elf, code: Code | None = None) -> None:
+        self._code = code or Code(elf)
+        self._left = Allowance(MAX_TEXT, f"listing the instructions of {elf.source}", "characters")
+        self._texts: dict[str, list[str]] = {}
+        self._btf: Btf | None = None
+        self._lines: dict[str, dict[int, int]] = {}
+        self._relocations: dict[str, dict[int, CoreRelocation]] = {}
         types, ext = elf.section(".BTF"), elf.section(".BTF.ext")
         if types is not None and ext is not None:
-            btf = Btf(elf.data(types), elf.source)
-            notes = BtfExt(elf.data(ext), btf)
-            self._lines = notes.lines()
-            self._relocations = {
-                section: {at: _relocation(btf, relocation) for at, relocation in inside.items()}
-                for section, inside in notes.relocations().items()
-            }
+            self._btf = Btf(elf.data(types), elf.source)
+            notes = BtfExt(elf.data(ext), self._btf)
+            self._lines, self._relocations = notes.lines(), notes.relocations()
 
     def programs(self) -> list[Function]:
         """The object's programs, sorted by name."""
@@ -216,42 +215,39 @@ class Listing:
 
     def source(self, program: Function) -> str:
         """Numbered instructions under their function's name, below their source lines."""
-        reached = list(self._code.reached(program))
+        reached = self._code.reached(program)
         count = sum(len(function.instructions) for function in reached)
         width = math.ceil(math.log10(max(2, 2 * count)))
-        lines, number = [], 0
+        lines, number = Lines(self._left), 0
         for function in reached:
-            lines.append(f"{function.name}:")
+            lines.add(f"{function.name}:")
             notes = self._lines.get(function.section, {})
-            for ins in function.instructions:
-                note = notes.get(ins.offset, "").strip()
-                if note:
-                    lines.append(f"\t{'':{width}}; {note}")
-                lines.append(f"\t{number:>{width}}: {text_of(ins)}")
-                self._count(lines[-1], note)
+            for ins, text in zip(function.instructions, self._text(function), strict=True):
+                if note := self._note(notes.get(ins.offset, 0)).strip():
+                    lines.add(f"\t{'':{width}}; {note}")
+                lines.add(f"\t{number:>{width}}: {text}")
                 number += ins.size // SIZE
-        return "\n".join(lines) + "\n"
+        return lines.text()
 
     def annotated(self, program: Function) -> str:
         """Instructions alone, below their source lines as written and their relocations."""
-        lines = []
+        lines = Lines(self._left)
         for function in self._code.reached(program):
             notes = self._lines.get(function.section, {})
             relocations = self._relocations.get(function.section, {})
-            for ins in function.instructions:
-                note = notes.get(ins.offset)
-                if note is not None:
-                    lines.append(f"; {note}")
-                relocation = relocations.get(ins.offset)
-                if relocation is not None:
-                    lines.append(f"; {relocation}")
-                lines.append(text_of(ins))
-                self._count(lines[-1], note or "")
-        return "\n".join(lines) + "\n"
+            for ins, text in zip(function.instructions, self._text(function), strict=True):
+                if (note := notes.get(ins.offset)) is not None:
+                    lines.add(f"; {self._note(note)}")
+                if (relocation := relocations.get(ins.offset)) is not None and self._btf:
+                    lines.add(f"; {_relocation(self._btf, relocation)}")
+                lines.add(text)
+        return lines.text()
 
-    def _count(self, *texts: str) -> None:
-        self._written += sum(map(len, texts))
-        if self._written > MAX_TEXT:
-            raise LimitError(
-                f"listing the instructions of {self._source}: more than {MAX_TEXT} characters"
-            )
+    def _text(self, function: Function) -> list[str]:
+        """A function's instructions, made once for all programs that reach it."""
+        if function.name not in self._texts:
+            self._texts[function.name] = [text_of(ins) for ins in function.instructions]
+        return self._texts[function.name]
+
+    def _note(self, offset: int) -> str:
+        return self._btf.string(offset) if self._btf else ""

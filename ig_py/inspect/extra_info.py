@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ig_py.gadget.spec import ARRAY_KIND, DataSourceSpec, FieldSpec, GadgetSpec
@@ -10,6 +11,7 @@ from ig_py.records import dataclass
 
 if TYPE_CHECKING:
     from ig_py.gadget.elf import Elf
+    from ig_py.gadget.insn import Code
     from ig_py.oci.artifact import Artifact
 
 TEXT = "text/plain"
@@ -64,10 +66,20 @@ def _json(value: Any) -> ExtraInfo:
 def _ebpf(elf: Elf, spec: GadgetSpec) -> dict[str, Callable[[], ExtraInfo]]:
     from ig_py.inspect.program_graph import Graph
 
+    @cache
+    def code() -> Code:
+        from ig_py.gadget.insn import Code
+
+        return Code(elf)
+
+    @cache
+    def graph() -> Graph:
+        return Graph(elf, code())
+
     def programs() -> ExtraInfo:
         from ig_py.inspect.disasm import Listing
 
-        listing = Listing(elf)
+        listing = Listing(elf, code())
         return _json(
             [
                 {
@@ -80,11 +92,11 @@ def _ebpf(elf: Elf, spec: GadgetSpec) -> dict[str, Callable[[], ExtraInfo]]:
         )
 
     return {
-        "ebpf.flowchart": lambda: ExtraInfo(MERMAID, Graph(elf).flowchart()),
-        "ebpf.maps": lambda: _json(_maps(elf, spec)),
+        "ebpf.flowchart": lambda: ExtraInfo(MERMAID, graph().flowchart()),
+        "ebpf.maps": lambda: _json(_maps(code(), spec)),
         "ebpf.programs": programs,
         "ebpf.sections": lambda: _json([s.name for s in elf.sections]),
-        "ebpf.sequence": lambda: ExtraInfo(MERMAID, Graph(elf).sequence()),
+        "ebpf.sequence": lambda: ExtraInfo(MERMAID, graph().sequence()),
         "ebpf.variables": lambda: _json(
             [
                 {"Name": v.name, "Offset": v.offset, "Size": v.size, "Map": v.section}
@@ -94,12 +106,11 @@ def _ebpf(elf: Elf, spec: GadgetSpec) -> dict[str, Callable[[], ExtraInfo]]:
     }
 
 
-def _maps(elf: Elf, spec: GadgetSpec) -> list[dict[str, str]]:
-    from ig_py.gadget.insn import Code
+def _maps(code: Code, spec: GadgetSpec) -> list[dict[str, str]]:
     from ig_py.gadget.maps import type_name
     from ig_py.inspect.program_graph import HIDDEN_MAPS
 
-    names = [n for n in Code(elf).maps() if n not in HIDDEN_MAPS]
+    names = [n for n in code.maps() if n not in HIDDEN_MAPS]
     types = {m.name: m.type for m in spec.maps}
     # A data section is loaded as an array of one element.
     return [{"Name": n, "Type": type_name(types[n]) if n in types else "Array"} for n in names]

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import itertools
 
+from ig_py.gadget.allowance import Allowance
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.insn import CALL, Code, Function
+from ig_py.inspect.lines import Lines
 
+MAX_TEXT = 4 << 20
+"""Characters of a diagram: a long name may be drawn once for each interaction."""
 HIDDEN_MAPS = frozenset({".rodata", ".bss"})
 _MERGED = ("Lookup", "Update", "Delete")
 
@@ -35,8 +39,8 @@ Interaction = tuple[str, str]
 class Graph:
     """The program-map interactions of one object."""
 
-    def __init__(self, elf: Elf) -> None:
-        code = Code(elf)
+    def __init__(self, elf: Elf, code: Code | None = None) -> None:
+        code = code or Code(elf)
         self.source = elf.source
         self.maps = [name for name in code.maps() if name not in HIDDEN_MAPS]
         self.programs: dict[str, list[Interaction]] = {
@@ -58,9 +62,10 @@ class Graph:
         return list(found)
 
     def flowchart(self) -> str:
-        lines = ["flowchart LR"]
-        lines += [f'{name}[("{name}")]' for name in self.maps]
-        for program, interactions in self.programs.items():
+        lines = self._lines("flowchart LR")
+        lines.add(*(f'{name}[("{name}")]' for name in self.maps))
+        for program, found in self.programs.items():
+            interactions = dict.fromkeys(found)
             consumed: set[Interaction] = set()
             for pair in interactions:
                 if pair in consumed:
@@ -72,17 +77,23 @@ class Graph:
                 if len(merged) > 1:
                     consumed.update((name, v) for v in merged)
                     verb = "+".join(merged)
-                lines.append(f'{program} -- "{verb}" --> {name}')
-            lines.append(f'{program}["{program}"]')
-        return "\n".join(lines) + "\n"
+                lines.add(f'{program} -- "{verb}" --> {name}')
+            lines.add(f'{program}["{program}"]')
+        return lines.text()
 
     def sequence(self) -> str:
         maps = dict.fromkeys(name for pairs in self.programs.values() for name, _ in pairs)
-        lines = ["sequenceDiagram", "box eBPF Programs"]
-        lines += [f"participant {program}" for program in self.programs]
-        lines += ["end", "box eBPF Maps"]
-        lines += [f"participant {name}" for name in maps if name not in HIDDEN_MAPS]
-        lines.append("end")
+        lines = self._lines("sequenceDiagram", "box eBPF Programs")
+        lines.add(*(f"participant {program}" for program in self.programs))
+        lines.add("end", "box eBPF Maps")
+        lines.add(*(f"participant {name}" for name in maps if name not in HIDDEN_MAPS))
+        lines.add("end")
         for program, pairs in self.programs.items():
-            lines += [f"{program}->>{name}: {verb}" for name, verb in pairs]
-        return "\n".join(lines) + "\n"
+            for name, verb in pairs:
+                lines.add(f"{program}->>{name}: {verb}")
+        return lines.text()
+
+    def _lines(self, *first: str) -> Lines:
+        lines = Lines(Allowance(MAX_TEXT, f"drawing {self.source}", "characters"))
+        lines.add(*first)
+        return lines

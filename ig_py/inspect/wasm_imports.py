@@ -5,6 +5,8 @@ from __future__ import annotations
 from ig_py.errors import LimitError, ObjectError
 
 MAX_SIZE = 64 << 20
+MAX_SECTIONS = 4096
+"""Sections before the imports: those of no size cost two bytes."""
 MAX_IMPORTS = 4096
 MAX_NAME = 1024
 _IMPORT_SECTION = 2
@@ -25,6 +27,11 @@ class _Reader:
         chunk = self.raw[self.pos : self.pos + size]
         self.pos += size
         return chunk
+
+    def skip(self, size: int) -> None:
+        if self.pos + size > len(self.raw):
+            raise self.bad("it is cut short")
+        self.pos += size
 
     def u32(self) -> int:
         """Unsigned LEB128 of at most 32 bits."""
@@ -78,10 +85,14 @@ def wasm_imports(raw: bytes, module: str, source: str) -> list[str]:
     if reader.take(4) != b"\0asm" or reader.take(4) != b"\1\0\0\0":
         raise reader.bad("it is not a wasm binary of version 1")
     names: list[str] = []
+    sections = 0
     while reader.pos < len(raw):
+        sections += 1
+        if sections > MAX_SECTIONS:
+            raise LimitError(f"reading wasm module of {source}: more than {MAX_SECTIONS} sections")
         section, size = reader.take(1)[0], reader.u32()
         if section != _IMPORT_SECTION:
-            reader.take(size)
+            reader.skip(size)
             continue
         count = reader.u32()
         if count > MAX_IMPORTS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ig_py.errors import IgPyError
+from ig_py.errors import IgPyError, LimitError
 from ig_py.gadget.btf import ENUMS, Btf
 from ig_py.gadget.datasource import add_twin
 from ig_py.gadget.spec import Flag
@@ -16,6 +16,8 @@ TARGET = "ebpf.formatter.enum"
 SEPARATOR = "ebpf.formatter.bitfield.separator"
 SET_SUFFIX = "_set"
 """Enums of such a name are sets of flags."""
+MAX_NAMES = 1 << 16
+"""Names of values in the steps of all fields together: each step has its own copy in the core."""
 KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
 
 
@@ -29,6 +31,7 @@ class EbpfEnum(Operator):
         self._steps: dict[str, list[dict[str, Any]]] = {}
 
     def instantiate(self, ctx: Context) -> bool:
+        known: dict[int, list[list[Any]]] = {}
         for ds in ctx.spec.datasources:
             for source in [f for f in ds.fields if f.enum_values]:
                 name = twin_name(source, TARGET)
@@ -40,6 +43,9 @@ class EbpfEnum(Operator):
                     continue
                 if is_taken(ds, source, name):
                     continue
+                values = known.setdefault(id(source.enum_values), [])
+                if not values:
+                    values += [[v, n] for v, n in source.enum_values]
                 source.flags |= Flag.HIDDEN
                 twin = add_twin(ds, source, name)
                 ctx.add_step(
@@ -48,12 +54,13 @@ class EbpfEnum(Operator):
                     op="enum",
                     src=source.index,
                     dst=twin.index,
-                    values=[[v, n] for v, n in source.enum_values],
+                    values=values,
                     set=source.enum_name.endswith(SET_SUFFIX),
                     separator=source.annotations.get(SEPARATOR) or "|",
                 )
                 body = ctx.steps[ds.name][-1].body
                 self._steps.setdefault(source.enum_name, []).append(body)
+        self._check_size(ctx)
         return bool(self._steps)
 
     def pre_start(self, ctx: Context) -> None:
@@ -62,10 +69,20 @@ class EbpfEnum(Operator):
         if not wanted:
             return
         try:
-            kernel = Btf(KERNEL_BTF.read_bytes(), "the running kernel")
+            kernel = Btf(KERNEL_BTF.read_bytes(), "the running kernel", trusted=True)
             found = {t.name: t for t in kernel.of_kind(*ENUMS) if t.name in wanted}
         except (OSError, IgPyError):
             return  # No BTF here: the object's own values are the best there is.
         for name, enum in found.items():
+            values = [[v, n] for v, n in enum.values]
             for body in self._steps[name]:
-                body["values"] = [[v, n] for v, n in enum.values]
+                body["values"] = values
+        self._check_size(ctx)
+
+    def _check_size(self, ctx: Context) -> None:
+        names = sum(len(body["values"]) for bodies in self._steps.values() for body in bodies)
+        if names > MAX_NAMES:
+            raise LimitError(
+                f"reading gadget {ctx.spec.name}: its enum fields have {names} names of values "
+                f"together, at most {MAX_NAMES}"
+            )

@@ -35,7 +35,7 @@ def twin_name(source: FieldSpec, annotation: str) -> str:
 def is_taken(ds: DataSourceSpec, source: FieldSpec, name: str) -> bool:
     """True, with a note, when *source*'s twin *name* would shadow another field."""
     parent = ds.fields[source.parent].full_name + "." if source.parent is not None else ""
-    taken = any(f.full_name == parent + name for f in ds.fields)
+    taken = ds.exact(parent + name) is not None
     if taken:
         ds.notes.append(
             f"field {source.full_name!r} of {ds.name!r} is not formatted: {parent + name!r} exists"

@@ -15,6 +15,7 @@ from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py._core import CoreError, Map, Object
+    from ig_py.gadget.elf import Elf
     from ig_py.operators.base import KernelStruct
     from ig_py.runtime.attach import Attacher
 
@@ -24,6 +25,10 @@ MIN_BUFFER_SIZE = resource.getpagesize()
 MAX_BUFFER_SIZE = 1 << 30
 MAX_MAP_ENTRIES = 1 << 24
 """Most entries that a ``<map>_max_entries`` variable may ask for."""
+MAX_CONSTANT = 64 << 10
+"""Bytes of a variable that an operator sets: .bss can claim any size without having content."""
+MAX_NUMBER = 8
+"""Bytes of a variable that is a number."""
 
 MEMORY_REMEDY = (
     "raise RLIMIT_MEMLOCK (ulimit -l) or the control group's memory limit, "
@@ -85,6 +90,7 @@ class Loader:
         self._notice = notice
         self._skipped: dict[str, str] = {}
         self._probed: dict[str, bool] = {}
+        self._parsed: Elf | None = None
 
     def load(self) -> Object:
         """Open, configure and load.
@@ -216,6 +222,11 @@ class Loader:
 
     def _encode(self, name: str, value: bool | int | bytes) -> bytes:
         size = self._variable(name).size
+        if size > MAX_CONSTANT:
+            raise ObjectError(
+                f'gadget {self._spec.name}: variable "{name}" has {size} bytes, '
+                f"at most {MAX_CONSTANT} can be set"
+            )
         if isinstance(value, bytes):
             return value.ljust(size, b"\0")
         try:
@@ -247,6 +258,11 @@ class Loader:
         variable = self._spec.variable(declared.name + MAX_ENTRIES_SUFFIX)
         if variable is None:
             return
+        if variable.size > MAX_NUMBER:
+            raise ObjectError(
+                f'gadget {self._spec.name}: variable "{variable.name}" has {variable.size} bytes: '
+                "not a number of entries"
+            )
         raw = self._settings.values.get(variable.name) or self._initial(variable)
         entries = int.from_bytes(raw, "little")
         if not 0 < entries <= MAX_MAP_ENTRIES:
@@ -259,7 +275,9 @@ class Loader:
     def _initial(self, variable: VariableSpec) -> bytes:
         from ig_py.gadget.elf import SHT_NOBITS, Elf
 
-        elf = Elf(self._elf, self._spec.name)
+        if self._parsed is None:
+            self._parsed = Elf(self._elf, self._spec.name)
+        elf = self._parsed
         section = elf.section(variable.section)
         if section is None or section.type == SHT_NOBITS:
             return bytes(variable.size)

@@ -8,6 +8,7 @@ from support.gadget_objects import Members, datasource_of, tracer_object
 
 from ig_py.errors import IgPyError, LimitError, ObjectError
 from ig_py.gadget import fields as fields_module
+from ig_py.gadget import room as room_module
 from ig_py.gadget.spec import Flag, Kind
 
 
@@ -161,7 +162,7 @@ def test_typedefs_of_structs_and_enums_are_followed() -> None:
     assert [f.full_name for f in ds.fields] == ["in", "in.a", "color_raw"]
     color = ds.fields[2]
     assert (color.kind, color.enum_name) == (Kind.UINT32, "color")
-    assert color.enum_values == [(1, "RED"), (2, "GREEN")]
+    assert list(color.enum_values) == [(1, "RED"), (2, "GREEN")]
 
 
 def test_bit_fields_lie_in_aligned_storage_units() -> None:
@@ -199,7 +200,7 @@ def test_struct_in_itself_is_refused() -> None:
 
 
 def test_too_many_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fields_module, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(room_module, "MAX_MEMBERS", 3)
     with pytest.raises(LimitError, match="members"):
         datasource_of(tracer_object(lambda btf: [(f"f{i}", u32(btf), 32 * i) for i in range(8)]))
 

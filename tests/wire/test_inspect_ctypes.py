@@ -82,7 +82,7 @@ def test_bit_fields(spec: GadgetSpec) -> None:
 
 def test_enums(spec: GadgetSpec) -> None:
     [ds] = spec.datasources
-    enums = {f.name: f.enum_values for f in ds.fields if f.enum_values}
+    enums = {f.name: list(f.enum_values) for f in ds.fields if f.enum_values}
     colors = [(1, "RED"), (2, "GREEN")]
     level = enums.pop("level_raw")
     assert enums == {"color_raw": colors, "colortd_raw": colors}
