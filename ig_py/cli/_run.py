@@ -136,7 +136,7 @@ def _run_image(
             return 0
         _check_positionals(image, parsed)
         values = param_values(flags, parsed.values)
-    for note in gadget.info.notes + [n for ds in gadget.info.datasources for n in ds.notes]:
+    for note in gadget.notes:
         _terminal.warn(note)
     return _execute(gadget, values, early, stop, guard)
 

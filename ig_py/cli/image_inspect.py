@@ -54,13 +54,11 @@ def command(args: tuple[str, ...]) -> None:
 
 def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str:
     """The command's output. Raises an IgPyError."""
-    from ig_py.gadget.load import load_gadget
     from ig_py.gadget.params import split_list
     from ig_py.inspect import extra_info
     from ig_py.inspect.render import MODES, render
-    from ig_py.operators import instantiate_all
-    from ig_py.operators.base import Context
     from ig_py.resolver import resolve
+    from ig_py.runtime.prepare import read
 
     mode, key, path = values["output"], values["extra-info"], values["jsonpath"]
     show = values["show-datasources"] == "true"
@@ -71,9 +69,9 @@ def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str
     if path and not key and not show:
         raise UsageError(f'jsonpath "{path}" can only be used with extra info or show-datasources')
     artifact = resolve(reference, resolve_options(values, _terminal.info, build_all=True))
-    spec = load_gadget(artifact, annotate=split_list(values["annotate"]))
     params = {f.param: values[f.name] for f in flags if f.param and not f.param.startswith(_OCI)}
-    instantiate_all(Context(spec, params=params))
+    gadget = read(artifact, annotate=split_list(values["annotate"]), values=params)
+    spec = gadget.info
     for note in [*spec.notes, *(n for ds in spec.datasources for n in ds.notes)]:
         _terminal.warn(note)
     if show:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ig_py.errors import ObjectError, UsageError
@@ -16,13 +16,74 @@ if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact
 
 
+_WASM_NOTE = (
+    "the image has a wasm module, which this version does not run: "
+    "what it would add or change is missing"
+)
+
+
+class _Recorded(Mapping[str, str]):
+    """Parameters' values; records which are looked up and what they are (None: no value)."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.lookups: dict[str, str | None] = {}
+
+    def __getitem__(self, name: str) -> str:
+        self.lookups[name] = self._values.get(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+@dataclass
+class _Instances:
+    """Operators instantiated on a gadget's spec, and the parameters that they looked up then."""
+
+    context: Context
+    operators: list[Operator]
+    lookups: Mapping[str, str | None]
+    built_in: Mapping[str, str]
+    """Defaults of the operators' parameters, without those that gadget.yaml changes."""
+
+    @classmethod
+    def of(cls, spec: GadgetSpec, values: Mapping[str, str], image: str) -> _Instances:
+        from ig_py.gadget.metadata import Metadata
+        from ig_py.operators import instantiate_all
+
+        params = _Recorded(values)
+        context = Context(spec, params=params, image=image)
+        operators = instantiate_all(context)
+        changed = Metadata(spec.metadata).mapping(["paramDefaults"])
+        built_in = {p.full_name: p.default for p in spec.params
+                    if p.full_name.lower() not in changed}  # fmt: skip
+        return cls(context, operators, params.lookups, built_in)
+
+    def are_as_with(self, values: Mapping[str, str]) -> bool:
+        """Would operators instantiated with *values* be the same?
+
+        For an operator, a parameter without value has its built-in default.
+        """
+        return all(
+            values.get(name) == (self.built_in.get(name) if seen is None else seen)
+            for name, seen in self.lookups.items()
+        )
+
+
 @dataclass
 class Gadget:
     """A gadget before its parameters have values.
 
-    *base* is what the image declares; *info* the same with the fields and
-    parameters of the operators that would act on it; *annotate*: elements of
-    ``--annotate``, which both have.
+    Attributes:
+        artifact: The image.
+        base: What the image declares.
+        info: The same with the fields and parameters that operators add.
+        global_values: Parameters known before any gadget is, full name → text.
+        annotate: Elements of ``--annotate``, which *base* and *info* have.
     """
 
     artifact: Artifact
@@ -30,10 +91,20 @@ class Gadget:
     info: GadgetSpec
     global_values: Mapping[str, str] = field(default_factory=dict)
     annotate: Sequence[str] = ()
+    instances: _Instances | None = None
+    """The operators of *info*, until :func:`prepare` takes them: they serve one run."""
 
     @property
     def params(self) -> list[ParamSpec]:
         return self.info.params
+
+    @property
+    def notes(self) -> list[str]:
+        """What users should know of the image before it runs."""
+        found = [*self.info.notes, *(n for ds in self.info.datasources for n in ds.notes)]
+        if _has_wasm(self.artifact):
+            found.insert(len(self.info.notes), _WASM_NOTE)
+        return found
 
 
 @dataclass
@@ -68,54 +139,57 @@ def read(
         UsageError: An annotation or a value is not valid.
     """
     from ig_py.gadget.load import load_gadget
-    from ig_py.operators import instantiate_all
 
     base = load_gadget(artifact, annotate=annotate)
     info = copy.deepcopy(base)
-    if _has_wasm(artifact):
-        info.notes.append(
-            "the image has a wasm module, which this version does not run: "
-            "what it would add or change is missing"
-        )
     known = dict(values or {})
-    instantiate_all(Context(info, params=dict(known)))
-    return Gadget(artifact, base, info, known, annotate)
+    instances = _Instances.of(info, known, artifact.reference)
+    return Gadget(artifact, base, info, known, annotate, instances)
 
 
 def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
     """Give *gadget* its parameters: full name → text; others have their defaults.
 
-    :class:`UsageError` for a value that does not fit, :class:`ObjectError` for a
-    gadget that this version cannot run.
+    The operators of *gadget* are used where *values* change nothing that they declare; then
+    its *info* is the spec that runs.
+
+    Raises:
+        UsageError: A value is not valid.
+        ObjectError: This version cannot run the gadget.
     """
     from ig_py.gadget.load import ebpf_object
-    from ig_py.operators import instantiate_all
 
     elf = ebpf_object(gadget.artifact)
     given = {p.full_name: p.default for p in gadget.params}
     given.update(gadget.global_values)
     given.update(values)
-    spec = _with_custom(gadget, given)
-    context = Context(spec, params=given, image=gadget.artifact.reference)
-    operators = instantiate_all(context)
-    _check_runnable(gadget.artifact, spec, elf)
-    values_of = encode_values(spec, given)
-    return Prepared(spec, context, operators, elf, values_of, timings(spec, given))
+    instances, gadget.instances = gadget.instances, None
+    custom = _custom_values(gadget, given)
+    if instances is None or custom or not instances.are_as_with(given):
+        spec = _patched(gadget, custom) if custom else copy.deepcopy(gadget.base)
+        instances = _Instances.of(spec, given, gadget.artifact.reference)
+    context = instances.context
+    context.params = given
+    _check_runnable(gadget.artifact, context.spec, elf)
+    values_of = encode_values(context.spec, given)
+    return Prepared(
+        context.spec, context, instances.operators, elf, values_of, timings(context.spec, given)
+    )
 
 
-def _with_custom(gadget: Gadget, given: Mapping[str, str]) -> GadgetSpec:
-    """A spec of its own, patched by the custom parameters among *given*."""
-    from ig_py.gadget.load import load_gadget
+def _custom_values(gadget: Gadget, given: Mapping[str, str]) -> dict[str, str]:
+    """Values of the parameters that patch the gadget's metadata."""
     from ig_py.gadget.params import CUSTOM_PREFIX
 
-    custom = {p.full_name for p in gadget.params if p.prefix == CUSTOM_PREFIX}
-    if not custom:
-        return copy.deepcopy(gadget.base)
+    return {p.full_name: given[p.full_name] for p in gadget.params if p.prefix == CUSTOM_PREFIX}
+
+
+def _patched(gadget: Gadget, custom: Mapping[str, str]) -> GadgetSpec:
+    """What the image declares with its metadata patched by *custom* parameters."""
+    from ig_py.gadget.load import load_gadget
+
     return load_gadget(
-        gadget.artifact,
-        name=gadget.base.name,
-        annotate=gadget.annotate,
-        values={name: given[name] for name in custom},
+        gadget.artifact, name=gadget.base.name, annotate=gadget.annotate, values=custom
     )
 
 

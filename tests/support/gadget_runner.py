@@ -20,10 +20,8 @@ import yaml
 from ig_py.errors import IgPyError
 from ig_py.oci import media
 from ig_py.oci.artifact import Artifact, Descriptor, Layer
-from ig_py.operators import instantiate_all
-from ig_py.operators.base import Context
 from ig_py.runtime.plan import DataSourceOutput
-from ig_py.runtime.prepare import Gadget, prepare
+from ig_py.runtime.prepare import Gadget, prepare, read
 from ig_py.runtime.run import Run, RunSettings
 from ig_py.runtime.state import StopRequest
 from support.gadget_build import gadget_object, has_program, workload_program
@@ -118,8 +116,6 @@ class GadgetUnderTest:
 
 def load(test: GadgetTest, directory: Path, places: Mapping[str, str]) -> Gadget:
     """The gadget of *test*, with what the test says of its programs."""
-    from ig_py.gadget.load import load_gadget
-
     config = (test.directory / "gadget.yaml").read_bytes()
     if test.programs:
         document = yaml.safe_load(config)
@@ -128,10 +124,7 @@ def load(test: GadgetTest, directory: Path, places: Mapping[str, str]) -> Gadget
         config = yaml.safe_dump(document).encode()
     obj = gadget_object(test.gadget, directory) if has_program(test.gadget) else None
     image = artifact(test.gadget, config, obj)
-    base = load_gadget(image)
-    info = load_gadget(image)
-    instantiate_all(Context(info, params={}))
-    return Gadget(image, base, info)
+    return read(image)
 
 
 def run_test(test: GadgetTest, directory: Path) -> None:

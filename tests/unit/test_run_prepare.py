@@ -72,12 +72,12 @@ def test_a_wasm_module_is_not_run_and_that_is_said_once() -> None:
     obj = tracer_object(lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)])
     plain = artifact("x", b"name: x\n", obj)
     gadget = read(with_wasm(plain))
-    said = [note for note in gadget.info.notes if "wasm" in note]
+    said = [note for note in gadget.notes if "wasm" in note]
     assert len(said) == 1
     prepared = prepare(gadget, {})
     assert prepared.elf == obj
     assert not [note for note in prepared.spec.notes if "wasm" in note]
-    assert not [n for n in read(plain).info.notes if "wasm" in n]
+    assert not [n for n in read(plain).notes if "wasm" in n]
 
 
 def test_nothing_to_run() -> None:
