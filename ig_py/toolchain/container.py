@@ -3,7 +3,8 @@
 The image brings clang, llvm-strip, ``/usr/include/gadget/<arch>/vmlinux.h`` and, for wasm
 sources, go or cargo. The eBPF API and libbpf headers come from this ig-py, so that both
 kinds of build compile against the same ones. Every step is an argument list run by the
-engine; no shell is involved.
+engine; no shell is involved. The engine is driven by the ``docker`` package, which knows where
+engines listen (``DOCKER_HOST``) and how they pull, create, run and remove.
 """
 
 from __future__ import annotations

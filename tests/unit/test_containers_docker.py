@@ -445,14 +445,14 @@ def test_stop_is_prompt_and_leaves_nothing(engine: FakeDocker, spawn: Spawn, mom
     wait_for(lambda: descriptors() <= before, "descriptors closed", 5, 0.05)
 
 
-def test_the_sdk_is_not_loaded_without_an_engine(tmp_path: Path) -> None:
+def test_http_is_not_loaded_without_an_engine(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from ig_py.containers.engines.client import RuntimeConfig\n"
         "from ig_py.containers.discovery import Discovery\n"
         f"d = Discovery([RuntimeConfig('docker', {str(tmp_path / 'none')!r})])\n"
         "d.start(); assert d.wait_listed(5); d.stop()\n"
-        "assert not {'docker', 'requests'} & set(sys.modules)\n"
+        "assert not {'docker', 'http', 'requests'} & set(sys.modules)\n"
     )
     import sys
 

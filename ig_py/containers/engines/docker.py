@@ -61,7 +61,6 @@ class DockerClient(EngineClient):
         finally:
             with self._lock:
                 self._transport = None
-            transport.close()
 
     def _follow(self, transport: DockerTransport, events: Iterator[dict[str, Any]]) -> None:
         rest = self._list_running(transport)

@@ -1,8 +1,10 @@
-"""HTTP with a Docker engine over its unix socket: the SDK's transport, our bounds.
+"""A Docker engine's HTTP API over its unix socket, with bounds of our own.
 
 Every answer is limited in size and time, and :meth:`DockerTransport.abort`
 ends whatever is under way from another thread, so that an engine that hangs
-never holds anything up. The SDK is imported on first use: it is slow to load.
+never holds anything up. The ``docker`` package has none of the three for an
+API call, so it serves where an engine is told to work and waited for
+(:mod:`ig_py.toolchain.container`: pull an image, create, run, remove), not here.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ig_py.containers.engines.engine import EngineError, NoSuchObject
 
 if TYPE_CHECKING:
+    import http.client
     import socket
 
-    import requests
+    from ig_py.containers.engines.unix_http import DeadlineSocket
 
 TIMEOUT_SECONDS = 5
 """For connecting, and for each read."""
@@ -30,9 +33,7 @@ ANSWER_SECONDS = 10.0
 MAX_ANSWER = 64 * 1024 * 1024
 MAX_EVENT = 256 * 1024
 _CHUNK = 16 * 1024
-_MAX_CAUSES = 8
 _VERSION = re.compile(r"\d{1,3}\.\d{1,4}")
-_BASE = "http+docker://localhost"
 
 
 class DockerTransport:
@@ -44,11 +45,14 @@ class DockerTransport:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._aborted = False
-        self._calls = self._session()
         self._prefix = ""
 
     def negotiate(self) -> None:
-        """Learn the engine's API version, which later calls name. :raises EngineError:"""
+        """Learn the engine's API version, which later calls name.
+
+        Raises:
+            EngineError: The engine does not answer, or names no version.
+        """
         answer = self.get("/version")
         version = answer.get("ApiVersion") if isinstance(answer, dict) else None
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
@@ -58,46 +62,37 @@ class DockerTransport:
     def get(self, path: str, **params: str) -> Any:
         """The JSON answer of a GET.
 
-        :raises NoSuchObject: status 404.
-        :raises EngineError: everything else.
+        Raises:
+            NoSuchObject: The status is 404.
+            EngineError: There is no answer in time, it is too large, its status is
+                another one, or it is no JSON.
         """
-        deadline = time.monotonic() + ANSWER_SECONDS
         body = bytearray()
-        with self._failures(path):
-            response = self._calls.get(
-                f"{_BASE}{self._prefix}{path}", params=params, stream=True, timeout=TIMEOUT_SECONDS
-            )
-            with response:
-                self._check(path, response)
-                for chunk in response.iter_content(_CHUNK):
-                    body += chunk
-                    if len(body) > MAX_ANSWER:
-                        raise self._error(path, f"the answer exceeds {MAX_ANSWER} bytes")
-                    if time.monotonic() > deadline:
-                        raise self._error(path, f"the answer took over {ANSWER_SECONDS:.0f} s")
-            return json.loads(body)
+        with self._failures(path), self._request(path, params) as (response, _):
+            while chunk := response.read1(_CHUNK):
+                body += chunk
+                if len(body) > MAX_ANSWER:
+                    raise self._error(path, f"the answer exceeds {MAX_ANSWER} bytes")
+            if response.length:
+                raise self._error(path, "the connection broke off")
+            return self._json(path, body)
 
     @contextlib.contextmanager
     def events(self, filters: dict[str, list[str]]) -> Iterator[Iterator[dict[str, Any]]]:
         """Subscribed while the block runs; iterate to wait for events, for ever.
 
-        The iterator raises EngineError when the engine goes away.
+        Raises:
+            EngineError: As :meth:`get`; from the iterator, also when the engine goes away.
         """
         path = "/events"
-        connected: list[socket.socket] = []
-        with self._session(connected.append) as session:
+        with contextlib.ExitStack() as opened:
             with self._failures(path):
-                response = session.get(
-                    f"{_BASE}{self._prefix}{path}",
-                    params={"filters": json.dumps(filters)},
-                    stream=True,
-                    timeout=TIMEOUT_SECONDS,
+                response, sock = opened.enter_context(
+                    self._request(path, {"filters": json.dumps(filters)})
                 )
                 # Silence is normal from here on; abort() ends it.
-                connected[-1].settimeout(None)
-            with response:
-                self._check(path, response)
-                yield self._follow(path, response)
+                sock.wait_for_ever()
+            yield self._follow(path, response)
 
     def abort(self) -> None:
         """End every call under way and refuse later ones; any thread."""
@@ -110,14 +105,29 @@ class DockerTransport:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        self._calls.close()
+    @contextlib.contextmanager
+    def _request(
+        self, path: str, params: dict[str, str]
+    ) -> Iterator[tuple[http.client.HTTPResponse, DeadlineSocket]]:
+        """An answer with status 200, its body not read, over a connection of its own."""
+        from urllib.parse import urlencode
 
-    def _follow(self, path: str, response: requests.Response) -> Iterator[dict[str, Any]]:
+        from ig_py.containers.engines.unix_http import DeadlineSocket, UnixConnection
+
+        query = f"?{urlencode(params)}" if params else ""
+        with DeadlineSocket(TIMEOUT_SECONDS, time.monotonic() + ANSWER_SECONDS) as sock:
+            connection = UnixConnection(self.socket_path, sock, self._track)
+            with contextlib.closing(connection):
+                connection.request("GET", f"{self._prefix}{path}{query}")
+                with connection.getresponse() as response:
+                    self._check(path, response.status)
+                    yield response, sock
+
+    def _follow(self, path: str, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
         pending = bytearray()
         oversized = False
         with self._failures(path):
-            for chunk in response.iter_content(_CHUNK):
+            while chunk := response.read1(_CHUNK):
                 *lines, rest = chunk.split(b"\n")
                 for line in lines:
                     pending += line
@@ -133,16 +143,23 @@ class DockerTransport:
         raise self._error(path, "the engine closed the stream")
 
     def _event(self, path: str, line: bytearray) -> dict[str, Any]:
-        event = json.loads(line)
+        event = self._json(path, line)
         if not isinstance(event, dict):
             raise self._error(path, "an event is no JSON object")
         return event
 
-    def _check(self, path: str, response: requests.Response) -> None:
-        if response.status_code == 404:
+    def _json(self, path: str, raw: bytearray) -> Any:
+        try:
+            return json.loads(raw)
+        # Besides malformed JSON: no UTF-8, numbers of too many digits, too many brackets.
+        except (ValueError, RecursionError) as error:
+            raise self._error(path, "the answer is no JSON") from error
+
+    def _check(self, path: str, status: int) -> None:
+        if status == 404:
             raise NoSuchObject(f"{self._who}: {path}: not found")
-        if response.status_code != 200:
-            raise self._error(path, f"status {response.status_code}")
+        if status != 200:
+            raise self._error(path, f"status {status}")
 
     def _error(self, path: str, why: str) -> EngineError:
         return EngineError(f"{self._who}: {path}: {why}")
@@ -151,79 +168,25 @@ class DockerTransport:
     def _failures(self, path: str) -> Iterator[None]:
         import http.client
 
-        import requests
-        import urllib3
+        from ig_py.containers.engines.unix_http import AnswerTooSlow
 
         try:
             yield
-        except EngineError:
-            raise
-        except requests.exceptions.Timeout as error:
+        except AnswerTooSlow as error:
+            raise self._error(path, f"the answer took over {ANSWER_SECONDS:.0f} s") from error
+        except TimeoutError as error:
             raise self._error(path, f"no answer in {TIMEOUT_SECONDS} s") from error
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise self._error(path, "the answer is no JSON") from error
-        except (
-            requests.exceptions.RequestException,
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-            ValueError,
-            # http.client's view of a socket that abort() shut down.
-            AttributeError,
-        ) as error:
-            raise self._error(path, _reason(error)) from error
+        except OSError as error:
+            # An exception of http.client's may hold the engine's own bytes: never its text.
+            raise self._error(path, error.strerror or "the connection broke off") from error
+        except http.client.IncompleteRead as error:
+            raise self._error(path, "the connection broke off") from error
+        except (http.client.HTTPException, ValueError) as error:
+            raise self._error(path, "the answer is no HTTP") from error
 
     def _track(self, sock: socket.socket) -> None:
         with self._lock:
             self._sockets.add(sock)
             aborted = self._aborted
         if aborted:
-            sock.close()
             raise ConnectionAbortedError("stopped")
-
-    def _session(
-        self, connected: Callable[[socket.socket], None] | None = None
-    ) -> requests.Session:
-        import requests
-        from docker.transport import unixconn
-
-        track = self._track
-
-        class Connection(unixconn.UnixHTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                assert self.sock is not None
-                track(self.sock)
-                if connected:
-                    connected(self.sock)
-
-        class Pool(unixconn.UnixHTTPConnectionPool):
-            def _new_conn(self) -> Any:
-                return Connection(self.base_url, self.socket_path, TIMEOUT_SECONDS)
-
-        class Adapter(unixconn.UnixHTTPAdapter):
-            def get_connection(self, url: Any, proxies: Any = None) -> Pool:
-                with self.pools.lock:
-                    pool: Pool | None = self.pools.get(url)
-                    if pool is None:
-                        pool = self.pools[url] = Pool(url, self.socket_path, TIMEOUT_SECONDS)
-                return pool
-
-        session = requests.Session()
-        # No proxy or netrc of the environment has a say about a local socket.
-        session.trust_env = False
-        session.mount("http+docker://", Adapter(f"http+unix://{self.socket_path}", TIMEOUT_SECONDS))
-        return session
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost operating system error in words; wrappers print object addresses."""
-    current: BaseException | None = error
-    for _ in range(_MAX_CAUSES):
-        if current is None:
-            break
-        if isinstance(current, OSError) and current.strerror:
-            return current.strerror
-        inner = next((a for a in current.args if isinstance(a, BaseException)), None)
-        current = inner or current.__cause__ or current.__context__
-    return "the connection broke off"
