@@ -129,7 +129,7 @@ def test_watch(run: Callable[..., str], engine: FakeDocker) -> None:
 
     worker = threading.Thread(target=change)
     worker.start()
-    out = run("-w", "-o", "json", "--timeout", "1", "-c", "web,late")
+    out = run("-w", "-o", "json", "--timeout", "3", "-c", "web,late")
     worker.join()
     decoder, events = json.JSONDecoder(), []
     while out.strip():
