@@ -1,18 +1,27 @@
-"""Answering a registry's demand for credentials, without showing them to anybody else."""
+"""Answering a registry's demand for credentials, without showing them to anybody else.
+
+This is where the ``oras`` package serves: :class:`Auth` is one of its authentication back-ends
+(``oras.auth``), so that its client, too, may use it. What the package's own back-end does not
+do is done here: it shows credentials to whatever token service a registry names, reads answers
+of any size, and knows neither identity tokens nor a challenge's scheme.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import oras.auth.token
+from oras.auth.token import TokenAuth
 
 from ig_py.errors import RegistryDenied, RegistryError
 from ig_py.oci import limits
 from ig_py.oci.credentials import Credentials
 from ig_py.oci.document import load_json
 from ig_py.oci.http_errors import origin, redacted
+
+if TYPE_CHECKING:
+    import requests
 
 HUB_HOST = "registry-1.docker.io"
 _REALM_HOSTS = {
@@ -39,31 +48,60 @@ class TokenClient(Protocol):
     ) -> bytes: ...
 
 
-class Auth(oras.auth.token.TokenAuth):  # type: ignore[misc]
-    """Answers challenges; what it obtains is kept for the registry's origin."""
+class Auth(TokenAuth):  # type: ignore[misc]
+    """Answers challenges for *scope*; what it obtains is for the registry's origin, *base*.
+
+    Inherited from oras: the token, and its header.
+    """
 
     def __init__(
         self, client: TokenClient, base: str, credentials: Credentials, scope: str
     ) -> None:
         super().__init__()
+        self.token: str | None
         self._client = client
         self._origin = origin(base)
         self._credentials = credentials
         self._scope = scope
-        self.header = ""
+        self._basic = ""
         if credentials.access_token:
-            self.header = f"Bearer {credentials.access_token}"
+            self.set_token_auth(credentials.access_token)
+
+    def adopt(self, other: Auth) -> None:
+        """Take over what *other* obtained for the same registry."""
+        self.token, self._basic = other.token, other._basic
 
     def get_auth_header(self) -> dict[str, str]:
-        return {"Authorization": self.header} if self.header else {}
+        """The Authorization header that requests to the registry have; empty without one."""
+        if self._basic:
+            return {"Authorization": self._basic}
+        header: dict[str, str] = super().get_auth_header()
+        return header
 
-    def answer(self, challenges: str, what: str) -> None:
-        """Obtain an Authorization header. Raises :class:`RegistryDenied`."""
-        scheme, params = parse_challenge(challenges)
+    def authenticate_request(
+        self, original: requests.Response, headers: dict[str, str], refresh: bool = False
+    ) -> tuple[dict[str, str], bool]:
+        """Obtain what *original*, the registry's refusal, asks for.
+
+        Returns:
+            *headers* with what to show, and whether to ask again. A token is never kept from
+            an earlier challenge, so *refresh* changes nothing.
+
+        Raises:
+            RegistryDenied: Credentials are needed and not known, are refused, or would go to a
+                token service that is not the registry's.
+            RegistryError: The token service cannot be asked.
+        """
+        challenge = original.headers.get("WWW-Authenticate", "")
+        if not challenge:
+            return headers, False
+        what = f"{original.request.method} {redacted(original.url)}"
+        scheme, params = parse_challenge(challenge)
+        self._basic = ""
         if scheme == "bearer":
-            self.header = "Bearer " + self._token(params, what)
+            self.set_token_auth(self._token(params, what))
         elif scheme == "basic" and self._credentials.basic:
-            self.header = self._credentials.basic
+            self._basic = self._credentials.basic
         elif scheme == "basic":
             raise RegistryDenied(
                 f"{what}: the registry wants credentials and none are known",
@@ -71,6 +109,7 @@ class Auth(oras.auth.token.TokenAuth):  # type: ignore[misc]
             )
         else:
             raise RegistryDenied(f"{what}: the registry's demand for credentials is not understood")
+        return {**headers, **self.get_auth_header()}, True
 
     def _token(self, params: Mapping[str, str], what: str) -> str:
         realm = self.check_realm(params.get("realm", ""), what)
@@ -94,7 +133,11 @@ class Auth(oras.auth.token.TokenAuth):  # type: ignore[misc]
         return token
 
     def check_realm(self, realm: str, what: str) -> str:
-        """*realm* when credentials may be shown to it; :class:`RegistryDenied` otherwise."""
+        """*realm*, when credentials may be shown to it.
+
+        Raises:
+            RegistryDenied: They may not.
+        """
         try:
             scheme, host, _ = origin(realm)
         except RegistryError:

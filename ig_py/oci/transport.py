@@ -1,4 +1,7 @@
-"""HTTP to one registry: through oras, but credentials, redirects and time are ours.
+"""HTTP to one registry, with requests; oras's back-end (:mod:`ig_py.oci.auth`) answers a 401.
+
+oras's own client (``oras.provider.Registry``) is not used: it follows redirects wherever they
+lead, has no time limits, and verifies no digest of a manifest.
 
 * Credentials go to the registry's own origin (scheme, host, port), and to a token
   service on the same host or on the list below; nowhere else (CVE-2026-48978,
@@ -15,11 +18,11 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import oras.provider
 import requests
 
 from ig_py.errors import LimitError, RegistryDenied, RegistryError
@@ -75,7 +78,7 @@ class Timeouts:
         return self.request + size / self.rate
 
 
-class Transport(oras.provider.Registry):  # type: ignore[misc]
+class Transport:
     """Requests to the registry *domain* for *scope* (``repository:NAME:pull``).
 
     *insecure*: plain HTTP, and no credentials whatsoever, unless *plain_credentials*.
@@ -92,23 +95,25 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         plain_credentials: bool = False,
     ) -> None:
         host = HUB_HOST if domain == "docker.io" else domain
-        super().__init__(hostname=host, insecure=insecure, tls_verify=trusted_certificates())
         self.domain = domain
-        self.base = f"{self.prefix}://{host}"
+        self.base = f"{'http' if insecure else 'https'}://{host}"
         self.timeouts = timeouts or Timeouts()
         self._insecure, self._scope = insecure, scope
         self._origin = origin(self.base)
+        self._certificates = trusted_certificates()
         self._watchdog = Watchdog()
+        self._session = requests.Session()
+        # A registry that sets a cookie takes its return for a browser's request (Harbor).
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # .netrc would be another source of credentials; proxies are looked up per request.
-        self.session.trust_env = False
+        self._session.trust_env = False
         for prefix in ("http://", "https://"):
-            self.session.mount(prefix, self._watchdog.adapter())
+            self._session.mount(prefix, self._watchdog.adapter())
         known = credentials or Credentials()
         if insecure and not plain_credentials:
             known = Credentials()
         self._known = known
-        self.auth = Auth(self, self.base, known, scope)
-        self.auth.session = self.session
+        self._auth = Auth(self, self.base, known, scope)
 
     def clone(self) -> Transport:
         """Connections of its own, for another thread; the same rights."""
@@ -116,7 +121,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
             self.domain, scope=self._scope, insecure=self._insecure, credentials=self._known,
             timeouts=self.timeouts, plain_credentials=True,
         )  # fmt: skip
-        twin.auth.header = self.auth.header
+        twin._auth.adopt(self._auth)
         return twin
 
     def abort(self) -> None:
@@ -124,7 +129,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         self._watchdog.abort()
 
     def close(self) -> None:
-        self.session.close()
+        self._session.close()
         self._watchdog.close()
 
     def read(
@@ -196,20 +201,6 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         finally:
             response.close()
 
-    def do_request(
-        self,
-        url: str,
-        method: str = "GET",
-        data: Any = None,
-        headers: dict[str, str] | None = None,
-        json: Any = None,
-        stream: bool = False,
-    ) -> requests.Response:
-        """What oras's own methods go through: the same rules, the body not read."""
-        with self._bounded(f"{method} {redacted(url)}", self.timeouts.request):
-            body = None if data is None else lambda: data
-            return self._retried(method, url, headers or {}, body, elsewhere=False)
-
     def token_request(
         self,
         method: str,
@@ -256,18 +247,19 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None, elsewhere: bool
     ) -> requests.Response:
         response = self._followed(method, url, headers, body, elsewhere)
-        challenge = response.headers.get("WWW-Authenticate", "")
-        if response.status_code != 401 or not challenge or origin(response.url) != self._origin:
+        if response.status_code != 401 or origin(response.url) != self._origin:
+            return response
+        _, answered = self._auth.authenticate_request(response, {})
+        if not answered:
             return response
         response.close()
-        self.auth.answer(challenge, f"{method} {redacted(url)}")
         return self._followed(method, url, headers, body, elsewhere)
 
     def _followed(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None, elsewhere: bool
     ) -> requests.Response:
         for _ in range(MAX_REDIRECTS + 1):
-            extra = self.auth.get_auth_header() if origin(url) == self._origin else {}
+            extra = self._auth.get_auth_header() if origin(url) == self._origin else {}
             response = self._send(method, url, {**headers, **extra}, body and body(), None)
             target = response.headers.get("Location", "")
             if response.status_code not in (301, 302, 303, 307, 308) or not target:
@@ -297,7 +289,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
         self, method: str, url: str, headers: Mapping[str, str], data: Any,
         query: Mapping[str, str] | None,
     ) -> requests.Response:  # fmt: skip
-        response: requests.Response = self.session.request(
+        response: requests.Response = self._session.request(
             method,
             url,
             data=data,
@@ -310,7 +302,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
             timeout=(self.timeouts.connect, self.timeouts.read),
             allow_redirects=False,
             stream=True,
-            verify=self._tls_verify,
+            verify=self._certificates,
             proxies=proxies(url),
         )
         return response
@@ -326,7 +318,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]
             body,
             what=what,
             domain=self.domain,
-            authorized=bool(self.auth.header),
+            authorized=bool(self._auth.get_auth_header()),
         )
 
     @contextmanager
