@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.identify import Found, identify
 from ig_py.containers.model import Container
-from ig_py.containers.scout import PLACED, SHUT, Kind, Scout, acquire
+from ig_py.containers.scout import PLACED, Kind, Scout, acquire
 from ig_py.containers.sources import Source
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
@@ -96,7 +96,6 @@ class Pending:
     cgroup: str
     home: str
     """Its first process' cgroup when it began."""
-    shut: bool
     placed: bool
     init: int = 0
     executed: bool = False
@@ -245,7 +244,6 @@ class Admission:
             os.fsdecode(notice.comm),
             os.fsdecode(notice.cgroup),
             os.fsdecode(notice.cgroup),
-            bool(notice.flags & SHUT),
             bool(notice.flags & PLACED),
             init=notice.pid if notice.nspid == 1 else 0,
             processes={notice.pid},

@@ -4,7 +4,7 @@ Every change is published to all subscribers, in the order it happened: adding,
 removing and subscribing exclude each other, so nobody misses a container or
 hears of one twice.
 
-A removed container stays known to ``by_mntns``/``by_netns`` for a grace time
+A removed container stays known to ``by_mntns`` for a grace time
 with its namespaces pinned: events that were still in a buffer keep their
 names, and no new container can get its inode numbers meanwhile.
 """
@@ -73,7 +73,6 @@ class ContainerCollection:
         self._entries: dict[str, _Entry] = {}
         self._gone: deque[_Entry] = deque()
         self._by_mntns: dict[int, _Entry] = {}
-        self._by_netns: dict[int, dict[int, _Entry]] = {}
         self._subscribers: dict[object, Subscriber] = {}
         self._closed = False
 
@@ -143,13 +142,6 @@ class ContainerCollection:
         entry = self._by_mntns.get(mntns)
         return entry.container if entry else None
 
-    def by_netns(self, netns: int) -> list[Container]:
-        """Live or recently gone; the live ones only, if there are any."""
-        with self._lock:
-            entries = list(self._by_netns.get(netns, {}).values())
-        live = [e.container for e in entries if not e.removed_at]
-        return live or [e.container for e in entries]
-
     def containers(self) -> list[Container]:
         """Every live container, oldest first."""
         with self._lock:
@@ -192,7 +184,6 @@ class ContainerCollection:
             self._entries.clear()
             self._gone.clear()
             self._by_mntns.clear()
-            self._by_netns.clear()
 
     def _refusal(self, container: Container) -> str:
         if self._closed:
@@ -206,22 +197,14 @@ class ContainerCollection:
         return ""
 
     def _index(self, entry: _Entry) -> None:
-        mntns, netns = entry.container.mntns, entry.container.netns
-        if mntns:
-            self._by_mntns[mntns] = entry
-        if netns:
-            self._by_netns.setdefault(netns, {})[id(entry)] = entry
+        if entry.container.mntns:
+            self._by_mntns[entry.container.mntns] = entry
 
     def _forget(self, entry: _Entry) -> None:
-        mntns, netns = entry.container.mntns, entry.container.netns
+        mntns = entry.container.mntns
         if self._by_mntns.get(mntns) is entry:
             del self._by_mntns[mntns]
             self._publish(EventType.EXPIRED, entry.container)
-        if netns:
-            sharing = self._by_netns[netns]
-            del sharing[id(entry)]
-            if not sharing:
-                del self._by_netns[netns]
         entry.pins.close()
 
     def _publish(self, kind: EventType, container: Container) -> None:

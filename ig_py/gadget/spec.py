@@ -167,7 +167,6 @@ class ParamSpec:
     title: str = ""
     alias: str = ""
     alternative_key: str = ""
-    mandatory: bool = False
     possible_values: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     value_hint: str = ""

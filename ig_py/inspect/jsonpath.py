@@ -3,6 +3,10 @@
 The expression is what follows ``$``: ``.name``, ``[0].Name``, ``..pid``,
 ``[?(@.Type == 'Hash')].Name``. Expressions come from the user, documents from
 an image: recursion and results have limits.
+
+It is our own because paths are those of `ig` (PaesslerAG/jsonpath), where python-jsonpath
+follows RFC 9535: there ``.7`` does not parse, ``[7]`` finds no member of an object, a step of 0
+and a key that is missing are no errors, and a path inside of a filter has no limit.
 """
 
 from __future__ import annotations
@@ -54,13 +58,13 @@ def evaluate(document: Any, expression: str) -> Any:
     parser = _Parser(expression)
     steps, definite = parser.path(top=True)
     try:
-        found = _run(steps, document, definite)
+        found = _run(steps, document)
     except _Missing as err:
         raise UsageError(f'resolving path "{expression}": {err}') from None
     return found[0] if definite else found
 
 
-def _run(steps: list[Step], document: Any, definite: bool) -> list[Any]:
+def _run(steps: list[Step], document: Any) -> list[Any]:
     found = [document]
     for step in steps:
         found = step(found)
@@ -186,7 +190,7 @@ class _Parser:
         negated = self.accept("!")
         if not self.accept("@"):
             raise self.bad("expected @")
-        steps, definite = self.path(top=False)
+        steps, _ = self.path(top=False)
         compare = self.match(_COMPARE)
         literal = None
         if compare:
@@ -197,7 +201,7 @@ class _Parser:
 
         def test(item: Any) -> bool:
             try:
-                found = _run(steps, item, definite)
+                found = _run(steps, item)
             except _Missing:
                 return negated
             if compare is None:

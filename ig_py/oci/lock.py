@@ -33,11 +33,11 @@ def exclusive(path: Path, timeout: float = LOCK_TIMEOUT_S) -> Iterator[None]:
 
 
 @contextmanager
-def shared(path: Path, timeout: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+def shared(path: Path) -> Iterator[None]:
     """Hold a shared flock(2) on *path*; errors as :func:`exclusive`."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _acquire(fd, fcntl.LOCK_SH, path, timeout)
+        _acquire(fd, fcntl.LOCK_SH, path, LOCK_TIMEOUT_S)
         yield
     finally:
         os.close(fd)

@@ -26,8 +26,6 @@ DEFAULT_INTERVAL = "1000ms"
 SHORTEST_NS = 1_000_000
 """A shorter interval would be a busy loop."""
 MAX_COUNT = 1 << 62
-FETCHED = ("iter", "mapiter")
-"""Kinds of data sources that are fetched."""
 
 NETNS_ITERATORS = frozenset({"tcp", "udp", "unix", "netlink", "ipv6_route"})
 """Iterators that see one network namespace: kernel, ``bpf_iter_init_seq_net``."""

@@ -59,7 +59,6 @@ def test_life_of_a_container() -> None:
     assert collection.get("c1") is None
     late = collection.by_mntns(11)
     assert late is not None and late.runtime.container_name == "renamed"
-    assert [c.id for c in collection.by_netns(21)] == ["c1"]
     clock.now += 4.9
     left = collection.expire()
     assert left is not None and abs(left - 0.1) < 1e-6
@@ -67,7 +66,6 @@ def test_life_of_a_container() -> None:
     clock.now += 0.2
     assert collection.expire() is None
     assert collection.by_mntns(11) is None
-    assert collection.by_netns(21) == []
     assert events == [
         ("CREATED", "n1"),
         ("UPDATED", "renamed"),
@@ -110,25 +108,12 @@ def test_restarted_under_the_same_id_within_the_grace_time() -> None:
     collection.expire()
     assert collection.by_mntns(11) is None
     assert collection.by_mntns(12) is not None
-    assert collection.by_netns(22) == [make(1, mntns=12, netns=22)]
-
-
-def test_a_shared_network_namespace_prefers_the_living() -> None:
-    collection = ContainerCollection()
-    for number in (1, 2, 3):
-        collection.add(make(number, mntns=number, netns=7))
-    collection.remove("c1")
-    assert [c.id for c in collection.by_netns(7)] == ["c2", "c3"]
-    collection.remove("c2")
-    collection.remove("c3")
-    assert [c.id for c in collection.by_netns(7)] == ["c1", "c2", "c3"]
 
 
 def test_an_unknown_namespace_finds_nobody() -> None:
     collection = ContainerCollection()
     collection.add(make(1))
     assert collection.by_mntns(0) is None
-    assert collection.by_netns(0) == []
     collection.remove("c1")
     collection.close()
 

@@ -30,6 +30,7 @@ DOCUMENT: Any = {
         ("['name']", "x"),
         ('["a.b"].c', 1),
         (".7", "seven"),
+        ("[7]", "seven"),
         (".none", None),
         (".list[0].Name", "a"),
         (".list[-1].Name", "b"),
