@@ -18,7 +18,8 @@ from ig_py.oci.transport import Timeouts
 from support.images import blob_files
 from support.registry_server import LyingRegistry
 
-QUICK = Timeouts(connect=2, read=0.7, request=1.5, rate=1 << 20)
+QUICK = Timeouts(connect=10, read=10, request=20, rate=1 << 20)
+"""For registries that answer: nothing waits for these to pass."""
 
 IMPATIENT = Timeouts(connect=2, read=0.2, request=0.4, rate=1 << 20)
 """For registries that are slow on purpose."""
