@@ -66,7 +66,7 @@ def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
         ContainerError: an engine that the user named cannot be used, or the host's /proc cannot
             be seen.
     """
-    from ig_py.containers.sources import disagreements, statuses
+    from ig_py.containers.report import disagreements, statuses
 
     tracker = flags.tracker(values)
     try:
@@ -85,12 +85,12 @@ def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
                     "containers": client.containers,
                     "error": client.error,
                 }
-                for client in discovery.clients
+                for client in discovery.engines.clients
             ],
             "containers": len(discovery.collection),
             "sources": [s.to_json() for s in statuses(discovery, _scout(discovery))],
-            "toldFirst": {s.value: count for s, count in discovery.firsts.items()},
-            "hold": _hold(),
+            "toldFirst": {s.value: count for s, count in discovery.found_first.items()},
+            "hold": _exec_hold(),
             "disagreements": disagreements(discovery),
         }
     finally:
@@ -142,9 +142,9 @@ def _scout(discovery: Discovery) -> str | None:
     return None
 
 
-def _hold() -> dict[str, Any]:
+def _exec_hold() -> dict[str, Any]:
     """Whether --hold-containers can work, and the runtimes that it would hold."""
-    from ig_py.containers.runtimes import runtime_paths
+    from ig_py.containers.runtime_paths import runtime_paths
     from ig_py.host.proc import HostView
 
     paths = runtime_paths(HostView.from_env())

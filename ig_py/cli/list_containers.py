@@ -61,7 +61,7 @@ def command(output: str, watch: bool, timeout: int, host: bool, **values: Any) -
 def _listed(tracker: ContainerTracker) -> list[Container]:
     tracker.start()
     if not tracker.wait_listed(LIST_SECONDS):
-        clients = tracker.discovery.clients
+        clients = tracker.discovery.engines.clients
         slow = [c.socket_path for c in clients if not c.connected and not c.error]
         _terminal.warn(f"no answer in {LIST_SECONDS:.0f} s from {', '.join(slow)}")
     return tracker.containers()

@@ -1,12 +1,11 @@
-"""The live set of containers, and a short memory of those that just went.
+"""The live set of containers, and a short memory of those that ended just now.
 
-Every change is published to all subscribers, in the order it happened: adding,
-removing and subscribing exclude each other, so nobody misses a container or
-hears of one twice.
+Every change is published to all subscribers in the order in which it happened. Adding, removing
+and subscribing exclude each other, so a subscriber misses no container and hears of none twice.
 
-A removed container stays known to ``by_mntns`` for a grace time
-with its namespaces pinned: events that were still in a buffer keep their
-names, and no new container can get its inode numbers meanwhile.
+A removed container stays known to ``by_mntns`` for a grace time, with its namespaces pinned: events
+that are still in a buffer keep their names, and no new container can get the inode numbers of its
+namespaces meanwhile.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ MAX_CONTAINERS = 65536
 
 class EventType(enum.Enum):
     PRECREATE = "PRECREATE"
-    """A runtime begins to make it: only its id and bundle are known, and it is not in the
-    collection. It may never come to be."""
+    """A runtime begins to create it: only its id and bundle are known, and it is not in the
+    collection. The creation may still fail."""
     CREATED = "CREATED"
     """Now in the collection."""
     UPDATED = "UPDATED"
@@ -46,8 +45,15 @@ class EventType(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """``generation`` is not 0 for a container whose processes had all ended before it was taken
+    in: the generation of its mount namespace (docs/discovery.md), whose inode number may be a later
+    namespace's by now. ``named`` is False for a container that is taken in without what the engine
+    that manages it knows of it."""
+
     type: EventType
     container: Container
+    generation: int = 0
+    named: bool = True
 
 
 Subscriber = Callable[[Event], None]
@@ -61,8 +67,8 @@ class _Entry:
 
 
 class ContainerCollection:
-    """Thread-safe. Subscribers are called with the collection locked: they must
-    return soon and must not wait for another thread that changes it."""
+    """Thread-safe. Subscribers are called with the collection locked: they must return soon, and
+    must not wait for another thread that changes the collection."""
 
     def __init__(
         self, grace: float = GRACE_SECONDS, clock: Callable[[], float] = time.monotonic
@@ -76,9 +82,18 @@ class ContainerCollection:
         self._subscribers: dict[object, Subscriber] = {}
         self._closed = False
 
-    def add(self, container: Container, pins: Pins | None = None) -> bool:
+    def add(
+        self,
+        container: Container,
+        pins: Pins | None = None,
+        *,
+        generation: int = 0,
+        named: bool = True,
+    ) -> bool:
         """Take a container (and the ownership of *pins*); False when its id is
-        already there, is no valid id, or the collection is closed or full."""
+        already there, is no valid id, or the collection is closed or full.
+
+        *generation*, *named*: of the :class:`Event` CREATED."""
         pins = pins or Pins()
         with self._lock:
             refusal = self._refusal(container)
@@ -90,14 +105,14 @@ class ContainerCollection:
             entry = _Entry(container, pins)
             self._entries[container.id] = entry
             self._index(entry)
-            self._publish(EventType.CREATED, container)
+            self._publish(Event(EventType.CREATED, container, generation, named))
             return True
 
     def announce(self, container: Container) -> None:
-        """Publish PRECREATE for a container that is about to be made."""
+        """Publish PRECREATE for a container that a runtime begins to create."""
         with self._lock:
             if not self._closed and valid_id(container.id) and container.id not in self._entries:
-                self._publish(EventType.PRECREATE, container)
+                self._publish(Event(EventType.PRECREATE, container))
 
     def update(self, container: Container) -> bool:
         """Replace the data of a live container, except its namespaces; False when absent."""
@@ -109,16 +124,18 @@ class ContainerCollection:
             container = replace(container, mntns=old.mntns, netns=old.netns)
             if container != old:
                 entry.container = container
-                self._publish(EventType.UPDATED, container)
+                self._publish(Event(EventType.UPDATED, container))
             return True
 
-    def remove(self, container_id: str) -> bool:
-        """Publish the end of a container while it can still be looked up; False when absent."""
+    def remove(self, container_id: str, generation: int = 0) -> bool:
+        """Publish the end of a container while it can still be looked up; False when absent.
+
+        *generation*: of the :class:`Event` DELETED."""
         with self._lock:
             entry = self._entries.get(container_id)
             if entry is None:
                 return False
-            self._publish(EventType.DELETED, entry.container)
+            self._publish(Event(EventType.DELETED, entry.container, generation))
             del self._entries[container_id]
             entry.removed_at = self._clock()
             self._gone.append(entry)
@@ -175,7 +192,7 @@ class ContainerCollection:
             self._subscribers.pop(key, None)
 
     def close(self) -> None:
-        """Forget everything without telling anyone, and let the namespaces go."""
+        """Forget every container without an event, and release the pinned namespaces."""
         with self._lock:
             self._closed = True
             self._subscribers.clear()
@@ -204,16 +221,15 @@ class ContainerCollection:
         mntns = entry.container.mntns
         if self._by_mntns.get(mntns) is entry:
             del self._by_mntns[mntns]
-            self._publish(EventType.EXPIRED, entry.container)
+            self._publish(Event(EventType.EXPIRED, entry.container))
         entry.pins.close()
 
-    def _publish(self, kind: EventType, container: Container) -> None:
-        event = Event(kind, container)
+    def _publish(self, event: Event) -> None:
         for subscriber in list(self._subscribers.values()):
             self._deliver(subscriber, event)
 
     def _deliver(self, subscriber: Subscriber, event: Event) -> None:
-        # One subscriber's failure must not cost another one its event.
+        # The failure of one subscriber must not keep the event from the others.
         try:
             subscriber(event)
         except Exception as error:

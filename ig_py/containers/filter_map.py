@@ -26,7 +26,7 @@ _SELECTED = struct.pack("=I", 1)
 class FilterMap:
     """The set of mount namespaces whose events pass, in the kernel.
 
-    A full map is said once; those that found no room enter when there is some.
+    That the map is full is said once. Containers that find no room enter when others leave.
     """
 
     def __init__(self, kernel_map: Map, max_entries: int = ENTRIES) -> None:
@@ -72,7 +72,7 @@ class FilterMap:
         self._inside.add(mntns)
 
     def remove(self, mntns: int, *, pending: bool = False) -> None:
-        """*pending*: the kernel's scout may have put it there."""
+        """*pending*: the kernel's scout may have put *mntns* there."""
         self._waiting.pop(mntns, None)
         inside = mntns in self._inside
         if inside or pending:

@@ -1,4 +1,4 @@
-"""Whose namespace is it? What a new process's cgroup and its parents' command lines tell.
+"""Which container a new namespace is of, by a process's cgroup and its parents' command lines.
 
 Facts: engines name a container's cgroup by its id (64 hexadecimal digits), with systemd as
 ``<engine>-<id>.scope``; runtimes by the OCI command line are called as ``runc … create|run …
@@ -23,10 +23,10 @@ STAGE = re.compile(r"(runc):\[")
 """What runc calls its processes that become the container's init: in its cgroup already."""
 COPY = "crun"
 COPIES = (COPY, "memfd:crun_clon")
-"""What crun's is called, until it executes: crun may run from a copy of itself in memory. With
-version 2 of control groups it is made in its own, else it is moved there."""
+"""Name of crun's init until it executes a program: crun may run from a copy of itself in memory.
+With version 2 of control groups the init is made in its own cgroup, else it is moved there."""
 ENGINES = ("containerd-shim", "conmon", "dockerd", "containerd", "podman", "crio", "docker")
-"""Names, or their beginnings, of what starts runtimes for an engine."""
+"""Names, or their beginnings, of the programs that start runtimes for an engine."""
 MAX_ANCESTORS = 6
 MAX_ARGUMENTS = 256
 
@@ -42,7 +42,7 @@ _WITH_VALUE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """*engine*: an engine started it, and can tell more than its id."""
+    """A container. *engine*: an engine started it, and can tell more than its id."""
 
     container_id: str
     runtime: str = ""
@@ -68,22 +68,23 @@ def identify(
     executed: bool = False,
     moved: bool = False,
 ) -> Found | None:
-    """What *pid*, a process of a new namespace, belongs to; None: no container, as it seems.
+    """The container of *pid*, a process of a new namespace; None when it seems to be of none.
 
-    *cgroup* is its path and *comm* its name as the kernel told them; it may have ended since.
-    *executed*: something was executed in the namespace. *moved*: its cgroup is one of its own, not
-    that of who made it.
+    *cgroup* is its path and *comm* its name as the kernel told them; the process may have ended
+    since. *executed*: a program was executed in the namespace. *moved*: its cgroup is its own, not
+    that of the process that made it.
     """
     for path in (cgroup, *_cgroups(view, pid)):
         if container_id := engine_id(path):
             return Found(container_id, engine=True)
-    # crun's init is a copy of crun until it executes. But who executes a runtime in a namespace
-    # of its own (unshare -m crun run) is the runtime, and its container is elsewhere.
+    # crun's init is a copy of crun until it executes a program. But a process that executes a
+    # runtime in a namespace of its own (unshare -m crun run) is the runtime: the namespace of its
+    # container is another one.
     copy = not executed and view.read(pid, "comm").rstrip("\n") == comm
     for ancestor in (*([pid] if copy else []), *_ancestors(view, ppid)):
         if found := from_command(view.read(ancestor, "cmdline").split("\0")[:MAX_ARGUMENTS]):
             return _with_engine(view, ancestor, found)
-    # The runtime has ended already: its cgroup is named by the id.
+    # The runtime has ended already; the cgroup is named by the container's id.
     match = STAGE.match(comm)
     runtime = match[1] if match else COPY if moved and comm in COPIES else ""
     if runtime:

@@ -14,7 +14,7 @@ OWN = (CONTAINER, POD, NAMESPACE, UID)
 
 
 def info(labels: Mapping[str, str], pod_labels: Mapping[str, str] | None = None) -> KubernetesInfo:
-    """Who the container is to Kubernetes; *pod_labels* without the kubelet's own."""
+    """A container as Kubernetes knows it; the kubelet's labels are left out of *pod_labels*."""
     return KubernetesInfo(
         namespace=labels.get(NAMESPACE, ""),
         pod_name=labels.get(POD, ""),

@@ -1,8 +1,8 @@
 """A container as plain, comparable data (docs/reference/cli.md#listing-containers).
 
-Everything a runtime tells is untrusted: it passes :func:`text` or
-:func:`labels` on its way in, which bound it and make it valid UTF-8. Control
-characters are kept as data; whoever prints escapes them.
+Everything that an engine or runtime tells is untrusted: it passes :func:`text` or :func:`labels` on
+its way in, which bound it and make it valid UTF-8. Control characters are kept as data, and escaped
+where they are printed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What runc and crun write about a container: its init, and where its bundle is.
 
-Both keep a directory a container below a root (``/run/runc/ID``). The files
-are theirs, and may be of any version: whatever does not fit is ignored.
+Both keep one directory for each container below a root (``/run/runc/ID``). The files are private
+to the runtime, and may be of any version of it: whatever does not fit is ignored.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ig_py.records import dataclass
 
 MAX_STATE = 4 * 1024 * 1024
 STATE_FILES = ("state.json", "status")
-"""runc's, crun's."""
+"""runc's and crun's."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """``start`` is init's start in clock ticks since boot, 0 when it is not told."""
+    """``start``: of init, in clock ticks since boot; 0 when the file does not tell it."""
 
     pid: int
     start: int = 0
@@ -55,10 +55,10 @@ def parse(raw: bytes) -> State | None:
 
 
 def is_same(view: HostView, state: State) -> bool:
-    """Whether the process of that number is the one meant: it started when the state says."""
+    """Whether the process of that pid is the init meant: it started when the state says."""
     if not state.start:
         return view.started_at(state.pid) != 0
-    # The name in parentheses may hold anything, spaces and parentheses too.
+    # The process's name, in parentheses, may itself contain spaces and parentheses (proc(5)).
     fields = view.read(state.pid, "stat").rpartition(")")[2].split()
     return len(fields) > 19 and fields[19] == str(state.start)
 

@@ -1,7 +1,7 @@
 """The kernel's scout, loaded once a process and shared by every gadget that runs in it.
 
-It tells of each mount namespace as it comes to be (docs/discovery.md). Here is only its life
-and the passing on of its notices; :mod:`ig_py.containers.admission` understands them.
+It tells of each new mount namespace (docs/discovery.md). Here it is loaded and unloaded, and its
+notices are passed on; :mod:`ig_py.containers.admission` decides by them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_PENDING = 512
-"""Namespaces let through at once before anybody has identified them; later ones wait outside."""
+"""Namespaces that pass filter maps before they are identified; more of them at once pass only when
+they are identified."""
 FIRST_PIDNS = 0xEFFFFFFC
 """Inode number of the first pid namespace (kernel: PROC_PID_INIT_INO)."""
 
 
 class Kind(enum.IntEnum):
-    """What a notice is about (core/scout/scout.bpf.c)."""
+    """What a notice tells of a mount namespace (core/scout/scout.bpf.c)."""
 
     NEW = 1
     FORK = 2
@@ -48,9 +49,9 @@ Listener = Callable[["Notice"], None]
 
 
 class Scout:
-    """What one user of the shared scout holds; :meth:`release` it once.
+    """One user's part of the shared scout; :meth:`release` it once.
 
-    Listeners are called in the reactor's thread, which the scout's users share.
+    Listeners are called in the reactor's thread, which all users share.
     """
 
     def __init__(self, shared: _Shared, listener: Listener) -> None:
@@ -63,11 +64,11 @@ class Scout:
         return self._shared.reactor
 
     def read(self) -> None:
-        """Take what notices there are. In the reactor's thread only."""
+        """Pass on the notices that have come. In the reactor's thread only."""
         self._shared.read()
 
     def begin(self) -> None:
-        """From now on notices come."""
+        """The listener is called from now on."""
         self._shared.add(self._listener)
 
     def open(self, filter_map: Map) -> None:
@@ -78,17 +79,20 @@ class Scout:
         """Events of pending namespaces wait in *stream*."""
         stream.admit_by(self._shared.core)
 
-    def settle(self, mntns: int, birth: int) -> None:
-        self._shared.settle(self._listener, mntns, birth)
+    def settle(self, mntns: int, generation: int) -> None:
+        """This user has decided about the namespace."""
+        self._shared.settle(self._listener, mntns, generation)
 
-    def withdraw(self, filter_map: Map, mntns: int, birth: int) -> None:
-        """Take a namespace out of *filter_map*, unless its number is another one's by now."""
-        self._shared.core.withdraw(filter_map, mntns, birth)
+    def withdraw(self, filter_map: Map, mntns: int, generation: int) -> None:
+        """Take a namespace out of *filter_map*, unless its number is a later one's by now."""
+        self._shared.core.withdraw(filter_map, mntns, generation)
 
     def counts(self) -> dict[str, int]:
+        """As ``_core.Scout.counts``, of all users."""
         return self._shared.core.counts()
 
     def release(self) -> None:
+        """Listen no longer; the last user's release unloads the scout."""
         for slot in self._slots:
             self._shared.core.remove_filter(slot)
         self._slots.clear()
@@ -122,32 +126,32 @@ class _Shared:
                 try:
                     listener(notice)
                 except Exception as error:
-                    log.warning("a new namespace: %s: %s", type(error).__name__, error)
+                    log.warning("a new mount namespace: %s: %s", type(error).__name__, error)
 
-    def settle(self, listener: Listener, mntns: int, birth: int) -> None:
-        """The kernel is told when all who were asked have decided."""
+    def settle(self, listener: Listener, mntns: int, generation: int) -> None:
+        """The kernel is told once every listener that was asked has decided."""
         with self._lock:
-            left = self._undecided.get((mntns, birth))
+            left = self._undecided.get((mntns, generation))
             if left is None:
                 return
             left.discard(listener)
             if left:
                 return
-            del self._undecided[mntns, birth]
-        self.core.settle(mntns, birth)
+            del self._undecided[mntns, generation]
+        self.core.settle(mntns, generation)
 
     def release(self, listener: Listener) -> None:
         with self._lock:
             with contextlib.suppress(ValueError):
                 self._listeners.remove(listener)
             waiting = [key for key, left in self._undecided.items() if listener in left]
-        for mntns, birth in waiting:
-            self.settle(listener, mntns, birth)
+        for mntns, generation in waiting:
+            self.settle(listener, mntns, generation)
         _release(self)
 
     def close(self) -> None:
         self.reactor.stop()
-        # Detaching waits for other processors (RCU), which nobody needs to see the end of.
+        # Detaching waits for an RCU grace period; no caller has to.
         threading.Thread(target=self.core.close, name="ig-scout-close").start()
 
 
@@ -158,8 +162,9 @@ _current: _Shared | None = None
 def acquire(view: HostView, listener: Listener) -> Scout:
     """The shared scout, loaded and attached when this is its first user.
 
-    :raises CoreError: the kernel lacks what it needs (BTF, ring buffers, tracepoints, rights).
-    :raises KernelError: tracepoints cannot be found.
+    Raises:
+        CoreError: the kernel lacks what it needs (BTF, ring buffers, tracepoints, rights).
+        KernelError: tracepoints cannot be found.
     """
     global _current
     with _lock:
@@ -186,7 +191,7 @@ def _load(view: HostView) -> CoreScout:
 
     core = CoreScout(_pidns(view), MAX_PENDING)
     try:
-        # Before anything is attached: a namespace made after this look is news.
+        # Before a program is attached: a namespace that is made after this look is new.
         core.baseline(_mount_namespaces(view))
         core.attach()
         with_tracefs(core.attach_by_tracefs)

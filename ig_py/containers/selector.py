@@ -75,7 +75,11 @@ class Selector:
         labels: str = "",
         runtime_name: str = "",
     ) -> Selector:
-        """:raises UsageError: *labels* is no ``key=value,…`` list."""
+        """Each argument as the user gave it.
+
+        Raises:
+            UsageError: *labels* is no ``key=value,…`` list.
+        """
         return cls(
             runtime_name=Criterion.parse(runtime_name),
             container_name=Criterion.parse(container_name),
@@ -130,7 +134,8 @@ class Selector:
 def parse_labels(source: str) -> dict[str, Criterion]:
     """``app=web,tier=!db,!debug=true`` → label key (``!`` kept) → criterion.
 
-    :raises UsageError: an element has not exactly one ``=``.
+    Raises:
+        UsageError: an element has not exactly one ``=``.
     """
     result: dict[str, Criterion] = {}
     for item in source.split(",") if source else ():

@@ -1,9 +1,9 @@
 """The directories in which runc and crun keep their containers' state, watched.
 
-A runtime makes a container's directory when it begins, and writes who init is
-before init executes anything. So every container of every engine that uses
-runc or crun is noticed here, also those that no engine knows: started by hand,
-by podman without a service, or by an engine that is not asked.
+A runtime makes a container's directory when it begins, and writes the pid of init there before
+init executes anything. So every container of every engine that uses runc or crun is noticed here,
+also those that no engine knows: started by hand, by podman without its service, or by an engine
+that is not asked.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ ROOTS = (
     ("containerd", "run/containerd/runc/*"),
     ("docker", "run/docker/runtime-runc/*"),
 )
-"""Who keeps containers there, and where: ``*`` is any name."""
+"""A runtime or engine, and where the state of its containers is: ``*`` is any name."""
 MAX_WATCHES = 16384
 RESCAN_SECONDS = 1.0
 
 
-class Listener(Protocol):
+class StateListener(Protocol):
     """Called in the reactor's thread."""
 
-    def began(self, container_id: str, runtime: str) -> None:
-        """A runtime begins to make a container."""
+    def creating(self, container_id: str, runtime: str) -> None:
+        """A runtime begins to create a container."""
 
-    def found(self, container_id: str, runtime: str, state: State) -> None:
+    def created(self, container_id: str, runtime: str, state: State) -> None:
         """A container has an init."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Directory:
     """A watched directory: ``rest`` leads from it to the containers' directories,
     ``container_id`` is of a container's own."""
 
@@ -68,12 +68,12 @@ class _Place:
 class StateDirs:
     """Needs the host's pid numbers; inactive where /proc is of another pid namespace."""
 
-    def __init__(self, view: HostView, reactor: Reactor, listener: Listener) -> None:
+    def __init__(self, view: HostView, reactor: Reactor, listener: StateListener) -> None:
         self._view = view
         self._reactor = reactor
         self._listener = listener
         self._inotify: Inotify | None = None
-        self._watches: dict[int, list[_Place]] = {}
+        self._watches: dict[int, list[_Directory]] = {}
         self._seen: dict[str, int] = {}
         self._complained = False
 
@@ -109,55 +109,55 @@ class StateDirs:
     def _scan(self) -> None:
         for runtime, pattern in ROOTS:
             base = self._view.path("/")
-            self._enter(_Place(base, runtime, tuple(pattern.split("/"))), fresh=False)
+            self._enter(_Directory(base, runtime, tuple(pattern.split("/"))), fresh=False)
 
-    def _enter(self, place: _Place, *, fresh: bool) -> None:
-        """Watch *place*, then look what is in it. *fresh*: it was made just now."""
-        if not self._arm(place):
+    def _enter(self, directory: _Directory, *, fresh: bool) -> None:
+        """Watch *directory*, then look what is in it. *fresh*: it was made just now."""
+        if not self._arm(directory):
             return
-        if place.container_id:
-            self._look(place)
+        if directory.container_id:
+            self._look(directory)
             return
-        wanted = place.rest[0] if place.rest else "*"
+        wanted = directory.rest[0] if directory.rest else "*"
         if wanted != "*":
-            self._child(place, wanted, fresh=fresh)
+            self._child(directory, wanted, fresh=fresh)
             return
         try:
-            names = [entry.name for entry in Path(place.path).iterdir()]
+            names = [entry.name for entry in Path(directory.path).iterdir()]
         except OSError:
             return
         for name in names:
-            self._child(place, name, fresh=fresh)
+            self._child(directory, name, fresh=fresh)
 
-    def _child(self, place: _Place, name: str, *, fresh: bool) -> None:
-        path = f"{place.path.rstrip('/')}/{name}"
-        if place.rest:
-            if place.rest[0] in ("*", name):
-                self._enter(_Place(path, place.runtime, place.rest[1:]), fresh=fresh)
+    def _child(self, directory: _Directory, name: str, *, fresh: bool) -> None:
+        path = f"{directory.path.rstrip('/')}/{name}"
+        if directory.rest:
+            if directory.rest[0] in ("*", name):
+                self._enter(_Directory(path, directory.runtime, directory.rest[1:]), fresh=fresh)
             return
         if valid_id(name):
             if fresh:
-                self._listener.began(name, place.runtime)
-            self._enter(_Place(path, place.runtime, (), name), fresh=fresh)
+                self._listener.creating(name, directory.runtime)
+            self._enter(_Directory(path, directory.runtime, (), name), fresh=fresh)
 
-    def _arm(self, place: _Place) -> bool:
+    def _arm(self, directory: _Directory) -> bool:
         if self._inotify is None:
-            return Path(place.path).is_dir()
+            return Path(directory.path).is_dir()
         if len(self._watches) >= MAX_WATCHES:
             self._complain(f"over {MAX_WATCHES} directories")
             return True
-        mask = IN_ONLYDIR | (IN_CLOSE_WRITE | IN_MOVED_TO if place.container_id else IN_CREATE)
+        mask = IN_ONLYDIR | (IN_CLOSE_WRITE | IN_MOVED_TO if directory.container_id else IN_CREATE)
         try:
-            watch = self._inotify.add(place.path, mask)
+            watch = self._inotify.add(directory.path, mask)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            self._complain(f"{place.path}: {error.strerror}")
+            self._complain(f"{directory.path}: {error.strerror}")
             return True
         # One directory may lead to several roots.
-        places = self._watches.setdefault(watch, [])
-        if place not in places:
-            places.append(place)
+        directories = self._watches.setdefault(watch, [])
+        if directory not in directories:
+            directories.append(directory)
         return True
 
     def _complain(self, why: str) -> None:
@@ -167,26 +167,26 @@ class StateDirs:
 
     def _read(self) -> None:
         assert self._inotify is not None
-        for notice in self._inotify.read():
-            if notice.mask & IN_Q_OVERFLOW:
+        for event in self._inotify.read():
+            if event.mask & IN_Q_OVERFLOW:
                 self._reactor.later(RESCAN_SECONDS, self._scan)
                 continue
-            if notice.mask & IN_IGNORED:
-                for place in self._watches.pop(notice.watch, ()):
-                    self._seen.pop(place.path, None)
+            if event.mask & IN_IGNORED:
+                for directory in self._watches.pop(event.watch, ()):
+                    self._seen.pop(directory.path, None)
                 continue
-            for place in list(self._watches.get(notice.watch, ())):
-                if place.container_id:
-                    if notice.name in STATE_FILES:
-                        self._look(place)
-                elif notice.mask & IN_ISDIR:
-                    self._child(place, notice.name, fresh=True)
+            for directory in list(self._watches.get(event.watch, ())):
+                if directory.container_id:
+                    if event.name in STATE_FILES:
+                        self._look(directory)
+                elif event.mask & IN_ISDIR:
+                    self._child(directory, event.name, fresh=True)
 
-    def _look(self, place: _Place) -> None:
-        state = read_state(place.path)
+    def _look(self, directory: _Directory) -> None:
+        state = read_state(directory.path)
         # runc writes its state several times; the process is the news.
-        if state is None or self._seen.get(place.path) == state.pid:
+        if state is None or self._seen.get(directory.path) == state.pid:
             return
         if is_same(self._view, state):
-            self._seen[place.path] = state.pid
-            self._listener.found(place.container_id, place.runtime, state)
+            self._seen[directory.path] = state.pid
+            self._listener.created(directory.container_id, directory.runtime, state)

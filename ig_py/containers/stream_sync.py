@@ -25,7 +25,7 @@ KEEP, REJECT, LOSE = "keep", "reject", "lose"
 """Verdicts about the events of a namespace that wait, and those to come."""
 
 
-class Names(Protocol):
+class ContainerStream(Protocol):
     """The part of ``_core.Stream`` used here."""
 
     def set_container(
@@ -36,48 +36,62 @@ class Names(Protocol):
 
     def drop_container(self, mntns: int) -> None: ...
 
-    def decide(self, mntns: int, birth: int, verdict: str) -> None: ...
+    def decide(self, mntns: int, generation: int, verdict: str, /) -> None: ...
 
 
 class StreamSync:
-    """A collection's subscriber: keeps a stream's names and a filter map right, and decides
-    about the events that wait for their container.
+    """A subscriber of the collection, and an ``AdmissionObserver``: keeps a stream's names and a
+    filter map to the containers, and decides about the events that wait for theirs.
 
     *filter_map* None (``--host``): names only. *admission* None: no event waits.
     """
 
     def __init__(
         self,
-        names: Names,
+        stream: ContainerStream,
         filter_map: FilterMap | None,
         selector: Selector,
         admission: Admission | None = None,
     ) -> None:
-        self._names = names
+        self._stream = stream
         self._filter = filter_map
         self._selector = selector
         self._admission = admission
 
     def __call__(self, event: Event) -> None:
-        container = event.container
+        container, generation = event.container, event.generation
         mntns = container.mntns
         if not mntns or event.type is EventType.PRECREATE:
             return
-        ended = self._admission.ended.get(container.id, 0) if self._admission else 0
         if event.type is EventType.DELETED:
-            self._leave(mntns, ended)
-            self._names.end_container(mntns)
+            self._leave(mntns, generation)
+            self._stream.end_container(mntns)
         elif event.type is EventType.EXPIRED:
-            self._names.drop_container(mntns)
+            self._stream.drop_container(mntns)
         else:
-            self._names.set_container(mntns, container.netns, container.event_values())
-            verdict = self._verdict(container)
-            if not ended:
-                self._let(container, verdict)
+            self._stream.set_container(mntns, container.netns, container.event_values())
+            verdict = self._verdict(container, named=event.named)
+            # The inode number of a container that has ended may be a later namespace's by now.
+            if not generation:
+                self._apply(container, verdict)
             if self._admission is not None:
-                self._names.decide(mntns, ended, verdict)
+                self._stream.decide(mntns, generation, verdict)
 
-    def _let(self, container: Container, verdict: str) -> None:
+    def readmit(self, container: Container, generation: int) -> None:
+        verdict = self._verdict(container)
+        self._apply(container, verdict)
+        self._stream.decide(container.mntns, generation, verdict)
+
+    def reject(self, mntns: int, generation: int, *, lose: bool) -> None:
+        if self._filter is None:
+            # An earlier container may have had the inode number.
+            self._stream.drop_container(mntns)
+            self._stream.decide(mntns, generation, KEEP)
+        else:
+            self._leave(mntns, generation)
+            self._stream.decide(mntns, generation, LOSE if lose else REJECT)
+
+    def _apply(self, container: Container, verdict: str) -> None:
         if self._filter is None:
             return
         if verdict == KEEP:
@@ -85,40 +99,23 @@ class StreamSync:
         else:
             self._filter.remove(container.mntns, pending=self._admission is not None)
 
-    def again(self, container: Container, birth: int) -> None:
-        """Of the scout's follower: a container that is known waits to be decided about anew."""
-        verdict = self._verdict(container)
-        self._let(container, verdict)
-        self._names.decide(container.mntns, birth, verdict)
-
-    def reject(self, mntns: int, birth: int, *, lose: bool) -> None:
-        """Of the scout's follower: a pending namespace is no container."""
-        if self._filter is None:
-            # An earlier container may have had the number.
-            self._names.drop_container(mntns)
-            self._names.decide(mntns, birth, KEEP)
-        else:
-            self._leave(mntns, birth)
-            self._names.decide(mntns, birth, LOSE if lose else REJECT)
-
-    def _leave(self, mntns: int, birth: int) -> None:
+    def _leave(self, mntns: int, generation: int) -> None:
         if self._filter is None:
             return
-        if birth and self._admission is not None:
-            self._admission.withdraw(self._filter.map, mntns, birth)
+        if generation and self._admission is not None:
+            self._admission.withdraw(self._filter.map, mntns, generation)
         else:
             self._filter.remove(mntns, pending=self._admission is not None)
 
-    def _verdict(self, container: Container) -> str:
+    def _verdict(self, container: Container, *, named: bool = True) -> str:
         if self._filter is None:
             return KEEP
-        unnamed = self._admission is not None and container.id in self._admission.unnamed
-        if unnamed and not self._selector.everything:
+        if not named and not self._selector.everything:
             log.warning(
                 "container %.12s: no engine has told its name, events of its start are lost",
                 container.id,
             )
             return LOSE
-        # Without any name it is a pod's pause container.
-        named = container.runtime.container_name or container.k8s.container_name
-        return KEEP if named and self._selector.matches(container) else REJECT
+        # A container without any name is a pod's pause container.
+        has_name = container.runtime.container_name or container.k8s.container_name
+        return KEEP if has_name and self._selector.matches(container) else REJECT

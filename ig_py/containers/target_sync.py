@@ -33,6 +33,6 @@ class TargetSync:
             self._targets.remove(container.id)
 
     def _selected(self, container: Container) -> bool:
-        # Without any name it is a pod's pause container.
+        # A container without any name is a pod's pause container.
         named = container.runtime.container_name or container.k8s.container_name
         return bool(named and container.runtime.pid) and self._selector.matches(container)

@@ -25,8 +25,8 @@ class Target:
 HOST = Target("", "the host", 1, host_network=True)
 
 
-class Follower(Protocol):
-    """Told of each target once; called with the targets locked: it must return soon."""
+class TargetObserver(Protocol):
+    """What attaches programs. Called once a target, with the targets locked: it returns soon."""
 
     def added(self, target: Target) -> None: ...
 
@@ -37,49 +37,49 @@ class Follower(Protocol):
 
 
 class Targets:
-    """The live ones. Thread-safe."""
+    """The targets of now. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._live: dict[str, Target] = {}
-        self._followers: list[Follower] = []
+        self._observers: list[TargetObserver] = []
 
     def add(self, target: Target) -> None:
         with self._lock:
             if target.id in self._live:
                 return
             self._live[target.id] = target
-            for follower in self._followers:
-                follower.added(target)
+            for observer in self._observers:
+                observer.added(target)
 
     def remove(self, target_id: str) -> None:
         with self._lock:
             target = self._live.pop(target_id, None)
             if target is not None:
-                for follower in self._followers:
-                    follower.removed(target)
+                for observer in self._observers:
+                    observer.removed(target)
 
     def live(self) -> list[Target]:
         """The targets of now, oldest first."""
         with self._lock:
             return list(self._live.values())
 
-    def follow(self, follower: Follower) -> None:
-        """Tell *follower* of every target there is, and of every change from now on."""
+    def follow(self, observer: TargetObserver) -> None:
+        """Tell *observer* of every target there is, and of every change from now on."""
         with self._lock:
             for target in self._live.values():
-                follower.added(target)
-            self._followers.append(follower)
+                observer.added(target)
+            self._observers.append(observer)
 
-    def unfollow(self, follower: Follower) -> None:
+    def unfollow(self, observer: TargetObserver) -> None:
         """No call is under way or will follow once this returns."""
         with self._lock:
-            self._followers.remove(follower)
+            self._observers.remove(observer)
 
     def after(self, done: Callable[[], None]) -> None:
-        """Call *done* once every follower has dealt with what it was told before."""
+        """Call *done* once every observer has dealt with what it was told before."""
         with self._lock:
-            followers = list(self._followers)
-        for follower in followers:
-            done = partial(follower.after, done)
+            observers = list(self._observers)
+        for observer in observers:
+            done = partial(observer.after, done)
         done()

@@ -1,9 +1,9 @@
-"""The containers of this host for one command: found, followed, and let go of at its end.
+"""The containers of this host, for one command, from its start to its end.
 
-``run``, ``doctor`` and ``list-containers`` each have one :class:`ContainerTracker`. All of them
-start discovery with it. A gadget's run starts it beside the loading of its programs, together with
-the kernel's scout (docs/discovery.md), and then connects its event stream, its attachments and the
-container runtimes that are to be held.
+``run``, ``doctor`` and ``list-containers`` each have one :class:`ContainerTracker`, and start
+discovery with it. A gadget's run starts it while its programs are loaded, together with the
+kernel's scout (docs/discovery.md). The run then connects its event stream and its attachments, and
+holds executions of container runtimes if the user asks for that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ig_py.containers.collection import ContainerCollection, Subscriber
-from ig_py.containers.engines.client import SOCKET_PARAMS, engineless, runtime_configs
+from ig_py.containers.engines.config import SOCKET_PARAMS, engine_configs, wants_unmanaged
 from ig_py.containers.selector import Selector
 from ig_py.errors import ContainerError, KernelError
 from ig_py.host.proc import HostView, open_netns
@@ -24,10 +24,11 @@ from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py._core import Map, Stream
+    from ig_py.containers.admission import Admission
     from ig_py.containers.discovery import Discovery
-    from ig_py.containers.engines.client import RuntimeConfig
+    from ig_py.containers.engines.config import EngineConfig
+    from ig_py.containers.exec_hold import Barrier, RuntimeExecHold
     from ig_py.containers.filter_map import FilterMap
-    from ig_py.containers.hold import Barrier, RuntimeHold
     from ig_py.containers.model import Container
     from ig_py.containers.targets import Targets
 
@@ -57,7 +58,7 @@ class TrackerSettings:
     the whole host is traced, so no event is filtered by its container.
     """
 
-    engines: tuple[RuntimeConfig, ...] = ()
+    engines: tuple[EngineConfig, ...] = ()
     unmanaged: bool = False
     oci_configs: bool = False
     selector: Selector = field(default_factory=Selector)
@@ -82,14 +83,16 @@ class TrackerSettings:
         """
         view.require()
         runtimes = param("runtimes")
-        engines = runtime_configs(
+        engines = engine_configs(
             runtimes,
             {name: param(key) for name, key in SOCKET_PARAMS.items()},
             view,
             containerd_namespaces=param("containerd-namespace"),
             protocol=param("runtime-protocol"),
         )
-        return cls(tuple(engines), engineless(runtimes), oci_configs, selector or Selector(), host)
+        return cls(
+            tuple(engines), wants_unmanaged(runtimes), oci_configs, selector or Selector(), host
+        )
 
 
 class ContainerTracker:
@@ -101,10 +104,11 @@ class ContainerTracker:
         self.view = view
         self.collection = ContainerCollection()
         self._discovery: Discovery | None = None
+        self._admission: Admission | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._filter: FilterMap | None = None
-        self._hold: RuntimeHold | None = None
+        self._hold: RuntimeExecHold | None = None
         self._keys: list[object] = []
         self._listed = False
 
@@ -118,7 +122,7 @@ class ContainerTracker:
             self.settings.engines,
             self.view,
             self.collection,
-            engineless=self.settings.unmanaged,
+            unmanaged=self.settings.unmanaged,
             oci_configs=self.settings.oci_configs,
         )
         try:
@@ -158,6 +162,9 @@ class ContainerTracker:
         self._keys.clear()
         if self._discovery is not None:
             self._say_account(self._discovery)
+            if self._admission is not None:
+                self._admission.close()
+                self._admission = None
             self._discovery.stop()
             self._discovery = None
         if self._filter is not None:
@@ -250,11 +257,11 @@ class ContainerTracker:
         from ig_py.containers.stream_sync import StreamSync
 
         self.wait_listed(LIST_SECONDS)
-        admission = self.discovery.admission
+        admission = self._admission
         sync = StreamSync(stream, self._filter, self.settings.selector, admission)
         if admission is not None:
             admission.serve(stream)
-            admission.follow(sync)
+            admission.observe(sync)
         self.subscribe(sync)
 
     def keep(self, targets: Targets) -> None:
@@ -274,22 +281,26 @@ class ContainerTracker:
         Raises:
             ContainerError: the kernel does not allow it, or there is no runtime.
         """
-        from ig_py.containers.hold import hold
+        from ig_py.containers.exec_hold import RuntimeExecHold
 
-        self._hold = hold(self.discovery, attached, seconds)
+        admission, reactor, barrier = self._admission, self.discovery.reactor, attached
+        if admission is not None:
+            decided = admission.when_decided
+            reactor, barrier = admission.reactor, lambda done: decided(lambda: attached(done))
+        self._hold = RuntimeExecHold(self.view, reactor, barrier, seconds)
 
     def warn_of_engines(self) -> None:
         """Say which containers will be missing as long as no engine answers."""
-        discovery = self.discovery
-        engines_matter = bool(discovery.clients) or not self.settings.unmanaged
+        engines = self.discovery.engines
+        engines_matter = bool(engines.clients) or not self.settings.unmanaged
         filtered = self.selects_some or self._filter is not None
-        if filtered and engines_matter and not discovery.connected:
+        if filtered and engines_matter and not engines.answers():
             log.warning(
                 "no container engine %s (%s): %s until one does; --host traces the whole host",
                 "answers" if self._listed else "has answered yet",
-                ", ".join(f"{c.name} at {c.socket_path}" for c in discovery.clients),
+                ", ".join(f"{c.name} at {c.socket_path}" for c in engines.clients),
                 "nothing is traced"
-                if discovery.admission is None
+                if self._admission is None
                 else "new containers have only their ids for names",
             )
         elif self._filter is not None and not self._listed:
@@ -302,7 +313,7 @@ class ContainerTracker:
     def drain(self, stream: Stream) -> bool:
         """After the programs are detached: give events that wait for their container a last
         moment, then count them as lost. True when *stream* may have more to read now."""
-        if self._discovery is None or self._discovery.admission is None:
+        if self._admission is None:
             return False
         deadline = time.monotonic() + LAST_SECONDS
         while stream.waiting() and time.monotonic() < deadline:
@@ -335,14 +346,15 @@ class ContainerTracker:
                 error,
             )
             return
-        discovery.admission = admission
+        self._admission = admission
+        discovery.on_described(admission.described)
         self.collection.subscribe(admission, admission.changed)
 
     def _say_account(self, discovery: Discovery) -> None:
-        from ig_py.containers.sources import account, shortages
+        from ig_py.containers.report import account, shortages
 
         log.debug("containers: %s", account(discovery))
-        if short := shortages(discovery):
+        if self._admission is not None and (short := shortages(self._admission.counts())):
             log.warning(
                 "containers may have been seen late, their first events not at all: %s", short
             )

@@ -1,7 +1,7 @@
 """Pinned maps where no BPF file system is mounted.
 
-Maps that are shared by their names live in ``/sys/fs/bpf``. Where that is no BPF file system,
-nobody can have shared one: the gadget gets maps of its own.
+Maps that are shared by their names are pinned in ``/sys/fs/bpf``. Where that is no BPF file system
+there are no shared maps: the gadget gets maps of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def mounted() -> bool:
 def with_bpffs(work: Callable[[], T]) -> T:
     """Run *work* where maps can be pinned: here, or in a thread that mounts bpf for itself.
 
-    Raises what *work* raises, and :class:`KernelError` when mounting fails.
+    Raises:
+        KernelError: mounting fails. Besides, what *work* raises.
     """
     if mounted():
         return work()

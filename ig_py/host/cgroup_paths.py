@@ -1,8 +1,8 @@
 """Control group paths of the host, also from within a control group namespace of our own.
 
-There /proc/PID/cgroup tells paths from the namespace's root on: we are at ``/``, what is outside
-begins with ``/..`` (cgroup_namespaces(7)). Where that root is, we learn by looking for ourselves
-in the host's hierarchy, which needs no rights over any other process.
+In such a namespace /proc/PID/cgroup tells paths relative to the namespace's root: this process is
+at ``/``, and a cgroup outside of the namespace begins with ``/..`` (cgroup_namespaces(7)). The root
+is found by looking for this process in the host's hierarchy, which needs no rights over others.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MAX_DIRECTORIES = 32768
 
 
 class CgroupPaths:
-    """*mounts* is where the host's hierarchies are (``HOST_ROOT/sys/fs/cgroup``), *own* our own
-    entry in a /proc of our pid namespace."""
+    """*mounts* is where the host's hierarchies are (``HOST_ROOT/sys/fs/cgroup``), *own* the entry
+    of this process in a /proc of its own pid namespace."""
 
     def __init__(self, mounts: str, own: str = "/proc/self") -> None:
         self._mounts = mounts
@@ -58,7 +58,8 @@ class CgroupPaths:
         return f"{number}:{controllers}:{_join(self._roots[controllers], path)}"
 
     def _root(self, controllers: str) -> str:
-        """The root of our namespace in one hierarchy; "" where it is the host's or not found."""
+        """The root of this cgroup namespace in one hierarchy; "" where it is the host's root, or is
+        not found."""
         name = controllers.removeprefix("name=")
         mount = f"{self._mounts}/{name}" if name else self.unified
         below = self._below(controllers)
@@ -68,7 +69,7 @@ class CgroupPaths:
         return found.removesuffix(below) if found.endswith(below) else ""
 
     def _below(self, controllers: str) -> str | None:
-        """Where we are in our namespace, "" for its root; None when that is not told."""
+        """This process's cgroup in its namespace, "" for the root; None when that is not told."""
         for line in read_text(f"{self._own}/cgroup").splitlines():
             if line.split(":", 2)[1:2] == [controllers]:
                 return line.split(":", 2)[2].rstrip("/")

@@ -9,7 +9,7 @@ MAX_FILE = 64 * 1024
 
 
 def is_there(path: str) -> bool:
-    """Whether something can be seen at *path*: not where we have no rights to look."""
+    """Whether *path* exists; False where there are no rights to look."""
     return os.path.exists(path)  # noqa: PTH110 (Path.exists() raises PermissionError)
 
 

@@ -20,15 +20,20 @@ _HEADER = struct.Struct("iIII")
 _READ_SIZE = 64 * 1024
 
 
-class Notice(NamedTuple):
+class InotifyEvent(NamedTuple):
+    """struct inotify_event: watch descriptor (-1 with IN_Q_OVERFLOW), bits, name in a directory."""
+
     watch: int
-    """-1 with IN_Q_OVERFLOW."""
     mask: int
     name: str
 
 
 class Inotify:
-    """A non-blocking inotify instance. :raises OSError: none is to be had (limits)."""
+    """A non-blocking inotify instance.
+
+    Raises:
+        OSError: the user has too many instances or descriptors.
+    """
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -37,13 +42,17 @@ class Inotify:
             raise self._error("inotify")
 
     def add(self, path: str, mask: int) -> int:
-        """Watch descriptor. :raises OSError: no such path, no right, too many watches."""
+        """Watch *path* for the bits of *mask*; the watch descriptor.
+
+        Raises:
+            OSError: there is no such path, it may not be read, or the user has too many watches.
+        """
         watch: int = self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask)
         if watch < 0:
             raise self._error(path)
         return watch
 
-    def read(self) -> Iterator[Notice]:
+    def read(self) -> Iterator[InotifyEvent]:
         """What is there now; never waits."""
         try:
             data = os.read(self.fd, _READ_SIZE)
@@ -55,7 +64,7 @@ class Inotify:
             offset += _HEADER.size
             name = data[offset : offset + length].rstrip(b"\0")
             offset += length
-            yield Notice(watch, mask, os.fsdecode(name))
+            yield InotifyEvent(watch, mask, os.fsdecode(name))
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -1,7 +1,7 @@
-"""File systems that only one piece of work sees, or, where the user says so, everybody.
+"""File systems mounted for one piece of work, or, where the user says so, for the whole host.
 
-Mounting for everybody is not ours to decide; a thread in a mount namespace of its own may, and
-its mount goes with the thread.
+Without the user's word no file system is mounted in the host's mount namespace. A thread mounts it
+in a mount namespace of its own, which ends with the thread (mount_namespaces(7)).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 
 _KINDS = {"bpf": 0xCAFE4A11, "debugfs": 0x64626720, "tracefs": 0x74726163}
-"""What the kernel calls them (statfs(2), linux/magic.h)."""
+"""Name of a file system → its ``f_type`` (statfs(2), linux/magic.h)."""
 FOR_TRACING = (
     ("bpf", Path("/sys/fs/bpf")),
     ("debugfs", Path("/sys/kernel/debug")),
@@ -32,7 +32,10 @@ T = TypeVar("T")
 def with_mount(kind: str, place: Path, work: Callable[[], T], attempt: str) -> T:
     """Run *work* in a thread that has a file system of *kind* at *place*.
 
-    Raises what *work* raises, and :class:`KernelError` (*attempt*: ...) when mounting fails.
+    *attempt*: what the error says was attempted.
+
+    Raises:
+        KernelError: mounting fails. Besides, what *work* raises.
     """
     results: list[T] = []
     failures: list[BaseException] = []
@@ -53,7 +56,10 @@ def with_mount(kind: str, place: Path, work: Callable[[], T], attempt: str) -> T
 
 
 def mount_missing(places: Sequence[tuple[str, Path]] = FOR_TRACING) -> list[str]:
-    """Mount those that are not, for everybody and to stay; why each of the others cannot be."""
+    """Mount, for the whole host and to stay, those of *places* that are not mounted yet.
+
+    Returns why each of those that could not be mounted could not.
+    """
     failures = []
     for kind, place in places:
         if not is_mounted(kind, place):

@@ -75,7 +75,7 @@ class Process:
 
 
 class HostView:
-    """Reads of the host; every method tolerates a process that goes away."""
+    """The host below ``root``; every method tolerates that a process ends meanwhile."""
 
     def __init__(self, root: str = "/") -> None:
         self.root = root or "/"
@@ -87,7 +87,11 @@ class HostView:
         return cls(os.environ.get("HOST_ROOT", "/"))
 
     def require(self) -> None:
-        """:raises ContainerError: there is no host to be seen below HOST_ROOT."""
+        """Make sure that the host can be seen.
+
+        Raises:
+            ContainerError: there is no /proc of the host below HOST_ROOT.
+        """
         if is_there(f"{self.proc}/self/status"):
             return
         if self.root == "/":
@@ -103,7 +107,8 @@ class HostView:
     @cached_property
     def same_pidns(self) -> bool:
         """True when pids of the host's /proc are valid for our own system calls."""
-        # NSpid has one number a level, from that /proc's pid namespace down to ours.
+        # NSpid has one pid for each level, from the pid namespace of that /proc down to our own
+        # (proc(5)).
         for line in read_text(f"{self.proc}/self/status").splitlines():
             if line.startswith("NSpid:"):
                 return len(line.split()) == 2
@@ -111,7 +116,7 @@ class HostView:
 
     @cached_property
     def own_pid(self) -> int:
-        """Our number in the host's /proc; 0 where we have none."""
+        """Pid of this process in the host's /proc; 0 where it has none."""
         try:
             return int(str(Path(f"{self.proc}/self").readlink()))
         except (OSError, ValueError):
@@ -119,12 +124,12 @@ class HostView:
 
     @cached_property
     def host_netns(self) -> int | None:
-        """Network namespace of pid 1; None where we may not read it."""
+        """Network namespace of pid 1; None where it may not be read."""
         return self.namespace(1, "net")
 
     @cached_property
     def pidns(self) -> int:
-        """The pid namespace whose numbers this /proc shows; 0 where that is not known."""
+        """The pid namespace whose pids this /proc shows; 0 where that is not known."""
         found = self.namespace(1, "pid")
         if found is None and self.same_pidns:
             found = self.namespace(os.getpid(), "pid")
@@ -159,25 +164,25 @@ class HostView:
         return "/".join([self.root.rstrip("/"), *done])
 
     def namespace(self, pid: int, kind: str) -> int | None:
-        """Inode of ``/proc/PID/ns/KIND``; None when gone or not permitted."""
+        """Inode of ``/proc/PID/ns/KIND``; None when it has ended or may not be read."""
         try:
             return Path(f"{self.proc}/{pid}/ns/{kind}").stat().st_ino
         except OSError:
             return None
 
     def pids(self) -> list[int]:
-        """Every process there is now."""
+        """Every process of now."""
         try:
             return [int(name) for name in os.listdir(self.proc) if name.isdecimal()]  # noqa: PTH208
         except OSError:
             return []
 
     def read(self, pid: int, name: str) -> str:
-        """Text of ``/proc/PID/NAME``, "" when gone."""
+        """Text of ``/proc/PID/NAME``; "" when it has ended."""
         return read_text(f"{self.proc}/{pid}/{name}")
 
     def status(self, pid: int) -> dict[str, str]:
-        """Keys of ``/proc/PID/status`` (``Name``, ``PPid``, ``NSpid``, …); {} when gone."""
+        """Keys of ``/proc/PID/status`` (``Name``, ``PPid``, ``NSpid``, …); {} when it has ended."""
         pairs = (line.partition(":") for line in self.read(pid, "status").splitlines())
         return {key: value.strip() for key, _, value in pairs}
 
@@ -205,7 +210,9 @@ class HostView:
     def open(self, pid: int) -> Process:
         """Hold *pid*: its pidfd, its namespaces pinned and numbered.
 
-        :raises ProcessGone: it ended meanwhile, so nothing read is its own for sure.
+        Raises:
+            ProcessGone: it ended meanwhile, so what was read may be another process's.
+            ContainerError: there are no descriptors left.
         """
         if not 0 < pid <= MAX_PID:
             raise ProcessGone(f"process {pid} is not one of the host's")
@@ -218,7 +225,7 @@ class HostView:
             cgroups = self.cgroups(pid)
             pins.mnt_fd, mntns = self._pin(pid, "mnt")
             pins.net_fd, netns = self._pin(pid, "net")
-            # Only a process that is still alive now was the one read all along.
+            # If the process is alive now, all that was read before is of this process.
             if not started_at or not alive(pidfd):
                 raise ProcessGone(f"process {pid} ended while being read")
         except OSError as error:

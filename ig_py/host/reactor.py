@@ -1,6 +1,5 @@
-"""One thread that waits for many descriptors and clocks: process exits, new
-cgroups, the end of grace times. It never does network I/O, so nothing an
-engine does can hold it up.
+"""One thread that waits for many descriptors and timers: ends of processes, new cgroups, the end of
+grace times. It never does network I/O, so no engine can hold it up.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ JOIN_SECONDS = 1.0
 
 
 class Reactor:
-    """Thread-safe; callbacks run in its thread, one at a time."""
+    """Thread-safe; callbacks run in its thread, one at a time, with no lock held."""
 
     def __init__(self, name: str) -> None:
         self._epoll = select.epoll()
@@ -46,7 +45,7 @@ class Reactor:
             self._epoll.register(fd, select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
-        """Call before closing *fd*; unknown ones are fine."""
+        """Call it before *fd* is closed; a descriptor that is not watched is ignored."""
         with self._lock:
             if self._readers.pop(fd, None) and not self._stopping:
                 with contextlib.suppress(OSError):
@@ -64,7 +63,7 @@ class Reactor:
         self.later(0, callback)
 
     def stop(self) -> None:
-        """End the thread; callbacks not yet called never are. Not from a callback."""
+        """End the thread; callbacks that were not called yet never are. Not from a callback."""
         with self._lock:
             if self._stopping:
                 return
@@ -112,7 +111,7 @@ class Reactor:
             self._call(callback)
 
     def _call(self, callback: Callable[[], None]) -> None:
-        # The thread serves every container: one failure must not end it.
+        # The thread serves every container: the failure of one callback must not end it.
         try:
             callback()
         except Exception as error:

@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 def mounted() -> bool:
-    """True when tracepoint ids can be read as the system stands."""
+    """True when tracepoint ids can be read without mounting tracefs first."""
     return any((place / "events").is_dir() for place in (TRACEFS, _DEBUGFS))
 
 
 def root() -> Path:
-    """Where tracefs is mounted, to be asked where it is (:func:`with_tracefs`)."""
+    """Where tracefs is mounted; to be called within :func:`with_tracefs`."""
     return next((place for place in (TRACEFS, _DEBUGFS) if (place / "events").is_dir()), TRACEFS)
 
 
@@ -44,7 +44,8 @@ def needs_tracefs(section: str) -> bool:
 def with_tracefs(work: Callable[[], T]) -> T:
     """Run *work* where tracefs can be read: here, or in a thread that mounts it for itself.
 
-    Raises what *work* raises, and :class:`KernelError` when mounting fails.
+    Raises:
+        KernelError: mounting fails. Besides, what *work* raises.
     """
     if mounted():
         return work()

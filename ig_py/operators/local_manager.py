@@ -230,7 +230,7 @@ def _identify_seconds(ctx: Context) -> float:
 
 
 def _hold_seconds(ctx: Context) -> float:
-    from ig_py.containers.hold import MAX_SECONDS
+    from ig_py.containers.exec_hold import MAX_SECONDS
 
     return _seconds(ctx, "hold-timeout", MAX_SECONDS, MAX_SECONDS)
 

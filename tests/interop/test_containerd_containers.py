@@ -17,7 +17,7 @@ from support.waiting import wait_for
 
 from ig_py.containers.collection import Event
 from ig_py.containers.discovery import Discovery
-from ig_py.containers.engines.client import RuntimeConfig
+from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.model import Container
 
 pytestmark = pytest.mark.needs("root", "containerd", "busybox")
@@ -45,7 +45,7 @@ class Seen(list[tuple[str, Container]]):
 
 @contextmanager
 def watching(engine: Containerd, **config: object) -> Iterator[Seen]:
-    found = RuntimeConfig("containerd", str(engine.socket), True, **config)  # type: ignore[arg-type]
+    found = EngineConfig("containerd", str(engine.socket), True, **config)  # type: ignore[arg-type]
     discovery = Discovery([found], oci_configs=True)
     seen = Seen()
     discovery.collection.subscribe(seen.on, seen.on)

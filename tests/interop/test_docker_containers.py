@@ -20,7 +20,7 @@ from support.waiting import deadline, wait_for
 
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.discovery import Discovery
-from ig_py.containers.engines.client import RuntimeConfig
+from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.model import Container
 
 pytestmark = pytest.mark.needs("root", "engine", "busybox")
@@ -80,7 +80,7 @@ class Watcher:
 
 @contextlib.contextmanager
 def watching(socket: Path) -> Iterator[Watcher]:
-    discovery = Discovery([RuntimeConfig("docker", str(socket))])
+    discovery = Discovery([EngineConfig("docker", str(socket))])
     watcher = Watcher(discovery)
     discovery.start()
     try:
@@ -243,7 +243,7 @@ def test_a_frozen_engine_holds_nothing_up(
 
 def test_an_engine_that_stops_and_comes_back(short_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        discovery = Discovery([RuntimeConfig("docker", str(short_path / "docker.sock"))])
+        discovery = Discovery([EngineConfig("docker", str(short_path / "docker.sock"))])
         stack.callback(discovery.stop)
         watcher = Watcher(discovery)
         discovery.start()
@@ -253,9 +253,9 @@ def test_an_engine_that_stops_and_comes_back(short_path: Path) -> None:
                 run(client, "one", "sleep", "300")
             watcher.until("one", "CREATED")
         watcher.until("one", "CREATED", "DELETED")
-        wait_for(lambda: not discovery.connected, "noticed", 10)
+        wait_for(lambda: not discovery.engines.answers(), "noticed", 10)
         with own_engine(short_path) as engine:
-            wait_for(lambda: discovery.connected, "connected again", 30)
+            wait_for(lambda: discovery.engines.answers(), "connected again", 30)
             with contextlib.closing(engine.client()) as client:
                 run(client, "later", "/bin/true")
                 watcher.until("later", "CREATED", "DELETED")

@@ -16,7 +16,7 @@ from support.waiting import wait_for
 
 from ig_py.containers.collection import Event
 from ig_py.containers.discovery import Discovery
-from ig_py.containers.engines.client import RuntimeConfig
+from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.model import Container
 
 pytestmark = pytest.mark.needs("root", "podman", "busybox")
@@ -49,8 +49,8 @@ class Seen(list[tuple[str, Container]]):
 
 @contextmanager
 def watching(socket: Path | None) -> Iterator[Seen]:
-    configs = [RuntimeConfig("podman", str(socket), True)] if socket else []
-    discovery = Discovery(configs, engineless=not socket)
+    configs = [EngineConfig("podman", str(socket), True)] if socket else []
+    discovery = Discovery(configs, unmanaged=not socket)
     seen = Seen()
     discovery.collection.subscribe(seen.on, seen.on)
     discovery.start()

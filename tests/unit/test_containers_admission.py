@@ -1,4 +1,4 @@
-"""Decisions about new mount namespaces: who is taken in, when, and what happens to the others."""
+"""Decisions about new mount namespaces: which containers are taken in, when, and the others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from ig_py.containers import admission as module
 from ig_py.containers.admission import Admission
 from ig_py.containers.collection import Event, EventType
+from ig_py.containers.engines.clients import EngineClients
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.scout import PLACED, SHUT, Kind
 from ig_py.host.proc import HostView
@@ -54,39 +55,48 @@ class FakeScout:
     def read(self) -> None:
         self.reads += 1
 
-    def settle(self, mntns: int, birth: int) -> None:
-        self.settled.append((mntns, birth))
+    def settle(self, mntns: int, generation: int) -> None:
+        self.settled.append((mntns, generation))
 
     def release(self) -> None:
         pass
 
 
+class Engines(EngineClients):
+    """Names of engines in place of clients, which answer or do not."""
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.answering = False
+
+    def asked(self, engine: str) -> bool:
+        return engine in self.names
+
+    def answers(self, _engine: str = "") -> bool:
+        return self.answering
+
+    def silent(self, _engine: str) -> bool:
+        return bool(self.names) and not self.answering
+
+
 @dataclass
-class Finder:
+class Known:
     """A discovery whose containers the test makes."""
 
-    engineless: bool = True
-    answers: bool = False
-    engines: tuple[str, ...] = ()
+    engines: Engines = field(default_factory=Engines)
+    reports_unmanaged: bool = True
     monitored: bool = False
     alive: bool = True
-    records: dict[str, Container] = field(default_factory=dict)
+    descriptions: dict[str, Container] = field(default_factory=dict)
     running: dict[str, Container] = field(default_factory=dict)
-    ended: list[Container] = field(default_factory=list)
+    ended: list[tuple[Container, int, bool]] = field(default_factory=list)
     sandboxes: set[str] = field(default_factory=set)
     mntns: int = 7
     subscriber: Callable[[Event], None] = lambda _event: None
 
-    def asked(self, runtime: str) -> bool:
-        return runtime in self.engines
-
-    def expects(self, _runtime: str) -> bool:
-        return self.answers
-
-    def silent(self, _runtime: str) -> bool:
-        return bool(self.engines) and not self.answers
-
-    def described(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
+    def describe_by_files(
+        self, container_id: str, runtime: str, pid: int, bundle: str
+    ) -> Container | None:
         if self.monitored:
             info = RuntimeInfo(name="podman", container_id=container_id, container_name="web")
             return Container(runtime=info)
@@ -95,8 +105,8 @@ class Finder:
     def ignored(self, container_id: str) -> bool:
         return False
 
-    def record(self, container_id: str) -> Container | None:
-        return self.records.get(container_id)
+    def description(self, container_id: str) -> Container | None:
+        return self.descriptions.get(container_id)
 
     def current(self, container_id: str) -> Container | None:
         return self.running.get(container_id)
@@ -104,21 +114,19 @@ class Finder:
     def by_mntns(self, mntns: int) -> Container | None:
         return next((c for c in self.running.values() if c.mntns == mntns), None)
 
-    def admit(self, found: Container, pid: int, mntns: int) -> None:
+    def admit(self, found: Container, pid: int, mntns: int, *, named: bool) -> None:
         assert mntns
         if self.alive and found.id not in self.running:
             self.running[found.id] = taken = container(
                 found.id, found.runtime.container_name, self.mntns, pid
             )
-            self.subscriber(Event(EventType.CREATED, taken))
+            self.subscriber(Event(EventType.CREATED, taken, named=named))
 
-    def nobodys(self, found: Container, pid: int, _source: object, mntns: int) -> None:
-        self.admit(found, pid, mntns)
-
-    def admit_ended(self, found: Container) -> bool:
+    def admit_ended(self, found: Container, generation: int, *, named: bool) -> bool:
         if found.id in self.running:
             return False
-        self.ended.append(found)
+        self.ended.append((found, generation, named))
+        self.subscriber(Event(EventType.CREATED, found, generation, named))
         return True
 
 
@@ -128,18 +136,18 @@ def container(container_id: str, name: str, mntns: int = 0, pid: int = 0) -> Con
 
 
 class Trial:
-    def __init__(self, finder: Finder, scout: FakeScout, admission: Admission) -> None:
-        self.finder, self.scout, self.admission = finder, scout, admission
+    def __init__(self, known: Known, scout: FakeScout, admission: Admission) -> None:
+        self.known, self.scout, self.admission = known, scout, admission
         self.rejected: list[tuple[int, int, bool]] = []
-        self.again_told: list[tuple[str, int]] = []
-        admission.follow(self)
-        finder.subscriber = admission.changed
+        self.readmitted: list[tuple[str, int]] = []
+        admission.observe(self)
+        known.subscriber = admission.changed
 
-    def reject(self, mntns: int, birth: int, *, lose: bool) -> None:
-        self.rejected.append((mntns, birth, lose))
+    def reject(self, mntns: int, generation: int, *, lose: bool) -> None:
+        self.rejected.append((mntns, generation, lose))
 
-    def again(self, found: Container, birth: int) -> None:
-        self.again_told.append((found.id, birth))
+    def readmit(self, found: Container, generation: int) -> None:
+        self.readmitted.append((found.id, generation))
 
     def tell(self, *notices: Notice) -> None:
         for notice in notices:
@@ -155,19 +163,19 @@ class Trial:
 
     @property
     def names(self) -> list[str]:
-        return [c.runtime.container_name for c in self.finder.running.values()]
+        return [c.runtime.container_name for c in self.known.running.values()]
 
 
 @pytest.fixture
 def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
-    scout, finder = FakeScout(), Finder()
+    scout, known = FakeScout(), Known()
 
     def acquire(_view: HostView, _listener: Any) -> FakeScout:
         return scout
 
     monkeypatch.setattr(module, "acquire", acquire)
     view = HostView(str(tmp_path))
-    return Trial(finder, scout, Admission(view, finder))
+    return Trial(known, scout, Admission(view, known))
 
 
 def docker(**more: Any) -> Notice:
@@ -175,12 +183,12 @@ def docker(**more: Any) -> Notice:
 
 
 def test_a_described_container_is_taken_in_when_its_init_is_born(trial: Trial) -> None:
-    trial.finder.records[ID] = container(ID, "web")
+    trial.known.descriptions[ID] = container(ID, "web")
     trial.tell(docker())
     assert trial.names == []
     trial.tell(docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
     assert trial.names == ["web"]
-    assert trial.finder.running[ID].runtime.pid == NO_PID + 1
+    assert trial.known.running[ID].runtime.pid == NO_PID + 1
     assert trial.scout.settled == [(7, 70)]
     trial.tell(docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1))
     trial.time_is_up()
@@ -188,38 +196,38 @@ def test_a_described_container_is_taken_in_when_its_init_is_born(trial: Trial) -
 
 
 def test_without_a_pid_namespace_init_is_who_executes_first(trial: Trial) -> None:
-    trial.finder.records[ID] = container(ID, "web")
+    trial.known.descriptions[ID] = container(ID, "web")
     trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=NO_PID + 1))
     assert trial.names == []
     trial.tell(docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=NO_PID + 1))
-    assert trial.finder.running[ID].runtime.pid == NO_PID + 1
+    assert trial.known.running[ID].runtime.pid == NO_PID + 1
 
 
 def test_an_engines_word_is_awaited(trial: Trial) -> None:
-    trial.finder.answers = True
+    trial.known.engines.answering = True
     trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
     trial.tell(docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1))
     assert trial.names == trial.rejected == []
-    trial.finder.records[ID] = container(ID, "web")
-    trial.admission.engine_said(ID)
+    trial.known.descriptions[ID] = container(ID, "web")
+    trial.admission.described(ID)
     trial.tell()
     assert trial.names == ["web"]
 
 
 def test_an_engine_that_never_tells_leaves_the_id(trial: Trial) -> None:
-    trial.finder.answers = True
-    unnamed: list[set[str]] = []
-    changed = trial.finder.subscriber
+    trial.known.engines.answering = True
+    named: list[bool] = []
+    changed = trial.known.subscriber
 
     def subscriber(event: Event) -> None:
-        unnamed.append(set(trial.admission.unnamed))
+        named.append(event.named)
         changed(event)
 
-    trial.finder.subscriber = subscriber
+    trial.known.subscriber = subscriber
     trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
     trial.time_is_up()
     assert trial.names == [ID]
-    assert (unnamed, trial.admission.unnamed) == ([{ID}], set())
+    assert named == [False]
     assert trial.admission.totals.unidentified == 1
 
 
@@ -229,7 +237,7 @@ def test_no_engine_answers_so_nobody_is_awaited(trial: Trial) -> None:
 
 
 def test_only_some_engines_containers_are_wanted(trial: Trial) -> None:
-    trial.finder.engineless = False
+    trial.known.reports_unmanaged = False
     trial.tell(docker(), docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1))
     assert trial.names == trial.rejected == []
     trial.time_is_up()
@@ -254,7 +262,7 @@ def test_one_that_never_executes_is_given_up(trial: Trial) -> None:
 
 
 def test_init_may_enter_its_cgroup_late(trial: Trial) -> None:
-    trial.finder.records[ID] = container(ID, "web")
+    trial.known.descriptions[ID] = container(ID, "web")
     early = Notice(comm=b"crun", cgroup=b"/user.slice", nspid=1)
     trial.tell(early)
     assert trial.names == []
@@ -263,15 +271,15 @@ def test_init_may_enter_its_cgroup_late(trial: Trial) -> None:
 
 
 def test_what_podmans_monitor_says_is_enough_where_only_podman_is_asked(trial: Trial) -> None:
-    trial.finder.engineless, trial.finder.monitored = False, True
-    trial.finder.engines, trial.finder.answers = ("podman",), True
+    trial.known.reports_unmanaged, trial.known.monitored = False, True
+    trial.known.engines.names, trial.known.engines.answering = ("podman",), True
     trial.tell(docker(nspid=1))
     assert trial.names == ["web"]
 
 
 def test_podmans_are_left_to_others_where_only_docker_is_asked(trial: Trial) -> None:
-    trial.finder.engineless, trial.finder.monitored = False, True
-    trial.finder.engines, trial.finder.answers = ("docker",), True
+    trial.known.reports_unmanaged, trial.known.monitored = False, True
+    trial.known.engines.names, trial.known.engines.answering = ("docker",), True
     trial.tell(docker(nspid=1))
     trial.time_is_up()
     assert (trial.names, trial.rejected) == ([], [(7, 70, False)])
@@ -280,7 +288,7 @@ def test_podmans_are_left_to_others_where_only_docker_is_asked(trial: Trial) -> 
 def test_events_are_lost_where_the_engine_that_may_know_is_silent(
     trial: Trial, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trial.finder.engineless, trial.finder.engines = False, ("docker",)
+    trial.known.reports_unmanaged, trial.known.engines.names = False, ("docker",)
     trial.tell(docker(nspid=1))
     trial.time_is_up()
     assert trial.rejected == [(7, 70, True)]
@@ -288,10 +296,10 @@ def test_events_are_lost_where_the_engine_that_may_know_is_silent(
 
 
 def test_init_may_be_made_in_its_cgroup(trial: Trial) -> None:
-    trial.finder.alive = False
+    trial.known.alive = False
     born = Notice(comm=b"memfd:crun_clon", cgroup=b"/c1", nspid=1, flags=PLACED)
     trial.tell(born, replace(born, kind=Kind.EXEC, comm=b"echo"), replace(born, kind=Kind.EXIT))
-    assert [c.id for c in trial.finder.ended] == ["c1"]
+    assert [c.id for c, _, _ in trial.known.ended] == ["c1"]
 
 
 def test_a_service_that_executes_crun_is_not_its_container(trial: Trial) -> None:
@@ -301,30 +309,22 @@ def test_a_service_that_executes_crun_is_not_its_container(trial: Trial) -> None
 
 
 def test_a_pods_sandbox_is_left_out(trial: Trial) -> None:
-    trial.finder.sandboxes.add(ID)
+    trial.known.sandboxes.add(ID)
     trial.tell(docker())
     assert trial.rejected == [(7, 70, False)]
 
 
 def test_a_namespace_inside_a_container_is_not_the_containers(trial: Trial) -> None:
-    trial.finder.running[ID] = container(ID, "web", mntns=5)
-    trial.finder.records[ID] = container(ID, "web")
+    trial.known.running[ID] = container(ID, "web", mntns=5)
+    trial.known.descriptions[ID] = container(ID, "web")
     trial.tell(Notice(cgroup=f"/docker/{ID}".encode()))
     trial.tell(Notice(cgroup=f"/docker/{ID}".encode(), kind=Kind.EXEC))
     assert trial.rejected == [(7, 70, False)]
 
 
 def test_one_that_ended_before_anybody_looked_keeps_its_name(trial: Trial) -> None:
-    trial.finder.alive = False
-    trial.finder.records[ID] = container(ID, "web")
-    seen: list[int] = []
-    admit_ended = trial.finder.admit_ended
-
-    def ended(found: Container) -> bool:
-        seen.append(trial.admission.ended[ID])
-        return admit_ended(found)
-
-    trial.finder.admit_ended = ended  # type: ignore[method-assign]
+    trial.known.alive = False
+    trial.known.descriptions[ID] = container(ID, "web")
     trial.tell(
         docker(),
         docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1),
@@ -332,30 +332,30 @@ def test_one_that_ended_before_anybody_looked_keeps_its_name(trial: Trial) -> No
         docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1),
         docker(kind=Kind.EXIT, pid=NO_PID + 1, nspid=1),
     )
-    [found] = trial.finder.ended
+    [(found, generation, named)] = trial.known.ended
+    assert (generation, named) == (70, True)
     assert (found.runtime.container_name, found.runtime.pid, found.mntns) == ("web", NO_PID + 1, 7)
-    assert (seen, trial.admission.ended) == ([70], {})
     assert trial.scout.settled == [(7, 70)]
     assert (trial.admission.totals.containers, trial.admission.totals.ended) == (1, 1)
 
 
 def test_one_that_never_ran_anything_is_no_container(trial: Trial) -> None:
-    trial.finder.alive = False
-    trial.finder.records[ID] = container(ID, "web")
+    trial.known.alive = False
+    trial.known.descriptions[ID] = container(ID, "web")
     trial.tell(docker(), docker(kind=Kind.EXIT))
     assert trial.rejected == [(7, 70, False)]
-    assert trial.finder.ended == []
+    assert trial.known.ended == []
 
 
 def test_a_number_may_be_used_again_while_its_first_namespace_is_pending(trial: Trial) -> None:
-    trial.finder.answers = True
-    trial.finder.alive = False
+    trial.known.engines.answering = True
+    trial.known.alive = False
     trial.tell(docker(), docker(kind=Kind.EXEC, nspid=1), docker(kind=Kind.EXIT))
     trial.tell(Notice(birth=71), Notice(birth=71, kind=Kind.EXEC))
     assert trial.rejected == [(7, 71, False)]
-    trial.finder.records[ID] = container(ID, "web")
+    trial.known.descriptions[ID] = container(ID, "web")
     trial.time_is_up()
-    assert [c.runtime.container_name for c in trial.finder.ended] == ["web"]
+    assert [c.runtime.container_name for c, _, _ in trial.known.ended] == ["web"]
     assert trial.scout.settled == [(7, 71), (7, 70)]
 
 
@@ -364,24 +364,24 @@ def test_of_two_with_one_number_the_later_one_is_told_last(
 ) -> None:
     said: list[str] = []
 
-    def ended(found: Container) -> bool:
+    def ended(found: Container, *_: object, **__: object) -> bool:
         said.append(found.runtime.container_name)
         return True
 
-    monkeypatch.setattr(trial.finder, "admit_ended", ended)
-    trial.finder.subscriber = lambda event: said.append(event.container.runtime.container_name)
-    trial.finder.alive = False
-    trial.finder.records[ID] = container(ID, "first")
+    monkeypatch.setattr(trial.known, "admit_ended", ended)
+    trial.known.subscriber = lambda event: said.append(event.container.runtime.container_name)
+    trial.known.alive = False
+    trial.known.descriptions[ID] = container(ID, "first")
     trial.tell(docker(), docker(kind=Kind.EXEC, pid=NO_PID + 1))
     later = "cd" * 32
-    trial.finder.records[later] = container(later, "second")
-    trial.finder.alive = True
+    trial.known.descriptions[later] = container(later, "second")
+    trial.known.alive = True
     trial.tell(Notice(birth=71, nspid=1, cgroup=f"/docker/{later}".encode()))
     assert said == ["first", "second"]
 
 
 def test_the_end_of_an_earlier_one_decides_nothing(trial: Trial) -> None:
-    trial.finder.answers = True
+    trial.known.engines.answering = True
     trial.tell(docker())
     for kind in (EventType.DELETED, EventType.EXPIRED):
         trial.admission.changed(Event(kind, container("cd" * 32, "earlier", mntns=7)))
@@ -390,10 +390,10 @@ def test_the_end_of_an_earlier_one_decides_nothing(trial: Trial) -> None:
 
 
 def test_what_was_forgotten_by_the_kernel_is_known_here(trial: Trial) -> None:
-    trial.finder.running[ID] = container(ID, "web", mntns=7)
+    trial.known.running[ID] = container(ID, "web", mntns=7)
     trial.tell(Notice())
     assert trial.scout.settled == [(7, 70)]
-    assert (trial.rejected, trial.again_told) == ([], [(ID, 70)])
+    assert (trial.rejected, trial.readmitted) == ([], [(ID, 70)])
 
 
 def test_our_own_namespaces_are_no_containers(trial: Trial, tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_our_own_namespaces_are_no_containers(trial: Trial, tmp_path: Path) -> N
 
 
 def test_those_kept_out_are_decided_about_as_well(trial: Trial) -> None:
-    trial.finder.records[ID] = container(ID, "web")
+    trial.known.descriptions[ID] = container(ID, "web")
     trial.tell(docker(flags=SHUT), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
     assert trial.names == ["web"]
     assert trial.scout.settled == [(7, 70)]
@@ -425,21 +425,21 @@ def test_with_nothing_pending_nobody_waits_for_a_decision(trial: Trial) -> None:
 
 
 def test_a_decision_is_waited_for_once_init_is_known(trial: Trial) -> None:
-    trial.finder.answers = True
+    trial.known.engines.answering = True
     trial.tell(docker())
     assert waiting(trial) == ["go"], "which process is init shows when it executes"
     trial.tell(docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
     first, second = waiting(trial), waiting(trial)
     assert first == second == []
-    trial.finder.records[ID] = container(ID, "web")
-    trial.admission.engine_said(ID)
+    trial.known.descriptions[ID] = container(ID, "web")
+    trial.admission.described(ID)
     trial.tell()
     assert first == second == ["go"]
     assert waiting(trial) == ["go"]
 
 
 def test_giving_up_is_a_decision(trial: Trial) -> None:
-    trial.finder.answers = True
+    trial.known.engines.answering = True
     trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
     said = waiting(trial)
     trial.time_is_up()

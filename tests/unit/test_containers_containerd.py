@@ -15,7 +15,7 @@ from support.waiting import deadline, wait_for
 
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.engines import containerd, containerd_calls, engine, grpc_engine
-from ig_py.containers.engines.client import RuntimeConfig
+from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.engine import NoAnswer
 from ig_py.containers.engines.protos import containerd_pb2 as pb
 
@@ -53,7 +53,7 @@ def fake(tmp_path: Path) -> Iterator[FakeContainerd]:
 
 @contextmanager
 def watching(path: Path, **config: object) -> Iterator[tuple[Discovery, list[tuple[str, str]]]]:
-    discovery = Discovery([RuntimeConfig("containerd", str(path), **config)])  # type: ignore[arg-type]
+    discovery = Discovery([EngineConfig("containerd", str(path), **config)])  # type: ignore[arg-type]
     events: list[tuple[str, str]] = []
     discovery.collection.subscribe(
         "test", lambda e: events.append((e.type.value, e.container.runtime.container_name))
@@ -94,7 +94,7 @@ def test_what_is_listed(fake: FakeContainerd, spawn: Spawn) -> None:
             "containerName": "main",
             "podUID": "1111",
         }
-        assert discovery.clients[0].containers == 2
+        assert discovery.engines.clients[0].containers == 2
 
 
 def test_namespaces_are_chosen_or_left_to_their_engine(fake: FakeContainerd, spawn: Spawn) -> None:
@@ -132,7 +132,7 @@ def test_a_listing_finds_what_no_event_told_of(
         assert discovery.wait_listed(10)
         fake.add(FakeContainer("silent", spawn()))
         wait_for(lambda: events == [("CREATED", "silent")], "found", 5, 0.01)
-        (client,) = discovery.clients
+        (client,) = discovery.engines.clients
         wait_for(lambda: getattr(client, "missed", 0) == 1, "counted", 5, 0.01)
 
 
@@ -143,13 +143,13 @@ def test_an_engine_that_stops_and_comes_back(
     with watching(fake.path) as (discovery, events):
         assert discovery.wait_listed(10)
         fake.stop()
-        wait_for(lambda: not discovery.connected, "noticed", 10, 0.01)
+        wait_for(lambda: not discovery.engines.answers(), "noticed", 10, 0.01)
         # Containers outlive their engine.
         assert events == [("CREATED", "one")]
         fake.add(FakeContainer("two", spawn()))
         fake.start()
         wait_for(lambda: events[1:] == [("CREATED", "two")], "listed again", 10, 0.01)
-        assert discovery.connected
+        assert discovery.engines.answers()
     assert "waiting for it to come back" in caplog.text
 
 
@@ -167,7 +167,7 @@ def test_wrong_answers_are_retried_and_said_once(
     fake.override[method] = lambda: b"\xff\xff\xff"
     with watching(fake.path, explicit=True) as (discovery, events):
         assert discovery.wait_listed(10)
-        assert not discovery.connected
+        assert not discovery.engines.answers()
         wait_for(lambda: fake.calls.count(method) > 2, "asked again", 10, 0.01)
         fake.override.clear()
         wait_for(lambda: events == [("CREATED", "one")], "in the end", 10, 0.01)
@@ -242,7 +242,7 @@ def test_an_engine_that_is_too_slow_for_a_listing_is_still_listened_to(
         too_slow(fake, monkeypatch)
         fake.begin(FakeContainer("one", spawn()))
         wait_for(lambda: fake.calls.count("Tasks/List") >= 4, "asked again and again", 10, 0.01)
-        assert discovery.clients[0].connected
+        assert discovery.engines.clients[0].connected
         fake.begin(FakeContainer("two", spawn()))
         wait_for(lambda: ("CREATED", "two") in events, "its events count", 10, 0.01)
         assert fake.subscribers() == 1
@@ -277,7 +277,7 @@ def test_an_engine_that_answers_nothing_any_more_is_gone(
     with watching(fake.path) as (discovery, _):
         assert discovery.wait_listed(10)
         fake.override["Tasks/List"] = listed
-        wait_for(lambda: not discovery.clients[0].connected, "it counts as gone", 10, 0.01)
+        wait_for(lambda: not discovery.engines.clients[0].connected, "it counts as gone", 10, 0.01)
 
 
 def test_a_dead_pid_is_no_container(fake: FakeContainerd, spawn: Spawn) -> None:

@@ -15,7 +15,7 @@ from support.waiting import deadline, wait_for
 
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.engines import cri, engine, grpc_engine
-from ig_py.containers.engines.client import RuntimeConfig
+from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.cri_parse import pid_of
 from ig_py.containers.engines.protos import cri_pb2 as pb
 from ig_py.containers.model import MAX_LABEL_VALUE
@@ -58,7 +58,7 @@ def fake(tmp_path: Path) -> Iterator[FakeCri]:
 def watching(
     path: Path, name: str = "cri-o", *, explicit: bool = False
 ) -> Iterator[tuple[Discovery, list[tuple[str, str]]]]:
-    discovery = Discovery([RuntimeConfig(name, str(path), explicit, "cri")])
+    discovery = Discovery([EngineConfig(name, str(path), explicit, "cri")])
     events: list[tuple[str, str]] = []
     discovery.collection.subscribe(
         "test", lambda e: events.append((e.type.value, e.container.id[:2]))
@@ -112,7 +112,7 @@ def test_life_by_events(fake: FakeCri, spawn: Spawn, monkeypatch: pytest.MonkeyP
         fake.event(pb.STARTED_EVENT, "../x")
         fake.begin(FakeContainer(ONE, pid=spawn()))
         wait_for(lambda: events == [("CREATED", "1a")], "created", 5, 0.01)
-        assert not getattr(discovery.clients[0], "polling", None)
+        assert not getattr(discovery.engines.clients[0], "polling", None)
 
 
 def test_an_engine_without_events_is_asked_again(
@@ -125,10 +125,10 @@ def test_an_engine_without_events_is_asked_again(
         assert discovery.wait_listed(10)
         fake.add(FakeContainer(ONE, pid=spawn()))
         wait_for(lambda: events == [("CREATED", "1a")], "found", 5, 0.01)
-        assert getattr(discovery.clients[0], "polling", None)
-        assert discovery.clients[0].containers == 1
+        assert getattr(discovery.engines.clients[0], "polling", None)
+        assert discovery.engines.clients[0].containers == 1
         fake.containers.clear()
-        wait_for(lambda: discovery.clients[0].containers == 0, "gone", 5, 0.01)
+        wait_for(lambda: discovery.engines.clients[0].containers == 0, "gone", 5, 0.01)
 
 
 def test_an_engine_that_stops_and_comes_back(
@@ -139,7 +139,7 @@ def test_an_engine_that_stops_and_comes_back(
         assert discovery.wait_listed(10)
         wait_for(fake.subscribers, "subscribed", 5, 0.01)
         fake.stop()
-        wait_for(lambda: not discovery.connected, "noticed", 10, 0.01)
+        wait_for(lambda: not discovery.engines.answers(), "noticed", 10, 0.01)
         assert events == [("CREATED", "1a")]
         fake.add(FakeContainer(TWO, pid=spawn()))
         fake.start()
@@ -213,7 +213,7 @@ def test_a_status_without_sense_costs_its_container_only(
     fake.add(bad)
     with watching(fake.path, explicit=True) as (discovery, events):
         assert discovery.wait_listed(10)
-        assert discovery.connected
+        assert discovery.engines.answers()
         wait_for(lambda: events == [("CREATED", "1a")], "the other one", 5, 0.01)
         answers.clear()
         wait_for(lambda: events[1:] == [("CREATED", "2b")], "in the end", 5, 0.01)
@@ -229,7 +229,7 @@ def test_a_malformed_event_leaves_listings(
         fake.raw(b"\xff\xff\xff")
         fake.begin(FakeContainer(ONE, pid=spawn()))
         wait_for(lambda: events == [("CREATED", "1a")], "found", 5, 0.01)
-        assert discovery.connected
+        assert discovery.engines.answers()
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
@@ -244,7 +244,7 @@ def test_an_engine_that_dies_in_the_middle_of_an_event(
         fake.override["ListContainers"] = lambda: b"\x0a\xff\xff"
         fake.add(told)
         fake.event(pb.STARTED_EVENT, ONE)
-        wait_for(lambda: not discovery.connected, "noticed", 10, 0.01)
+        wait_for(lambda: not discovery.engines.answers(), "noticed", 10, 0.01)
         fake.stop()
         assert events == []
         fake.override.clear()
@@ -259,10 +259,10 @@ def test_an_endless_answer_is_cut_off(
     fake.add(FakeContainer(ONE, pid=spawn(), labels={"k": "v" * 100_000}))
     with watching(fake.path, explicit=True) as (discovery, events):
         assert discovery.wait_listed(10)
-        assert not discovery.connected
+        assert not discovery.engines.answers()
         wait_for(lambda: fake.calls.count("ListContainers") > 2, "asked again", 10, 0.01)
         fake.containers.clear()
-        wait_for(lambda: discovery.connected, "a short one", 10, 0.01)
+        wait_for(lambda: discovery.engines.answers(), "a short one", 10, 0.01)
         assert events == []
     assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
 

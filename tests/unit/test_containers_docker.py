@@ -18,7 +18,7 @@ from support.waiting import deadline, wait_for
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.engines import docker_http
 from ig_py.containers.engines import engine as engine_module
-from ig_py.containers.engines.client import RuntimeConfig
+from ig_py.containers.engines.config import EngineConfig
 from ig_py.host import proc
 
 Spawn = Callable[[], subprocess.Popen[bytes]]
@@ -59,7 +59,7 @@ class Watcher:
 
 @contextmanager
 def watching(path: Path, *, explicit: bool = False) -> Iterator[Watcher]:
-    discovery = Discovery([RuntimeConfig("docker", str(path), explicit)])
+    discovery = Discovery([EngineConfig("docker", str(path), explicit)])
     watcher = Watcher(discovery)
     discovery.start()
     try:
@@ -183,9 +183,9 @@ def test_the_engine_dies_and_comes_back(
     engine.add(goes)
     with watching(engine.path) as watcher:
         assert watcher.discovery.wait_listed(5)
-        wait_for(lambda: watcher.discovery.connected, "connected", 5, 0.01)
+        wait_for(lambda: watcher.discovery.engines.answers(), "connected", 5, 0.01)
         engine.stop()
-        wait_for(lambda: not watcher.discovery.connected, "noticed", 5, 0.01)
+        wait_for(lambda: not watcher.discovery.engines.answers(), "noticed", 5, 0.01)
         goes_init.kill()
         goes_init.wait()
         goes.pid = 0
@@ -208,7 +208,7 @@ def test_an_engine_that_starts_later(tmp_path: Path, spawn: Spawn) -> None:
     running(fake, 1, "one", spawn)
     with watching(fake.path) as watcher:
         assert watcher.discovery.wait_listed(5)
-        assert not watcher.discovery.connected
+        assert not watcher.discovery.engines.answers()
         fake.start()
         try:
             watcher.until(("CREATED", "one"))
@@ -224,7 +224,7 @@ def test_an_answer_that_was_waited_for_in_vain_is_told(
     with watching(engine.path) as watcher:
         assert not watcher.discovery.wait_listed(0.1)
         engine.hang.clear()
-        wait_for(lambda: watcher.discovery.connected, "connected", 5, 0.01)
+        wait_for(lambda: watcher.discovery.engines.answers(), "connected", 5, 0.01)
     said = [record.getMessage() for record in caplog.records]
     assert said == [f"docker engine {str(engine.path)!a} answers"]
 
@@ -285,7 +285,7 @@ def test_nonsense_in_the_stream_costs_a_reconnection(
         wait_for(engine.subscribers, "subscribed", 5, 0.01)
         engine.raw(line)
         wait_for(lambda: engine.requests.count("/events") > 1, "asked again", 10, 0.01)
-        wait_for(lambda: watcher.discovery.connected, "connected", 5, 0.01)
+        wait_for(lambda: watcher.discovery.engines.answers(), "connected", 5, 0.01)
         engine.begin(FakeContainer(container_id(2), "two", pid=spawn().pid))
         watcher.until(("CREATED", "one"), ("CREATED", "two"))
 
@@ -357,7 +357,7 @@ def test_wrong_answers_are_retried_and_said_once(
     running(engine, 1, "one", spawn)
     with watching(engine.path, explicit=True) as watcher:
         assert watcher.discovery.wait_listed(5)
-        assert not watcher.discovery.connected
+        assert not watcher.discovery.engines.answers()
         wait_for(lambda: engine.requests.count(path) > 2, "asked again", 10, 0.01)
         engine.override.clear()
         watcher.until(("CREATED", "one"))
@@ -415,7 +415,7 @@ def test_stop_is_prompt_and_leaves_nothing(engine: FakeDocker, spawn: Spawn, mom
     engine.requests.clear()
     before = descriptors()
     path = engine.path if moment != "absent" else engine.path.with_name("none.sock")
-    discovery = Discovery([RuntimeConfig("docker", str(path))])
+    discovery = Discovery([EngineConfig("docker", str(path))])
     hanging = threading.Event()
     if moment == "connecting":
         engine.hang.set()
@@ -448,9 +448,9 @@ def test_stop_is_prompt_and_leaves_nothing(engine: FakeDocker, spawn: Spawn, mom
 def test_http_is_not_loaded_without_an_engine(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from ig_py.containers.engines.client import RuntimeConfig\n"
+        "from ig_py.containers.engines.config import EngineConfig\n"
         "from ig_py.containers.discovery import Discovery\n"
-        f"d = Discovery([RuntimeConfig('docker', {str(tmp_path / 'none')!r})])\n"
+        f"d = Discovery([EngineConfig('docker', {str(tmp_path / 'none')!r})])\n"
         "d.start(); assert d.wait_listed(5); d.stop()\n"
         "assert not {'docker', 'http', 'requests'} & set(sys.modules)\n"
     )

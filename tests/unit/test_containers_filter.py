@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ig_py.containers.collection import ContainerCollection
-from ig_py.containers.engines.client import DEFAULT_SOCKETS, engineless, runtime_configs
+from ig_py.containers.engines.config import DEFAULT_SOCKETS, engine_configs, wants_unmanaged
 from ig_py.containers.filter_map import FilterMap
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.selector import Selector
@@ -112,7 +112,7 @@ def test_a_nameless_container_is_a_pause_container() -> None:
     assert journal.keys == set()
 
 
-def test_a_container_without_a_known_namespace_is_left_alone() -> None:
+def test_a_container_without_a_known_namespace_changes_nothing() -> None:
     collection, journal = synced(Selector())
     collection.add(make(0))
     collection.remove("c0")
@@ -129,14 +129,14 @@ def test_host_mode_gives_names_only() -> None:
 
 def test_one_that_waits_anew_is_decided_about_as_before() -> None:
     class Stream(Journal):
-        def decide(self, mntns: int, birth: int, verdict: str) -> None:
-            self.lines.append(f"{verdict} {mntns}/{birth}")
+        def decide(self, mntns: int, generation: int, verdict: str) -> None:
+            self.lines.append(f"{verdict} {mntns}/{generation}")
 
     journal = Stream()
     filter_map = FilterMap(journal, 10)  # type: ignore[arg-type]
     sync = StreamSync(journal, filter_map, Selector.parse(container_name="n2"))  # type: ignore[arg-type]
     for number in (1, 2):
-        sync.again(make(number), 70 + number)
+        sync.readmit(make(number), 70 + number)
     assert journal.lines == ["reject 1/71", "map+2", "keep 2/72"]
 
 
@@ -167,7 +167,7 @@ def gadget(*fields: tuple[str, str], **spec: Any) -> Context:
     return Context(GadgetSpec("g", {}, [ds], **spec))
 
 
-def test_fields_are_those_of_the_compatible_system() -> None:
+def test_fields_are_those_of_ig() -> None:
     expected = json.loads(GOLDEN_FIELDS.read_text())
     first = expected[0]["index"]
     ctx = gadget(*((f"f{i}", "gadget_mntns_id" if i == 5 else "x") for i in range(first)))
@@ -295,7 +295,7 @@ def test_default_runtimes_are_looked_for_where_they_usually_are(
     rootless = tmp_path / "run/user/1000/podman/podman.sock"
     rootless.parent.mkdir(parents=True)
     rootless.touch()
-    configs = runtime_configs(",".join(DEFAULT_SOCKETS), {}, HostView(str(tmp_path)))
+    configs = engine_configs(",".join(DEFAULT_SOCKETS), {}, HostView(str(tmp_path)))
     assert [(c.name, c.socket_path.removeprefix(str(tmp_path))) for c in configs] == [
         ("containerd", "/run/containerd/containerd.sock"),
         ("cri-o", "/run/crio/crio.sock"),
@@ -311,7 +311,7 @@ def test_dockers_containers_are_left_to_docker(tmp_path: Path) -> None:
     view, names = HostView(str(tmp_path)), ",".join(DEFAULT_SOCKETS)
 
     def others() -> tuple[str, ...]:
-        configs = runtime_configs(names, {}, view)
+        configs = engine_configs(names, {}, view)
         return next(c.others_namespaces for c in configs if c.name == "containerd")
 
     assert others() == ()
@@ -320,11 +320,11 @@ def test_dockers_containers_are_left_to_docker(tmp_path: Path) -> None:
 
 
 def test_containers_without_an_engine_are_wanted_with_all_engines_or_by_name() -> None:
-    assert engineless("podman,docker,cri-o,containerd")
-    assert engineless("runc")
-    assert not engineless("docker")
-    assert not engineless("")
-    assert runtime_configs("runc", {}, HostView()) == []
+    assert wants_unmanaged("podman,docker,cri-o,containerd")
+    assert wants_unmanaged("runc")
+    assert not wants_unmanaged("docker")
+    assert not wants_unmanaged("")
+    assert engine_configs("runc", {}, HostView()) == []
 
 
 def test_sockets_from_the_environment_and_below_the_host_root(
@@ -333,5 +333,5 @@ def test_sockets_from_the_environment_and_below_the_host_root(
     (tmp_path / "x").mkdir()
     (tmp_path / "x/d.sock").touch()
     monkeypatch.setenv("INSPEKTOR_GADGET_DOCKER_SOCKETPATH", "/x/d.sock")
-    (config,) = runtime_configs("docker", {}, HostView(str(tmp_path)))
+    (config,) = engine_configs("docker", {}, HostView(str(tmp_path)))
     assert (config.socket_path, config.explicit) == (f"{tmp_path}/x/d.sock", True)

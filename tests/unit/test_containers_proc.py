@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from support.waiting import deadline, wait_for
 
-from ig_py.containers import cgroups
-from ig_py.containers.engines.client import why_missing
+from ig_py.containers.engines.config import why_missing
+from ig_py.containers.inits import init_of_cgroup
 from ig_py.errors import ContainerError
 from ig_py.host import proc
 from ig_py.host.proc import HostView, ProcessGone
@@ -178,7 +178,7 @@ def host(tmp_path: Path) -> Path:
 
 def init_of(root: Path, *pids: int) -> int | None:
     (root / "cgroup/cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
-    return cgroups.init_pid(HostView(str(root)), str(root / "cgroup"))
+    return init_of_cgroup(HostView(str(root)), str(root / "cgroup"))
 
 
 def test_init_is_told_from_what_comes_before_it(host: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from support.waiting import wait_for
 
-from ig_py.containers import discovery as module
+from ig_py.containers import live
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.host.proc import HostView
@@ -49,7 +49,7 @@ def test_the_kernels_word(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(module, "PROC_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(live, "PROC_POLL_SECONDS", 0.02)
     found = Discovery([], view())
     told: list[tuple[str, int]] = []
     found.collection.subscribe("test", lambda e: told.append((e.type.value, e.container.mntns)))
@@ -59,8 +59,8 @@ def test_the_kernels_word(
         found.started(CONTAINER, init.pid)
         assert told == [("CREATED", 0)]
         assert caplog.text.count("CAP_SYS_PTRACE") == 1
-        found.admit(CONTAINER, init.pid, 77)
-        found.admit(CONTAINER, init.pid, 77)
+        found.admit(CONTAINER, init.pid, 77, named=True)
+        found.admit(CONTAINER, init.pid, 77, named=True)
         found.started(CONTAINER, init.pid)
         assert told[1:] == [("DELETED", 0), ("CREATED", 77)]
         assert found.live(ID)

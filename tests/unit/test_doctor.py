@@ -13,7 +13,8 @@ from support.fake_docker import FakeContainer, FakeDocker, container_id, fake_do
 from ig_py import _core
 from ig_py.cli import main
 from ig_py.containers.discovery import Discovery
-from ig_py.containers.sources import BLIND, Source, account, disagreements, statuses
+from ig_py.containers.report import account, disagreements, statuses
+from ig_py.containers.sources import BLIND_SPOTS, DiscoverySource
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_what_it_tells(engine: FakeDocker, capsysbinary: pytest.CaptureFixture[b
     assert found["containers"] == 1
     assert found["toldFirst"]["engine events"] == 1
     sources = {s["source"]: s for s in found["sources"]}
-    assert sources.keys() == {s.value for s in Source}
+    assert sources.keys() == {s.value for s in DiscoverySource}
     assert sources["engine events"]["active"]
     assert sources["engine events"]["detail"] == "docker"
     assert set(found["disagreements"].values()) == {0}
@@ -54,7 +55,7 @@ def test_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for heading in ("Host", "Kernel", "Engines", "Sources of containers", "Disagreements"):
         assert f"\n{heading}" in f"\n{out}"
-    for blind in BLIND.values():
+    for blind in BLIND_SPOTS.values():
         assert f"cannot see: {blind}" in out
     assert "engine events: not active: no engine answers" in out
 
@@ -70,7 +71,7 @@ def test_why_the_scout_is_not_active(
     monkeypatch.setattr(_core, "Scout", refused)
     assert main(["doctor", "-o", "json", "-r", "runc"]) == 0
     found = json.loads(capsysbinary.readouterr().out)
-    scout = next(s for s in found["sources"] if s["source"] == Source.KERNEL.value)
+    scout = next(s for s in found["sources"] if s["source"] == DiscoverySource.KERNEL.value)
     assert not scout["active"]
     assert "time_travel" in scout["detail"]
 
@@ -91,7 +92,7 @@ def test_sources_of_a_host_whose_processes_have_other_numbers(tmp_path: Path) ->
         assert discovery.wait_listed(10)
         found = {s.source: s for s in statuses(discovery, "no permission")}
         assert not any(s.active for s in found.values())
-        assert found[Source.KERNEL].detail == "no permission"
+        assert found[DiscoverySource.KERNEL].detail == "no permission"
         assert set(disagreements(discovery).values()) == {0}
         assert account(discovery) == "none; disagreements: none"
     finally:

@@ -1,6 +1,6 @@
 """The clients of container engines, and the containers that no engine knows.
 
-``client`` (what a client is and what it reports) · ``engine`` (connection, retries, listing) ·
-``docker*``, ``containerd*``, ``cri*``, ``podman`` · ``unmanaged`` (containers of a runtime
-that was started without an engine).
+``config`` (which engines are asked) · ``engine`` (what every client does, and what it reports) ·
+``clients`` (all of them, and which answer) · ``docker*``, ``containerd*``, ``cri*``, ``podman`` ·
+``unmanaged``, ``creation`` (containers of a runtime that was started without an engine).
 """

@@ -1,8 +1,8 @@
 """The containerd client: its own protocol, in every one of its namespaces or in the chosen ones.
 
-The subscription to events says nothing when it begins, so a listing follows
-soon after the first, and then now and again: what it finds that no event told
-of is counted (``missed``).
+The engine does not say when a subscription to events has begun. So a second listing follows soon
+after the first, and others every half minute: containers that no event told of are counted
+(``missed``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ import time
 from typing import TYPE_CHECKING
 
 from ig_py.containers.engines import containerd_parse as parse
-from ig_py.containers.engines.client import RuntimeConfig, Sink
-from ig_py.containers.engines.engine import EngineClient, EngineError, NoAnswer, NoSuchObject
+from ig_py.containers.engines.config import EngineConfig
+from ig_py.containers.engines.engine import (
+    EngineClient,
+    EngineError,
+    EngineSink,
+    NoAnswer,
+    NoSuchObject,
+)
 from ig_py.containers.engines.grpc_engine import GrpcTransport
 from ig_py.containers.model import Container, text, valid_id
 
@@ -41,9 +47,8 @@ class ContainerdClient(EngineClient):
 
     name = parse.RUNTIME
 
-    def __init__(self, config: RuntimeConfig, sink: Sink) -> None:
+    def __init__(self, config: EngineConfig, sink: EngineSink) -> None:
         super().__init__(config, sink)
-        self.missed = 0
         self._configs: dict[str, str] = {}
         self._transport: GrpcTransport | None = None
 
@@ -86,13 +91,13 @@ class ContainerdClient(EngineClient):
                     check_at = time.monotonic() + CHECK_SECONDS
                     unanswered = 0
             except NoAnswer as error:
-                # Its events still come; connecting anew would only miss some.
+                # Its events still come; a new connection would miss some.
                 unanswered += 1
                 if unanswered > MAX_UNANSWERED:
                     raise
                 log.debug("%s", error)
                 now = time.monotonic()
-                # What is unanswered while events come must not put the listing off for ever.
+                # Calls that stay unanswered must not put the listing off for ever.
                 due = check_at if check_at > now else now + AGAIN_SECONDS
                 check_at = min(due, now + AGAIN_SECONDS)
 
@@ -108,7 +113,7 @@ class ContainerdClient(EngineClient):
         return namespace not in self.config.others_namespaces
 
     def _list(self, calls: Calls) -> list[tuple[str, pb.Container]]:
-        """Report what runs; the containers that do not are returned, with their namespace."""
+        """Report the containers that run; the others are returned, with their namespace."""
         rest: list[tuple[str, pb.Container]] = []
         running: set[str] = set()
         names = self.config.namespaces or tuple(calls.namespaces())[:MAX_NAMESPACES]

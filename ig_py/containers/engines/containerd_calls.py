@@ -21,7 +21,11 @@ _TASKS = "/containerd.services.tasks.v1.Tasks/"
 
 
 class Calls:
-    """One engine. Every method raises EngineError."""
+    """One engine.
+
+    Raises:
+        EngineError: in every method, if the call fails.
+    """
 
     def __init__(self, transport: GrpcTransport) -> None:
         self._transport = transport
@@ -86,7 +90,7 @@ class Calls:
                 return envelope.topic, begun.container_id, begun.pid
             if envelope.topic == "/tasks/exit":
                 ended = pb.TaskExited.FromString(raw)
-                # Of an exec, the id is its own.
+                # The exit of an exec'd process has the id of the exec.
                 return (
                     envelope.topic,
                     ended.container_id if ended.id == ended.container_id else "",

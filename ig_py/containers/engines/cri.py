@@ -1,7 +1,7 @@
 """The client of every engine that speaks the Kubernetes runtime interface (CRI).
 
-Its stream of events is young, and may be switched off: where there is none,
-the engine is asked for its containers every second.
+Its stream of events is newer than the interface, and may be switched off: where there is none, the
+engine is asked for its containers every second.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from ig_py.containers.engines import cri_parse as parse
-from ig_py.containers.engines.client import RuntimeConfig, Sink
-from ig_py.containers.engines.engine import EngineClient, EngineError
+from ig_py.containers.engines.config import EngineConfig
+from ig_py.containers.engines.engine import EngineClient, EngineError, EngineSink
 from ig_py.containers.engines.grpc_engine import GrpcTransport, Subscription
 from ig_py.containers.model import valid_id
 
@@ -32,17 +32,12 @@ MAX_FAILURES = 3
 
 
 class CriClient(EngineClient):
-    """The engine at ``/run/crio/crio.sock``, or another CRI socket.
+    """The engine at ``/run/crio/crio.sock``, or another one. ``polling``: it has no events."""
 
-    ``polling``: the engine has no events; ``missed`` counts what a listing
-    found that no event had told of.
-    """
-
-    def __init__(self, config: RuntimeConfig, sink: Sink) -> None:
+    def __init__(self, config: EngineConfig, sink: EngineSink) -> None:
         self.name = config.name
         super().__init__(config, sink)
         self.polling = False
-        self.missed = 0
         self._known: set[str] = set()
         self._failures = 0
         self._transport: GrpcTransport | None = None
@@ -141,7 +136,7 @@ class CriClient(EngineClient):
         seen = 0
         for _ in range(2):
             pid = parse.pid_of(self._info(calls, container.id))
-            # Said twice, or within the container's control group: not a number used again.
+            # A pid that is in the container's cgroup, or that is told twice, was not reused.
             if pid and (self._sink.owns(container.id, pid) or pid == seen):
                 self.report_started(container, pid)
                 return
@@ -171,7 +166,7 @@ class CriClient(EngineClient):
             self._known.discard(container_id)
             self.report_forgotten(container_id)
         elif kind in (cri.CREATED_EVENT, cri.STARTED_EVENT):
-            # The sandbox itself has events, but is none of the containers.
+            # A pod's sandbox has events as well; the listing of containers leaves it out.
             for message in calls.containers(container_id):
                 self._known.add(container_id)
                 sandboxes = self._sandboxes(calls, message.pod_sandbox_id)

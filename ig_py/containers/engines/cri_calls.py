@@ -16,7 +16,11 @@ DELETED_EVENT = pb.DELETED_EVENT
 
 
 class Calls:
-    """One engine. Every method raises EngineError."""
+    """One engine.
+
+    Raises:
+        EngineError: in every method, if the call fails.
+    """
 
     def __init__(self, transport: GrpcTransport) -> None:
         self._transport = transport
@@ -44,7 +48,7 @@ class Calls:
         return {item.id: item for item in answer.items}
 
     def info(self, container_id: str) -> dict[str, str] | None:
-        """What the engine tells beyond the interface; None when the container is gone."""
+        """What the engine tells beyond the interface; None when the container does not exist."""
         request = pb.ContainerStatusRequest(container_id=container_id, verbose=True)
         try:
             answer = self._transport.call(

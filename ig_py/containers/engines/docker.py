@@ -1,7 +1,7 @@
-"""The Docker client: the containers there are, then every change, for as long as it takes.
+"""The Docker client: the containers that exist, then every change, as long as the engine lives.
 
-The event stream is opened before the listing, so nothing falls between them;
-what both tell is reported twice and the sink keeps one.
+The event stream is opened before the listing, so no change falls between them. What both tell is
+reported twice; the discovery keeps one.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from ig_py.containers.engines import docker_parse as parse
-from ig_py.containers.engines.client import RuntimeConfig, Sink
+from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.docker_http import DockerTransport
-from ig_py.containers.engines.engine import EngineClient, EngineError, NoSuchObject
+from ig_py.containers.engines.engine import EngineClient, EngineError, EngineSink, NoSuchObject
 from ig_py.containers.model import Container
 from ig_py.records import replace
 
@@ -27,7 +27,7 @@ MAX_IMAGES = 4096
 
 
 class DockerClient(EngineClient):
-    """The engine at ``/run/docker.sock``, or whoever speaks its protocol."""
+    """The engine at ``/run/docker.sock``, or another one that speaks its protocol."""
 
     name = parse.RUNTIME
     events: ClassVar[dict[str, list[str]]] = {
@@ -35,9 +35,9 @@ class DockerClient(EngineClient):
         "event": ["create", "start", "die", "destroy", "rename"],
     }
     inspect_level: ClassVar[int] = logging.WARNING
-    """Of the message that a container could not be inspected."""
+    """Of the message that a container cannot be inspected."""
 
-    def __init__(self, config: RuntimeConfig, sink: Sink) -> None:
+    def __init__(self, config: EngineConfig, sink: EngineSink) -> None:
         super().__init__(config, sink)
         self._digests: dict[str, str] = {}
         self._transport: DockerTransport | None = None
@@ -110,8 +110,8 @@ class DockerClient(EngineClient):
             self._sink.renamed(container_id, parse.event_name(event))
 
     def _create(self, transport: DockerTransport, container_id: str, event: dict[str, Any]) -> None:
-        # The list does not wait for the container's lock, which the engine
-        # holds while starting it; inspect would answer only after the start.
+        # The engine holds the container's lock while it starts the container. A listing does not
+        # wait for that lock; an inspect call answers only after the start.
         container = parse.from_event(event)
         try:
             filters = json.dumps({"id": [container_id]})
@@ -146,8 +146,8 @@ class DockerClient(EngineClient):
             container, pid = parse.from_inspect(answer), parse.pid_of(answer)
             if container is None or container.id != container_id or not pid:
                 return
-            # A pid outside of the container's cgroup may have been reused since
-            # the answer; an engine that says it twice has its own way with cgroups.
+            # A pid outside of the container's cgroup may have been reused since the answer. One
+            # that the engine says twice was not: the cgroup is named in another way.
             if pid == suspect or self._sink.owns(container_id, pid):
                 self.report_started(self._with_digest(transport, container), pid)
                 return

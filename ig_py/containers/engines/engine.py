@@ -1,16 +1,17 @@
-"""What the clients of all engines share: a thread that follows its engine for as long as it takes.
+"""What the clients of all engines share: a thread that stays connected to its engine.
 
-A client implements one connection, from the first call to its end. Here is
-the rest: waiting for an engine that is absent or went away, with growing
-pauses; saying so once; stopping at once whatever is under way.
+A client implements one connection, from the first call to its end. Here is the rest: waiting with
+growing pauses for an engine that is absent or went away, saying so once, and stopping at once,
+whatever call is under way.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from typing import Protocol
 
-from ig_py.containers.engines.client import RuntimeConfig, Sink, why_missing
+from ig_py.containers.engines.config import EngineConfig, why_missing
 from ig_py.containers.model import Container
 from ig_py.errors import ContainerError
 
@@ -33,16 +34,47 @@ class NoAnswer(EngineError):
     """The engine is there, and too slow."""
 
 
-class EngineClient:
-    """All of a RuntimeClient (``client.py``) but :meth:`serve` and :meth:`abort`.
+class EngineSink(Protocol):
+    """What clients report to: the discovery. Every method may be called from any thread."""
 
-    ``containers`` counts those that it said to run; ``error`` is the last
-    failure, "" while connected.
+    def describe(self, container: Container) -> None:
+        """A container exists, running or not: what the engine knows of it but its process."""
+
+    def ignore(self, container_id: str) -> None:
+        """It is a pod's sandbox, which only holds the pod's namespaces."""
+
+    def started(self, container: Container, pid: int) -> None:
+        """A container runs, with *pid* as its init."""
+
+    def renamed(self, container_id: str, name: str) -> None: ...
+
+    def died(self, container_id: str) -> None:
+        """The engine says that the container's init ended."""
+
+    def forget(self, container_id: str) -> None:
+        """The engine has deleted the container."""
+
+    def find_init(self, container_id: str) -> int | None:
+        """Pid of the container's init, where its control group leaves no doubt."""
+
+    def live(self, container_id: str) -> bool:
+        """Whether it is in the collection and its init runs."""
+
+    def owns(self, container_id: str, pid: int) -> bool:
+        """Whether *pid* is in a cgroup named by the container: if so, the pid was not reused."""
+
+
+class EngineClient:
+    """One engine. Its own class implements :meth:`serve` and :meth:`abort`.
+
+    ``error``: why the engine does not answer; "" when it does, or was not asked yet. ``missed``:
+    containers that a listing found and no event had told of.
     """
 
     name = ""
 
-    def __init__(self, config: RuntimeConfig, sink: Sink) -> None:
+    def __init__(self, config: EngineConfig, sink: EngineSink) -> None:
+        self.missed = 0
         self.config = config
         self.socket_path = config.socket_path
         self.error = ""
@@ -57,7 +89,11 @@ class EngineClient:
         self._thread = threading.Thread(target=self._run, name=f"ig-{self.name}", daemon=True)
 
     def serve(self) -> None:
-        """One connection to the engine, until it ends. :raises EngineError: always."""
+        """Use one connection to the engine, until it ends.
+
+        Raises:
+            EngineError: always, with the reason of the end.
+        """
         raise NotImplementedError
 
     def abort(self) -> None:
@@ -70,18 +106,22 @@ class EngineClient:
 
     @property
     def containers(self) -> int:
+        """How many containers run, as far as the engine said."""
         return len(self._running)
 
     def start(self) -> None:
         self._thread.start()
 
     def wait_listed(self, seconds: float) -> bool:
+        """Wait until the containers of the first listing are reported, or the engine is known
+        not to answer; False when *seconds* were not enough."""
         listed = self._listed.wait(seconds)
-        # Who waits in vain says so, and then the answer is news.
+        # The caller warns of an engine that is slow to answer: its answer is worth a message.
         self._awaited |= not listed
         return listed
 
     def stop(self) -> None:
+        """End the thread; returns within about a second."""
         self._stopping.set()
         self.abort()
         if self._thread.ident is not None:
@@ -95,7 +135,8 @@ class EngineClient:
 
     def ready(self) -> None:
         """The first listing was reported."""
-        # Before the question: who has waited in vain asks the other way round.
+        # Before ``_awaited`` is read: wait_listed() sets that and its caller then asks
+        # ``connected``, so that one of both says that the engine answers.
         self._connected = True
         if self._complained or self._awaited:
             log.info("%s engine %a answers", self.name, self.socket_path)
@@ -115,7 +156,7 @@ class EngineClient:
         self._sink.forget(container_id)
 
     def report_running(self, container_ids: set[str]) -> None:
-        """All that run now: others that this client reported earlier are gone."""
+        """The ids of all that run now: others that this client reported earlier have ended."""
         for container_id in self._running - container_ids:
             self._sink.died(container_id)
         self._running = set(container_ids)

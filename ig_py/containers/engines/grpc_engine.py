@@ -1,4 +1,4 @@
-"""gRPC with an engine over its unix socket: deadlines, bounds, and an end to every wait.
+"""gRPC with an engine over its unix socket, with deadlines and bounds.
 
 Services and methods are named in full (``/package.Service/Method``); messages
 are those of ``protos``. The library is imported on first use: it is slow to load.
@@ -69,10 +69,11 @@ class GrpcTransport:
     ) -> M:
         """The answer of a unary call.
 
-        :raises NoAnswer: none in *timeout* seconds.
-        :raises NoSuchObject: status NOT_FOUND.
-        :raises Unimplemented: status UNIMPLEMENTED.
-        :raises EngineError: everything else.
+        Raises:
+            NoAnswer: there is none in *timeout* seconds.
+            NoSuchObject: status NOT_FOUND.
+            Unimplemented: status UNIMPLEMENTED.
+            EngineError: every other failure.
         """
         with self._failures(method, timeout):
             ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
@@ -82,7 +83,11 @@ class GrpcTransport:
     def collect(
         self, method: str, request: Message, answer: type[M], metadata: Metadata = ()
     ) -> Iterator[M]:
-        """The messages of a stream that ends soon. Raises as :meth:`call`."""
+        """The messages of a stream that ends soon.
+
+        Raises:
+            EngineError: as :meth:`call`.
+        """
         with self._failures(method, TIMEOUT_SECONDS):
             yield from self._stream(method, answer, request, metadata, TIMEOUT_SECONDS)
 
@@ -148,7 +153,7 @@ class GrpcTransport:
 
 
 class Subscription(Generic[M]):
-    """A stream's messages, read ahead by a thread of its own so that waiting can be bounded."""
+    """The messages of a stream. A thread of its own reads them, so :meth:`get` can time out."""
 
     def __init__(self, transport: GrpcTransport, method: str, stream: Iterator[M]) -> None:
         self._transport = transport
@@ -162,7 +167,8 @@ class Subscription(Generic[M]):
     def get(self, seconds: float) -> M | None:
         """The next message; None when there is none in *seconds*.
 
-        :raises EngineError: the stream ended.
+        Raises:
+            EngineError: the stream ended.
         """
         try:
             item = self._queue.get(timeout=seconds) if seconds > 0 else self._queue.get_nowait()

@@ -1,7 +1,7 @@
 """The podman client: the Docker-compatible half of podman's socket, of root or of a user.
 
-Without its service there is no socket; podman's containers are then found by
-what their runtime and monitor leave (``engineless``).
+Without podman's service there is no socket: its containers are then found by the state of their
+runtime and by their monitor (``unmanaged``).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class PodmanClient(DockerClient):
     """The engine at ``/run/podman/podman.sock``."""
 
     name = "podman"
-    # podman's own names of events are filtered, others are sent.
+    # podman's filter compares its own names of events, which differ from those that it sends.
     events: ClassVar[dict[str, list[str]]] = {"type": ["container"]}
-    # For a container that is gone it answers with status 500.
+    # For a container that does not exist podman answers with status 500.
     inspect_level: ClassVar[int] = logging.DEBUG
 
     def _with_digest(self, transport: DockerTransport, container: Container) -> Container:

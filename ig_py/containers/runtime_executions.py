@@ -1,22 +1,20 @@
-"""The programs that make containers, and their executions as a source of its own.
+"""Executions of container runtimes, as a second opinion about which containers are created.
 
-A runtime that begins to make a container says so on its command line. Nothing is decided by
-that: it is a second opinion, counted where it disagrees with what the other sources found.
+A runtime that begins to create a container names it on its command line. Nothing is decided by
+that: it is counted where it disagrees with what the other sources found.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.identify import MAX_ARGUMENTS, from_command
-from ig_py.errors import ContainerError
+from ig_py.containers.runtime_paths import keep_marked, runtime_paths
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
@@ -25,63 +23,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATHS = (
-    *("/bin/runc", "/usr/bin/runc", "/usr/sbin/runc"),
-    *("/usr/local/bin/runc", "/usr/local/sbin/runc"),
-    *("/usr/bin/crun", "/usr/local/bin/crun"),
-    *("/usr/libexec/crio/runc", "/usr/libexec/crio/crun", "/usr/lib/cri-o-runc/sbin/runc"),
-    *("/var/lib/rancher/k3s/data/current/bin/runc", "/var/lib/rancher/rke2/bin/runc"),
-    *("/var/lib/k0s/bin/runc", "/snap/microk8s/current/bin/runc"),
-    "/aarch64-bottlerocket-linux-gnu/sys-root/usr/bin/runc",
-    "/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin/runc",
-)
-"""Where distributions have runtimes (those that ig watches, but for conmon)."""
-VARIABLE = "RUNTIME_PATH"
-"""Environment variable with other paths instead, separated by colons."""
-LOOK_AGAIN_SECONDS = 30.0
-"""How often it is looked whether a runtime has come, or come anew."""
 MAX_BEGUN = 4096
-FRUITLESS_SECONDS = 15.0
+BEGUN_SECONDS = 15.0
 """After this a container that a runtime began is not expected any more."""
 COMPARE_SECONDS = 1.0
 _START, _TICKS = 19, os.sysconf("SC_CLK_TCK")
 """In /proc/PID/stat behind the name, and in what unit (proc(5))."""
 _TRIES = 7
 _TRY_SECONDS = 0.001
-"""An execution is told before the new command line is in place; pauses double."""
+"""fanotify tells of an execution before the new command line is in /proc; pauses double."""
 
 
-def runtime_paths(view: HostView) -> list[str]:
-    """Of the runtimes that are there, each file once."""
-    given = os.environ.get(VARIABLE, "")
-    found: dict[tuple[int, int], str] = {}
-    for name in given.split(":") if given else PATHS:
-        with contextlib.suppress(OSError, ContainerError):
-            path = view.path(name)
-            facts = Path(path).stat()
-            found.setdefault((facts.st_dev, facts.st_ino), path)
-    return list(found.values())
-
-
-def keep_marked(
-    view: HostView,
-    reactor: Reactor,
-    mark: Callable[[str], object],
-    wanted: Callable[[], bool],
-) -> None:
-    """Have *mark* called with the runtimes that are there, now and then while *wanted*."""
-
-    def again() -> None:
-        if wanted():
-            for path in runtime_paths(view):
-                mark(path)
-            reactor.later(LOOK_AGAIN_SECONDS, again)
-
-    reactor.later(LOOK_AGAIN_SECONDS, again)
-
-
-class RuntimeRuns:
-    """Which containers runtimes were executed for. Callbacks come in the reactor's thread."""
+class RuntimeExecutions:
+    """Which containers runtimes were executed for, by fanotify on the runtimes' files (only told,
+    never held). Works in the reactor's thread."""
 
     def __init__(self, view: HostView, reactor: Reactor) -> None:
         self._view = view
@@ -91,14 +46,14 @@ class RuntimeRuns:
         self._since = 0.0
         self._names: set[str] = set()
         self._begun: dict[str, float] = {}
-        self._came: dict[str, None] = {}
-        self.unbegun = 0
-        """Containers that came without a runtime that was seen to be executed."""
-        self.fruitless = 0
-        """Containers that a runtime began and that never came: it failed, or all missed them."""
+        self._known: dict[str, None] = {}
+        self.runtime_not_seen = 0
+        """Containers that were created without a runtime that was seen to be executed."""
+        self.begun_only = 0
+        """Containers that a runtime began and no source found: it failed, or all missed them."""
 
     def start(self) -> None:
-        """Never fails: it is one source of several."""
+        """Begin to watch. Never fails: it is one source of several."""
         if not self._view.same_pidns:
             self._why = "/proc is of another pid namespace"
             return
@@ -121,7 +76,7 @@ class RuntimeRuns:
         self._why = "stopped"
 
     def status(self) -> tuple[bool, str]:
-        """Whether it works; where it looks, or why not."""
+        """Whether executions are watched; of which files, or why not."""
         if self._watch is None:
             return False, self._why
         marked = self._watch.marked
@@ -132,13 +87,13 @@ class RuntimeRuns:
         if event.type is not EventType.CREATED:
             return
         container = event.container
-        self._reactor.soon(lambda: self._come(container.id))
+        self._reactor.soon(lambda: self._created(container.id))
         if self._born(container.runtime.pid) > self._since:
-            # Its runtime's execution may still be on the way here.
+            # The execution of its runtime may not have been read yet.
             self._reactor.later(COMPARE_SECONDS, lambda: self._compare(container.id))
 
     def _born(self, pid: int) -> float:
-        """When the process began, in seconds since the machine did; 0 when it is gone."""
+        """When the process began, in seconds since boot; 0 when it has ended."""
         fields = self._view.read(pid, "stat").rpartition(")")[2].split()
         return int(fields[_START]) / _TICKS if len(fields) > _START else 0.0
 
@@ -164,22 +119,22 @@ class RuntimeRuns:
         if container_id in self._begun:
             return
         self._begun[container_id] = time.monotonic()
-        self._reactor.later(FRUITLESS_SECONDS, lambda: self._give_up(container_id))
+        self._reactor.later(BEGUN_SECONDS, lambda: self._give_up(container_id))
 
     def _give_up(self, container_id: str) -> None:
         if self._begun.pop(container_id, None) is not None:
-            self.fruitless += container_id not in self._came
-        self._came.pop(container_id, None)
+            self.begun_only += container_id not in self._known
+        self._known.pop(container_id, None)
 
-    def _come(self, container_id: str) -> None:
-        while len(self._came) >= MAX_BEGUN:
-            del self._came[next(iter(self._came))]
-        self._came[container_id] = None
+    def _created(self, container_id: str) -> None:
+        while len(self._known) >= MAX_BEGUN:
+            del self._known[next(iter(self._known))]
+        self._known[container_id] = None
 
     def _compare(self, container_id: str) -> None:
-        self.unbegun += container_id not in self._begun
+        self.runtime_not_seen += container_id not in self._begun
 
     def _mark(self, path: str) -> None:
-        # The watch itself goes to nobody: it ends with the last who has it.
+        # keep_marked() is not given the watch itself: dropping ``_watch`` closes its descriptor.
         if self._watch is not None:
             self._watch.mark(path)

@@ -1,20 +1,18 @@
-"""A container's OCI bundle: where its config.json is, and what its annotations tell.
+"""A container's OCI runtime bundle: where its config.json is, and what its annotations tell.
 
-The bundle is found through the parent of the container's init: containerd's
-shim works in it, podman's and CRI-O's conmon names it in its arguments. It is
-read through ``/proc/PARENT/root``, so that the parent's view of the files
-counts, whatever we see ourselves.
+The bundle is found through the parent of the container's init: containerd's shim works in it, the
+conmon of podman and CRI-O names it in its arguments. It is read through ``/proc/PARENT/root``, as
+the parent sees the files.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from ig_py.containers.model import Container, labels, text
+from ig_py.containers.conmon import conmon_of
+from ig_py.containers.model import Container, labels
 from ig_py.host.proc import HostView
 from ig_py.records import dataclass, replace
 
@@ -64,33 +62,10 @@ _CRIO = _Keys(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Conmon:
-    """What conmon's arguments tell of its container."""
-
-    container_id: str = ""
-    name: str = ""
-    bundle: str = ""
-
-
-def conmon_of(view: HostView, pid: int) -> Conmon:
-    """Empty when *pid* is no conmon."""
-    words = view.read(pid, "cmdline").split("\0")
-    if os.path.basename(words[0]) != "conmon":  # noqa: PTH119 (text, not a path of ours)
-        return Conmon()
-    given: dict[str, str] = {}
-    options = {"-n": "name", "--name": "name", "-c": "id", "--cid": "id"}
-    options |= {"-b": "bundle", "--bundle": "bundle"}
-    for word, value in itertools.pairwise(words):
-        if word in options:
-            given.setdefault(options[word], text(value))
-    return Conmon(given.get("id", ""), given.get("name", ""), given.get("bundle", ""))
-
-
 def read_config(view: HostView, pid: int, container_id: str, bundle: str = "") -> str:
-    """Text of the config.json of the container whose init is *pid*; "" when not to be found.
+    """Text of the config.json of the container whose init is *pid*; "" when it is not found.
 
-    *bundle*: where it is, if somebody knows.
+    *bundle*: its directory, "" where that is not known.
     """
     parent = view.status(pid).get("PPid", "")
     places = _places(view, int(parent), container_id) if parent.isdecimal() else ()
@@ -98,12 +73,12 @@ def read_config(view: HostView, pid: int, container_id: str, bundle: str = "") -
         for name in CONFIG_FILES if place.startswith("/") else ():
             if config := _read(f"{view.proc}/{parent}/root{place}/{name}"):
                 return config
-    # The parent may be one whose root we may not look at, or none.
+    # The root of the parent may not be readable, or the parent has ended.
     return read_bundle(view, bundle)
 
 
 def read_bundle(view: HostView, bundle: str) -> str:
-    """Text of the config.json of a bundle of the host; "" when not to be found."""
+    """Text of the config.json of a bundle of the host; "" when it is not found."""
     for name in CONFIG_FILES if bundle.startswith("/") else ():
         if config := _read(view.path(f"{bundle}/{name}")):
             return config
@@ -131,7 +106,7 @@ def _read(path: str) -> str:
     return raw.decode("utf-8", "replace") if len(raw) <= MAX_CONFIG else ""
 
 
-def notes_of(config: str) -> dict[str, str]:
+def annotations_of(config: str) -> dict[str, str]:
     """The annotations of a config.json; {} when it is none."""
     try:
         document: Any = json.loads(config) if config else {}
@@ -140,31 +115,31 @@ def notes_of(config: str) -> dict[str, str]:
     return labels(document.get("annotations")) if isinstance(document, dict) else {}
 
 
-def annotated(container: Container, notes: dict[str, str]) -> Container | None:
-    """*container* with what its annotations tell, which wins; None for a pod's sandbox."""
-    manager = notes.get(MANAGER, "")
+def annotated(container: Container, annotations: dict[str, str]) -> Container | None:
+    """*container* with what its annotations tell, which counts more; None for a pod's sandbox."""
+    manager = annotations.get(MANAGER, "")
     if manager == "libpod":
         return replace(container, runtime=replace(container.runtime, name="podman"))
     if manager == "cri-o":
         keys = _CRIO
-    elif _CONTAINERD.kind in notes:
+    elif _CONTAINERD.kind in annotations:
         keys = _CONTAINERD
     else:
         return container
-    if notes.get(keys.kind) == "sandbox":
+    if annotations.get(keys.kind) == "sandbox":
         return None
     runtime, k8s = container.runtime, container.k8s
     return replace(
         container,
         runtime=replace(
-            runtime, name=keys.runtime, image_name=notes.get(keys.image) or runtime.image_name
+            runtime, name=keys.runtime, image_name=annotations.get(keys.image) or runtime.image_name
         ),
         k8s=replace(
             k8s,
-            namespace=notes.get(keys.namespace) or k8s.namespace,
-            pod_name=notes.get(keys.pod_name) or k8s.pod_name,
-            pod_uid=notes.get(keys.pod_uid) or k8s.pod_uid,
-            container_name=notes.get(keys.container_name) or k8s.container_name,
+            namespace=annotations.get(keys.namespace) or k8s.namespace,
+            pod_name=annotations.get(keys.pod_name) or k8s.pod_name,
+            pod_uid=annotations.get(keys.pod_uid) or k8s.pod_uid,
+            container_name=annotations.get(keys.container_name) or k8s.container_name,
         ),
-        sandbox_id=notes.get(keys.sandbox_id) or container.sandbox_id,
+        sandbox_id=annotations.get(keys.sandbox_id) or container.sandbox_id,
     )

@@ -32,7 +32,7 @@ class Seen(list[tuple[str, Container]]):
 
 @contextmanager
 def watching() -> Iterator[Seen]:
-    discovery = Discovery([], engineless=True, oci_configs=True)
+    discovery = Discovery([], unmanaged=True, oci_configs=True)
     seen = Seen()
     discovery.collection.subscribe(seen.on, seen.on)
     discovery.start()

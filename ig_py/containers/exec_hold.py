@@ -1,9 +1,9 @@
-"""--hold-containers: runtimes wait until what was begun before is known.
+"""--hold-containers: executions of container runtimes wait until earlier containers are known.
 
-Engines make a container in two steps, of which the second one lets its first program begin. Each
-is an execution of a runtime, and waits here until the containers that are pending then are
-identified and everything is attached to them. It never waits longer than the deadline: who
-answers is a process of its own (docs/discovery.md).
+Engines create a container in two steps (``runc create``, ``runc start``), of which the second one
+lets its first program begin. Each is an execution of a runtime. It waits here until the containers
+that are pending at that moment are identified and everything is attached to them, and never longer
+than the deadline: a process of its own answers the kernel (docs/discovery.md#holding-runtimes).
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ig_py.containers.runtimes import VARIABLE, keep_marked, runtime_paths
+from ig_py.containers.runtime_paths import VARIABLE, keep_marked, runtime_paths
 from ig_py.errors import ContainerError
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
 if TYPE_CHECKING:
     from ig_py._core import Gate
-    from ig_py.containers.discovery import Discovery
 
 log = logging.getLogger(__name__)
 
@@ -28,32 +27,21 @@ MAX_SECONDS = 0.1
 """No runtime is ever held longer."""
 
 Barrier = Callable[[Callable[[], None]], None]
-"""Calls its argument, from any thread, as soon as whoever waits may go on."""
+"""Calls its argument, from any thread, once what was told before is dealt with."""
 
 
-def hold(discovery: Discovery, attached: Barrier, seconds: float) -> RuntimeHold:
-    """Begin to hold for what *discovery* finds. *attached*: a barrier for what comes after.
+class RuntimeExecHold:
+    """Holds from its construction to :meth:`close`. Works in the reactor's thread.
 
-    :raises ContainerError: as :class:`RuntimeHold`.
+    *barrier*: what has to be dealt with before an execution goes on. *seconds*: the deadline.
+
+    Raises:
+        ContainerError: the kernel does not allow it, or no runtime is found.
     """
-    admission = discovery.admission
-    if admission is None:
-        # Whoever waits is let go when what came before has been looked at.
-        return RuntimeHold(discovery.view, discovery.reactor, attached, seconds)
-
-    def barrier(done: Callable[[], None]) -> None:
-        admission.when_decided(lambda: attached(done))
-
-    return RuntimeHold(discovery.view, admission.reactor, barrier, seconds)
-
-
-class RuntimeHold:
-    """Holds from the beginning to :meth:`close`. Callbacks come in the reactor's thread."""
 
     def __init__(
         self, view: HostView, reactor: Reactor, barrier: Barrier, seconds: float = MAX_SECONDS
     ) -> None:
-        """:raises ContainerError: it cannot be done here, or there is no runtime."""
         self._view = view
         self._reactor = reactor
         self._barrier = barrier
@@ -82,7 +70,7 @@ class RuntimeHold:
             ) from error
 
     def account(self) -> str:
-        """One line: how many waited, how long, and how they went on."""
+        """One line: how many executions waited, how long, and how many to the deadline."""
         found = self._gate.counts()
         held = found["released"] + found["expired"]
         mean = found["waited"] / held / 1e6 if held else 0.0
@@ -92,7 +80,8 @@ class RuntimeHold:
         )
 
     def close(self) -> None:
-        """Let everybody go; the process that answers ends. Before the reactor stops."""
+        """Release every execution; the process that answers the kernel ends. Call it before the
+        reactor stops."""
         self._closed = True
         self._reactor.unwatch(self._fd)
         self._gate.close()

@@ -1,25 +1,24 @@
-"""Finding a container's init process before it runs the first instruction.
+"""The cgroup file system, watched for new containers: their init before its first instruction.
 
-An engine says ``start`` only after the entrypoint was executed. But a runtime
-first makes the container's cgroup, named by the container's id, and puts the
-init process there; init then waits, already in its new namespaces, until the
-runtime has finished setting up (tens of milliseconds with runc). inotify on
-the cgroup file system tells of the new directory at once; a short, bounded
-poll of ``cgroup.procs`` finds init in it. Nothing is held up and nothing is
-polled while no container starts. Where a cgroup parent is unusual, or the
-tree is not visible, the engine's ``start`` event remains.
+An engine says ``start`` only after the entrypoint was executed. But a runtime first makes the
+container's cgroup, named by the container's id, and puts the init process there; init then waits,
+already in its new namespaces, until the runtime has finished setting up (tens of milliseconds with
+runc). inotify on the cgroup file system tells of the new directory at once; a short, bounded poll
+of ``cgroup.procs`` finds init in it. No process is held up, and nothing is polled while no
+container starts. Where a cgroup parent is unusual, or the tree is not visible, the engine's
+``start`` event remains.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ig_py.host.files import is_there, read_text
+from ig_py.containers.inits import init_of_cgroup
+from ig_py.host.files import is_there
 from ig_py.host.inotify import (
     IN_CREATE,
     IN_IGNORED,
@@ -43,14 +42,10 @@ POLL_FAST = 0.001
 POLL_SLOW = 0.02
 FAST_SECONDS = 0.1
 GIVE_UP_SECONDS = 3.0
-"""After this the engine's own start event has long come, or none will."""
-MAX_PROCESSES = 1024
-"""A cgroup with more processes is no starting container: ask the engine."""
-STAGES = ("runc:[0:", "runc:[1:")
-"""What runc is on the way to init; these enter the cgroup first and go away."""
+"""After this the engine's own start event has come, or none will."""
 
 
-class CgroupScout:
+class CgroupWatch:
     """Calls *found(container_id, pid)* in the reactor's thread.
 
     Needs the host's pid numbers; inactive where /proc is of another pid namespace.
@@ -99,31 +94,31 @@ class CgroupScout:
         return len(self._pending)
 
     def directories(self, container_id: str) -> Iterator[str]:
-        """Places where the cgroup of *container_id* may be."""
+        """Directories that may be the cgroup of *container_id*."""
         for root in self._roots:
             yield f"{root}/docker/{container_id}"
             yield f"{root}/system.slice/docker-{container_id}.scope"
 
     def init_pid(self, container_id: str) -> int | None:
-        """Init of a running container, when its cgroup leaves no doubt; no engine is asked."""
+        """Pid of a running container's init, where its cgroup leaves no doubt."""
         if not self._view.same_pidns:
             return None
         for directory in self.directories(container_id):
-            if (pid := init_pid(self._view, directory)) is not None:
+            if (pid := init_of_cgroup(self._view, directory)) is not None:
                 return pid
         return None
 
     def _read(self) -> None:
         assert self._inotify is not None
-        for notice in self._inotify.read():
-            if notice.mask & IN_Q_OVERFLOW:
+        for event in self._inotify.read():
+            if event.mask & IN_Q_OVERFLOW:
                 self._scan_all()
                 continue
-            path, is_parent = self._watches.get(notice.watch, ("", False))
-            if notice.mask & IN_IGNORED:
-                self._watches.pop(notice.watch, None)
-            elif path and notice.mask & IN_CREATE and notice.mask & IN_ISDIR:
-                self._created(path, notice.name, is_parent)
+            path, is_parent = self._watches.get(event.watch, ("", False))
+            if event.mask & IN_IGNORED:
+                self._watches.pop(event.watch, None)
+            elif path and event.mask & IN_CREATE and event.mask & IN_ISDIR:
+                self._created(path, event.name, is_parent)
 
     def _created(self, path: str, name: str, is_parent: bool) -> None:
         if not is_parent:
@@ -168,7 +163,7 @@ class CgroupScout:
             self._poll(container_id, directory)
 
     def _poll(self, container_id: str, directory: str) -> None:
-        pid = init_pid(self._view, directory)
+        pid = init_of_cgroup(self._view, directory)
         if pid is not None:
             del self._pending[container_id]
             self._found(container_id, pid)
@@ -184,41 +179,12 @@ class CgroupScout:
 
 
 def _age(directory: str) -> float:
-    """Seconds since a control group was made: nobody waits for the processes of one that an
-    engine left behind."""
+    """Seconds since a control group was made: one that an engine left behind is old already, and
+    is not polled."""
     try:
         return max(0.0, time.time() - Path(directory).stat().st_mtime)
     except OSError:
         return 0.0
-
-
-def init_pid(view: HostView, directory: str) -> int | None:
-    """The container's init among the processes of a cgroup; None when there is none yet,
-    or more than one process could be it.
-
-    Init is the process whose parent is outside of the cgroup and in another
-    mount namespace, and which is pid 1 of its own pid namespace or, where
-    that is shared, the only such process.
-    """
-    procs = read_text(f"{directory}/cgroup.procs").split()
-    if len(procs) > MAX_PROCESSES:
-        return None
-    members = set(procs)
-    candidates = []
-    for pid in procs:
-        status = view.status(int(pid))
-        parent = status.get("PPid", "")
-        if not parent or parent in members or status.get("Name", "").startswith(STAGES):
-            continue
-        mntns = view.namespace(int(pid), "mnt")
-        outside = view.namespace(int(parent), "mnt") or view.namespace(os.getpid(), "mnt")
-        if mntns is None or mntns == outside:
-            continue
-        levels = status.get("NSpid", "").split()
-        if len(levels) > 1 and levels[-1] == "1":
-            return int(pid)
-        candidates.append(int(pid))
-    return candidates[0] if len(candidates) == 1 else None
 
 
 def _roots(view: HostView) -> list[str]:

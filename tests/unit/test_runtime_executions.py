@@ -12,12 +12,12 @@ import pytest
 from support.fake_proc import FakeHost
 
 from ig_py._core import CoreError
-from ig_py.containers import hold as hold_module
-from ig_py.containers import runtimes as module
+from ig_py.containers import runtime_executions as module
 from ig_py.containers.collection import Event, EventType
-from ig_py.containers.hold import RuntimeHold
+from ig_py.containers.exec_hold import RuntimeExecHold
 from ig_py.containers.model import Container, RuntimeInfo
-from ig_py.containers.runtimes import RuntimeRuns, runtime_paths
+from ig_py.containers.runtime_executions import RuntimeExecutions
+from ig_py.containers.runtime_paths import VARIABLE, runtime_paths
 from ig_py.errors import ContainerError
 from ig_py.host.proc import HostView
 
@@ -69,7 +69,7 @@ class Executions:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    monkeypatch.delenv(module.VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     core = SimpleNamespace(ExecWatch=Executions)
     monkeypatch.setitem(sys.modules, "ig_py._core", core)
     host = FakeHost(tmp_path)
@@ -84,11 +84,11 @@ class Watched:
     def __init__(self, host: FakeHost) -> None:
         self.host, self.pids = host, itertools.count(100)
         self.clock = Clock()
-        self.runs = RuntimeRuns(HostView(str(host.root)), self.clock)  # type: ignore[arg-type]
-        self.runs.start()
+        self.executions = RuntimeExecutions(HostView(str(host.root)), self.clock)  # type: ignore[arg-type]
+        self.executions.start()
 
     def executed(self, *pids: int) -> None:
-        watch = self.runs._watch
+        watch = self.executions._watch
         assert isinstance(watch, Executions)
         watch.pids += pids
         self.clock.watched[5]()
@@ -97,7 +97,7 @@ class Watched:
         pid = next(self.pids)
         self.host.process(pid, start=0 if early else LATER)
         info = RuntimeInfo(container_id=container_id, pid=pid)
-        self.runs.changed(Event(EventType.CREATED, Container(runtime=info)))
+        self.executions.changed(Event(EventType.CREATED, Container(runtime=info)))
         self.clock.pass_time(module.COMPARE_SECONDS)
 
 
@@ -107,20 +107,23 @@ def test_paths_are_those_that_are_there(host: FakeHost, monkeypatch: pytest.Monk
     assert runtime_paths(view) == below
     (host.root / "usr/bin/runc").symlink_to("/usr/sbin/runc")
     assert sorted(runtime_paths(view)) == sorted(below), "one file, two names"
-    monkeypatch.setenv(module.VARIABLE, "/usr/bin/crun:/nowhere/runc")
+    monkeypatch.setenv(VARIABLE, "/usr/bin/crun:/nowhere/runc")
     assert runtime_paths(view) == [below[1]]
 
 
 def test_what_a_runtime_began_is_expected(host: FakeHost) -> None:
     watched = Watched(host)
-    assert watched.runs.status() == (True, f"{host.root}/usr/sbin/runc, {host.root}/usr/bin/crun")
+    assert watched.executions.status() == (
+        True,
+        f"{host.root}/usr/sbin/runc, {host.root}/usr/bin/crun",
+    )
     host.process(8, words=("runc", "--root", "/r", "create", "--bundle", "/b", "c1"))
     host.process(9, words=("crun", "state", "c1"))
     watched.executed(8, 9, 0, -1)
     watched.came("c1")
-    assert (watched.runs.unbegun, watched.runs.fruitless) == (0, 0)
-    watched.clock.pass_time(module.FRUITLESS_SECONDS)
-    assert (watched.runs.unbegun, watched.runs.fruitless) == (0, 0)
+    assert (watched.executions.runtime_not_seen, watched.executions.begun_only) == (0, 0)
+    watched.clock.pass_time(module.BEGUN_SECONDS)
+    assert (watched.executions.runtime_not_seen, watched.executions.begun_only) == (0, 0)
 
 
 def test_a_new_command_line_may_take_a_moment(host: FakeHost) -> None:
@@ -130,7 +133,7 @@ def test_a_new_command_line_may_take_a_moment(host: FakeHost) -> None:
     (host.root / "proc/8/cmdline").write_bytes(b"runc\0create\0--bundle\0/b\0c1\0")
     watched.clock.pass_time(1)
     watched.came("c1")
-    assert watched.runs.unbegun == 0
+    assert watched.executions.runtime_not_seen == 0
     host.process(9, words=("stays-as-it-is",))
     watched.executed(9)
     watched.clock.pass_time(1)
@@ -143,19 +146,19 @@ def test_disagreements_are_counted(host: FakeHost) -> None:
     watched.came("from-before", early=True)
     host.process(8, words=("runc", "create", "--bundle", "/b", "failed"))
     watched.executed(8, 8)
-    watched.clock.pass_time(module.FRUITLESS_SECONDS)
-    assert (watched.runs.unbegun, watched.runs.fruitless) == (1, 1)
+    watched.clock.pass_time(module.BEGUN_SECONDS)
+    assert (watched.executions.runtime_not_seen, watched.executions.begun_only) == (1, 1)
 
 
 def test_one_that_came_first_and_ended_at_once_agrees(host: FakeHost) -> None:
     watched = Watched(host)
     info = RuntimeInfo(container_id="c1", pid=99)
-    watched.runs.changed(Event(EventType.CREATED, Container(runtime=info)))
+    watched.executions.changed(Event(EventType.CREATED, Container(runtime=info)))
     watched.clock.pass_time(0)
     host.process(8, words=("runc", "run", "--bundle", "/b", "c1"))
     watched.executed(8)
-    watched.clock.pass_time(module.FRUITLESS_SECONDS)
-    assert (watched.runs.unbegun, watched.runs.fruitless) == (0, 0)
+    watched.clock.pass_time(module.BEGUN_SECONDS)
+    assert (watched.executions.runtime_not_seen, watched.executions.begun_only) == (0, 0)
 
 
 def test_without_fanotify_the_others_go_on(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +166,7 @@ def test_without_fanotify_the_others_go_on(host: FakeHost, monkeypatch: pytest.M
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setitem(sys.modules, "ig_py._core", SimpleNamespace(ExecWatch=refuse))
-    active, why = Watched(host).runs.status()
+    active, why = Watched(host).executions.status()
     assert not active and "not permitted" in why
 
 
@@ -206,7 +209,7 @@ def test_each_is_released_when_the_barrier_says_so(
     gates: HostView, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, behind = Clock(), list[Callable[[], None]]()
-    held = RuntimeHold(gates, clock, behind.append)  # type: ignore[arg-type]
+    held = RuntimeExecHold(gates, clock, behind.append)  # type: ignore[arg-type]
     clock.watched[6]()
     gate = held._gate
     assert isinstance(gate, FakeGate)
@@ -227,8 +230,8 @@ def test_each_is_released_when_the_barrier_says_so(
 
 def test_what_cannot_be_held_is_an_error(gates: HostView, tmp_path: Path) -> None:
     with pytest.raises(ContainerError, match="fanotify: no"):
-        RuntimeHold(gates, Clock(), lambda _: None, -1)  # type: ignore[arg-type]
+        RuntimeExecHold(gates, Clock(), lambda _: None, -1)  # type: ignore[arg-type]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ContainerError, match="no runtime") as caught:
-        RuntimeHold(HostView(str(tmp_path / "empty")), Clock(), lambda _: None)  # type: ignore[arg-type]
-    assert hold_module.VARIABLE in str(caught.value.remedy)
+        RuntimeExecHold(HostView(str(tmp_path / "empty")), Clock(), lambda _: None)  # type: ignore[arg-type]
+    assert VARIABLE in str(caught.value.remedy)

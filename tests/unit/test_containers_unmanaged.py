@@ -11,38 +11,46 @@ import pytest
 from support.fake_proc import FakeHost
 from support.waiting import wait_for
 
-from ig_py.containers import oci_config as oci
-from ig_py.containers.engines import unmanaged as alone
-from ig_py.containers.engines.unmanaged import Alone
+from ig_py.containers.engines import unmanaged as module
+from ig_py.containers.engines.clients import EngineClients
+from ig_py.containers.engines.unmanaged import UnmanagedContainers
 from ig_py.containers.model import Container
+from ig_py.containers.oci_bundle import annotated, annotations_of
 from ig_py.containers.runtime_state import State, is_same, parse
-from ig_py.containers.sources import Source
+from ig_py.containers.sources import DiscoverySource
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
 LONG = "ab" * 32
 
 
-class Owner:
-    """Remembers what it is told."""
+class Engines(EngineClients):
+    """Names of engines in place of clients."""
 
     def __init__(self) -> None:
-        self.reported: list[tuple[str, str, str, int]] = []
-        self.hints: list[tuple[str, int]] = []
-        self.announced: list[Container] = []
-        self.ignored: list[str] = []
-        self.engines: set[str] = set()
+        self.names: set[str] = set()
         self.slow: set[str] = set()
         self.chosen: set[str] = set()
 
-    def asked(self, runtime: str) -> bool:
-        return runtime in self.engines
+    def asked(self, engine: str) -> bool:
+        return engine in self.names
 
-    def asking(self, runtime: str) -> bool:
-        return runtime in self.slow
+    def may_answer(self, engine: str) -> bool:
+        return engine in self.slow
 
-    def restricted(self, runtime: str) -> bool:
-        return runtime in self.chosen
+    def restricted(self, engine: str) -> bool:
+        return engine in self.chosen
+
+
+class Sink:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.engines = Engines()
+        self.reported: list[tuple[str, str, str, int]] = []
+        self.inits: list[tuple[str, int]] = []
+        self.announced: list[Container] = []
+        self.ignored: list[str] = []
 
     def known(self, container_id: str) -> bool:
         return container_id in {r[1] for r in self.reported} | set(self.ignored)
@@ -50,10 +58,10 @@ class Owner:
     def ignore(self, container_id: str) -> None:
         self.ignored.append(container_id)
 
-    def hint(self, container_id: str, pid: int, source: Source) -> None:
-        self.hints.append((container_id, pid))
+    def init_found(self, container_id: str, pid: int, source: DiscoverySource) -> None:
+        self.inits.append((container_id, pid))
 
-    def nobodys(self, container: Container, pid: int, source: Source) -> None:
+    def found_unmanaged(self, container: Container, pid: int, source: DiscoverySource) -> None:
         runtime = container.runtime
         self.reported.append((runtime.name, container.id, runtime.container_name, pid))
 
@@ -67,19 +75,20 @@ def host(tmp_path: Path) -> FakeHost:
 
 
 @pytest.fixture
-def owner(monkeypatch: pytest.MonkeyPatch) -> Owner:
-    monkeypatch.setattr(alone, "FIRST_POLL", 0.02)
-    monkeypatch.setattr(alone, "POLL_SECONDS", 0.05)
-    return Owner()
+def sink(monkeypatch: pytest.MonkeyPatch) -> Sink:
+    monkeypatch.setattr(module, "FIRST_POLL", 0.02)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
+    return Sink()
 
 
 @pytest.fixture
-def begin(host: FakeHost, owner: Owner) -> Iterator[Any]:
-    running: list[tuple[Reactor, Alone]] = []
+def begin(host: FakeHost, sink: Sink) -> Iterator[Any]:
+    running: list[tuple[Reactor, UnmanagedContainers]] = []
 
-    def start(*, describe: bool = True) -> Alone:
+    def start(*, report: bool = True) -> UnmanagedContainers:
         reactor = Reactor("test")
-        found = Alone(HostView(str(host.root)), reactor, owner, describe=describe, announce=True)
+        view = HostView(str(host.root))
+        found = UnmanagedContainers(view, reactor, sink.engines, sink, report=report, announce=True)
         found.start()
         reactor.start()
         running.append((reactor, found))
@@ -129,42 +138,47 @@ def test_a_process_number_used_again_is_another_process(host: FakeHost) -> None:
     assert not is_same(view, State(51))
 
 
-def test_state_there_is_and_state_that_comes(host: FakeHost, owner: Owner, begin: Any) -> None:
+def test_state_there_is_and_state_that_comes(host: FakeHost, sink: Sink, begin: Any) -> None:
     for pid in (50, 51, 52, 53):
         host.process(pid, parent=1, start=pid)
     host.write("run/runc/one/state.json", runc(50, 50))
     host.write("run/runc/stale/state.json", runc(50, 49))
     begin()
-    assert owner.reported == [("runc", "one", "one", 50)]
+    assert sink.reported == [("runc", "one", "one", 50)]
     # Directories on the way may come later, too.
     for place in ("run/crun/two/status", "run/user/1000/crun/three/status"):
         host.write(place, json.dumps({"pid": 51 if "two" in place else 52}))
-    wait_for(lambda: len(owner.reported) == 3, "both", 5, 0.01)
-    assert set(owner.reported[1:]) == {("crun", "two", "two", 51), ("crun", "three", "three", 52)}
+    wait_for(lambda: len(sink.reported) == 3, "both", 5, 0.01)
+    assert set(sink.reported[1:]) == {("crun", "two", "two", 51), ("crun", "three", "three", 52)}
     # runc replaces its file.
     host.write("run/runc/four/state.json", "{}")
     host.write("run/runc/four/tmp", runc(53, 53))
     (host.root / "run/runc/four/tmp").rename(host.root / "run/runc/four/state.json")
-    wait_for(lambda: len(owner.reported) == 4, "replaced", 5, 0.01)
-    assert {c.id for c in owner.announced} <= {"two", "three", "four"}
+    wait_for(lambda: len(sink.reported) == 4, "replaced", 5, 0.01)
+    assert {c.id for c in sink.announced} <= {"two", "three", "four"}
 
 
-def test_what_is_announced(host: FakeHost, owner: Owner, begin: Any) -> None:
+def test_what_is_announced(host: FakeHost, sink: Sink, begin: Any) -> None:
     (host.root / "run/runc").mkdir(parents=True)
     host.write("b/config.json", '{"annotations": {}}')
     host.process(90, words=("runc", "create", "--bundle", "/b", "one"))
     begin()
     (host.root / "run/runc/one").mkdir()
     (host.root / "run/runc/..odd name").mkdir()
-    wait_for(lambda: owner.announced, "announced", 5, 0.01)
-    (container,) = owner.announced
+    wait_for(lambda: sink.announced, "announced", 5, 0.01)
+    (container,) = sink.announced
     assert (container.id, container.bundle) == ("one", "/b")
     assert container.oci_config == '{"annotations": {}}'
     assert container.runtime.container_name == ""
 
 
-def test_what_an_engine_tells_is_left_to_it(host: FakeHost, owner: Owner, begin: Any) -> None:
-    owner.engines, owner.slow, owner.chosen = {"docker", "containerd"}, {"docker"}, {"containerd"}
+def test_what_an_engine_tells_is_left_to_it(host: FakeHost, sink: Sink, begin: Any) -> None:
+    engines = sink.engines
+    engines.names, engines.slow, engines.chosen = (
+        {"docker", "containerd"},
+        {"docker"},
+        {"containerd"},
+    )
     for pid, root in ((50, "docker/runtime-runc/moby"), (51, "containerd/runc/k8s.io")):
         leaf = "docker-" if pid == 50 else "cri-containerd-"
         host.process(
@@ -172,35 +186,35 @@ def test_what_an_engine_tells_is_left_to_it(host: FakeHost, owner: Owner, begin:
         )
         host.write(f"run/{root}/{pid}{LONG[2:]}/state.json", runc(pid))
     found = begin()
-    wait_for(lambda: len(owner.hints) == 2, "hinted", 5, 0.01)
-    wait_for(lambda: set(found._suspects) == {50}, "waits for docker only", 5, 0.01)
-    assert owner.reported == []
-    owner.slow = set()
-    wait_for(lambda: owner.reported, "nobody told", 5, 0.01)
-    assert owner.reported == [("docker", f"50{LONG[2:]}", f"50{LONG[2:]}", 50)]
-    assert found.late == 1
+    wait_for(lambda: len(sink.inits) == 2, "hinted", 5, 0.01)
+    wait_for(lambda: set(found._unclaimed) == {50}, "waits for docker only", 5, 0.01)
+    assert sink.reported == []
+    engines.slow = set()
+    wait_for(lambda: sink.reported, "no engine told", 5, 0.01)
+    assert sink.reported == [("docker", f"50{LONG[2:]}", f"50{LONG[2:]}", 50)]
+    assert found.found_by_processes_only == 1
 
 
-def test_conmon_names_its_container_at_once(host: FakeHost, owner: Owner, begin: Any) -> None:
-    owner.engines = {"podman"}
+def test_conmon_names_its_container_at_once(host: FakeHost, sink: Sink, begin: Any) -> None:
+    sink.engines.names = {"podman"}
     words = ("/usr/bin/conmon", "--api-version", "1", "-c", LONG, "-n", "web", "-b", "/b")
     host.process(40, parent=1, words=words)
     host.process(49, parent=40, words=("runc",))
     host.process(50, parent=49, start=5)
     host.write("b/config.json", '{"annotations": {"io.container.manager": "libpod"}}')
     host.write(f"run/runc/{LONG}/state.json", runc(50, 5))
-    begin(describe=False)
-    assert owner.reported == [("podman", LONG, "web", 50)]
+    begin(report=False)
+    assert sink.reported == [("podman", LONG, "web", 50)]
 
 
-def test_a_pods_sandbox_is_ignored(host: FakeHost, owner: Owner, begin: Any) -> None:
+def test_a_pods_sandbox_is_ignored(host: FakeHost, sink: Sink, begin: Any) -> None:
     host.process(50, parent=1, mntns="pod", levels="1", cgroup=f"/pods/{LONG}")
     notes = {"io.kubernetes.cri.container-type": "sandbox"}
     host.write("b/config.json", json.dumps({"annotations": notes}))
     host.write(f"run/runc/{LONG}/state.json", runc(50))
     begin()
-    assert owner.ignored == [LONG]
-    assert owner.reported == []
+    assert sink.ignored == [LONG]
+    assert sink.reported == []
 
 
 @pytest.mark.parametrize(
@@ -218,30 +232,30 @@ def test_a_pods_sandbox_is_ignored(host: FakeHost, owner: Owner, begin: Any) -> 
     ],
 )
 def test_what_an_init_looks_like(
-    host: FakeHost, owner: Owner, begin: Any, given: dict[str, str], found: tuple[str, str] | None
+    host: FakeHost, sink: Sink, begin: Any, given: dict[str, str], found: tuple[str, str] | None
 ) -> None:
     host.process(50, parent=1, **given)  # type: ignore[arg-type]
     begin()
     expected = [(found[0], found[1], found[1], 50)] if found else []
-    assert owner.reported == expected
+    assert sink.reported == expected
 
 
 def test_a_monitor_tells_where_there_are_no_control_groups(
-    host: FakeHost, owner: Owner, begin: Any
+    host: FakeHost, sink: Sink, begin: Any
 ) -> None:
     host.process(49, parent=1, words=("/usr/bin/conmon", "-c", LONG, "-n", "web"))
     host.process(50, parent=49, mntns="m", levels="1")
     host.process(59, parent=1, words=("/usr/bin/conmon", "-c", "../x", "-n", "web"))
     host.process(60, parent=59, mntns="m", levels="1")
     begin()
-    assert owner.reported == [("unknown", LONG, "web", 50)]
+    assert sink.reported == [("unknown", LONG, "web", 50)]
 
 
-def test_a_process_that_comes_later(host: FakeHost, owner: Owner, begin: Any) -> None:
+def test_a_process_that_comes_later(host: FakeHost, sink: Sink, begin: Any) -> None:
     found = begin()
     host.process(60, parent=1, mntns="m", levels="1", cgroup="/hand")
-    wait_for(lambda: owner.reported == [("unknown", "hand", "hand", 60)], "found", 5, 0.01)
-    assert found.late == 1
+    wait_for(lambda: sink.reported == [("unknown", "hand", "hand", 60)], "found", 5, 0.01)
+    assert found.found_by_processes_only == 1
 
 
 def test_annotations_win_and_crio_has_its_own() -> None:
@@ -255,16 +269,16 @@ def test_annotations_win_and_crio_has_its_own() -> None:
         "io.kubernetes.cri-o.ImageName": "i",
         "io.kubernetes.cri-o.SandboxID": "s",
     }
-    found = oci.annotated(Container(), notes)
+    found = annotated(Container(), notes)
     assert found is not None
     assert (found.runtime.name, found.runtime.image_name, found.sandbox_id) == ("cri-o", "i", "s")
     k8s = found.k8s
     assert (k8s.namespace, k8s.pod_name, k8s.pod_uid, k8s.container_name) == ("n", "p", "u", "c")
     notes["io.kubernetes.cri-o.ContainerType"] = "sandbox"
-    assert oci.annotated(Container(), notes) is None
-    assert oci.annotated(Container(), {"x": "y"}) == Container()
+    assert annotated(Container(), notes) is None
+    assert annotated(Container(), {"x": "y"}) == Container()
 
 
 @pytest.mark.parametrize("config", ["", "[", "[]", '{"annotations": 1}', "[" * 100_000])
 def test_odd_configs_have_no_annotations(config: str) -> None:
-    assert oci.notes_of(config) == {}
+    assert annotations_of(config) == {}

@@ -1,15 +1,18 @@
-"""A life of a container is told of once, however many saw its process."""
+"""A container is told of once as long as its init runs, however many sources saw its process."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from typing import Any
 
+import pytest
 from support.waiting import wait_for
 
+from ig_py.containers import discovery as module
 from ig_py.containers.discovery import Discovery
+from ig_py.containers.init_facts import with_process
 from ig_py.containers.model import Container, RuntimeInfo
-from ig_py.host.proc import HostView, Process
+from ig_py.host.proc import HostView
 
 ID = "cd" * 32
 CONTAINER = Container(runtime=RuntimeInfo(name="docker", container_id=ID, container_name="web"))
@@ -19,19 +22,19 @@ def nothing() -> None:
     pass
 
 
-class Slow(Discovery):
-    """Something happens between a look at a process and taking its container in."""
+def test_a_process_that_ends_while_a_second_source_looks_at_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    meanwhile = nothing
 
-    meanwhile: Callable[[], None] = staticmethod(nothing)
+    def slow(*args: Any, **options: Any) -> Container | None:
+        """Something happens between a look at a process and taking its container in."""
+        complete = with_process(*args, **options)
+        meanwhile()
+        return complete
 
-    def _complete(self, container: Container, process: Process) -> Container | None:
-        found = super()._complete(container, process)
-        self.meanwhile()
-        return found
-
-
-def test_a_process_that_ends_while_a_second_source_looks_at_it() -> None:
-    found = Slow([], HostView())
+    monkeypatch.setattr(module, "with_process", slow)
+    found = Discovery([], HostView())
     told: list[str] = []
     found.collection.subscribe("test", lambda e: told.append(e.type.value))
     found.start()
@@ -44,10 +47,10 @@ def test_a_process_that_ends_while_a_second_source_looks_at_it() -> None:
                 init.kill()
                 wait_for(lambda: told == ["CREATED", "DELETED"], "its end", 10, 0.01)
 
-            found.meanwhile = end
+            meanwhile = end
             found.started(CONTAINER, init.pid)
             assert told == ["CREATED", "DELETED"]
-            found.meanwhile = nothing
+            meanwhile = nothing
             found.started(CONTAINER, again.pid)
             assert told == ["CREATED", "DELETED", "CREATED"], "an engine started it again"
         finally:

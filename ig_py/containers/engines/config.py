@@ -1,17 +1,10 @@
-"""What a container runtime's client is; one file a runtime implements it.
-
-A client runs in threads of its own and tells a :class:`Sink` what its engine
-says. It must survive an engine that is absent, slow, wrong, or stops and
-comes back, and ``stop`` must not wait for it.
-"""
+"""Which container engines are asked, and at which sockets."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
 
-from ig_py.containers.model import Container
 from ig_py.errors import ContainerError, UsageError
 from ig_py.host.proc import HostView
 from ig_py.records import dataclass, replace
@@ -31,78 +24,21 @@ SOCKET_PARAMS = {
 CRI_DOCKER_SOCKET = "/run/cri-dockerd.sock"
 """Where Docker's CRI adaptor listens; no flag changes that."""
 ROOTLESS_PODMAN = "run/user/*/podman/podman.sock"
-ENGINELESS = "runc"
-"""Name of what finds containers that no engine knows (started by runc or crun alone)."""
+UNMANAGED = "runc"
+"""Name, in ``--runtimes``, for containers that no engine knows (runc or crun started them)."""
 MAX_USERS = 64
 PROTOCOLS = ("internal", "cri")
 DOCKER_NAMESPACE = "moby"
 """containerd's namespace for Docker's containers."""
 
 
-class Sink(Protocol):
-    """Where a client reports; every method may be called from any thread."""
-
-    def describe(self, container: Container) -> None:
-        """A container exists (running or not): what is known of it but its process."""
-
-    def ignore(self, container_id: str) -> None:
-        """It runs, but is only what holds a pod together."""
-
-    def started(self, container: Container, pid: int) -> None:
-        """A container runs, with *pid* as its init."""
-
-    def renamed(self, container_id: str, name: str) -> None: ...
-
-    def died(self, container_id: str) -> None:
-        """Its init ended, says the engine."""
-
-    def forget(self, container_id: str) -> None:
-        """The container does not exist any more."""
-
-    def find_init(self, container_id: str) -> int | None:
-        """Init's pid by other means than the engine, when certain."""
-
-    def live(self, container_id: str) -> bool:
-        """True when it is in the collection."""
-
-    def owns(self, container_id: str, pid: int) -> bool:
-        """True when *pid* is in a cgroup named by the container (guards against pid reuse)."""
-
-
-class RuntimeClient(Protocol):
-    """One engine."""
-
-    name: str
-    config: RuntimeConfig
-    socket_path: str
-    error: str
-    """Why the engine does not answer; "" when it does, or was not asked yet."""
-
-    @property
-    def containers(self) -> int:
-        """How many run, as far as the engine said."""
-
-    def start(self) -> None: ...
-
-    def wait_listed(self, seconds: float) -> bool:
-        """Wait until the containers of the first listing were reported, or it is
-        known that no engine answers; False when that took longer."""
-
-    @property
-    def connected(self) -> bool: ...
-
-    def stop(self) -> None:
-        """Return within about a second, with the threads ended."""
-
-
 @dataclass(frozen=True, slots=True)
-class RuntimeConfig:
+class EngineConfig:
     """One engine to ask.
 
-    ``explicit``: the user named it or its socket, so that a missing socket is
-    an error instead of "not installed". ``protocol`` is ``internal`` (its own)
-    or ``cri``. Of containerd's namespaces the ``namespaces`` are used, or when
-    there are none, all but ``others_namespaces``.
+    ``explicit``: the user named it or its socket, so a missing socket is an error instead of "not
+    installed". ``protocol`` is ``internal`` (the engine's own) or ``cri``. Of containerd's
+    namespaces the ``namespaces`` are used, or when there are none, all but ``others_namespaces``.
     """
 
     name: str
@@ -113,22 +49,23 @@ class RuntimeConfig:
     others_namespaces: tuple[str, ...] = ()
 
 
-def runtime_configs(
+def engine_configs(
     runtimes: str,
     sockets: dict[str, str],
     view: HostView,
     *,
     containerd_namespaces: str = "",
     protocol: str = "",
-) -> list[RuntimeConfig]:
+) -> list[EngineConfig]:
     """The clients to create, sorted by name.
 
-    *runtimes* is the comma list of ``--runtimes``, *sockets* runtime name →
-    socket path ("" : environment, then default), *containerd_namespaces* a
-    comma list, *protocol* of ``--runtime-protocol``.
+    *runtimes* is the comma list of ``--runtimes``, *sockets* name of an engine → path of its
+    socket ("": from the environment, else the default), *containerd_namespaces* a comma list,
+    *protocol* of ``--runtime-protocol``.
 
-    :raises UsageError: an unknown runtime or protocol.
-    :raises ContainerError: one named by the user whose socket does not exist.
+    Raises:
+        UsageError: there is no such engine or protocol.
+        ContainerError: an engine that the user named has no socket.
     """
     if (protocol or "internal") not in PROTOCOLS:
         raise UsageError(
@@ -139,18 +76,18 @@ def runtime_configs(
     everything = set(names) >= set(DEFAULT_SOCKETS)
     configs = []
     for name in names:
-        if name == ENGINELESS:
+        if name == UNMANAGED:
             continue
         if name not in DEFAULT_SOCKETS:
             raise UsageError(
                 f"invalid argument '--runtime / -r': runtime {name!a} is not supported",
-                remedy=f"give some of {', '.join((*DEFAULT_SOCKETS, ENGINELESS))}",
+                remedy=f"give some of {', '.join((*DEFAULT_SOCKETS, UNMANAGED))}",
             )
         path = _socket_path(name, sockets.get(name, ""))
         if name == "docker" and protocol == "cri":
             path = CRI_DOCKER_SOCKET
         explicit = not everything or path not in (DEFAULT_SOCKETS[name], CRI_DOCKER_SOCKET)
-        configs.append(RuntimeConfig(name, view.path(path), explicit, protocol or "internal"))
+        configs.append(EngineConfig(name, view.path(path), explicit, protocol or "internal"))
     for config in configs:
         if config.explicit and (why := why_missing(config.socket_path)):
             raise ContainerError(
@@ -161,7 +98,7 @@ def runtime_configs(
 
 
 def why_missing(socket_path: str) -> str:
-    """Why there is nothing to be talked to at *socket_path*; "" when there is."""
+    """Why *socket_path* cannot be connected to; "" when there is something."""
     try:
         os.stat(socket_path)  # noqa: PTH116 (Path.exists() raises what it cannot tell)
     except (FileNotFoundError, NotADirectoryError):
@@ -171,15 +108,16 @@ def why_missing(socket_path: str) -> str:
     return ""
 
 
-def engineless(runtimes: str) -> bool:
-    """Whether containers that no engine knows are wanted: with every engine, or when named."""
+def wants_unmanaged(runtimes: str) -> bool:
+    """Whether ``--runtimes`` asks for containers that no engine knows: with every engine, or by
+    their own name."""
     names = set(runtimes.split(","))
-    return names >= set(DEFAULT_SOCKETS) or ENGINELESS in names
+    return names >= set(DEFAULT_SOCKETS) or UNMANAGED in names
 
 
 def _completed(
-    config: RuntimeConfig, configs: list[RuntimeConfig], namespaces: str
-) -> list[RuntimeConfig]:
+    config: EngineConfig, configs: list[EngineConfig], namespaces: str
+) -> list[EngineConfig]:
     if config.name == "podman" and not config.explicit:
         return [config, *_rootless_podman(config)]
     if config.name != "containerd":
@@ -194,8 +132,8 @@ def _completed(
     ]
 
 
-def _rootless_podman(config: RuntimeConfig) -> list[RuntimeConfig]:
-    """Each user's own podman has its own socket."""
+def _rootless_podman(config: EngineConfig) -> list[EngineConfig]:
+    """The podman of each user has a socket of its own."""
     root = config.socket_path.removesuffix(DEFAULT_SOCKETS["podman"]) or "/"
     found = sorted(str(path) for path in Path(root).glob(ROOTLESS_PODMAN))
     return [replace(config, socket_path=path) for path in found[:MAX_USERS]]

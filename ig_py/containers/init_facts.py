@@ -1,0 +1,55 @@
+"""What a container's init process adds to its description: namespaces, cgroup, OCI bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ig_py.containers.model import Container
+from ig_py.containers.oci_bundle import annotated, annotations_of, read_config
+from ig_py.host.proc import HostView, Process
+from ig_py.records import replace
+
+
+def with_process(
+    view: HostView, container: Container, process: Process, mntns: int, *, oci_configs: bool
+) -> Container | None:
+    """*container* with the facts of its init *process*; None for a pod's sandbox.
+
+    *mntns*: its mount namespace as the kernel's scout told, for where it may not be read.
+    *oci_configs*: read its config.json, whose annotations count more than the description.
+    """
+    if oci_configs:
+        config = read_config(view, process.pid, container.id, container.bundle)
+        told = annotated(container, annotations_of(config))
+        if told is None:
+            return None
+        container = replace(told, oci_config=config)
+    host_network = container.host_network
+    if process.netns and view.host_netns is not None:
+        host_network = process.netns == view.host_netns
+    path, cgroup_id = _cgroup(view, process)
+    return replace(
+        container,
+        bundle="",
+        runtime=replace(container.runtime, pid=process.pid, started_at=process.started_at),
+        mntns=process.mntns or mntns,
+        netns=process.netns,
+        host_network=host_network,
+        cgroup_path=path,
+        cgroup_id=cgroup_id,
+        cgroup_v1=process.cgroups.v1,
+        cgroup_v2=process.cgroups.v2,
+    )
+
+
+def _cgroup(view: HostView, process: Process) -> tuple[str, int]:
+    """Path and id of its cgroup of version 2; "" and 0 where there is none to be seen."""
+    mount = view.cgroup2_mount() if process.cgroups.v2 else ""
+    if not mount:
+        return "", 0
+    path = f"{mount}{process.cgroups.v2}"
+    try:
+        # kernfs gives the 64-bit id of a cgroup as its inode number.
+        return path, Path(path).stat().st_ino
+    except OSError:
+        return "", 0

@@ -1,0 +1,136 @@
+"""New mount namespaces that nothing is decided about yet, as the kernel's scout tells of them.
+
+A namespace is known by its generation (docs/discovery.md): its inode number may be given to a
+later namespace while it is still pending.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ig_py.containers.identify import Found
+from ig_py.containers.model import Container
+from ig_py.containers.scout import PLACED, Kind
+from ig_py.records import dataclass, field
+
+if TYPE_CHECKING:
+    from ig_py._core import Notice
+
+MAX_PROCESSES = 64
+"""Processes of one pending namespace that are followed (the kernel tells of no more)."""
+
+
+@dataclass
+class PendingNamespace:
+    """One namespace, and what is known of its processes. ``pid``, ``ppid``: of the process that
+    made it; ``comm`` and ``cgroup``: as the kernel told last; ``first_cgroup``: when it began;
+    ``placed``: its first process is in another cgroup than its parent; ``init``: 0 until known."""
+
+    mntns: int
+    generation: int
+    pid: int
+    ppid: int
+    comm: str
+    cgroup: str
+    first_cgroup: str
+    placed: bool
+    init: int = 0
+    executed: bool = False
+    found: Found | None = None
+    by_files: Container | None = None
+    """What its processes and files tell of the container, where no engine has described it."""
+    sandbox: bool = False
+    processes: set[int] = field(default_factory=set)
+
+    @classmethod
+    def from_notice(cls, notice: Notice) -> PendingNamespace:
+        """Of a notice of kind NEW."""
+        cgroup = os.fsdecode(notice.cgroup)
+        return cls(
+            notice.mntns,
+            notice.birth,
+            notice.pid,
+            notice.ppid,
+            os.fsdecode(notice.comm),
+            cgroup,
+            cgroup,
+            bool(notice.flags & PLACED),
+            init=notice.pid if notice.nspid == 1 else 0,
+            processes={notice.pid},
+        )
+
+    def heed(self, notice: Notice) -> None:
+        """Take over what a notice of kind FORK, EXEC or MOVED tells."""
+        if len(self.processes) < MAX_PROCESSES:
+            self.processes.add(notice.pid)
+        if notice.kind in (Kind.EXEC, Kind.MOVED):
+            self.cgroup = os.fsdecode(notice.cgroup)
+            self.comm = os.fsdecode(notice.comm)
+        self.executed |= notice.kind == Kind.EXEC
+        if not self.init and (notice.nspid == 1 or notice.kind == Kind.EXEC):
+            self.init = notice.pid
+
+    @property
+    def moved(self) -> bool:
+        """Whether its cgroup is its own. A service that executes a runtime is in a cgroup of its
+        own, too: ``placed`` says nothing any more once a program was executed."""
+        return self.cgroup != self.first_cgroup or (self.placed and not self.executed)
+
+
+class PendingNamespaces:
+    """All of them. Not thread-safe, :meth:`latest` excepted."""
+
+    def __init__(self) -> None:
+        self._by_generation: dict[int, PendingNamespace] = {}
+        self._latest: dict[int, PendingNamespace] = {}
+        self._barriers: list[tuple[set[int], Callable[[], None]]] = []
+
+    def add(self, pending: PendingNamespace) -> PendingNamespace | None:
+        """The pending one of the same inode number, which has ended, if there is one."""
+        before = self._latest.get(pending.mntns)
+        self._by_generation[pending.generation] = self._latest[pending.mntns] = pending
+        return before
+
+    def get(self, generation: int) -> PendingNamespace | None:
+        return self._by_generation.get(generation)
+
+    def latest(self, mntns: int) -> PendingNamespace | None:
+        """The pending one that has the inode number now; any thread."""
+        return self._latest.get(mntns)
+
+    def __contains__(self, pending: PendingNamespace) -> bool:
+        return pending.generation in self._by_generation
+
+    def of_container(self, container_id: str) -> list[PendingNamespace]:
+        """Those that were found to be that container's."""
+        return [
+            pending
+            for pending in self._by_generation.values()
+            if pending.found and pending.found.container_id == container_id
+        ]
+
+    def remove(self, pending: PendingNamespace) -> None:
+        """It is decided about."""
+        self._by_generation.pop(pending.generation, None)
+        if self._latest.get(pending.mntns) is pending:
+            del self._latest[pending.mntns]
+        for generations, done in list(self._barriers):
+            generations.discard(pending.generation)
+            if not generations:
+                self._barriers.remove((generations, done))
+                done()
+
+    def when_decided(self, done: Callable[[], None]) -> None:
+        """Call *done* once the containers that are pending now are decided about, as far as that
+        is possible before they execute a program: those whose init is known."""
+        generations = {
+            pending.generation
+            for pending in self._by_generation.values()
+            if pending.found is not None and pending.init and not pending.sandbox
+        }
+        if generations:
+            self._barriers.append((generations, done))
+        else:
+            done()
