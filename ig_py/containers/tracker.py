@@ -214,7 +214,10 @@ class ContainerTracker:
         return [c for c in self.collection.containers() if selected(c)]
 
     def selects(self, mntns: int) -> bool:
-        """Whether a mount namespace is a selected container's."""
+        """Whether what is read of a mount namespace is to be shown: that of a selected container,
+        and anything when the user chose none."""
+        if not self.selects_some:
+            return True
         container = self.collection.by_mntns(mntns)
         return container is not None and self.settings.selector.matches(container)
 

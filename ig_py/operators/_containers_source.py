@@ -13,12 +13,12 @@ from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceType, GadgetSpec, Kind
 from ig_py.operators import _samples
 from ig_py.operators._samples import Member, Samples
-from ig_py.operators.base import Context
 
 if TYPE_CHECKING:
     from ig_py.containers.collection import Event
     from ig_py.containers.selector import Selector
     from ig_py.host.proc import HostView
+    from ig_py.operators.running import Running
 
 NAME = "containers"
 WANTED = "enable-containers-datasource"
@@ -48,8 +48,8 @@ def declare(spec: GadgetSpec) -> Samples | None:
 class Producer:
     """A collection's subscriber: tells the data source of every selected container."""
 
-    def __init__(self, ctx: Context, samples: Samples, selector: Selector) -> None:
-        self._ctx = ctx
+    def __init__(self, running: Running, samples: Samples, selector: Selector) -> None:
+        self._running = running
         self._samples = samples
         self._selector = selector
 
@@ -89,4 +89,4 @@ class Producer:
                 "name": name,
             }
         )
-        self._ctx.emit(NAME, [sample + config.encode("utf-8", "replace")])
+        self._running.emit(NAME, [sample + config.encode("utf-8", "replace")])

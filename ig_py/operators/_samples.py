@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ig_py.errors import MetadataError
 from ig_py.gadget.datasource import add_field, new_datasource
@@ -12,6 +13,9 @@ from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, Kind
 from ig_py.operators.base import Context
 from ig_py.records import dataclass, field
+
+if TYPE_CHECKING:
+    from ig_py.operators.running import Running
 
 INTERVAL_ANNOTATION = "fetch-interval"
 MAX_COUNT = 1 << 31
@@ -105,13 +109,13 @@ class Pace:
     first: int | None
     count: int
 
-    def apply(self, ctx: Context, work: Callable[[], None]) -> None:
+    def apply(self, running: Running, work: Callable[[], None]) -> None:
         """Have *work* done: ``count`` times (0: without end), besides the first if that is
         said to be early."""
         times = self.count
         if times and self.first is not None:
             times += 1
-        ctx.every(self.interval, work, first=self.first, times=times)
+        running.every(self.interval, work, first=self.first, times=times)
 
 
 def is_wanted(spec: Mapping[str, object], operator: str) -> bool:

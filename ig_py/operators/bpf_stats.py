@@ -22,6 +22,7 @@ from ig_py.operators.base import Context, Operator
 if TYPE_CHECKING:
     from ig_py._core import ProgramStatistics
     from ig_py.operators._bpf_holders import Holders
+    from ig_py.operators.running import Running
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class BpfStats(Operator):
 
     def __init__(self) -> None:
         self._samples: Samples | None = None
+        self._interval = 0
         self._gadgets_only = False
         self._statistics: ProgramStatistics | None = None
         self._switched = False
@@ -126,28 +128,26 @@ class BpfStats(Operator):
             return False
         ctx.spec.params += _params()
         text = ctx.param(PREFIX + INTERVAL) or DEFAULT_INTERVAL
-        interval = parse_interval(text, f"--{INTERVAL}")
+        self._interval = parse_interval(text, f"--{INTERVAL}")
         self._gadgets_only = ctx.param(PREFIX + GADGETS_ONLY).lower() == "true"
         ds = _samples.declare_array(ctx, DATASOURCE, text, {"cli.clear-screen-before": "true"})
         members = (_NODE, *_MEMBERS) if os.environ.get(NODE) else _MEMBERS
         self._samples = Samples(ds, members)
-        ctx.every(interval, lambda: self._report(ctx))
         return True
 
-    def start(self, ctx: Context) -> None:
+    def start(self, ctx: Context, running: Running) -> None:
         """Raises KernelError where nothing can be counted, ContainerError for a wrong HOST_ROOT."""
-        from ig_py.host.proc import HostView
         from ig_py.operators._bpf_holders import Holders
 
-        view = HostView.from_env()
-        view.require()
+        running.host.view.require()
         self._run_id = os.urandom(16).hex()
         self._statistics = self._count()
-        self._holders = Holders(view)
+        self._holders = Holders(running.host.view)
         self._before = _totals(self._read()[0])
         self._read_at = time.monotonic_ns()
+        running.every(self._interval, lambda: self._report(ctx, running))
 
-    def stop(self, ctx: Context) -> None:
+    def stop(self) -> None:
         if self._statistics is not None:
             self._statistics.close()
             self._statistics = None
@@ -195,14 +195,14 @@ class BpfStats(Operator):
                 remedy="run as root, or with CAP_SYS_ADMIN",
             ) from error
 
-    def _report(self, ctx: Context) -> None:
+    def _report(self, ctx: Context, running: Running) -> None:
         assert self._samples is not None
         assert self._holders is not None
         programs, memory = self._read()
         now = time.monotonic_ns()
         taken = _Taken(max(1, now - self._read_at), self._before, memory)
         self._read_at, self._before = now, _totals(programs)
-        own = set(ctx.object.program_ids()) if ctx.object is not None else set()
+        own = set(running.object.program_ids()) if running.object is not None else set()
         gadget: dict[str, Value] = {
             "gadgetID": self._run_id,
             "gadgetName": ctx.spec.name,
@@ -226,7 +226,7 @@ class BpfStats(Operator):
                 }
                 rows.append(row | (gadget if number in own else _NOBODY) | taken.by([program]))
         node = os.environ.get(NODE, "")
-        ctx.emit(DATASOURCE, [self._samples.pack({"nodeName": node, **row}) for row in rows])
+        running.emit(DATASOURCE, [self._samples.pack({"nodeName": node, **row}) for row in rows])
 
 
 _NOBODY: dict[str, Value] = {"gadgetID": "", "gadgetName": "", "gadgetImage": ""}

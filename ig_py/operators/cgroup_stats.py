@@ -16,7 +16,9 @@ from ig_py.operators._samples import Member, Samples, described
 from ig_py.operators.base import Context, Operator
 
 if TYPE_CHECKING:
+    from ig_py.operators._samples import Pace
     from ig_py.operators._throttling import ThrottleReader
+    from ig_py.operators.running import Running
 
 log = logging.getLogger(__name__)
 
@@ -69,23 +71,24 @@ class CgroupStats(Operator):
 
     def __init__(self) -> None:
         self._samples: Samples | None = None
+        self._pace: Pace | None = None
         self._reader: ThrottleReader | None = None
 
     def instantiate(self, ctx: Context) -> bool:
         """Raises MetadataError for what gadget.yaml says wrongly."""
         if not _samples.is_wanted(ctx.spec.metadata, self.name):
             return False
-        pace = _samples.pace(ctx.spec.metadata, self.name, DEFAULT_INTERVAL)
+        self._pace = pace = _samples.pace(ctx.spec.metadata, self.name, DEFAULT_INTERVAL)
         ds = _samples.declare_array(ctx, DATASOURCE, format_duration(pace.interval))
         self._samples = Samples(ds, _MEMBERS)
-        pace.apply(ctx, lambda: self._report(ctx))
         return True
 
-    def start(self, ctx: Context) -> None:
-        from ig_py.host.proc import HostView
+    def start(self, ctx: Context, running: Running) -> None:
         from ig_py.operators._throttling import ThrottleReader, hierarchy
 
-        view = HostView.from_env()
+        assert self._pace is not None
+        self._pace.apply(running, lambda: self._report(running))
+        view = running.host.view
         where = hierarchy(view)
         if where is None:
             log.warning(
@@ -97,8 +100,8 @@ class CgroupStats(Operator):
         for _ in self._reader.read():
             pass
 
-    def _report(self, ctx: Context) -> None:
+    def _report(self, running: Running) -> None:
         assert self._samples is not None
         rows = self._reader.read() if self._reader else ()
-        pack, selects = self._samples.pack, ctx.selects
-        ctx.emit(DATASOURCE, [pack(row) for row in rows if selects(int(row["mountnsid"]))])
+        pack, selects = self._samples.pack, running.host.selects
+        running.emit(DATASOURCE, [pack(row) for row in rows if selects(int(row["mountnsid"]))])

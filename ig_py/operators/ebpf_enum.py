@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ig_py.errors import IgPyError, LimitError
 from ig_py.gadget.btf import ENUMS, Btf
@@ -11,6 +11,10 @@ from ig_py.gadget.datasource import add_twin
 from ig_py.gadget.spec import Flag
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.formatters import is_taken, twin_name
+
+if TYPE_CHECKING:
+    from ig_py.operators.parts import LoadParts
+    from ig_py.operators.running import Host
 
 TARGET = "ebpf.formatter.enum"
 SEPARATOR = "ebpf.formatter.bitfield.separator"
@@ -48,7 +52,7 @@ class EbpfEnum(Operator):
                     values += [[v, n] for v, n in source.enum_values]
                 source.flags |= Flag.HIDDEN
                 twin = add_twin(ds, source, name)
-                ctx.add_step(
+                step = ctx.plan.add_step(
                     ds.name,
                     0,
                     op="enum",
@@ -58,12 +62,11 @@ class EbpfEnum(Operator):
                     set=source.enum_name.endswith(SET_SUFFIX),
                     separator=source.annotations.get(SEPARATOR) or "|",
                 )
-                body = ctx.steps[ds.name][-1].body
-                self._steps.setdefault(source.enum_name, []).append(body)
+                self._steps.setdefault(source.enum_name, []).append(step.body)
         self._check_size(ctx)
         return bool(self._steps)
 
-    def pre_start(self, ctx: Context) -> None:
+    def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:
         """Prefer the running kernel's values: an enum may differ from kernel to kernel."""
         wanted = {name for name in self._steps if name}
         if not wanted:

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import os
 import re
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.datasource import add_field
 from ig_py.gadget.params import split_list
 from ig_py.gadget.spec import Kind, ParamSpec
 from ig_py.operators.base import Context, Operator
+
+if TYPE_CHECKING:
+    from ig_py.operators.parts import LoadParts
+    from ig_py.operators.running import Host
 
 PREFIX = "operator.env."
 ALLOWED = "env-vars"
@@ -65,12 +69,14 @@ class Env(Operator):
                 active = True
                 if variable in self._allowed:
                     value = os.environb.get(os.fsencode(variable), b"").decode("utf-8", "replace")
-                    ctx.add_step(ds.name, STEP_PRIORITY, op="text", dst=field.index, value=value)
+                    ctx.plan.add_step(
+                        ds.name, STEP_PRIORITY, op="text", dst=field.index, value=value
+                    )
                 else:
                     self._refused.append((f"data source {ds.name!r}: field {name!r}", variable))
         return active
 
-    def pre_start(self, ctx: Context) -> None:
+    def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:
         """Raises UsageError for a variable that may not be shown."""
         for what, variable in self._refused:
             raise UsageError(

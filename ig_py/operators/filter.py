@@ -134,12 +134,14 @@ class Filter(Operator):
             if len(rules) > MAX_RULES:
                 raise UsageError(f"more than {MAX_RULES} filter rules")
             if rules:
-                ctx.filters[ds.name] = [compile_rule(ds, rule) for rule in rules]
+                ctx.plan.filters[ds.name] = [compile_rule(ds, rule) for rule in rules]
             expressions = _given(ctx, "filter-expr", ds, alone)
             if expressions:
                 from ig_py.operators._expression import condition
 
-                ctx.conditions[ds.name] = [condition(ds, t, f"--{key}") for key, t in expressions]
+                ctx.plan.conditions[ds.name] = [
+                    condition(ds, t, f"--{key}") for key, t in expressions
+                ]
             ctx.spec.params += [
                 _param(f"filter.{ds.name}", f"Rules that events of {ds.name} must meet: {_RULES}"),
                 _param(f"filter-expr.{ds.name}", f"Condition that events of {ds.name} must meet"),
@@ -149,7 +151,7 @@ class Filter(Operator):
                 _param("filter", f"Rules that events must meet, all of them: {_RULES}", "F"),
                 _param("filter-expr", f"Condition that events must meet: {_EXAMPLE}", "E"),
             ]
-        return bool(ctx.filters or ctx.conditions)
+        return bool(ctx.plan.filters or ctx.plan.conditions)
 
 
 _RULES = "FIELD OP VALUE,…; OP is one of == != > >= < <= ~ !~"

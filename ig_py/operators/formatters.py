@@ -124,7 +124,9 @@ def _add_twins(ctx: Context, ds: DataSourceSpec, formatter: _Formatter) -> bool:
         more = {}
         if formatter.op == "timestamp":
             more["layout"] = source.annotations.get("formatters.timestamp.format") or None
-        ctx.add_step(ds.name, _PRIORITY, op=formatter.op, src=source.index, dst=twin.index, **more)
+        ctx.plan.add_step(
+            ds.name, _PRIORITY, op=formatter.op, src=source.index, dst=twin.index, **more
+        )
         active = True
     return active
 
@@ -163,7 +165,7 @@ def _add_l3(ctx: Context, ds: DataSourceSpec, endpoint: FieldSpec) -> bool:
         return False
     address = _add_address(ds, endpoint, raw)
     endpoint.annotations["columns.replace"] = address.full_name
-    ctx.add_step(
+    ctx.plan.add_step(
         ds.name,
         _PRIORITY,
         op="l3endpoint",
@@ -200,7 +202,7 @@ def _add_l4(ctx: Context, ds: DataSourceSpec, endpoint: FieldSpec) -> bool:
         flags=Flag.HIDDEN,
     )
     endpoint.annotations["columns.replace"] = text.full_name
-    ctx.add_step(
+    ctx.plan.add_step(
         ds.name,
         _PRIORITY_L4,
         op="l4endpoint",

@@ -37,7 +37,7 @@ class Limiter(Operator):
         for ds in arrays:
             limit = parse_limit(by_name.get(ds.name) or common or str(UNLIMITED))
             if limit is not None:
-                ctx.limits[ds.name] = limit
+                ctx.plan.limits[ds.name] = limit
         ctx.spec.params.append(
             ParamSpec(
                 key=KEY,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ig_py.containers.selector import Selector
     from ig_py.containers.tracker import ContainerTracker
     from ig_py.operators._samples import Samples
+    from ig_py.operators.parts import LoadParts
+    from ig_py.operators.running import Host, Running
 
 FILTER_MAP = "gadget_mntns_filter_map"
 FILTER_SWITCH = "gadget_filter_by_mntns"
@@ -74,7 +76,7 @@ class LocalManager(Operator):
         ctx.spec.params.extend(instance_params())
         return True
 
-    def pre_start(self, ctx: Context) -> None:
+    def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:
         """Create the filter map and begin to look for containers, while the object loads.
 
         Raises:
@@ -84,28 +86,26 @@ class LocalManager(Operator):
             KernelError: the kernel makes no map.
         """
         from ig_py.containers.tracker import ContainerTracker, TrackerSettings
-        from ig_py.host.proc import HostView
 
         _refuse_unsupported(ctx)
         _hold_seconds(ctx)
-        host = _bool(ctx, "host")
-        view = HostView.from_env()
+        whole_host = _bool(ctx, "host")
         settings = TrackerSettings.from_params(
             lambda key: ctx.param(PREFIX + key),
-            view,
+            host.view,
             _selector(ctx),
             oci_configs=self._told is not None,
-            host=host,
+            host=whole_host,
         )
-        self._tracker = tracker = ContainerTracker(settings, view)
+        self._tracker = tracker = ContainerTracker(settings, host.view)
         declared = _filter_map(ctx.spec)
-        if declared is not None and not host:
-            ctx.maps[FILTER_MAP] = tracker.create_filter(declared.max_entries)
+        if declared is not None and not whole_host:
+            load.maps[FILTER_MAP] = tracker.create_filter(declared.max_entries)
             if any(v.name == FILTER_SWITCH for v in ctx.spec.variables):
-                ctx.constants[FILTER_SWITCH] = True
+                load.constants[FILTER_SWITCH] = True
         tracker.start_for_gadget(_identify_seconds(ctx))
 
-    def start(self, ctx: Context) -> None:
+    def start(self, ctx: Context, running: Running) -> None:
         """Wait for the containers that run already, and follow them from now on.
 
         Raises:
@@ -113,30 +113,27 @@ class LocalManager(Operator):
                 held.
         """
         tracker = self._tracker
-        if tracker is None or ctx.stream is None:
+        if tracker is None:
             return
-        tracker.follow(ctx.stream)
-        tracker.keep(ctx.targets)
-        ctx.open_netns = tracker.open_netns
-        ctx.container_of = tracker.name_of
-        if tracker.selects_some:
-            ctx.selects = tracker.selects
+        tracker.follow(running.stream)
+        tracker.keep(running.host.targets)
+        running.host.provide_containers(tracker)
         if self._told is not None:
-            producer = _containers_source.Producer(ctx, self._told, tracker.settings.selector)
+            producer = _containers_source.Producer(running, self._told, tracker.settings.selector)
             if tracker.settings.host:
                 producer.tell_host(tracker.view)
             tracker.subscribe(producer)
         if _bool(ctx, "hold-containers"):
-            tracker.hold_runtimes(ctx.targets.after, _hold_seconds(ctx))
+            tracker.hold_runtimes(running.host.targets.after, _hold_seconds(ctx))
         tracker.warn_of_engines()
 
-    def drained(self, ctx: Context) -> bool:
+    def drained(self, running: Running) -> bool:
         """Give events that wait for their container a last moment."""
-        if self._tracker is None or ctx.stream is None:
+        if self._tracker is None:
             return False
-        return self._tracker.drain(ctx.stream)
+        return self._tracker.drain(running.stream)
 
-    def stop(self, ctx: Context) -> None:
+    def stop(self) -> None:
         if self._tracker is not None:
             self._tracker.stop()
             self._tracker = None
@@ -177,7 +174,7 @@ def _enrich(ctx: Context, ds: DataSourceSpec) -> bool:
     for name, kind, order, given in _RUNTIME:
         flags = Flag(0) if name == "containerName" else Flag.HIDDEN
         filled.append(_leaf(ds, runtime, name, kind, order, given, flags))
-    ctx.add_step(
+    ctx.plan.add_step(
         ds.name,
         STEP_PRIORITY,
         op="container",

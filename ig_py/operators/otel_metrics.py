@@ -7,7 +7,7 @@ Where ``metrics.print`` is set, a data source of text takes the place of the one
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ig_py.errors import MetadataError
 from ig_py.gadget.datasource import add_field, new_datasource
@@ -17,6 +17,9 @@ from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, K
 from ig_py.operators.base import Context, Operator
 from ig_py.output.histogram import render
 from ig_py.records import dataclass, field
+
+if TYPE_CHECKING:
+    from ig_py.operators.running import Running
 
 PREFIX = "operator.otel-metrics."
 INTERVAL = "otel-metrics-print-interval"
@@ -105,6 +108,7 @@ class OtelMetrics(Operator):
 
     def __init__(self) -> None:
         self._collected: list[Collected] = []
+        self._interval = 0
 
     def instantiate(self, ctx: Context) -> bool:
         ctx.spec.params.append(
@@ -125,7 +129,7 @@ class OtelMetrics(Operator):
                 ds.notes.append(f"data source {ds.name!r} has no metrics to print")
                 continue
             self._collected.append(collected)
-            ctx.metrics[ds.name] = collected.plan()
+            ctx.plan.metrics[ds.name] = collected.plan()
             ds.unreferenced = True
             shown = new_datasource(
                 collected.shown,
@@ -139,23 +143,23 @@ class OtelMetrics(Operator):
             ctx.spec.datasources.append(shown)
         if self._collected:
             given = ctx.param(PREFIX + INTERVAL) or DEFAULT_INTERVAL
-            interval = parse_interval(given, f"--{INTERVAL}")
-            ctx.every(interval, lambda: self._print(ctx))
+            self._interval = parse_interval(given, f"--{INTERVAL}")
         return bool(self._collected)
 
-    def drained(self, ctx: Context) -> bool:
+    def start(self, ctx: Context, running: Running) -> None:
+        running.every(self._interval, lambda: self._print(running))
+
+    def drained(self, running: Running) -> bool:
         """What came after the last print is printed too."""
-        if ctx.stream is not None:
-            self._print(ctx, unchanged=False)
+        self._print(running, unchanged=False)
         return False
 
-    def _print(self, ctx: Context, *, unchanged: bool = True) -> None:
-        assert ctx.stream is not None
+    def _print(self, running: Running, *, unchanged: bool = True) -> None:
         for collected in self._collected:
-            text = _text(collected, ctx.stream.metrics(collected.source))
+            text = _text(collected, running.stream.metrics(collected.source))
             if text and (unchanged or text != collected.printed):
                 collected.printed = text
-                ctx.emit(collected.shown, [text.encode()])
+                running.emit(collected.shown, [text.encode()])
 
 
 def _text(collected: Collected, series: list[tuple[str, list[int | float | list[int]]]]) -> str:

@@ -17,6 +17,8 @@ from ig_py.operators.base import Context, Operator
 
 if TYPE_CHECKING:
     from ig_py.operators._processes import ProcessReader
+    from ig_py.operators._samples import Pace
+    from ig_py.operators.running import Running
 
 DATASOURCE = "processes"
 DEFAULT_INTERVAL = 60_000_000_000
@@ -123,6 +125,7 @@ class ProcessStats(Operator):
 
     def __init__(self) -> None:
         self._samples: Samples | None = None
+        self._pace: Pace | None = None
         self._chosen: frozenset[str] = frozenset()
         self._reader: ProcessReader | None = None
 
@@ -131,30 +134,30 @@ class ProcessStats(Operator):
         metadata = ctx.spec.metadata
         if not _samples.is_wanted(metadata, self.name):
             return False
-        pace = _samples.pace(metadata, self.name, DEFAULT_INTERVAL)
+        self._pace = pace = _samples.pace(metadata, self.name, DEFAULT_INTERVAL)
         ds = _samples.declare_array(ctx, DATASOURCE, format_duration(pace.interval))
         chosen = _chosen(Metadata(metadata).text_list(["operator", self.name, "fields"]), ds)
         self._chosen = frozenset(chosen)
         members = [member for name in chosen for member in _BY_CHOICE[name]]
         self._samples = Samples(ds, [_PID, *members, _MNTNS])
-        pace.apply(ctx, lambda: self._report(ctx))
         return True
 
-    def start(self, ctx: Context) -> None:
-        from ig_py.host.proc import HostView
+    def start(self, ctx: Context, running: Running) -> None:
         from ig_py.operators._processes import ProcessReader
 
-        self._reader = ProcessReader(HostView.from_env(), self._chosen)
+        self._reader = ProcessReader(running.host.view, self._chosen)
         # What usage is compared with.
         for _ in self._reader.read():
             pass
+        assert self._pace is not None
+        self._pace.apply(running, lambda: self._report(running))
 
-    def _report(self, ctx: Context) -> None:
+    def _report(self, running: Running) -> None:
         assert self._reader is not None
         assert self._samples is not None
-        pack, selects = self._samples.pack, ctx.selects
+        pack, selects = self._samples.pack, running.host.selects
         rows = self._reader.read()
-        ctx.emit(DATASOURCE, [pack(row) for row in rows if selects(int(row["mountnsid"]))])
+        running.emit(DATASOURCE, [pack(row) for row in rows if selects(int(row["mountnsid"]))])
 
 
 def _chosen(fields: list[str], ds: DataSourceSpec) -> list[str]:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, ClassVar
 from ig_py.errors import UsageError
 from ig_py.gadget.sockets import KEY_SIZE, MAP, MAX_SOCKETS, OPTIONAL, STRUCT, Layout
 from ig_py.gadget.spec import ParamSpec
-from ig_py.operators.base import Context, KernelStruct, Operator
+from ig_py.operators.base import Context, Operator
+from ig_py.operators.parts import KernelStruct, LoadParts
 
 if TYPE_CHECKING:
     from ig_py.operators._socket_owners import Lease
+    from ig_py.operators.running import Host
 
 log = logging.getLogger(__name__)
 
@@ -77,22 +79,21 @@ class SocketEnricher(Operator):
         self._entries = declared.max_entries or MAX_SOCKETS
         return True
 
-    def pre_start(self, ctx: Context) -> None:
+    def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:
         from ig_py._core import CoreError
-        from ig_py.host.proc import HostView
         from ig_py.operators._socket_owners import acquire
 
         layout = self._layout
-        ctx.kernel_structs.append(KernelStruct(STRUCT, layout.value_size, layout.members()))
-        ctx.value_sizes[MAP] = layout.value_size
+        load.kernel_structs.append(KernelStruct(STRUCT, layout.value_size, layout.members()))
+        load.value_sizes[MAP] = layout.value_size
         try:
-            self._lease = acquire(layout, self._entries, HostView.from_env())
+            self._lease = acquire(layout, self._entries, host.view)
         except CoreError as error:
             log.warning("owners of sockets stay unknown: %s", error.message)
             return
-        ctx.maps[MAP] = self._lease.owners.map
+        load.maps[MAP] = self._lease.owners.map
 
-    def stop(self, ctx: Context) -> None:
+    def stop(self) -> None:
         if self._lease is not None:
             self._lease.release()
             self._lease = None

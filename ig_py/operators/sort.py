@@ -61,7 +61,7 @@ class Sort(Operator):
                 raise UsageError(f'--sort: data source "{ds.name}" has no arrays to sort')
         for ds in arrays:
             if keys := sort_keys(ds, by_name.get(ds.name, common)):
-                ctx.sorts[ds.name] = keys
+                ctx.plan.sorts[ds.name] = keys
         ctx.spec.params.append(
             ParamSpec(
                 key="sort",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget.datasource import add_field, add_twin, children, hide_tree
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, ParamSpec
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.formatters import is_taken, twin_name
+
+if TYPE_CHECKING:
+    from ig_py.operators.running import Running
 
 KERNEL_TYPE = "gadget_kernel_stack"
 KERNEL_MAP = "ig_kstack"
@@ -72,7 +75,7 @@ class KernelStack(Operator):
                 found = _map(ctx.spec, KERNEL_MAP, source)
                 source.flags |= Flag.HIDDEN
                 twin = add_twin(ds, source, name)
-                ctx.add_step(
+                ctx.plan.add_step(
                     ds.name, 0, op="kernel_stack", src=source.index, dst=twin.index, map=found
                 )
                 active = True
@@ -93,10 +96,10 @@ class UserStack(Operator):
             for source in [f for f in ds.fields if f.has_type(USER_TYPE)]:
                 active |= _add_texts(ctx, ds, source, bool(wanted))
         if active:
-            ctx.symbols = {"symtab": SYMTAB in wanted}
+            ctx.plan.symbols = {"symtab": SYMTAB in wanted}
             if DEBUGINFOD in wanted:
                 self._cache = _cache(ctx.param(PREFIX + CACHE_PATH))
-                ctx.symbols["debuginfod"] = self._cache
+                ctx.plan.symbols["debuginfod"] = self._cache
             ctx.spec.params.append(
                 ParamSpec(
                     key=SYMBOLIZERS,
@@ -120,8 +123,8 @@ class UserStack(Operator):
             )
         return active
 
-    def drained(self, ctx: Context) -> bool:
-        missing = ctx.stream.missing_debuginfo() if self._cache and ctx.stream else []
+    def drained(self, running: Running) -> bool:
+        missing = running.stream.missing_debuginfo() if self._cache else []
         if missing:
             log.warning(
                 "%s has no symbols of %s files; fetch them: debuginfod-find debuginfo ID, where ID"
@@ -151,7 +154,7 @@ def _add_texts(ctx: Context, ds: DataSourceSpec, source: FieldSpec, named: bool)
         texts[name] = field.index
     if not named:
         texts["symbols"] = None
-    ctx.add_step(
+    ctx.plan.add_step(
         ds.name,
         100,
         op="user_stack",

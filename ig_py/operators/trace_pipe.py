@@ -9,12 +9,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import KernelError
 from ig_py.gadget.params import EBPF_PREFIX
 from ig_py.gadget.spec import ParamSpec
 from ig_py.operators.base import Context, Operator
+
+if TYPE_CHECKING:
+    from ig_py.operators.running import Running
 
 KEY = "trace-pipe"
 INTERVAL_NS = 200_000_000
@@ -52,12 +55,9 @@ class TracePipe(Operator):
                 tags=["advanced", "group:eBPF"],
             )
         )
-        if ctx.param(EBPF_PREFIX + KEY) != "true":
-            return False
-        ctx.every(INTERVAL_NS, self._show)
-        return True
+        return ctx.param(EBPF_PREFIX + KEY) == "true"
 
-    def start(self, ctx: Context) -> None:
+    def start(self, ctx: Context, running: Running) -> None:
         from ig_py.host.tracefs import with_tracefs
 
         try:
@@ -69,12 +69,13 @@ class TracePipe(Operator):
             raise KernelError(
                 f"opening the kernel's trace pipe for --{KEY}: {err.strerror}", remedy=remedy
             ) from err
+        running.every(INTERVAL_NS, self._show)
 
-    def drained(self, ctx: Context) -> bool:
+    def drained(self, running: Running) -> bool:
         self._show()
         return False
 
-    def stop(self, ctx: Context) -> None:
+    def stop(self) -> None:
         self._close()
 
     def _close(self) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.gadget.datasource import add_twin
 from ig_py.gadget.spec import Flag, Kind
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.formatters import is_taken, twin_name
+
+if TYPE_CHECKING:
+    from ig_py._core import Stream
+    from ig_py.operators.running import Running
 
 TARGET = "uidgidresolver.target"
 PASSWD = Path("/etc/passwd")
@@ -71,35 +75,36 @@ class UidGidResolver(Operator):
                         continue
                     twin = add_twin(ds, source, name, flags=Flag.HIDDEN)
                     source.flags |= Flag.HIDDEN
-                    ctx.add_step(ds.name, priority, op=op, src=source.index, dst=twin.index)
+                    ctx.plan.add_step(ds.name, priority, op=op, src=source.index, dst=twin.index)
                     active = True
         return active
 
-    def start(self, ctx: Context) -> None:
-        self._set(ctx)
-        self._thread = threading.Thread(target=self._watch, args=(ctx,), name="names", daemon=True)
+    def start(self, ctx: Context, running: Running) -> None:
+        stream = running.stream
+        self._set(stream)
+        self._thread = threading.Thread(
+            target=self._watch, args=(stream,), name="names", daemon=True
+        )
         self._thread.start()
 
-    def _set(self, ctx: Context) -> None:
-        if ctx.stream is None:
-            return
+    def _set(self, stream: Stream) -> None:
         tables: list[dict[int, str]] = []
         for path in self._files:
             try:
                 tables.append(read_names(path))
             except OSError:
                 tables.append({})
-        ctx.stream.set_names(*tables)
+        stream.set_names(*tables)
 
-    def _watch(self, ctx: Context) -> None:
+    def _watch(self, stream: Stream) -> None:
         seen = [_state(p) for p in self._files]
         while not self._stop.wait(POLL_SECONDS):
             now = [_state(p) for p in self._files]
             if now != seen:
                 seen = now
-                self._set(ctx)
+                self._set(stream)
 
-    def stop(self, ctx: Context) -> None:
+    def stop(self) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -18,7 +18,7 @@ from ig_py.records import dataclass
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Stream
-    from ig_py.operators.base import Timer
+    from ig_py.operators.running import Timer
 
 INTERVAL = "map-fetch-interval"
 COUNT = "map-fetch-count"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,9 @@ from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
 from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
-    from ig_py._core import CoreError, Map, Object
+    from ig_py._core import CoreError, Object
     from ig_py.gadget.elf import Elf
-    from ig_py.operators.base import KernelStruct
+    from ig_py.operators.parts import LoadParts
     from ig_py.runtime.attach import Attacher
 
 DEFAULT_BUFFER_SIZE = 8 << 20
@@ -58,20 +58,19 @@ _FEATURES = {
 
 @dataclass
 class LoadSettings:
-    """*constants* (variable → value) and *maps* (name → replacement) come from operators,
-    *values* are the eBPF parameters' bytes by variable name. *skip_unsupported*: every
-    program is optional. *no_ringbuf*: as on a kernel without ring buffers.
-    *kernel_structs* and *value_sizes* as in :class:`ig_py.operators.base.Context`.
+    """The user's share of what is loaded, beside what operators add.
+
+    Attributes:
+        buffer_size: bytes of the ring buffer of each tracer map.
+        values: the eBPF parameters' bytes, by variable name.
+        skip_unsupported: every program is optional.
+        no_ringbuf: load as on a kernel without ring buffers.
     """
 
     buffer_size: int = DEFAULT_BUFFER_SIZE
-    constants: Mapping[str, bool | int | bytes] = field(default_factory=dict)
-    maps: Mapping[str, Map] = field(default_factory=dict)
     values: Mapping[str, bytes] = field(default_factory=dict)
     skip_unsupported: bool = False
     no_ringbuf: bool = False
-    kernel_structs: Sequence[KernelStruct] = ()
-    value_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Loader:
@@ -81,11 +80,13 @@ class Loader:
         self,
         elf: bytes,
         spec: GadgetSpec,
+        parts: LoadParts,
         settings: LoadSettings,
         notice: Callable[[str], None],
     ) -> None:
         self._elf = elf
         self._spec = spec
+        self._parts = parts
         self._settings = settings
         self._notice = notice
         self._skipped: dict[str, str] = {}
@@ -180,13 +181,13 @@ class Loader:
 
     def _kernel_types(self) -> bytes | None:
         """What the object is relocated against, where that is not just the kernel's."""
-        settings = self._settings
-        if not settings.no_ringbuf and not settings.kernel_structs:
+        no_ringbuf, structs = self._settings.no_ringbuf, self._parts.kernel_structs
+        if not no_ringbuf and not structs:
             return None
         from ig_py._core import btf_with_struct
 
-        types = kernel_types(without_rings=settings.no_ringbuf)
-        for struct in settings.kernel_structs:
+        types = kernel_types(without_rings=no_ringbuf)
+        for struct in structs:
             types = btf_with_struct(types, struct.name, struct.size, struct.members)
         return types
 
@@ -201,16 +202,16 @@ class Loader:
                 obj.set_attach_target(program.name, program.attach_to)
         for name, raw in self._settings.values.items():
             self._set(obj, name, raw)
-        for name, value in self._settings.constants.items():
+        for name, value in self._parts.constants.items():
             self._set(obj, name, self._encode(name, value))
         for name in self._spec.tracer_maps:
             self._size_tracer(obj, name)
         for declared in self._spec.maps:
             self._size_map(obj, declared)
-        for name, size in self._settings.value_sizes.items():
+        for name, size in self._parts.value_sizes.items():
             if known_map := self._spec.map(name):
                 obj.set_map_type(name, known_map.type, known_map.key_size, size)
-        for name, replacement in self._settings.maps.items():
+        for name, replacement in self._parts.maps.items():
             if self._spec.map(name) is not None:
                 obj.reuse_map(name, replacement)
 

@@ -10,7 +10,7 @@ from typing import Any
 from ig_py.errors import ObjectError
 from ig_py.gadget.load import loss_counter
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, GadgetSpec, Kind
-from ig_py.operators.base import Step
+from ig_py.operators.parts import PlanParts
 from ig_py.records import dataclass, field
 from ig_py.runtime.fetch import NETNS_ITERATORS
 
@@ -72,50 +72,49 @@ class Clock:
 
 
 @dataclass
-class PlanInput:
-    """Everything a plan is made of.
+class PlanSettings:
+    """The run's share of a plan, beside what the gadget and its operators declare.
 
-    *steps*, *filters*, *conditions*, *sorts*, *limits* and *metrics* are by data source name;
-    without *readers* samples are pushed, and no map is named.
-    *proc*: where the host's processes are, *pidns*: the pid namespace whose numbers it
-    shows (0: not known).
-    *symbols*: where user stacks get their names, empty for their processes' files.
-    *perf_bytes*: each CPU's buffer of perf event arrays; None leaves it to the core.
+    Attributes:
+        outputs: what is rendered, by data source name; none means mode ``none``.
+        clock: of the machine that the events come from.
+        readers: False: samples are pushed, and no map or program is named.
+        perf_bytes: each CPU's buffer of perf event arrays; None leaves it to the core.
+        proc: where the host's processes are.
+        pidns: the pid namespace whose numbers *proc* shows; 0: not known.
     """
 
-    spec: GadgetSpec
-    steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
-    filters: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     readers: bool = True
     perf_bytes: int | None = None
-    sorts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    limits: Mapping[str, int] = field(default_factory=dict)
-    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    conditions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     proc: str = "/proc"
     pidns: int = 0
-    symbols: Mapping[str, Any] = field(default_factory=dict)
 
 
-def compile_plan(given: PlanInput) -> str:
-    """The plan as JSON text. :class:`ObjectError` for a field the core cannot hold."""
+def compile_plan(spec: GadgetSpec, parts: PlanParts, settings: PlanSettings) -> str:
+    """The plan as JSON text.
+
+    Raises:
+        ObjectError: a field has a type that the core cannot show.
+    """
     return json.dumps(
         {
             "version": PLAN_VERSION,
-            "clock_offset_ns": given.clock.offset_ns,
-            "timezone_offset_s": given.clock.zone_s,
-            "proc": given.proc,
-            "pidns": given.pidns,
-            **({"symbols": dict(given.symbols)} if given.symbols else {}),
-            "datasources": [_datasource(given, ds) for ds in given.spec.datasources],
+            "clock_offset_ns": settings.clock.offset_ns,
+            "timezone_offset_s": settings.clock.zone_s,
+            "proc": settings.proc,
+            "pidns": settings.pidns,
+            **({"symbols": dict(parts.symbols)} if parts.symbols else {}),
+            "datasources": [_datasource(spec, ds, parts, settings) for ds in spec.datasources],
         }
     )
 
 
-def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
-    output = given.outputs.get(ds.name, DataSourceOutput())
+def _datasource(
+    spec: GadgetSpec, ds: DataSourceSpec, parts: PlanParts, settings: PlanSettings
+) -> dict[str, Any]:
+    output = settings.outputs.get(ds.name, DataSourceOutput())
     rendered: dict[str, Any] = {"mode": output.mode}
     if output.terminal:
         rendered["terminal"] = True
@@ -126,7 +125,7 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
     if output.header:
         rendered["header"] = output.header
     parents = {f.parent for f in ds.fields if f.parent is not None}
-    steps = sorted(given.steps.get(ds.name, ()), key=lambda step: step.priority)
+    steps = sorted(parts.steps.get(ds.name, ()), key=lambda step: step.priority)
     plan: dict[str, Any] = {
         "name": ds.name,
         "sample_size": ds.sample_size,
@@ -134,46 +133,47 @@ def _datasource(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
         "keep": output.keep,
         "fields": [_field(ds, f, f.index in parents) for f in ds.fields],
         "steps": [step.body for step in steps],
-        "filters": list(given.filters.get(ds.name, ())),
-        "conditions": list(given.conditions.get(ds.name, ())),
+        "filters": list(parts.filters.get(ds.name, ())),
+        "conditions": list(parts.conditions.get(ds.name, ())),
         "output": rendered,
     }
     if ds.rest is not None:
         plan["rest"] = {"field": ds.rest, "length": ds.rest_length}
     if ds.type == DataSourceType.ARRAY:
-        plan |= _array(given, ds)
+        plan |= _array(ds, parts)
+        if settings.readers:
+            plan |= _reader(spec, ds)
     if ds.source == "operator":
         plan["pushed"] = True
-    if ds.name in given.metrics:
-        plan["metrics"] = given.metrics[ds.name]
-    if given.readers and ds.source == "tracer":
+    if ds.name in parts.metrics:
+        plan["metrics"] = parts.metrics[ds.name]
+    if settings.readers and ds.source == "tracer":
         plan["map"] = ds.map
-        if given.perf_bytes is not None:
-            plan["perf_bytes"] = given.perf_bytes
-        plan |= loss_counter(given.spec, ds.map)
+        if settings.perf_bytes is not None:
+            plan["perf_bytes"] = settings.perf_bytes
+        plan |= loss_counter(spec, ds.map)
     return plan
 
 
-def _array(given: PlanInput, ds: DataSourceSpec) -> dict[str, Any]:
+def _array(ds: DataSourceSpec, parts: PlanParts) -> dict[str, Any]:
     plan: dict[str, Any] = {"array": True}
-    if keys := given.sorts.get(ds.name):
+    if keys := parts.sorts.get(ds.name):
         plan["sort"] = list(keys)
-    if ds.name in given.limits:
-        plan["limit"] = given.limits[ds.name]
-    if not given.readers:
-        return plan
-    if ds.source == "mapiter":
-        plan["fetch"] = {"map": ds.map}
-    elif ds.source == "iter":
-        targets = given.spec.targets
-        programs = [
-            {"name": p.name, "netns": _of_netns(p.section), "map": targets.get(p.name)}
-            for p in given.spec.programs
-            if p.name in ds.programs and not p.disabled
-        ]
-        if programs:
-            plan["fetch"] = {"programs": programs}
+    if ds.name in parts.limits:
+        plan["limit"] = parts.limits[ds.name]
     return plan
+
+
+def _reader(spec: GadgetSpec, ds: DataSourceSpec) -> dict[str, Any]:
+    """Where the elements of an array are read from."""
+    if ds.source == "mapiter":
+        return {"fetch": {"map": ds.map}}
+    programs = [
+        {"name": p.name, "netns": _of_netns(p.section), "map": spec.targets.get(p.name)}
+        for p in spec.programs
+        if ds.source == "iter" and p.name in ds.programs and not p.disabled
+    ]
+    return {"fetch": {"programs": programs}} if programs else {}
 
 
 def _of_netns(section: str) -> bool:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError
 from ig_py.host.bpffs import with_bpffs
+from ig_py.host.proc import HostView
 from ig_py.host.tracefs import needs_tracefs, with_tracefs
+from ig_py.operators.parts import LoadParts
+from ig_py.operators.running import Host, Running
 from ig_py.packetfilter import filtered
 from ig_py.records import dataclass, field
 from ig_py.runtime.attach import Attacher, Places
@@ -24,7 +27,7 @@ from ig_py.runtime.loader import (
     Loader,
     LoadSettings,
 )
-from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
+from ig_py.runtime.plan import Clock, DataSourceOutput, PlanSettings, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
 
@@ -82,12 +85,11 @@ class Run:
         self._on_running = on_running
         self._account = account
         self._object: Object | None = None
-        self._stream: Stream | None = None
+        self._running: Running | None = None
         self._attacher: Attacher | None = None
         self._entered = 0
-        self._fetcher = Fetcher(
-            prepared.timings, lambda: prepared.context.open_netns(), sink, notice
-        )
+        self._host = Host(HostView.from_env())
+        self._fetcher = Fetcher(prepared.timings, self._host.open_netns, sink, notice)
         self._budget: BudgetReader | None = None
         self._counters: dict[str, Counters] = {}
         self._failures: list[Exception] = []
@@ -135,53 +137,52 @@ class Run:
         prepared, context = self._prepared, self._prepared.context
         self._move(State.LOADING)
         self._stop.check()
+        load = LoadParts()
         for operator in prepared.operators:
             self._entered += 1
-            operator.pre_start(context)
+            operator.pre_start(context, load, self._host)
             self._stop.check()
+        load.constants.update(self._limits())
         loader = None
-        if prepared.elf is None:
-            self._limits()
-        else:
+        if prepared.elf is not None:
             name = prepared.spec.name
-            loader = self._load(passing_on(filtered(prepared.elf, context.params, name), name))
+            elf = passing_on(filtered(prepared.elf, context.params, name), name)
+            loader = self._load(elf, load)
         self._stop.check()
         # Readers before programs: the first event already has somewhere to go.
-        self._stream = stream = context.stream = self._open_stream(self._object)
+        stream = self._open_stream(self._object)
+        self._running = running = Running(self._host, stream, self._object, self._emit)
         self._stop.on_stop(stream.wake)
-        context.emit = self._emit
         for operator in prepared.operators:
-            operator.start(context)
+            operator.start(context, running)
             self._stop.check()
         self._move(State.ATTACHING)
         if loader is not None:
             self._attach(loader)
 
-    def _load(self, elf: bytes) -> Loader:
-        prepared, context = self._prepared, self._prepared.context
+    def _load(self, elf: bytes, parts: LoadParts) -> Loader:
+        prepared = self._prepared
         loader = Loader(
             elf,
             prepared.spec,
+            parts,
             LoadSettings(
                 buffer_size=self._settings.buffer_size,
-                constants={**context.constants, **self._limits()},
-                maps=context.maps,
                 values=prepared.values,
                 skip_unsupported=self._settings.skip_unsupported,
-                kernel_structs=context.kernel_structs,
-                value_sizes=context.value_sizes,
                 no_ringbuf=os.environ.get(NO_RINGBUF) == "1",
             ),
             self._notice,
         )
         pins = any(declared.pinned for declared in prepared.spec.maps)
-        self._object = context.object = with_bpffs(loader.load) if pins else loader.load()
+        self._object = with_bpffs(loader.load) if pins else loader.load()
         return loader
 
     def _attach(self, loader: Loader) -> None:
-        prepared, context = self._prepared, self._prepared.context
+        prepared = self._prepared
         assert self._object is not None
-        places = Places(context.targets, context.param(IFACE))
+        interface = prepared.context.param(IFACE)
+        places = Places(self._host.targets, interface, self._host.view)
         self._attacher = attacher = Attacher(self._object, prepared.spec, places)
         if any(needs_tracefs(p.section) for p in prepared.spec.programs):
             with_tracefs(lambda: loader.attach(attacher, self._stop.check))
@@ -195,33 +196,22 @@ class Run:
         if not self._settings.budget:
             return {}
         constants = budget_constants(self._prepared.spec, self._settings.budget)
-        context = self._prepared.context
-        # Asked when it is needed: an operator may only name containers from its start on.
-        self._budget = BudgetReader(self._prepared.spec, lambda m: context.container_of(m))
+        self._budget = BudgetReader(self._prepared.spec, self._host.container_of)
         return constants
 
     def _open_stream(self, obj: Object | None) -> Stream:
         from ig_py._core import CoreError
-        from ig_py.host.proc import HostView
 
-        context = self._prepared.context
-        view = HostView.from_env()
         plan = compile_plan(
-            PlanInput(
-                spec=self._prepared.spec,
-                steps=context.steps,
-                filters=context.filters,
-                conditions=context.conditions,
-                sorts=context.sorts,
-                limits=context.limits,
-                metrics=context.metrics,
-                symbols=context.symbols,
-                proc=view.proc,
-                pidns=view.pidns,
+            self._prepared.spec,
+            self._prepared.context.plan,
+            PlanSettings(
                 outputs=self._settings.outputs,
                 clock=Clock.now(),
                 perf_bytes=self._settings.buffer_size,
-            )
+                proc=self._host.view.proc,
+                pidns=self._host.view.pidns,
+            ),
         )
         try:
             if obj is not None:
@@ -236,10 +226,10 @@ class Run:
             ) from err
 
     def _pump(self) -> None:
-        stream = self._stream
-        assert stream is not None
+        assert self._running is not None
+        stream = self._running.stream
         due = time.monotonic() + ACCOUNT_SECONDS
-        timers = Timers(self._prepared.context.timers)
+        timers = Timers(self._running.timers)
         self._fetcher.start()
         while not self._stop:
             self._fetcher.run(stream)
@@ -257,36 +247,36 @@ class Run:
             self._sink(self._produced.popleft())
 
     def _tear_down(self) -> None:
-        context = self._prepared.context
         entered = list(reversed(self._prepared.operators[: self._entered]))
-        for operator in entered:
-            self._try(operator.pre_stop, context)
+        running = self._running
+        if running is not None:
+            for operator in entered:
+                self._try(operator.pre_stop, running)
         if self._attacher is not None:
             self._try(self._attacher.stop)
         if self._object is not None:
             self._try(self._object.detach)
-        if self._stream is not None:
-            self._try(self._drain, self._stream)
-            if self._entered == len(self._prepared.operators):
-                self._try(self._fetcher.flush, self._stream)
-            self._try(self._last_words, entered, self._stream)
-            self._try(self._count, self._stream)
+        if running is not None:
+            self._try(self._drain, running.stream)
+            self._try(self._fetcher.flush, running.stream)
+            self._try(self._last_words, entered, running)
+            self._try(self._count, running.stream)
             self._try(self._read_budget)
         for operator in entered:
-            self._try(operator.stop, context)
-        context.object = context.stream = None
-        if self._stream is not None:
-            self._try(self._stream.close)
+            self._try(operator.stop)
+        if running is not None:
+            self._try(running.stream.close)
         if self._object is not None:
             self._try(self._object.close)
 
     def _emit(self, datasource: str, samples: Sequence[bytes]) -> None:
-        assert self._stream is not None
-        batch = self._stream.push(datasource, samples)
+        assert self._running is not None
+        stream = self._running.stream
+        batch = stream.push(datasource, samples)
         if batch.data or batch.events:
             # The sink is of the thread that runs this; operators may have others.
             self._produced.append(batch)
-            self._stream.wake()
+            stream.wake()
 
     def _try(self, work: Callable[..., object], *args: object) -> None:
         """One failure must not keep the rest from being released."""
@@ -309,9 +299,9 @@ class Run:
                 self._notice("events still in the kernel's buffer were given up")
                 return
 
-    def _last_words(self, operators: list[Operator], stream: Stream) -> None:
-        if any([operator.drained(self._prepared.context) for operator in operators]):
-            self._drain(stream)
+    def _last_words(self, operators: list[Operator], running: Running) -> None:
+        if any([operator.drained(running) for operator in operators]):
+            self._drain(running.stream)
 
     def _count(self, stream: Stream) -> None:
         self._take_produced()

@@ -19,7 +19,8 @@ from support.waiting import wait_for
 
 from ig_py._core import CoreError, Map, Object, Stream, pipeline
 from ig_py.gadget.spec import GadgetSpec
-from ig_py.runtime.plan import DataSourceOutput, PlanInput, compile_plan
+from ig_py.operators.parts import PlanParts
+from ig_py.runtime.plan import DataSourceOutput, PlanSettings, compile_plan
 
 pytestmark = [pytest.mark.needs("root", "bpf", "btf", "clang"), pytest.mark.timeout(300)]
 
@@ -41,7 +42,7 @@ class Opened:
         [ds] = self.spec.datasources
         self.name = ds.name
         outputs = {ds.name: DataSourceOutput("json")}
-        document = json.loads(compile_plan(PlanInput(self.spec, outputs=outputs)))
+        document = json.loads(compile_plan(self.spec, PlanParts(), PlanSettings(outputs)))
         document["datasources"][0]["fetch"] |= changes
         self.object = Object(elf, "arrays")
         self.object.load()

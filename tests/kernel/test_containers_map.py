@@ -7,6 +7,7 @@ import struct
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,12 @@ from ig_py.gadget.spec import (
     MapSpec,
     VariableSpec,
 )
+from ig_py.host.proc import HostView
 from ig_py.operators.base import Context
 from ig_py.operators.local_manager import FILTER_MAP, FILTER_SWITCH, LocalManager
-from ig_py.runtime.plan import DataSourceOutput, PlanInput, compile_plan
+from ig_py.operators.parts import LoadParts
+from ig_py.operators.running import Host, Running
+from ig_py.runtime.plan import DataSourceOutput, PlanSettings, compile_plan
 
 pytestmark = [pytest.mark.any_kernel, pytest.mark.needs("root", "bpf")]
 SELECTED = struct.pack("=I", 1)
@@ -106,13 +110,22 @@ def container_process() -> Iterator[int]:
         child.wait()
 
 
+@dataclass
+class Managed:
+    """A gadget with LocalManager started."""
+
+    spec: GadgetSpec
+    load: LoadParts
+    running: Running
+
+
 @contextmanager
 def managed(
     engine: FakeDocker | None,
     metadata: dict[str, Any] | None = None,
     produced: list[bytes] | None = None,
     **params: str,
-) -> Iterator[tuple[Context, LocalManager]]:
+) -> Iterator[Managed]:
     """LocalManager started for a gadget whose events are one mount namespace id."""
     field = FieldSpec("mntns_id", "mntns_id", 0, Kind.UINT64, size=8, flags=Flag.STATIC_MEMBER)
     field.tags = ["type:gadget_mntns_id"]
@@ -131,40 +144,29 @@ def managed(
     ctx = Context(spec, params=given)
     operator = LocalManager()
     assert operator.instantiate(ctx)
-    ctx.stream = _core.pipeline(
-        compile_plan(
-            PlanInput(
-                spec=spec,
-                steps=ctx.steps,
-                outputs={
-                    "ds": DataSourceOutput(mode="json"),
-                    "containers": DataSourceOutput(mode="json"),
-                },
-                readers=False,
-            )
-        )
-    )
-    stream = ctx.stream
+    outputs = {name: DataSourceOutput(mode="json") for name in ("ds", "containers")}
+    plan = compile_plan(spec, ctx.plan, PlanSettings(outputs, readers=False))
+    stream = _core.pipeline(plan)
 
     def emit(datasource: str, samples: Sequence[bytes]) -> None:
         if produced is not None:
             produced.append(stream.push(datasource, samples).data)
 
-    ctx.emit = emit
+    host = Host(HostView.from_env())
+    started = Managed(spec, LoadParts(), Running(host, stream, None, emit))
     try:
         ctx.params = {prefix + "runtimes": "docker", **ctx.params}
-        operator.pre_start(ctx)
-        operator.start(ctx)
-        yield ctx, operator
+        operator.pre_start(ctx, started.load, host)
+        operator.start(ctx, started.running)
+        yield started
     finally:
-        operator.stop(ctx)
-        ctx.stream.close()
+        operator.stop()
+        stream.close()
 
 
-def event(ctx: Context, mntns: int) -> dict[str, dict[str, object]]:
-    assert ctx.stream is not None
+def event(managed: Managed, mntns: int) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = json.loads(
-        ctx.stream.push("ds", [struct.pack("=Q", mntns)]).data
+        managed.running.stream.push("ds", [struct.pack("=Q", mntns)]).data
     )
     return found
 
@@ -180,12 +182,12 @@ def test_events_are_enriched_while_a_container_lives_and_a_little_longer(
         mntns = mntns_of(pid)
         there = FakeContainer(container_id(1), 'c"1\x1b[2J', pid=pid)
         engine.add(there)
-        with managed(engine) as (ctx, _):
-            assert ctx.constants == {FILTER_SWITCH: True}
-            kernel_map = ctx.maps[FILTER_MAP]
+        with managed(engine) as gadget:
+            assert gadget.load.constants == {FILTER_SWITCH: True}
+            kernel_map = gadget.load.maps[FILTER_MAP]
             map_id = kernel_map.id
             assert namespaces(kernel_map) == {mntns}
-            runtime = event(ctx, mntns)["runtime"]
+            runtime = event(gadget, mntns)["runtime"]
             assert runtime == {
                 "containerId": there.id,
                 "containerImageDigest": "sha256:" + "cd" * 32,
@@ -195,12 +197,15 @@ def test_events_are_enriched_while_a_container_lives_and_a_little_longer(
                 "containerStartedAt": Path(f"/proc/{pid}").stat().st_mtime_ns,
                 "runtimeName": "docker",
             }
-            assert event(ctx, 12345)["runtime"]["containerName"] == ""
+            assert event(gadget, 12345)["runtime"]["containerName"] == ""
             subprocess.run(["kill", "-9", str(pid)], check=True)
             wait_for(lambda: not namespaces(kernel_map), "left the map", 5, 0.01)
-            assert event(ctx, mntns)["runtime"] == runtime
+            assert event(gadget, mntns)["runtime"] == runtime
             wait_for(
-                lambda: event(ctx, mntns)["runtime"]["containerName"] == "", "forgotten", 10, 0.05
+                lambda: event(gadget, mntns)["runtime"]["containerName"] == "",
+                "forgotten",
+                10,
+                0.05,
             )
     assert map_id not in ids("map")
 
@@ -208,16 +213,16 @@ def test_events_are_enriched_while_a_container_lives_and_a_little_longer(
 def test_only_selected_containers_enter_the_map(engine: FakeDocker) -> None:
     with container_process() as one, container_process() as two:
         engine.add(FakeContainer(container_id(1), "one", pid=one))
-        with managed(engine, runtime_containername="two,three") as (ctx, _):
-            kernel_map = ctx.maps[FILTER_MAP]
+        with managed(engine, runtime_containername="two,three") as gadget:
+            kernel_map = gadget.load.maps[FILTER_MAP]
             assert namespaces(kernel_map) == set()
             second = FakeContainer(container_id(2), "two", pid=two)
             engine.begin(second)
             wait_for(lambda: namespaces(kernel_map) == {mntns_of(two)}, "admitted", 10, 0.01)
-            assert event(ctx, mntns_of(one))["runtime"]["containerName"] == "one"
+            assert event(gadget, mntns_of(one))["runtime"]["containerName"] == "one"
             engine.rename(second, "four")
             wait_for(lambda: not namespaces(kernel_map), "renamed out", 10, 0.01)
-            assert event(ctx, mntns_of(two))["runtime"]["containerName"] == "four"
+            assert event(gadget, mntns_of(two))["runtime"]["containerName"] == "four"
 
 
 @pytest.mark.parametrize(
@@ -249,11 +254,11 @@ def test_every_selector_decides(
         pids = {"one": one, "two": two}
         engine.add(FakeContainer(container_id(1), "one", pid=one, labels=labels))
         engine.add(FakeContainer(container_id(2), "two", pid=two))
-        with managed(engine, **params) as (ctx, _):
+        with managed(engine, **params) as gadget:
             wanted = {mntns_of(pids[name]) for name in chosen}
-            assert namespaces(ctx.maps[FILTER_MAP]) == wanted
+            assert namespaces(gadget.load.maps[FILTER_MAP]) == wanted
             # Whoever is not selected has a name all the same.
-            names = {name: event(ctx, mntns_of(pid)) for name, pid in pids.items()}
+            names = {name: event(gadget, mntns_of(pid)) for name, pid in pids.items()}
             assert all(e["runtime"]["containerName"] == name for name, e in names.items())
 
 
@@ -271,9 +276,9 @@ def test_labels_of_pods_select(tmp_path: Path) -> None:
                 ("app=x,tier=db", False),
             ):
                 given = {"crio_socketpath": str(fake.path), "k8s_selector": selector}
-                with managed(None, runtimes="cri-o", **given) as (ctx, _):
+                with managed(None, runtimes="cri-o", **given) as gadget:
                     wanted = {mntns_of(pid)} if selected else set()
-                    assert namespaces(ctx.maps[FILTER_MAP]) == wanted, selector
+                    assert namespaces(gadget.load.maps[FILTER_MAP]) == wanted, selector
     finally:
         fake.stop()
 
@@ -281,10 +286,10 @@ def test_labels_of_pods_select(tmp_path: Path) -> None:
 def test_host_mode_has_no_filter_but_names(engine: FakeDocker) -> None:
     with container_process() as pid:
         engine.add(FakeContainer(container_id(1), "one", pid=pid))
-        with managed(engine, host="true", containername="other") as (ctx, _):
-            assert ctx.maps == {}
-            assert ctx.constants == {}
-            assert event(ctx, mntns_of(pid))["runtime"]["containerName"] == "one"
+        with managed(engine, host="true", containername="other") as gadget:
+            assert gadget.load.maps == {}
+            assert gadget.load.constants == {}
+            assert event(gadget, mntns_of(pid))["runtime"]["containerName"] == "one"
 
 
 def test_without_an_engine_it_is_said_once_and_one_is_awaited(
@@ -293,10 +298,10 @@ def test_without_an_engine_it_is_said_once_and_one_is_awaited(
     with container_process() as pid:
         engine.add(FakeContainer(container_id(1), "one", pid=pid))
         engine.override["/version"] = lambda: b"broken"
-        with managed(engine) as (ctx, _):
+        with managed(engine) as gadget:
             assert sum("--host" in r.getMessage() for r in caplog.records) == 1
             engine.override.clear()
-            kernel_map = ctx.maps[FILTER_MAP]
+            kernel_map = gadget.load.maps[FILTER_MAP]
             wait_for(lambda: namespaces(kernel_map) == {mntns_of(pid)}, "admitted", 10, 0.01)
 
 
@@ -307,10 +312,10 @@ def test_an_engine_that_hangs_delays_the_start_a_little_only(
     with container_process() as pid:
         engine.add(FakeContainer(container_id(1), "one", pid=pid))
         engine.hang.set()
-        with managed(engine) as (ctx, _):
+        with managed(engine) as gadget:
             assert "has answered yet" in caplog.text
             engine.hang.clear()
-            kernel_map = ctx.maps[FILTER_MAP]
+            kernel_map = gadget.load.maps[FILTER_MAP]
             wait_for(lambda: namespaces(kernel_map) == {mntns_of(pid)}, "admitted", 15, 0.01)
 
 
@@ -324,8 +329,8 @@ def test_a_gadget_is_told_of_containers(engine: FakeDocker) -> None:
     with container_process() as one, container_process() as two, container_process() as other:
         engine.add(FakeContainer(container_id(1), "one", pid=one))
         engine.add(FakeContainer(container_id(3), "other", pid=other))
-        with managed(engine, asked, produced, containername="one,two") as (ctx, _):
-            ds = ctx.spec.datasource("containers")
+        with managed(engine, asked, produced, containername="one,two") as gadget:
+            ds = gadget.spec.datasource("containers")
             assert ds is not None
             assert ds.annotations == {"cli.default-output-mode": "none"}
             assert [f.name for f in ds.fields] == [

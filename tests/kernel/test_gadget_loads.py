@@ -20,7 +20,7 @@ from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.sockets import MAP, STRUCT, Layout
 from ig_py.gadget.spec import GadgetSpec
 from ig_py.host.bpffs import with_bpffs
-from ig_py.operators.base import KernelStruct
+from ig_py.operators.parts import KernelStruct, LoadParts
 from ig_py.runtime.loader import Loader, LoadSettings
 from ig_py.toolchain.clang import Clang
 
@@ -34,12 +34,12 @@ FEATURES = {"fentry": "fentry", "fexit": "fentry", "fmod_ret": "fentry", "lsm": 
 """Kinds of program that some kernels refuse whatever they do."""
 
 
-def settings(spec: GadgetSpec) -> LoadSettings:
+def parts(spec: GadgetSpec) -> LoadParts:
     """What operators would give."""
     if spec.map(MAP) is None:
-        return LoadSettings()
+        return LoadParts()
     owner = Layout(512, 512)
-    return LoadSettings(
+    return LoadParts(
         kernel_structs=[KernelStruct(STRUCT, owner.value_size, owner.members())],
         value_sizes={MAP: owner.value_size},
     )
@@ -75,7 +75,7 @@ def test_loads(
         feature = FEATURES.get(program.section.partition("/")[0])
         if feature is not None and not program.optional:
             features.need(feature)
-    loader = Loader(elf, spec, settings(spec), lambda _notice: None)
+    loader = Loader(elf, spec, parts(spec), LoadSettings(), lambda _notice: None)
     obj = with_bpffs(loader.load)
     try:
         costs = verified(obj.program_ids())

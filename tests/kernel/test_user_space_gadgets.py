@@ -25,6 +25,7 @@ from ig_py.host.proc import HostView
 from ig_py.operators._throttling import Hierarchy, hierarchy
 from ig_py.operators.base import Context
 from ig_py.operators.bpf_stats import BpfStats
+from ig_py.operators.running import Running
 
 pytestmark = [pytest.mark.needs("root", "bpf"), pytest.mark.timeout(120)]
 
@@ -143,9 +144,9 @@ def test_programs_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         reports = 0
         really = BpfStats._report
 
-        def counted(self: BpfStats, ctx: Context) -> None:
+        def counted(self: BpfStats, ctx: Context, live: Running) -> None:
             nonlocal reports
-            really(self, ctx)
+            really(self, ctx, live)
             reports += 1
 
         monkeypatch.setattr(BpfStats, "_report", counted)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.fake_core import CoreError
+from support.live_run import running
 
 import ig_py
 from ig_py.errors import ContainerError, KernelError, UsageError
@@ -66,7 +67,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
     return kernel
 
 
-class Running:
+class Reporting:
     """The operator, its reports as values by field name."""
 
     def __init__(self, **params: str) -> None:
@@ -77,7 +78,10 @@ class Running:
         assert self.operator.instantiate(self.ctx)
         self.samples = self.operator._samples
         self.rows: list[dict[str, Any]] = []
-        self.ctx.emit = lambda _name, samples: self.rows.extend(map(self.values, samples))
+        self.running = running(emit=lambda _n, samples: self.rows.extend(map(self.values, samples)))
+
+    def start(self) -> None:
+        self.operator.start(self.ctx, self.running)
 
     def values(self, sample: bytes) -> dict[str, Any]:
         assert self.samples is not None
@@ -87,21 +91,21 @@ class Running:
 
     def report(self) -> list[dict[str, Any]]:
         self.rows.clear()
-        self.ctx.timers[0].work()
+        self.running.timers[0].work()
         return list(self.rows)
 
 
 def test_what_programs_take(kernel: Kernel) -> None:
     kernel.programs = [(5, 5, "old", 1_000_000, 100, [1, 2]), (7, 17, "own", 0, 0, [])]
-    running = Running()
-    running.ctx.object = Object()  # type: ignore[assignment]
-    running.operator.start(running.ctx)
+    reporting = Reporting()
+    reporting.running.object = Object()  # type: ignore[assignment]
+    reporting.start()
     kernel.programs = [
         (5, 5, "old", 251_000_000, 600, [1, 2]),
         (7, 17, "own", 0, 0, []),
         (9, 99, "new", 13_089, 1, [3, 4]),
     ]
-    old, own, new = running.report()
+    old, own, new = reporting.report()
     assert old == {
         "gadgetID": "", "gadgetName": "", "gadgetImage": "",
         "progID": 5, "progName": "old", "progType": "TracePoint",
@@ -115,24 +119,24 @@ def test_what_programs_take(kernel: Kernel) -> None:
     assert (new["progType"], new["cpuTimeStr"]) == ("ProgramType(99)", "13.089µs")
     assert (new["runtime_raw"], new["runcount"]) == (13_089, 1)
     assert (new["mapMemory_raw"], new["mapCount"]) == (30, 2)
-    assert [row["runcount"] for row in running.report()] == [0, 0, 0]
-    running.operator.stop(running.ctx)
-    running.operator.stop(running.ctx)
+    assert [row["runcount"] for row in reporting.report()] == [0, 0, 0]
+    reporting.operator.stop()
+    reporting.operator.stop()
     assert kernel.open == 0
 
 
 def test_gadgets_only(kernel: Kernel) -> None:
-    running = Running(gadgets_only="true")
-    running.operator.start(running.ctx)
+    reporting = Reporting(gadgets_only="true")
+    reporting.start()
     kernel.programs = [
         (5, 5, "other", 50, 5, [1]),
         (7, 5, "a", 1000, 10, [1, 2]),
         (8, 5, "b", 500, 1, [2, 3]),
     ]
-    assert running.report() == []
-    running.ctx.object = Object()  # type: ignore[assignment]
+    assert reporting.report() == []
+    reporting.running.object = Object()  # type: ignore[assignment]
     kernel.programs[1] = (7, 5, "a", 2000, 12, [1, 2])
-    [row] = running.report()
+    [row] = reporting.report()
     assert (row["progID"], row["progName"], row["progType"]) == (0, "", "")
     assert (row["gadgetName"], row["runtime_raw"], row["runcount"]) == ("costs", 1000, 2)
     assert (row["cpuTimeStr"], row["mapMemory_raw"], row["mapCount"]) == ("2.5µs", 1230, 3)
@@ -141,31 +145,32 @@ def test_gadgets_only(kernel: Kernel) -> None:
 def test_gadgets_only_asks_nobody_for_descriptors(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = Running(gadgets_only="true")
-    running.operator.start(running.ctx)
+    reporting = Reporting(gadgets_only="true")
+    reporting.start()
     monkeypatch.setattr(Holders, "of", lambda *_: pytest.fail("looked for holders"))
-    running.ctx.object = Object()  # type: ignore[assignment]
+    reporting.running.object = Object()  # type: ignore[assignment]
     kernel.programs = [(7, 5, "a", 1000, 10, [1])]
-    assert len(running.report()) == 1
+    assert len(reporting.report()) == 1
 
 
 def test_names_that_are_no_text(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "n\udcff")
-    running = Running()
-    running.operator.start(running.ctx)
-    running.ctx.object, running.ctx.image = Object(), "costs\udcff"  # type: ignore[assignment]
+    reporting = Reporting()
+    reporting.start()
+    reporting.running.object = Object()  # type: ignore[assignment]
+    reporting.ctx.image = "costs\udcff"
     kernel.programs = [(7, 5, "a\udcff", 1000, 10, [1])]
-    [row] = running.report()
+    [row] = reporting.report()
     assert (row["nodeName"], row["gadgetImage"], row["progName"]) == ("n?", "costs?", "a?")
 
 
 def test_the_node_comes_first(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "n1")
-    running = Running()
-    assert running.ctx.spec.datasources[0].fields[0].name == "nodeName"
-    running.operator.start(running.ctx)
+    reporting = Reporting()
+    assert reporting.ctx.spec.datasources[0].fields[0].name == "nodeName"
+    reporting.start()
     kernel.programs = [(5, 5, "x", 0, 0, [])]
-    assert running.report()[0]["nodeName"] == "n1"
+    assert reporting.report()[0]["nodeName"] == "n1"
 
 
 @pytest.mark.parametrize("before", ["0", "1"])
@@ -176,10 +181,10 @@ def test_a_kernel_with_one_switch(
     switch.write_text(before + "\n")
     monkeypatch.setattr(bpf_stats, "SWITCH", switch)
     kernel.failure = CoreError("unsupported", "no counting", "")
-    running = Running()
-    running.operator.start(running.ctx)
+    reporting = Reporting()
+    reporting.start()
     assert switch.read_text().strip() == "1"
-    running.operator.stop(running.ctx)
+    reporting.operator.stop()
     assert switch.read_text().strip() == before
 
 
@@ -193,11 +198,11 @@ def test_a_switch_that_cannot_be_set_back(
     switch.write_text("0")
     monkeypatch.setattr(bpf_stats, "SWITCH", switch)
     kernel.failure = CoreError("unsupported", "no counting", "")
-    running = Running()
-    running.operator.start(running.ctx)
+    reporting = Reporting()
+    reporting.start()
     switch.unlink()
     switch.mkdir()
-    running.operator.stop(running.ctx)
+    reporting.operator.stop()
     assert "stays 1: setting it back: Is a directory" in caplog.text
 
 
@@ -205,9 +210,9 @@ def test_no_host_to_be_seen(
     kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOST_ROOT", str(tmp_path / "none"))
-    running = Running()
+    reporting = Reporting()
     with pytest.raises(ContainerError, match="of the host"):
-        running.operator.start(running.ctx)
+        reporting.start()
     assert kernel.open == 0
 
 
@@ -217,18 +222,18 @@ def test_where_nothing_can_be_counted(
     monkeypatch.setattr(bpf_stats, "SWITCH", tmp_path / "none")
     kernel.failure = CoreError("unsupported", "no counting", "")
     with pytest.raises(KernelError, match=r"no counting, and .*none cannot be set"):
-        Running().operator.start(Running().ctx)
+        Reporting().start()
     kernel.failure = CoreError("load", "not permitted", "")
-    running = Running()
+    reporting = Reporting()
     with pytest.raises(KernelError, match="not permitted"):
-        running.operator.start(running.ctx)
-    running.operator.stop(running.ctx)
+        reporting.start()
+    reporting.operator.stop()
 
 
 @pytest.mark.parametrize("text", ["5x", "0", "-1s", "24ms"])
 def test_wrong_intervals(kernel: Kernel, text: str) -> None:
     with pytest.raises(UsageError, match="--statistics-interval"):
-        Running(statistics_interval=text)
+        Reporting(statistics_interval=text)
 
 
 def test_parameters() -> None:

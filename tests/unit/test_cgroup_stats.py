@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.live_run import FixedContainers, running
 
 from ig_py.gadget.spec import GadgetSpec
 from ig_py.host.proc import HostView
@@ -227,16 +228,16 @@ def test_a_report(unified: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = context()
     operator = CgroupStats()
     assert operator.instantiate(ctx)
-    assert (ctx.timers[0].interval, ctx.timers[0].times) == (5_000_000_000, 0)
     emitted: list[list[bytes]] = []
-    ctx.emit = lambda _name, samples: emitted.append(list(samples))
+    live = running(emit=lambda _name, samples: emitted.append(list(samples)))
     unified.group("x", 1)
-    operator.start(ctx)
+    operator.start(ctx, live)
+    assert (live.timers[0].interval, live.timers[0].times) == (5_000_000_000, 0)
     unified.group("x", 2)
-    ctx.timers[0].work()
-    ctx.selects = lambda _mntns: False
+    live.timers[0].work()
+    live.host.provide_containers(FixedContainers())
     unified.group("x", 3)
-    ctx.timers[0].work()
+    live.timers[0].work()
     assert [len(samples) for samples in emitted] == [1, 0]
     assert len(emitted[0][0]) == ctx.spec.datasources[0].sample_size
 
@@ -249,10 +250,10 @@ def test_a_host_without_limits(
     operator = CgroupStats()
     operator.instantiate(ctx)
     emitted: list[list[bytes]] = []
-    ctx.emit = lambda _name, samples: emitted.append(list(samples))
+    live = running(emit=lambda _name, samples: emitted.append(list(samples)))
     with caplog.at_level(logging.WARNING):
-        operator.start(ctx)
-    ctx.timers[0].work()
+        operator.start(ctx, live)
+    live.timers[0].work()
     assert "no control groups that limit processor time" in caplog.text
     assert emitted == [[]]
 

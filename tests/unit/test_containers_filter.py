@@ -29,6 +29,8 @@ from ig_py.gadget.spec import (
 from ig_py.host.proc import HostView
 from ig_py.operators.base import Context
 from ig_py.operators.local_manager import LocalManager
+from ig_py.operators.parts import LoadParts
+from ig_py.operators.running import Host
 
 GOLDEN_FIELDS = Path(__file__).parent.parent / "wire/data/container_fields.json"
 
@@ -188,7 +190,7 @@ def test_fields_are_those_of_ig() -> None:
         for f in ds.fields[first:]
     ]
     assert added == expected
-    (step,) = ctx.steps["exec"]
+    (step,) = ctx.plan.steps["exec"]
     assert step.priority == 0
     assert step.body["op"] == "container"
     assert (step.body["mntns"], step.body["netns"]) == (5, None)
@@ -215,7 +217,7 @@ def test_inactive_without_anything_about_containers() -> None:
 def test_active_without_fields(spec: dict[str, Any]) -> None:
     ctx = gadget(("a", "x"), **spec)
     assert LocalManager().instantiate(ctx)
-    assert ctx.steps == {}
+    assert ctx.plan.steps == {}
     assert [(p.full_name.rpartition(".")[2], p.alias, p.default) for p in ctx.spec.params] == [
         ("k8s-podname", "", ""),
         ("k8s-namespace", "", ""),
@@ -232,7 +234,7 @@ def test_active_without_fields(spec: dict[str, Any]) -> None:
 def test_the_network_namespace_alone_is_enough_and_the_first_field_counts() -> None:
     ctx = gadget(("a", "gadget_netns_id"), ("b", "gadget_netns_id"))
     assert LocalManager().instantiate(ctx)
-    (step,) = ctx.steps["exec"]
+    (step,) = ctx.plan.steps["exec"]
     assert (step.body["mntns"], step.body["netns"]) == (None, 0)
     assert any("gadget_netns_id" in note for note in ctx.spec.datasources[0].notes)
 
@@ -283,8 +285,8 @@ def test_what_cannot_be_done_is_said_before_anything_starts(
     operator = LocalManager()
     operator.instantiate(ctx)
     with pytest.raises(error, match=names):
-        operator.pre_start(ctx)
-    operator.stop(ctx)
+        operator.pre_start(ctx, LoadParts(), Host(HostView()))
+    operator.stop()
 
 
 def test_default_runtimes_are_looked_for_where_they_usually_are(

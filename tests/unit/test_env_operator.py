@@ -7,8 +7,11 @@ import pytest
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.datasource import add_field
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, Kind
+from ig_py.host.proc import HostView
 from ig_py.operators.base import Context
 from ig_py.operators.env import Env
+from ig_py.operators.parts import LoadParts
+from ig_py.operators.running import Host
 
 
 def asked(allowed: str, **fields: str) -> Context:
@@ -33,13 +36,13 @@ def test_fields_have_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IG_PY_ONE", "v\udcff,\x1b")
     monkeypatch.delenv("IG_PY_NONE", raising=False)
     context = asked("IG_PY_ONE,IG_PY_NONE", one="IG_PY_ONE", none="IG_PY_NONE")
-    instantiated(context).pre_start(context)
+    instantiated(context).pre_start(context, LoadParts(), Host(HostView()))
     [ds] = context.spec.datasources
     assert [(f.name, f.kind) for f in ds.fields[1:]] == [
         ("one", Kind.STRING),
         ("none", Kind.STRING),
     ]
-    assert [step.body for step in context.steps["exec"]] == [
+    assert [step.body for step in context.plan.steps["exec"]] == [
         {"op": "text", "dst": 1, "value": "v\ufffd,\x1b"},
         {"op": "text", "dst": 2, "value": ""},
     ]
@@ -49,9 +52,9 @@ def test_what_is_not_allowed_is_neither_read_nor_run(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("IG_PY_SECRET", "s3cret")
     context = asked("HOME", key="IG_PY_SECRET", home="HOME")
     operator = instantiated(context)
-    assert "s3cret" not in str(context.steps)
+    assert "s3cret" not in str(context.plan.steps)
     with pytest.raises(UsageError, match="'IG_PY_SECRET', which is not allowed") as raised:
-        operator.pre_start(context)
+        operator.pre_start(context, LoadParts(), Host(HostView()))
     assert raised.value.remedy == "allow it: --env-vars=HOME,IG_PY_SECRET"
 
 

@@ -30,7 +30,7 @@ def members(btf: BtfWriter) -> Members:
 def rules_of(text: str) -> list[dict[str, Any]]:
     ctx = Context(spec_of(tracer_object(members)), params={"operator.filter.filter": text})
     Filter().instantiate(ctx)
-    return ctx.filters.get("ds", [])
+    return ctx.plan.filters.get("ds", [])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_both_flags_apply() -> None:
         params={"operator.filter.filter": "pid==1", "operator.filter.filter.ds": "comm==sh"},
     )
     assert Filter().instantiate(ctx)
-    assert [rule["field"] for rule in ctx.filters["ds"]] == [0, 1]
+    assert [rule["field"] for rule in ctx.plan.filters["ds"]] == [0, 1]
 
 
 def test_the_short_flag_exists_for_a_lone_data_source_only() -> None:
@@ -140,9 +140,9 @@ def test_expressions_of_one_data_source_and_of_the_only_one() -> None:
     }
     context = Context(spec, params=params)
     assert Filter().instantiate(context)
-    [named, lone] = context.conditions["ds"]
+    [named, lone] = context.plan.conditions["ds"]
     assert (named["op"], lone["op"]) == ("!=", "==")
-    assert len(context.filters["ds"]) == 1
+    assert len(context.plan.filters["ds"]) == 1
     params["operator.filter.filter-expr.ds"] = "pid"
     with pytest.raises(UsageError, match=r"--filter-expr\.ds: expected bool"):
         Filter().instantiate(Context(spec_of(tracer_object(members)), params=params))

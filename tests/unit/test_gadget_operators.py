@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 from support.elf_writer import SIGNED, BtfWriter
 from support.gadget_objects import Members, spec_of, tracer_object
+from support.live_run import running
 
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec
 from ig_py.gadget.templates import BASE
+from ig_py.host.proc import HostView
 from ig_py.operators import ebpf_enum, instances, instantiate_all
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.ebpf_enum import EbpfEnum
 from ig_py.operators.formatters import Formatters
+from ig_py.operators.parts import LoadParts
+from ig_py.operators.running import Host
 from ig_py.operators.uid_gid_resolver import UidGidResolver, read_names
 
 FieldConfig = dict[str, dict[str, Any]]
@@ -42,7 +46,7 @@ def get(ds: DataSourceSpec, name: str) -> FieldSpec:
 
 
 def bodies(ctx: Context) -> list[dict[str, Any]]:
-    return [step.body for step in ctx.steps.get("ds", [])]
+    return [step.body for step in ctx.plan.steps.get("ds", [])]
 
 
 NUMBERS = [
@@ -185,7 +189,7 @@ def test_l4_endpoint() -> None:
         True,
     )
     assert get(ds, "dst").annotations["columns.replace"] == "dst.endpoint"
-    [step] = ctx.steps["ds"]
+    [step] = ctx.plan.steps["ds"]
     assert step.priority == 1
     assert step.body == {
         "op": "l4endpoint",
@@ -253,7 +257,7 @@ def test_the_kernels_enum_values_win(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ebpf_enum, "KERNEL_BTF", blob)
     operator = EbpfEnum()
     _, ctx, _ = run(operator, lambda btf: [("c_raw", color(btf), 0)])
-    operator.pre_start(ctx)
+    operator.pre_start(ctx, LoadParts(), Host(HostView()))
     assert bodies(ctx)[0]["values"] == [[1, "BLUE"]]
 
 
@@ -263,7 +267,7 @@ def test_without_kernel_btf_the_objects_values_stay(
     monkeypatch.setattr(ebpf_enum, "KERNEL_BTF", tmp_path / "none")
     operator = EbpfEnum()
     _, ctx, _ = run(operator, lambda btf: [("c_raw", color(btf), 0)])
-    operator.pre_start(ctx)
+    operator.pre_start(ctx, LoadParts(), Host(HostView()))
     assert bodies(ctx)[0]["values"] == [[1, "RED"], [2, "GREEN"]]
 
 
@@ -303,9 +307,8 @@ def test_names_are_read_at_start(tmp_path: Path) -> None:
     operator = UidGidResolver(passwd, group)
     ctx = Context(GadgetSpec("x", {}))
     stream = _Names()
-    ctx.stream = stream  # type: ignore[assignment]
-    operator.start(ctx)
-    operator.stop(ctx)
+    operator.start(ctx, running(stream))
+    operator.stop()
     assert stream.seen == [({0: "root", 7: "�"}, {})]
 
 

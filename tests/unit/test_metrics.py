@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.core_plans import PlanMaker
+from support.live_run import running
 
 from ig_py._core import CoreError, Stream, pipeline
 from ig_py.errors import MetadataError, UsageError
@@ -14,8 +15,9 @@ from ig_py.gadget.datasource import add_field, new_datasource
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, Kind
 from ig_py.inspect.extra_info import datasources_document
-from ig_py.operators.base import Context, Timer
+from ig_py.operators.base import Context
 from ig_py.operators.otel_metrics import OtelMetrics, collect
+from ig_py.operators.running import Timer
 from ig_py.output.histogram import render
 from ig_py.runtime.fetch import Timers
 
@@ -144,20 +146,21 @@ def test_the_data_source_that_is_printed() -> None:
     assert (source.unreferenced, shown.name, shown.type) == (True, "lat-rendered", 1)
     assert shown.annotations.items() > source.annotations.items()
     assert [ds["name"] for ds in datasources_document(context.spec)] == ["lat-rendered"]
-    assert context.metrics == {"lat": {"keys": [0], "values": [value(1, "histogram")]}}
+    assert context.plan.metrics == {"lat": {"keys": [0], "values": [value(1, "histogram")]}}
     emitted: list[tuple[str, bytes]] = []
-    context.emit = lambda name, samples: emitted.extend((name, s) for s in samples)
-    context.stream = stream = FakeStream()  # type: ignore[assignment]
-    [timer] = context.timers
+    stream = FakeStream()
+    live = running(stream, lambda name, samples: emitted.extend((name, s) for s in samples))
+    operator.start(context, live)
+    [timer] = live.timers
     assert (timer.interval, timer.first, timer.times) == (1_000_000_000, 1_000_000_000, 0)
     timer.work()
     timer.work()
     assert [name for name, _ in emitted] == ["lat-rendered"] * 2
     assert emitted[0][1].decode() == "slots\n" + render([0, 1, 0], "ms")
-    operator.drained(context)
+    operator.drained(live)
     assert len(emitted) == 2
-    stream.slots = [5, 1, 0]  # type: ignore[attr-defined]
-    operator.drained(context)
+    stream.slots = [5, 1, 0]
+    operator.drained(live)
     assert len(emitted) == 3
 
 

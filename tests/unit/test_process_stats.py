@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.live_run import FixedContainers, running
 
 from ig_py.errors import MetadataError
 from ig_py.gadget.duration import format_duration
@@ -216,9 +217,11 @@ def test_chosen_fields_come_in_their_order() -> None:
     ],
 )  # fmt: skip
 def test_the_pace(said: dict[str, Any], timer: tuple[int, int, int]) -> None:
-    ctx = context(**said)
-    ProcessStats().instantiate(ctx)
-    [found] = ctx.timers
+    ctx, live = context(**said), running()
+    operator = ProcessStats()
+    operator.instantiate(ctx)
+    operator.start(ctx, live)
+    [found] = live.timers
     assert (found.interval, found.first, found.times) == timer
 
 
@@ -257,12 +260,12 @@ def test_a_report_has_only_what_is_selected(host: Host, monkeypatch: pytest.Monk
     operator = ProcessStats()
     operator.instantiate(ctx)
     emitted: list[tuple[str, list[bytes]]] = []
-    ctx.emit = lambda name, samples: emitted.append((name, list(samples)))
-    operator.start(ctx)
-    ctx.timers[0].work()
+    live = running(emit=lambda name, samples: emitted.append((name, list(samples))))
+    operator.start(ctx, live)
+    live.timers[0].work()
     wanted = (host.root / "proc/2/ns/mnt").stat().st_ino
-    ctx.selects = lambda mntns: mntns == wanted
-    ctx.timers[0].work()
+    live.host.provide_containers(FixedContainers(wanted))
+    live.timers[0].work()
     sizes = [(name, len(samples)) for name, samples in emitted]
     assert sizes == [("processes", 3), ("processes", 1)]
     assert emitted[1][1][0].startswith((2).to_bytes(4, "little") + b"sleep\0")

@@ -172,7 +172,7 @@ def test_failures_are_said_and_descriptors_closed() -> None:
 def limits(spec: GadgetSpec, text: str) -> dict[str, int]:
     context = Context(spec, params={"operator.limiter.max-entries": text})
     assert Limiter().instantiate(context)
-    return context.limits
+    return context.plan.limits
 
 
 def test_limits() -> None:

@@ -16,6 +16,8 @@ from support.fake_core import Batch, CoreError, Fake, install
 from ig_py.errors import KernelError, UsageError
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, ProgramSpec
 from ig_py.operators.base import Context, Operator
+from ig_py.operators.parts import LoadParts
+from ig_py.operators.running import Host, Running
 from ig_py.runtime import run as run_module
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.run import Run, RunSettings
@@ -31,17 +33,17 @@ class Recorder(Operator):
     def __init__(self, name: str, fake: Fake) -> None:
         self.label, self._fake = name, fake
 
-    def pre_start(self, ctx: Context) -> None:
+    def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:
         self._fake.did(f"pre_start {self.label}")
 
-    def start(self, ctx: Context) -> None:
-        assert ctx.stream is not None
+    def start(self, ctx: Context, running: Running) -> None:
+        assert running.stream is not None
         self._fake.did(f"start {self.label}")
 
-    def pre_stop(self, ctx: Context) -> None:
+    def pre_stop(self, running: Running) -> None:
         self._fake.did(f"pre_stop {self.label}")
 
-    def stop(self, ctx: Context) -> None:
+    def stop(self) -> None:
         self._fake.did(f"stop {self.label}")
 
 

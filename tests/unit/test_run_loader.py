@@ -7,6 +7,7 @@ from support.fake_core import CoreError, Fake, install
 
 from ig_py.errors import KernelError, ObjectError, UsageError, VerifierRejected
 from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
+from ig_py.operators.parts import LoadParts
 from ig_py.runtime.attach import Attacher, Places
 from ig_py.runtime.loader import Loader, LoadSettings, parse_size, ring_size
 
@@ -33,10 +34,16 @@ def gadget() -> GadgetSpec:
     )
 
 
-def run(fake: Fake, **settings: object) -> list[str]:
+def run(fake: Fake, parts: LoadParts | None = None, **settings: object) -> list[str]:
     said: list[str] = []
     given = {"values": {"stacks_max_entries": (77).to_bytes(4, "little")}} | settings
-    loader = Loader(b"", gadget(), LoadSettings(**given), said.append)  # type: ignore[arg-type]
+    loader = Loader(
+        b"",
+        gadget(),
+        parts or LoadParts(),
+        LoadSettings(**given),  # type: ignore[arg-type]
+        said.append,
+    )
     loader.attach(Attacher(loader.load(), gadget(), Places()), lambda: None)
     return said
 
@@ -49,7 +56,7 @@ def test_order_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = install(monkeypatch, Fake(programs()))
     said = run(
         fake,
-        constants={"on": True, "pid": -1},
+        LoadParts(constants={"on": True, "pid": -1}),
         values={"stacks_max_entries": b"\x05\0\0\0"},
         buffer_size=5000,
     )
@@ -180,19 +187,19 @@ def test_the_verifier_refuses_an_optional_program(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("parts", "values", "message"),
     [
-        ({"constants": {"nosuch": True}}, 'no variable "nosuch"'),
-        ({"constants": {"on": 256}}, "cannot hold 256"),
-        ({"values": {"pid": b"1"}}, "has 4 bytes, its value 1"),
+        (LoadParts({"nosuch": True}), {}, 'no variable "nosuch"'),
+        (LoadParts({"on": 256}), {}, "cannot hold 256"),
+        (LoadParts(), {"pid": b"1"}, "has 4 bytes, its value 1"),
     ],
 )
 def test_wrong_constants(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], message: str
+    monkeypatch: pytest.MonkeyPatch, parts: LoadParts, values: dict[str, bytes], message: str
 ) -> None:
     fake = install(monkeypatch, Fake(programs()))
     with pytest.raises(ObjectError, match=message):
-        run(fake, **settings)
+        run(fake, parts, values=values)
     assert fake.open_objects == 0
 
 
@@ -206,7 +213,7 @@ def test_map_sizes_have_bounds(monkeypatch: pytest.MonkeyPatch, entries: int) ->
 def test_attaching_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = install(monkeypatch, Fake(programs()))
     settings = LoadSettings(values={"stacks_max_entries": b"\x01\0\0\0"})
-    loader = Loader(b"", gadget(), settings, lambda _text: None)
+    loader = Loader(b"", gadget(), LoadParts(), settings, lambda _text: None)
     obj = loader.load()
 
     def check() -> None:

@@ -21,8 +21,8 @@ from ig_py.gadget.spec import (
     VariableSpec,
 )
 from ig_py.host import private_mount, tracefs
-from ig_py.operators.base import Step
-from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
+from ig_py.operators.parts import PlanParts, Step
+from ig_py.runtime.plan import Clock, DataSourceOutput, PlanSettings, compile_plan
 from ig_py.runtime.prepare import encode_values
 
 STATIC = Flag.STATIC_MEMBER
@@ -36,8 +36,9 @@ def gadget(*fields: FieldSpec) -> GadgetSpec:
     return GadgetSpec("g", {}, datasources=[ds])
 
 
-def plan(spec: GadgetSpec, **given: Any) -> dict[str, Any]:
-    compiled: dict[str, Any] = json.loads(compile_plan(PlanInput(spec, **given)))
+def plan(spec: GadgetSpec, parts: PlanParts | None = None, **settings: Any) -> dict[str, Any]:
+    text = compile_plan(spec, parts or PlanParts(), PlanSettings(**settings))
+    compiled: dict[str, Any] = json.loads(text)
     return compiled
 
 
@@ -105,15 +106,17 @@ def test_perf_buffers_have_a_size() -> None:
 
 def test_steps_keep_their_order_within_a_priority() -> None:
     steps = [Step(5, {"op": "c"}), Step(0, {"op": "a"}), Step(5, {"op": "d"}), Step(0, {"op": "b"})]
-    ds = plan(gadget(), steps={"d": steps, "other": [Step(0, {"op": "x"})]})["datasources"][0]
+    ds = plan(gadget(), PlanParts(steps={"d": steps, "other": [Step(0, {"op": "x"})]}))[
+        "datasources"
+    ][0]
     assert [s["op"] for s in ds["steps"]] == ["a", "b", "c", "d"]
 
 
 def test_clock_filters_and_output() -> None:
     got = plan(
         gadget(),
+        PlanParts(filters={"d": [{"field": 0, "op": "==", "value": "x"}]}),
         clock=Clock(5, 3600),
-        filters={"d": [{"field": 0, "op": "==", "value": "x"}]},
         outputs={"d": DataSourceOutput("columns", [{"field": 0}], keep=True)},
     )
     assert (got["version"], got["clock_offset_ns"], got["timezone_offset_s"]) == (1, 5, 3600)

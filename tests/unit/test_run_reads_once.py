@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 from collections import Counter
@@ -113,7 +112,7 @@ def test_values_that_operators_declare_by(counted: Counted, flags: tuple[str, ..
     assert sorted((+counted.blobs).values()) == [1, 1, 1, 1]
     assert set(counted.instantiated.values()) == {2}
     context = counted.prepared[0].context
-    assert context.filters or context.conditions
+    assert context.plan.filters or context.plan.conditions
 
 
 def everything() -> GadgetSpec:
@@ -130,17 +129,17 @@ def everything() -> GadgetSpec:
     return spec
 
 
-def declared(context: Context) -> dict[str, Any]:
-    """All that instantiating has made, but functions."""
-    parts = ("spec", "steps", "filters", "conditions", "sorts", "limits", "metrics", "symbols")
-    found = {part: copy.deepcopy(getattr(context, part)) for part in parts}
-    return {**found, "timers": [(t.interval, t.first, t.times) for t in context.timers]}
+def declared(context: Context, active: list[Operator]) -> dict[str, Any]:
+    """All that instantiating has made, and when the operators are to report."""
+    timers = [(vars(op).get("_interval"), vars(op).get("_pace")) for op in active]
+    return {"spec": context.spec, "plan": context.plan, "timers": timers}
 
 
 def test_a_parameter_without_value_has_its_built_in_default() -> None:
     """What lets ``prepare`` use the operators that ``read`` instantiated without values."""
     without = Context(everything())
-    active = {type(operator).__name__ for operator in operators.instantiate_all(without)}
+    instances = operators.instantiate_all(without)
+    active = {type(operator).__name__ for operator in instances}
     defaults = {p.full_name: p.default for p in without.spec.params}
     with_parameters = {name.split(".")[1] for name in defaults if name.startswith("operator.")}
     assert with_parameters == {
@@ -156,14 +155,15 @@ def test_a_parameter_without_value_has_its_built_in_default() -> None:
         "Limiter",
     } <= active
     given = Context(everything(), defaults)
-    operators.instantiate_all(given)
-    assert declared(given) == declared(without)
+    found = declared(given, operators.instantiate_all(given))
+    assert found == declared(without, instances)
+    assert len(list(filter(any, found["timers"]))) == 4
 
 
 def test_defaults_of_the_gadget_reach_its_operators() -> None:
     config = {"name": "x", "paramDefaults": {"operator.filter.filter": "pid==7"}}
     gadget = read(artifact("x", yaml.safe_dump(config).encode(), tracer()))
-    assert prepare(gadget, {}).context.filters["ds"]
+    assert prepare(gadget, {}).context.plan.filters["ds"]
 
 
 def test_each_run_has_operators_of_its_own() -> None:

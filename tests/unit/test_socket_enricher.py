@@ -16,6 +16,8 @@ from ig_py.gadget.spec import GadgetSpec, MapSpec
 from ig_py.host.proc import HostView
 from ig_py.operators import _socket_owners as socket_owners
 from ig_py.operators.base import Context
+from ig_py.operators.parts import LoadParts
+from ig_py.operators.running import Host
 from ig_py.operators.socket_enricher import SocketEnricher, parse_layout
 
 SOCKETS = MapSpec("gadget_sockets", 1, 12, 8280, 16384)
@@ -80,13 +82,14 @@ def test_only_for_gadgets_with_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
     operator = SocketEnricher()
     assert operator.instantiate(context)
     assert not made
-    operator.pre_start(context)
+    load = LoadParts()
+    operator.pre_start(context, load, Host(HostView()))
     assert made == [(Layout(512, 512), 16384)]
-    assert context.value_sizes == {"gadget_sockets": 1112}
-    assert [s.size for s in context.kernel_structs] == [1112]
-    assert list(context.maps) == ["gadget_sockets"]
-    operator.stop(context)
-    operator.stop(context)
+    assert load.value_sizes == {"gadget_sockets": 1112}
+    assert [s.size for s in load.kernel_structs] == [1112]
+    assert list(load.maps) == ["gadget_sockets"]
+    operator.stop()
+    operator.stop()
 
 
 def lease(
@@ -112,10 +115,11 @@ def test_a_kernel_without(
     context = Context(GadgetSpec("g", {}, maps=[SOCKETS]))
     operator = SocketEnricher()
     operator.instantiate(context)
-    operator.pre_start(context)
+    load = LoadParts()
+    operator.pre_start(context, load, Host(HostView()))
     assert "owners of sockets stay unknown: no iterators" in caplog.text
-    assert context.value_sizes and not context.maps
-    operator.stop(context)
+    assert load.value_sizes and not load.maps
+    operator.stop()
 
 
 def test_gadgets_share_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def keys(text: str, *names: str) -> dict[str, list[tuple[int, bool]]]:
     assert Sort().instantiate(context)
     return {
         name: [(key["field"], key["descending"]) for key in found]
-        for name, found in context.sorts.items()
+        for name, found in context.plan.sorts.items()
     }
 
 

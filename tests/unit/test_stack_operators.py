@@ -37,7 +37,7 @@ def test_a_kernel_stack_has_a_twin() -> None:
     twin = ds.field("k")
     assert twin is not None and not twin.hidden and ds.fields[0].hidden
     assert twin.annotations == dict(BASE)
-    [step] = context.steps["d"]
+    [step] = context.plan.steps["d"]
     assert step.body == {
         "op": "kernel_stack",
         "src": 0,
@@ -52,7 +52,7 @@ def test_a_user_stack_has_texts_below_it() -> None:
     [ds] = context.spec.datasources
     texts = [ds.field(f"u.{name}") for name in ("addresses", "buildid", "symbols")]
     assert all(f is not None and f.hidden for f in texts)
-    body = context.steps["d"][0].body
+    body = context.plan.steps["d"][0].body
     assert [body[f.name] for f in texts if f] == [f.index for f in texts if f]
     assert body["build_id_map"] is None
     assert [p.key for p in context.spec.params] == [
@@ -65,7 +65,7 @@ def test_a_user_stack_has_texts_below_it() -> None:
 def test_symbolizers(text: str, named: bool) -> None:
     context = Context(spec(USER_STACKS), {"operator.ustack.symbolizers": text})
     UserStack().instantiate(context)
-    assert (context.steps["d"][0].body["symbols"] is not None) == named
+    assert (context.plan.steps["d"][0].body["symbols"] is not None) == named
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_where_names_come_from(text: str, sources: dict[str, Any]) -> None:
     }
     context = Context(spec(USER_STACKS), params)
     UserStack().instantiate(context)
-    assert context.symbols == sources
+    assert context.plan.symbols == sources
 
 
 def test_the_usual_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     def cache() -> str:
         context = Context(spec(USER_STACKS), {"operator.ustack.symbolizers": "debuginfod-cache"})
         UserStack().instantiate(context)
-        return str(context.symbols["debuginfod"])
+        return str(context.plan.symbols["debuginfod"])
 
     monkeypatch.delenv("DEBUGINFOD_CACHE_PATH", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

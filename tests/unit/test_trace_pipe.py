@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 import pytest
+from support.live_run import running
 
 from ig_py.errors import KernelError
 from ig_py.gadget.params import EBPF_PREFIX
@@ -36,17 +37,28 @@ def test_the_flag(given: str, active: bool) -> None:
     assert TracePipe().instantiate(context) is active
     [param] = context.spec.params
     assert (param.key, param.default, param.type_hint) == ("trace-pipe", "false", "bool")
-    assert [timer.interval for timer in context.timers] == [INTERVAL_NS] * active
+
+
+def test_it_is_read_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    monkeypatch.setattr(tracefs, "with_tracefs", lambda _work: reader)
+    pipe, live = TracePipe(), running()
+    pipe.start(Context(GadgetSpec("g", {})), live)
+    assert [timer.interval for timer in live.timers] == [INTERVAL_NS]
+    pipe.stop()
+    os.close(writer)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(reader)
 
 
 def test_a_pipe_that_fails_ends_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    pipe, context = TracePipe(), Context(GadgetSpec("g", {}))
+    pipe, live = TracePipe(), running()
     pipe._pipe = os.open("/", os.O_RDONLY)
-    pipe.drained(context)
+    pipe.drained(live)
     assert "trace pipe ends: Is a directory" in caplog.text
     caplog.clear()
-    pipe.drained(context)
-    pipe.stop(context)
+    pipe.drained(live)
+    pipe.stop()
     assert caplog.text == ""
 
 
@@ -61,7 +73,7 @@ def test_a_pipe_that_cannot_be_opened(
 
     monkeypatch.setattr(tracefs, "with_tracefs", refuse)
     with pytest.raises(KernelError, match=os.strerror(number)) as raised:
-        TracePipe().start(Context(GadgetSpec("g", {})))
+        TracePipe().start(Context(GadgetSpec("g", {})), running())
     assert raised.value.remedy.startswith(remedy)
 
 
@@ -87,10 +99,10 @@ def test_what_is_in_the_pipe_is_said_also_without_verbosity(
     reader, writer = os.pipe2(os.O_NONBLOCK)
     pipe._pipe = reader
     os.write(writer, b"cat-7 [000] bpf_trace_printk: hello\n")
-    context = Context(GadgetSpec("g", {}))
-    pipe.drained(context)
+    live = running()
+    pipe.drained(live)
     logging.getLogger("ig_py.other").info("not asked for")
-    pipe.stop(context)
+    pipe.stop()
     os.close(writer)
     assert len(said) == 1
     assert said[0].endswith('level=info msg="cat-7 [000] bpf_trace_printk: hello"')

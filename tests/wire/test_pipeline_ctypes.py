@@ -89,7 +89,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> GadgetSpec:
 
 def event_of(spec: GadgetSpec) -> dict[str, Any]:
     from ig_py import _core
-    from ig_py.runtime.plan import Clock, DataSourceOutput, PlanInput, compile_plan
+    from ig_py.runtime.plan import DataSourceOutput, PlanSettings, compile_plan
 
     context = Context(spec)
     EbpfEnum().instantiate(context)
@@ -100,7 +100,7 @@ def event_of(spec: GadgetSpec) -> dict[str, Any]:
         assert field is not None
         struct.pack_into("<" + form, sample, field.offset, *values)
     outputs = {ds.name: DataSourceOutput("json")}
-    plan = compile_plan(PlanInput(spec, context.steps, {}, outputs, Clock(), readers=False))
+    plan = compile_plan(spec, context.plan, PlanSettings(outputs, readers=False))
     stream = _core.pipeline(plan)
     try:
         event: dict[str, Any] = json.loads(stream.push(ds.name, [bytes(sample)]).data)

@@ -22,7 +22,7 @@ from ig_py.operators.base import Context, Operator
 from ig_py.operators.bpf_stats import BpfStats
 from ig_py.operators.process_stats import _BY_CHOICE, ProcessStats
 from ig_py.output.columns import choose_columns, header
-from ig_py.runtime.plan import DataSourceOutput, PlanInput, compile_plan
+from ig_py.runtime.plan import DataSourceOutput, PlanSettings, compile_plan
 
 FACTS = json.loads((Path(__file__).parent / "data/user_space.json").read_text())
 MNTNS = 4026532177
@@ -89,9 +89,8 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def rendered(ctx: Context, samples: list[bytes], mode: str) -> str:
     [ds] = ctx.spec.datasources
     columns = [c.plan() for c in choose_columns(ds, None)] if mode == "columns" else []
-    plan = compile_plan(
-        PlanInput(ctx.spec, ctx.steps, outputs={ds.name: DataSourceOutput(mode, columns)})
-    )
+    settings = PlanSettings({ds.name: DataSourceOutput(mode, columns)})
+    plan = compile_plan(ctx.spec, ctx.plan, settings)
     return pipeline(plan).push(ds.name, samples).data.decode()
 
 
