@@ -1,35 +1,51 @@
-"""Every error that ig-py raises on purpose.
+"""Every error that ig-py raises on purpose, as a tree; docs/errors.md says what to do about each.
 
 ::
 
     IgPyError
-    ├── UsageError            a flag, argument or parameter is wrong
-    ├── InvalidReference       an image reference does not parse
-    ├── StoreError            the local store
+    ├── UsageError
+    ├── InvalidReference
+    ├── StoreError
     │   └── ImageNotFound
-    ├── RegistryError         talking to a registry
+    │       └── BlobMissing            ig_py.oci.source
+    ├── RegistryError
+    │   ├── RegistryUnavailable
     │   ├── RegistryDenied
     │   └── RegistryNotFound
-    ├── IntegrityError        a digest, size or document is not what it claims to be
-    ├── VerificationError     a signature is missing or wrong
-    ├── LimitError            untrusted input exceeds a named limit
-    ├── MetadataError         gadget.yaml
-    ├── ObjectError           an eBPF object (ELF, BTF, markers)
-    ├── BuildError            compiling or packing a gadget
-    ├── KernelError           loading or attaching
+    ├── IntegrityError
+    │   └── Damaged                    ig_py.oci.digest
+    ├── VerificationError
+    │   └── NoSignature                ig_py.oci.trust.model
+    ├── LimitError
+    ├── MetadataError
+    ├── ObjectError
+    ├── BuildError
+    │   └── ToolFailed                 ig_py.toolchain.process
+    ├── KernelError
     │   └── VerifierRejected
-    ├── ContainerError        container runtimes
-    └── OutputError           rendering or writing
+    ├── ContainerError
+    │   ├── ProcessGone                ig_py.host.proc
+    │   └── EngineError                ig_py.containers.engines.engine
+    │       ├── NoSuchObject           ig_py.containers.engines.engine
+    │       ├── NoAnswer               ig_py.containers.engines.engine
+    │       └── Unimplemented          ig_py.containers.engines.grpc_engine
+    └── OutputError
+
+A class is here when callers of several packages tell it from others. One that names its module
+is for the callers of that module.
 """
 
 from __future__ import annotations
 
 
 class IgPyError(Exception):
-    """Root of the tree. One line says what was attempted, on what, and why it failed.
+    """The root of the tree; raised itself by nothing.
 
-    *remedy* (optional) says what to do; *detail* (optional, may be long, e.g. a
-    verifier log) is shown only with ``-v``.
+    Attributes:
+        message: One line: what was attempted, on what, and why it failed. It may hold text from
+            an image or a registry: whoever prints it escapes control characters.
+        remedy: What to do; empty when there is nothing to recommend.
+        detail: More than one line, such as the verifier's log; ``-v`` shows it. May be empty.
     """
 
     def __init__(self, message: str, *, remedy: str = "", detail: str = "") -> None:
@@ -43,43 +59,43 @@ class IgPyError(Exception):
 
 
 class UsageError(IgPyError):
-    """A flag, argument or parameter is wrong."""
+    """A flag, an argument, a parameter, or a file of settings, keys or policy is not valid."""
 
 
 class InvalidReference(IgPyError):
-    """An image reference does not parse (distribution reference grammar)."""
+    """The name of an image does not follow the grammar of references."""
 
 
 class StoreError(IgPyError):
-    """The local OCI layout store cannot be read or written."""
+    """The store, a layout or an archive cannot be read, written or locked."""
 
 
 class ImageNotFound(StoreError):
-    """No such image in the store."""
+    """The store has no image, or a layout no tag, of that name."""
 
 
 class RegistryError(IgPyError):
-    """A registry could not be reached or did not answer as the protocol says."""
+    """A registry cannot be reached or does not answer as the distribution specification says."""
 
 
 class RegistryUnavailable(RegistryError):
-    """The registry broke off or is busy: another try may succeed."""
+    """A registry breaks off or is busy, and repeating did not help: later it may."""
 
 
 class RegistryDenied(RegistryError):
-    """The registry refused our credentials, or the lack of them."""
+    """A registry refuses the credentials or the lack of them, or pulling is not allowed here."""
 
 
 class RegistryNotFound(RegistryError):
-    """The registry has no such repository, tag or digest."""
+    """A registry has no such repository, tag or digest, or hides it from who may not see it."""
 
 
 class IntegrityError(IgPyError):
-    """Content does not match its digest, size or declared type."""
+    """Content is malformed, or does not have its digest, size or declared type."""
 
 
 class VerificationError(IgPyError):
-    """A signature is missing, wrong, or could not be checked."""
+    """No signature holds, or the image is not among those that are allowed."""
 
 
 class LimitError(IgPyError):
@@ -87,28 +103,28 @@ class LimitError(IgPyError):
 
 
 class MetadataError(IgPyError):
-    """gadget.yaml or build.yaml is malformed, or does not fit its eBPF object."""
+    """gadget.yaml, build.yaml or a manifest of gadgets is malformed, or does not fit the object."""
 
 
 class ObjectError(IgPyError):
-    """An eBPF object is malformed: ELF, BTF, markers."""
+    """An eBPF object or wasm module is malformed, or an image has nothing that could run."""
 
 
 class BuildError(IgPyError):
-    """Compiling or packing a gadget failed."""
+    """A gadget does not compile, cannot be packed, or lacks a source or a tool."""
 
 
 class KernelError(IgPyError):
-    """The kernel refused to load or attach something."""
+    """The kernel lacks something, refuses to load or attach it, or ig-py has no right to it."""
 
 
 class VerifierRejected(KernelError):
-    """The verifier rejected a program; the log is the *detail*."""
+    """The kernel's verifier rejects a program; ``detail`` is its log."""
 
 
 class ContainerError(IgPyError):
-    """A container runtime could not be used."""
+    """A container runtime that was named cannot be used, or the host cannot be seen."""
 
 
 class OutputError(IgPyError):
-    """Rendering or writing failed."""
+    """Events cannot be rendered as asked, or standard output cannot be written."""

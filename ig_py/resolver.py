@@ -155,7 +155,11 @@ class _StoreImage:
         return _read(self.store, root, self.ref, str(self.reference), "store", self.options)
 
     def repair(self, root: Descriptor, damage: IgPyError) -> None:
-        """Pull the verified image *root* once more; raise *damage* if that is impossible."""
+        """Pull the verified image *root* once more.
+
+        Raises:
+            IgPyError: *damage*, when that is impossible.
+        """
         options = self.options
         remedy = f"get it again with: ig-py image pull {self.reference.repository}@{root.digest}"
         if not options.online:

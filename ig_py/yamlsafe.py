@@ -56,9 +56,11 @@ class Lines:
 def load(raw: bytes, source: str) -> tuple[Any, Lines]:
     """The document's value (dict with text keys, list, str, int, float, bool or None).
 
-    *source* names the document in errors. Raises MetadataError for what is not YAML or is
-    refused, LimitError beyond MAX_BYTES, MAX_DEPTH or MAX_NODES; both start with
-    ``source:line``.
+    *source* names the document in errors, which start with ``source:line``.
+
+    Raises:
+        MetadataError: It is not YAML, or uses what is refused.
+        LimitError: It is beyond MAX_BYTES, MAX_DEPTH or MAX_NODES.
     """
     found = _Reader(_decoded(raw, source), source, several=False, typed=True).documents()
     return found[0] if found else (None, Lines(source, {}))

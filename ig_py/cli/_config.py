@@ -24,7 +24,11 @@ _file: Mapping[str, Any] | None = None
 
 
 def use_file(path: str) -> None:
-    """Read settings from *path*, which must exist. :class:`UsageError` otherwise."""
+    """Read settings from *path*.
+
+    Raises:
+        UsageError: It does not exist, cannot be read or is not valid.
+    """
     global _explicit, _file
     _explicit, _file = Path(path), None
     _settings()

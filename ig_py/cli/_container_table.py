@@ -65,7 +65,8 @@ COLUMNS = (
 def choose(names: str) -> list[Column]:
     """The columns of ``-o columns=NAMES``; the usual ones when *names* is empty.
 
-    :raises UsageError: an unknown name.
+    Raises:
+        UsageError: A name is not known.
     """
     if not names:
         return [column for column in COLUMNS if column.shown]

@@ -116,7 +116,11 @@ class FlagSet:
         return parsed
 
     def parse(self, args: Sequence[str]) -> Parsed:
-        """Second phase: every flag must be known. :class:`UsageError` otherwise."""
+        """Second phase: every flag must be known.
+
+        Raises:
+            UsageError: One is not, or its value does not fit.
+        """
         return self._parse(args, strict=True, swallow=False)
 
     def _parse(self, args: Sequence[str], *, strict: bool, swallow: bool) -> Parsed:
@@ -188,7 +192,8 @@ _RESERVED_SHORT = frozenset({"h"})
 def checked(flag: Flag, value: str) -> str:
     """*value* as the parameter will see it; ``@file`` is replaced by the file's content.
 
-    Raises :class:`UsageError` naming the flag when it does not fit the type.
+    Raises:
+        UsageError: It does not fit the type; the error names the flag.
     """
     return checked_text(flag, _from_file(flag, value))
 

@@ -85,7 +85,11 @@ def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_mode(mode: str, modes: Sequence[str]) -> None:
-    """Raise :class:`UsageError` unless *mode* is one of *modes*."""
+    """Check that *mode* is one of *modes*.
+
+    Raises:
+        UsageError: It is not.
+    """
     if mode not in modes:
         raise UsageError(f'invalid output mode "{mode}", valid values are: {", ".join(modes)}')
 

@@ -31,8 +31,10 @@ class Manifest:
 def read(place: str) -> Manifest:
     """The manifest in a file, at an address of HTTP, or (``-``) on standard input.
 
-    Raises UsageError where there is none or more than one, MetadataError and LimitError for what
-    is no YAML.
+    Raises:
+        UsageError: There is none, or more than one.
+        MetadataError: It is not YAML.
+        LimitError: It is too large or nested too deeply.
     """
     source = "standard input" if place == "-" else place
     raw = _bytes(place)

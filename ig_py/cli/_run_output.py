@@ -135,7 +135,11 @@ class RunOutput:
         return self._losses.lossless
 
     def check(self) -> None:
-        """:class:`OutputError` when stdout failed for another reason than its reader leaving."""
+        """See whether all output was written.
+
+        Raises:
+            OutputError: Standard output failed for another reason than its reader leaving.
+        """
         assert self._writer is not None
         err = self._writer.broken
         if err is not None and err.errno != errno.EPIPE:

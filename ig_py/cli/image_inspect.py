@@ -53,7 +53,12 @@ def command(args: tuple[str, ...]) -> None:
 
 
 def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str:
-    """The command's output. Raises an IgPyError."""
+    """The command's output.
+
+    Raises:
+        UsageError: Flags do not go together, or what they name does not exist.
+        IgPyError: The image cannot be resolved or read.
+    """
     from ig_py.gadget.params import split_list
     from ig_py.inspect import extra_info
     from ig_py.inspect.render import MODES, render

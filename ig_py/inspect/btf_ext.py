@@ -42,7 +42,9 @@ class CoreRelocation:
 class BtfExt:
     """The content *raw* of ``.BTF.ext`` of an object whose type information is *btf*.
 
-    ObjectError for what is malformed, LimitError for more than MAX_RECORDS records.
+    Raises:
+        ObjectError: It is malformed.
+        LimitError: It has more than MAX_RECORDS records.
     """
 
     def __init__(self, raw: bytes, btf: Btf) -> None:

@@ -193,7 +193,9 @@ def _relocation(btf: Btf, relocation: CoreRelocation) -> str:
 class Listing:
     """Listings of an object's programs, each with all functions that it reaches.
 
-    ObjectError for malformed BTF, LimitError for more than MAX_TEXT characters in all.
+    Raises:
+        ObjectError: The BTF is malformed.
+        LimitError: The listings have more than MAX_TEXT characters in all.
     """
 
     def __init__(self, elf: Elf, code: Code | None = None) -> None:

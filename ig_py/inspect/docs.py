@@ -33,7 +33,8 @@ def _block(heading: str) -> re.Pattern[str]:
 def replace_diagrams(text: str, graph: Graph) -> str:
     """*text* with the first Mermaid block below each of the two headings replaced.
 
-    Raises UsageError when a heading or its block is missing.
+    Raises:
+        UsageError: A heading or its block is missing.
     """
     for heading, diagram in ((FLOWCHART, graph.flowchart()), (SEQUENCE, graph.sequence())):
         found = _block(heading).search(text)

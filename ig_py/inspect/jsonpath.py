@@ -51,7 +51,9 @@ class _Missing(Exception):
 def evaluate(document: Any, expression: str) -> Any:
     """The value at ``$`` + *expression*; a list when the path may match several.
 
-    Raises UsageError for an expression that does not parse or leads nowhere.
+    Raises:
+        UsageError: The expression does not parse or leads nowhere.
+        LimitError: The expression, the document's depth or the results exceed a limit.
     """
     if len(expression) > MAX_LENGTH:
         raise LimitError(f"a jsonpath of {len(expression)} characters, at most {MAX_LENGTH}")
@@ -258,7 +260,11 @@ def _descend(found: list[Any]) -> list[Any]:
 
 
 def _get(value: Any, key: str | int) -> Any:
-    """The child *key* of *value*. Raises _Missing."""
+    """The child *key* of *value*.
+
+    Raises:
+        _Missing: There is none.
+    """
     if isinstance(value, dict) and str(key) in value:
         return value[str(key)]
     if isinstance(value, list):

@@ -13,7 +13,11 @@ class Lines:
         self._lines: list[str] = []
 
     def add(self, *lines: str) -> None:
-        """Raises LimitError."""
+        """Keep *lines*.
+
+        Raises:
+            LimitError: Fewer characters are left.
+        """
         for line in lines:
             self._left.take(len(line) + 1)
             self._lines.append(line)

@@ -17,7 +17,10 @@ _HTML = re.compile("[<>&\u2028\u2029]")
 def to_json(value: Any, *, pretty: bool = False, sort: bool = True) -> str:
     """JSON without a final newline; ``< > &`` escaped as Go does.
 
-    *sort* orders the keys of every object. Raises OutputError for what JSON cannot hold.
+    *sort* orders the keys of every object.
+
+    Raises:
+        OutputError: JSON cannot hold the value.
     """
     try:
         text = json.dumps(

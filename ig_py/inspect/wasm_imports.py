@@ -78,7 +78,12 @@ class _Reader:
 
 
 def wasm_imports(raw: bytes, module: str, source: str) -> list[str]:
-    """Names imported from *module*, in order. Raises ObjectError or LimitError."""
+    """Names imported from *module*, in order.
+
+    Raises:
+        ObjectError: *raw* is not a wasm module, or malformed.
+        LimitError: It exceeds a limit.
+    """
     if len(raw) > MAX_SIZE:
         raise LimitError(f"reading wasm module of {source}: {len(raw)} bytes, at most {MAX_SIZE}")
     reader = _Reader(raw, source)

@@ -45,8 +45,10 @@ _FILE_MODE = 0o644
 class ArchiveSource(FileSource):
     """An image tar, read in place. A context manager.
 
-    Raises :class:`StoreError` when it cannot be opened, :class:`IntegrityError` or
-    :class:`LimitError` when it is no image archive.
+    Raises:
+        StoreError: The file cannot be opened or read.
+        IntegrityError: It is not an image archive.
+        LimitError: It is larger, or has more members, than an image archive may.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,8 +109,13 @@ def import_images(
 ) -> list[str]:
     """Add every tagged image of an archive to the store, with its signatures; all or nothing.
 
-    Returns the images' full references; *default* completes short ones. Raises
-    :class:`StoreError`, :class:`IntegrityError`, :class:`LimitError`.
+    Returns the images' full references; *default* completes short ones.
+
+    Raises:
+        StoreError: The archive cannot be read or the store not be written.
+        IntegrityError: The archive, or an image in it, is malformed or incomplete.
+        LimitError: The archive, or an image in it, exceeds a limit.
+        InvalidReference: The name of an image does not parse.
     """
     with ArchiveSource(path) as archive:
         entries = archive.index().manifests
@@ -139,7 +146,8 @@ def import_images(
 def _full_name(name: str, default: RegistryLocation) -> str:
     """*name* as the store has it: other tools write short names into archives.
 
-    Raises :class:`InvalidReference`.
+    Raises:
+        InvalidReference: It does not parse.
     """
     if _SIGNATURE_TAG.fullmatch(name) or parse_stored(name) is not None:
         return name
@@ -149,7 +157,11 @@ def _full_name(name: str, default: RegistryLocation) -> str:
 def export_images(references: Sequence[Reference], store: Store, target: Path) -> None:
     """Write images of the store to *target*; the same images give the same bytes.
 
-    Raises :class:`ImageNotFound`, :class:`StoreError`, :class:`IntegrityError`.
+    Raises:
+        ImageNotFound: The store does not have one of them.
+        StoreError: The store cannot be read or *target* not be written.
+        IntegrityError: Content of the store is damaged.
+        LimitError: An image exceeds a limit.
     """
     entries: dict[tuple[str, str], Descriptor] = {}
     blobs: dict[str, Descriptor] = {}

@@ -75,7 +75,8 @@ def find_auth_file(explicit: str | None) -> Path | None:
 def lookup(domain: str, authfile: str | None = None) -> Credentials:
     """Credentials for the registry *domain* (``host[:port]``); empty ones when none are known.
 
-    Raises :class:`RegistryError` for a file that cannot be read or a helper that fails.
+    Raises:
+        RegistryError: A file cannot be read or is malformed, or a helper fails.
     """
     path = find_auth_file(authfile)
     if path is None:
@@ -105,7 +106,11 @@ def _host(key: str) -> str:
 
 
 def load_file(path: Path) -> dict[str, Any]:
-    """A docker config.json. Raises :class:`RegistryError`."""
+    """A docker config.json.
+
+    Raises:
+        RegistryError: It cannot be read, or is not a JSON object.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(limits.MAX_AUTH_FILE + 1)
@@ -162,8 +167,13 @@ def _from_helper(helper: str, server: str) -> Credentials:
 
 
 def ask_helper(helper: str, verb: str, text: str) -> bytes:
-    """Run ``docker-credential-HELPER VERB`` with *text* as its input; its output, nothing when
-    it has no credentials. Raises :class:`RegistryError`.
+    """Run ``docker-credential-HELPER VERB`` with *text* as its input.
+
+    Returns:
+        Its output; nothing when it has no credentials.
+
+    Raises:
+        RegistryError: Its name is not valid, it does not run, fails, or does not answer in time.
     """
     if not _HELPER.fullmatch(helper):
         raise RegistryError(f"credential helper {helper[:80]!r}: not a valid name")

@@ -25,7 +25,11 @@ def is_valid(digest: str) -> bool:
 
 
 def split(digest: str) -> tuple[str, str]:
-    """(algorithm, hex). Raises :class:`IntegrityError` for anything but a valid digest."""
+    """(algorithm, hex).
+
+    Raises:
+        IntegrityError: *digest* is not a valid one.
+    """
     match = _DIGEST.fullmatch(digest)
     if match is None:
         raise IntegrityError(f"invalid digest {digest[:160]!r}")
@@ -40,8 +44,12 @@ def of(data: bytes) -> str:
 class Verifier:
     """Hashes and counts what streams through it, against a digest and size.
 
-    *what* names the content in errors. Raises :class:`Damaged` as soon as
-    there is more than *size* bytes, or from :meth:`finish`.
+    *what* names the content in errors.
+
+    Raises:
+        IntegrityError: The digest is not a valid one.
+        Damaged: From :meth:`update`: there is more than *size* bytes. From :meth:`finish`: there
+            is less, or the content has another digest.
     """
 
     def __init__(self, digest: str, size: int, what: str) -> None:
@@ -70,7 +78,12 @@ class Verifier:
 
 
 def verify(data: bytes, digest: str, size: int, what: str) -> None:
-    """Raise :class:`Damaged` unless *data* has this digest and size."""
+    """Check that *data* has this digest and size; *what* names it in errors.
+
+    Raises:
+        IntegrityError: The digest is not a valid one.
+        Damaged: It has not.
+    """
     verifier = Verifier(digest, size, what)
     verifier.update(data)
     verifier.finish()

@@ -104,7 +104,12 @@ def _depth(value: Any) -> int:
 
 
 def parse_index(raw: bytes, what: str) -> Index:
-    """An index; *what* names it in errors (:class:`IntegrityError`, :class:`LimitError`)."""
+    """An index; *what* names it in errors.
+
+    Raises:
+        IntegrityError: It is malformed.
+        LimitError: It is too large, or lists too many manifests.
+    """
     index = _index(raw, what, limits.MAX_DOCUMENT)
     if len(index.manifests) > limits.MAX_INDEX_MANIFESTS:
         raise LimitError(f"{what}: more than {limits.MAX_INDEX_MANIFESTS} manifests")
@@ -112,7 +117,12 @@ def parse_index(raw: bytes, what: str) -> Index:
 
 
 def parse_layout_index(raw: bytes, what: str) -> Index:
-    """The ``index.json`` of a layout, which lists many images; errors as above."""
+    """The ``index.json`` of a layout, which lists many images; *what* names it in errors.
+
+    Raises:
+        IntegrityError: It is malformed.
+        LimitError: It is too large.
+    """
     return _index(raw, what, limits.MAX_STORE_INDEX)
 
 
@@ -129,7 +139,12 @@ def _index(raw: bytes, what: str, limit: int) -> Index:
 
 
 def parse_manifest(raw: bytes, what: str) -> Manifest:
-    """An image manifest; errors as :func:`parse_index`."""
+    """An image manifest; *what* names it in errors.
+
+    Raises:
+        IntegrityError: It is malformed.
+        LimitError: It is too large, or has too many layers.
+    """
     doc = _document(raw, what, limits.MAX_DOCUMENT)
     _check_kind(doc, what, media.MANIFEST, wanted="layers", other="manifests")
     layers = _list(doc.get("layers"), f"{what}: layers")

@@ -48,7 +48,11 @@ _PLAIN_HTTP_REASONS = {
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """(scheme, host, port). Raises :class:`RegistryError` for what is no http(s) URL."""
+    """(scheme, host, port).
+
+    Raises:
+        RegistryError: *url* is not an http or https URL.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]

@@ -77,10 +77,11 @@ class Ingest:
         return True
 
     def write(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
-        """Stage a blob from a stream.
+        """Stage a blob from a stream; nothing is kept when that fails.
 
-        Raises :class:`IntegrityError` when the stream is not what *descriptor* says,
-        :class:`StoreError` when it cannot be written; nothing is kept then.
+        Raises:
+            IntegrityError: The stream is not what *descriptor* says.
+            StoreError: It cannot be written.
         """
         if self.staged(descriptor):
             return

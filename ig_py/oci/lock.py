@@ -22,7 +22,9 @@ _LONGEST_PAUSE_S = 0.1
 def exclusive(path: Path, timeout: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Hold an exclusive flock(2) on *path*, made if it is missing.
 
-    Raises :class:`StoreError` when it is not free within *timeout* seconds; OSError.
+    Raises:
+        StoreError: It is not free within *timeout* seconds.
+        OSError: The file cannot be opened or locked.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LOCK_MODE)
     try:
@@ -34,7 +36,12 @@ def exclusive(path: Path, timeout: float = LOCK_TIMEOUT_S) -> Iterator[None]:
 
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold a shared flock(2) on *path*; errors as :func:`exclusive`."""
+    """Hold a shared flock(2) on *path*.
+
+    Raises:
+        StoreError: It is not free within :data:`LOCK_TIMEOUT_S` seconds.
+        OSError: The file cannot be opened or locked.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _acquire(fd, fcntl.LOCK_SH, path, LOCK_TIMEOUT_S)

@@ -23,7 +23,11 @@ _HUB_KEY = "https://index.docker.io/v1/"
 
 
 def check_registry(registry: str) -> None:
-    """Raise :class:`UsageError` unless *registry* is ``host[:port]``."""
+    """Check that *registry* is ``host[:port]``.
+
+    Raises:
+        UsageError: It is not.
+    """
     if not _REGISTRY.fullmatch(registry):
         raise UsageError(
             f'invalid registry address: invalid reference: invalid registry "{registry[:200]}"'
@@ -41,8 +45,10 @@ def login(
 ) -> str:
     """Try the credentials on ``/v2/`` and keep them; returns where.
 
-    Raises :class:`UsageError`, :class:`RegistryDenied` when they are refused,
-    :class:`RegistryError` when they cannot be tried or kept.
+    Raises:
+        UsageError: The registry's name or the credentials are malformed.
+        RegistryDenied: The registry refuses the credentials.
+        RegistryError: They cannot be tried, or not be kept.
     """
     check_registry(registry)
     if not username or not password:
@@ -76,7 +82,9 @@ def login(
 def logout(registry: str, *, authfile: str | None = None) -> None:
     """Forget the credentials of *registry*, of all when it is empty.
 
-    Raises :class:`RegistryError` when there are none.
+    Raises:
+        UsageError: The registry's name is malformed.
+        RegistryError: There are none, or the file cannot be read or written.
     """
     if registry:
         check_registry(registry)

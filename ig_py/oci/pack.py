@@ -56,8 +56,10 @@ def pack(
     """Build the image of *objects* (by architecture) and *metadata* (gadget.yaml, raw).
 
     *builder_version* (``v0.1.0``) and *created* (RFC 3339) become annotations.
-    Raises :class:`MetadataError` when gadget.yaml cannot be read, :class:`LimitError`
-    for content that no reader would accept.
+
+    Raises:
+        MetadataError: gadget.yaml cannot be read.
+        LimitError: No reader would accept the content.
     """
     blobs: dict[str, bytes] = {}
     annotations = image_annotations(metadata, builder_version=builder_version, created=created)

@@ -30,8 +30,12 @@ def download(
 ) -> None:
     """Bring *blobs* into *session*, the largest first.
 
-    The first failure ends all; it is raised, as is what interrupts the caller. Errors as
-    :func:`ig_py.oci.transfer.pull`.
+    The first failure ends all; it is raised, as is what interrupts the caller.
+
+    Raises:
+        RegistryError: The registry cannot be reached, or denies or lacks a blob.
+        IntegrityError: A blob is not what its descriptor says.
+        StoreError: A blob cannot be written.
     """
     count = min(MAX_CONNECTIONS, len(blobs))
     remotes = [remote, *(remote.clone() for _ in range(count - 1))]

@@ -61,7 +61,8 @@ class Policy:
     def tighten(self, options: ResolveOptions) -> ResolveOptions:
         """*options* with nothing allowed that this policy does not allow.
 
-        Raises :class:`UsageError` when a user asks for what it refuses.
+        Raises:
+            UsageError: They ask for what it refuses.
         """
         if self.verify_image and not options.verify_image:
             raise self._refuses("images are verified: --verify-image=false is not allowed")
@@ -109,7 +110,11 @@ def permitted(policy: Policy, registries: Sequence[str]) -> tuple[str, ...]:
 
 
 def policies() -> list[Policy]:
-    """The system's policy, then the user's; those that exist. Raises :class:`UsageError`."""
+    """The system's policy, then the user's; those that exist.
+
+    Raises:
+        UsageError: A policy file cannot be read or is not valid.
+    """
     found = []
     for file in (SYSTEM, USER):
         try:
@@ -123,7 +128,11 @@ def policies() -> list[Policy]:
 
 
 def tighten(options: ResolveOptions) -> ResolveOptions:
-    """*options* under all policies. Raises :class:`UsageError`."""
+    """*options* under all policies.
+
+    Raises:
+        UsageError: A policy file cannot be read or is not valid, or they ask for what it refuses.
+    """
     for policy in policies():
         options = policy.tighten(options)
     return options

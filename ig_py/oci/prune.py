@@ -31,8 +31,11 @@ def prune(store: Store, *, dry_run: bool = False, now: float | None = None) -> P
 
     Blobs that ``index.json`` does not lead to may be another tool's that is still writing:
     they go when they are :data:`FOREIGN_MAX_AGE_S` old at *now* (seconds of the epoch).
-    Raises :class:`StoreError`; :class:`IntegrityError` for a broken document of a tagged
-    image, when it cannot be told what belongs to it.
+
+    Raises:
+        StoreError: The store cannot be read or written.
+        IntegrityError: A document of a tagged image is broken, so that it cannot be told what
+            belongs to the image.
     """
     before = (time.time() if now is None else now) - FOREIGN_MAX_AGE_S
 

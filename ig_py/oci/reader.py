@@ -15,7 +15,8 @@ from ig_py.oci.walk import blob_limit, children
 def select(index: Index, arch: str, what: str) -> Descriptor:
     """The first manifest for *arch*; the OS is ignored, as in ``ig``.
 
-    Raises :class:`IntegrityError` that lists what there is.
+    Raises:
+        IntegrityError: There is none; the error lists what there is.
     """
     for descriptor in index.manifests:
         if descriptor.platform is not None and descriptor.platform.architecture == arch:
@@ -38,7 +39,13 @@ def _listing(manifests: Sequence[Descriptor]) -> str:
 def read_manifest(
     source: BlobSource, root: Descriptor, arch: str, what: str
 ) -> tuple[Descriptor, Manifest]:
-    """The manifest for *arch* of the index *root*. Raises :class:`IntegrityError`."""
+    """The manifest for *arch* of the index *root*.
+
+    Raises:
+        IntegrityError: *root* is not an index, lists none for *arch*, or a document is malformed.
+        LimitError: A document exceeds a limit.
+        IgPyError: *source* cannot be read.
+    """
     if root.media_type != media.INDEX:
         raise IntegrityError(f'image "{what}" is not an image index')
     index = parse_index(source.read(root), source.describe(root))
@@ -61,7 +68,10 @@ def read_artifact(
 ) -> Artifact:
     """Everything of one architecture, verified.
 
-    Raises :class:`IntegrityError`, :class:`LimitError`, :class:`StoreError`.
+    Raises:
+        IntegrityError: There is nothing for *arch*, or content is malformed or damaged.
+        LimitError: Content exceeds a limit.
+        IgPyError: *source* cannot be read.
     """
     _, manifest = read_manifest(source, root, arch, reference)
     total = sum(d.size for d in children(manifest))

@@ -40,8 +40,15 @@ class RegistryOptions:
 class Repository(BlobSource):
     """The repository of *reference*. A context manager.
 
-    *write*: ask for the right to push too. Methods raise :class:`RegistryError` and its
-    kinds, :class:`IntegrityError`, :class:`LimitError`.
+    *write*: ask for the right to push too.
+
+    Raises:
+        UsageError: A policy file is not valid.
+        RegistryError: From every method, also one of its kinds: the registry cannot be reached,
+            refuses, or does not have what is asked for. From the constructor: a file of
+            credentials cannot be read, or a credential helper fails.
+        IntegrityError: From methods: content is malformed, or not what its descriptor says.
+        LimitError: From methods: content exceeds a limit.
     """
 
     def __init__(
@@ -126,7 +133,10 @@ class Repository(BlobSource):
     def referrers(self, digest: str) -> list[Descriptor] | None:
         """What names *digest* as its subject; None when the registry does not keep count.
 
-        Raises :class:`LimitError` for more than :data:`MAX_REFERRER_PAGES` pages.
+        Raises:
+            LimitError: There are more than :data:`MAX_REFERRER_PAGES` pages.
+            RegistryError: The registry cannot be reached or refuses.
+            IntegrityError: *digest* is not a valid one, or the list is malformed.
         """
         digests.split(digest)
         url = f"{self._base}/referrers/{digest}"

@@ -36,9 +36,13 @@ class BlobSource(ABC):
         return f"{self.name}: {kind_name(descriptor.media_type)} {descriptor.digest}"
 
     def chunks(self, descriptor: Descriptor, limit: int) -> Iterator[bytes]:
-        """The blob's content. The last step raises :class:`IntegrityError` when digest or
-        size are wrong: nothing before it may be trusted. More than *limit* bytes:
-        :class:`LimitError` before anything is read.
+        """The blob's content. Nothing of it may be trusted before the last step.
+
+        Raises:
+            LimitError: It has more than *limit* bytes; before anything is read.
+            IntegrityError: Its digest or size is wrong; at the last step.
+            BlobMissing: It is not there.
+            IgPyError: It cannot be read.
         """
         what = self.describe(descriptor)
         if descriptor.size > limit:
@@ -57,12 +61,24 @@ class BlobSource(ABC):
         verifier.finish()
 
     def read(self, descriptor: Descriptor, limit: int = limits.MAX_DOCUMENT) -> bytes:
-        """The whole blob, verified; errors as :meth:`chunks`."""
+        """The whole blob, verified.
+
+        Raises:
+            LimitError: It has more than *limit* bytes.
+            IntegrityError: Its digest or size is wrong.
+            BlobMissing: It is not there.
+            IgPyError: It cannot be read.
+        """
         return b"".join(self.chunks(descriptor, limit))
 
     @abstractmethod
     def _content(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """Unverified content. Raises :class:`BlobMissing` or another IgPyError."""
+        """Unverified content.
+
+        Raises:
+            BlobMissing: It is not there.
+            IgPyError: It cannot be read.
+        """
 
 
 class FileSource(BlobSource):
@@ -72,7 +88,9 @@ class FileSource(BlobSource):
     def open_blob(self, descriptor: Descriptor) -> tuple[BinaryIO, int]:
         """An open file at the blob's start, and the bytes it holds.
 
-        Raises :class:`BlobMissing` or :class:`StoreError`.
+        Raises:
+            BlobMissing: It is not there.
+            StoreError: It cannot be opened.
         """
 
     def _content(self, descriptor: Descriptor) -> Iterator[bytes]:
@@ -117,7 +135,11 @@ class LayoutSource(FileSource):
         self.name = name or str(root)
 
     def blob_path(self, digest: str) -> Path:
-        """Raises :class:`IntegrityError` for what is not a digest."""
+        """The file of a blob.
+
+        Raises:
+            IntegrityError: *digest* is not a valid one.
+        """
         algorithm, hexa = digests.split(digest)
         return self.root / BLOBS / algorithm / hexa
 
@@ -131,7 +153,13 @@ class LayoutSource(FileSource):
             raise storage_error(f"reading {self.describe(descriptor)}", err) from err
 
     def index(self) -> Index:
-        """``index.json``. Raises :class:`StoreError` or :class:`IntegrityError`."""
+        """``index.json``.
+
+        Raises:
+            StoreError: It cannot be read.
+            IntegrityError: It is malformed.
+            LimitError: It is too large.
+        """
         return parse_layout_index(self._index_bytes(), f"{self.name}: index.json")
 
     def _index_bytes(self) -> bytes:
@@ -150,7 +178,11 @@ class LayoutSource(FileSource):
 
 
 def open_regular(path: Path) -> tuple[BinaryIO, int]:
-    """Open a regular file, never blocking on a FIFO; (file, size). Raises OSError."""
+    """Open a regular file, never blocking on a FIFO; (file, size).
+
+    Raises:
+        OSError: It cannot be opened, or is not a regular file.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         info = os.fstat(fd)

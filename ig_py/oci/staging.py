@@ -48,8 +48,11 @@ def stage(
 ) -> None:
     """Bring what the store lacks of an image into *session*.
 
-    *ahead* may stage some of the missing blobs first, by quicker means. Raises what
-    reading *source* raises, and :class:`StoreError` when the disk has no room.
+    *ahead* may stage some of the missing blobs first, by quicker means.
+
+    Raises:
+        StoreError: The disk has no room, or a blob cannot be written.
+        IgPyError: *source* cannot be read.
     """
     missing = [d for d in walked.blobs if not session.adopt(d)]
     _check_space(store, sum(d.size for d in missing))

@@ -69,8 +69,12 @@ def default_path() -> Path:
 
 
 class Store(LayoutSource):
-    """Images by tag. All methods raise :class:`StoreError` for failing I/O, and
-    :class:`IntegrityError` or :class:`LimitError` for a broken ``index.json``.
+    """Images by tag.
+
+    Raises:
+        StoreError: From every method: the store cannot be read or written.
+        IntegrityError: From every method: ``index.json`` is malformed.
+        LimitError: From every method: ``index.json`` is or would become too large.
     """
 
     def __init__(self, root: Path) -> None:
@@ -105,7 +109,8 @@ class Store(LayoutSource):
     def resolve(self, name: str) -> Descriptor:
         """The image stored under exactly this reference, or under this digest.
 
-        Raises :class:`ImageNotFound`.
+        Raises:
+            ImageNotFound: There is none.
         """
         found = _find(self.index().manifests, name)
         if found is None:
@@ -148,7 +153,8 @@ class Store(LayoutSource):
     def tag(self, source: str, name: str) -> Descriptor:
         """Give the image *source* the reference *name* too (both normalised).
 
-        Raises :class:`ImageNotFound`.
+        Raises:
+            ImageNotFound: There is no image *source*.
         """
         if not self._exists():
             raise self._not_found(source)
@@ -161,7 +167,10 @@ class Store(LayoutSource):
 
     def remove(self, name: str) -> None:
         """Delete a tag and, unless another tag has the same image, every blob that no
-        remaining tag leads to. Raises :class:`ImageNotFound`.
+        remaining tag leads to.
+
+        Raises:
+            ImageNotFound: There is no such tag.
         """
         if not self._exists():
             raise self._not_found(name)

@@ -38,7 +38,12 @@ class Member:
 def scan(file: BinaryIO, what: str) -> dict[str, Member]:
     """The files of an image archive by name.
 
-    *file* is seekable. Raises :class:`IntegrityError`, :class:`LimitError`, OSError.
+    *file* is seekable.
+
+    Raises:
+        IntegrityError: It is not such an archive, or truncated.
+        LimitError: It is too large, or has too many members.
+        OSError: It cannot be read.
     """
     total = file.seek(0, 2)
     if total > limits.MAX_ARCHIVE:

@@ -27,9 +27,13 @@ def pull(
 
     Its signatures are copied too; *on_message* is told when they cannot be. *digest*: pull
     this content, whatever the tag points at now. The store changes in one step at the end, or
-    not at all. Raises
-    :class:`RegistryError`, :class:`IntegrityError`, :class:`LimitError`,
-    :class:`StoreError`.
+    not at all.
+
+    Raises:
+        RegistryError: The registry cannot be reached, or denies or lacks the image.
+        IntegrityError: Content is malformed, or not what its descriptor says.
+        LimitError: Content exceeds a limit.
+        StoreError: The store cannot be written.
     """
     from ig_py.oci.trust.bundle import Bundle, collect
     from ig_py.oci.trust.transfer import RemoteSignatures
@@ -88,8 +92,12 @@ def push(
     """Copy an image of the store to its registry: blobs, then manifests, the tag last;
     then its signatures.
 
-    Raises :class:`ImageNotFound`, :class:`RegistryError`, :class:`IntegrityError` for
-    damage in the store.
+    Raises:
+        ImageNotFound: The store does not have it.
+        RegistryError: The registry cannot be reached, or refuses.
+        IntegrityError: Content of the store is damaged.
+        LimitError: Content of the store exceeds a limit.
+        StoreError: The store cannot be read.
     """
     progress = progress or Silent()
     from ig_py.oci.trust.transfer import push_signatures

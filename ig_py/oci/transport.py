@@ -145,7 +145,12 @@ class Transport:
     ) -> tuple[requests.Response, bytes]:
         """One request and all of its answer, at most *limit* bytes.
 
-        Raises :class:`RegistryError` and its kinds, :class:`LimitError`.
+        Raises:
+            RegistryUnavailable: The registry breaks off or is busy.
+            RegistryDenied: It refuses the credentials or the lack of them.
+            RegistryNotFound: It does not have what is asked for.
+            RegistryError: It cannot be reached, is too slow, or answers otherwise than *ok* says.
+            LimitError: The answer is larger than *limit*.
         """
         bound = self.timeouts.request if seconds is None else seconds
         what = f"{method} {redacted(url)}"
@@ -159,8 +164,10 @@ class Transport:
                 response.close()
 
     def stream(self, url: str, size: int) -> Iterator[bytes]:
-        """Download *size* bytes, going on where a connection broke off; the caller verifies
-        them. Errors as :meth:`read`.
+        """Download *size* bytes, going on where a connection broke off; the caller verifies them.
+
+        Raises:
+            RegistryError: As :meth:`read`, also one of its kinds.
         """
         what = f"GET {redacted(url)}"
         received, resumes, pauses = 0, 0, list(RETRY_DELAYS_S)
@@ -211,7 +218,13 @@ class Transport:
         form: Mapping[str, str] | None = None,
         authorization: str = "",
     ) -> bytes:
-        """Ask a checked *realm* for a token. Raises :class:`RegistryDenied`."""
+        """Ask a checked *realm* for a token.
+
+        Raises:
+            RegistryDenied: The token service refuses the credentials.
+            RegistryError: It answers otherwise.
+            LimitError: Its answer is too large.
+        """
         headers = {"Authorization": authorization} if authorization else {}
         response = self._send(method, realm, headers, form, query)
         try:

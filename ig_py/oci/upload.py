@@ -25,7 +25,8 @@ Heard = Callable[[int], None]
 def upload(http: Transport, url: str, descriptor: Descriptor, data: bytes, heard: Heard) -> None:
     """Send *data* to where *url* (``…/blobs/uploads/``) says.
 
-    Raises :class:`RegistryError` and its kinds.
+    Raises:
+        RegistryError: The registry cannot be reached or refuses; also one of its kinds.
     """
     pauses = list(transport.RETRY_DELAYS_S)
     while True:

@@ -57,11 +57,14 @@ def may_be_allowed(normalized: str, allowed: Sequence[str]) -> bool:
 def check_allowed(
     reference: str, normalized: str, repository: str, digest: str, allowed: Sequence[str]
 ) -> None:
-    """Raise :class:`VerificationError` unless an entry of *allowed* (empty: all) matches:
-    the full reference, a prefix of it that ends in ``*``, or ``repository@digest``.
+    """Check that an entry of *allowed* (empty: all) matches the image: the full reference, a prefix
+    of it that ends in ``*``, or ``repository@digest``.
 
     Empty entries match nothing; short names never match
     (docs/reference/image-format.md#allowed-images).
+
+    Raises:
+        VerificationError: None does.
     """
     entries = [entry for entry in allowed if entry]
     if not entries:

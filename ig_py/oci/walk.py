@@ -65,7 +65,10 @@ class ImageContent:
 def walk(source: BlobSource, root: Descriptor) -> ImageContent:
     """Read every document of an image and check what they announce against the limits.
 
-    Raises :class:`IntegrityError`, :class:`LimitError`, or what *source* raises.
+    Raises:
+        IntegrityError: A document is malformed or damaged.
+        LimitError: The image exceeds a limit.
+        IgPyError: *source* cannot be read.
     """
     content = ImageContent(root)
     seen: dict[str, Descriptor] = {}
@@ -111,7 +114,9 @@ def _walk(
 def reachable(source: BlobSource, roots: Iterable[Descriptor]) -> set[str]:
     """Digests of *roots* and of all content below them; missing content is passed over.
 
-    Raises :class:`IntegrityError` or :class:`LimitError` for a broken document.
+    Raises:
+        IntegrityError: A document is malformed or damaged.
+        LimitError: A document exceeds a limit.
     """
     found: set[str] = set()
     stack = list(roots)

@@ -42,7 +42,11 @@ class Watchdog:
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """Raise :class:`Expired` when the block takes longer than *seconds*."""
+        """End the block's connections after *seconds*.
+
+        Raises:
+            Expired: The block takes longer.
+        """
         with self._lock:
             self.expired = self._aborted
         timer = threading.Timer(seconds, self._expire)
@@ -60,7 +64,11 @@ class Watchdog:
             raise Expired
 
     def register(self, sock: socket.socket) -> None:
-        """Watch a new connection. TimeoutError when it comes too late."""
+        """Watch a new connection.
+
+        Raises:
+            TimeoutError: The time for the request is over.
+        """
         with self._lock:
             if self.expired:
                 sock.close()

@@ -57,7 +57,8 @@ def capture(ds: DataSourceSpec) -> dict[str, Any]:
 def check_alone(modes: Mapping[str, str], terminal: bool) -> None:
     """A capture has standard output for itself: *modes* by data source, *terminal*: it is one.
 
-    :class:`UsageError` otherwise.
+    Raises:
+        UsageError: It has not, or standard output is a terminal.
     """
     captures = [name for name, mode in modes.items() if mode == PCAP]
     if not captures:

@@ -63,7 +63,8 @@ class Column:
 def column_of(ds: DataSourceSpec, field: FieldSpec) -> Column:
     """The column of *field*, as its ``columns.*`` annotations say.
 
-    :class:`OutputError` for a value that is none of the allowed ones.
+    Raises:
+        OutputError: A value is none of the allowed ones.
     """
     notes = field.annotations
     align = notes.get("columns.alignment") or "left"
@@ -138,7 +139,8 @@ def default_flag(datasources: list[DataSourceSpec]) -> str:
 def choose_columns(ds: DataSourceSpec, fields: str | None) -> list[Column]:
     """The columns of *ds* under ``--fields`` *fields* (None: not given).
 
-    :class:`OutputError` for an unknown column or a wrong annotation.
+    Raises:
+        OutputError: A column is not known, or an annotation is wrong.
     """
     usable = [f for f in ds.fields if not f.flags & (Flag.EMPTY | Flag.UNREFERENCED)]
     columns = {f.full_name: column_of(ds, f) for f in usable}

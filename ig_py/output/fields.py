@@ -28,9 +28,10 @@ def choose_fields(
     *default* are the visible fields by their order, *positional* by creation;
     *known* maps lower-case names and aliases to full names. A bare name makes
     the list explicit, ``+x`` appends, ``-x`` removes. Without a bare name the
-    base is *positional*: so the compatible system has it.
+    base is *positional*, as in `ig`.
 
-    :class:`OutputError` for a name that is no column.
+    Raises:
+        OutputError: A name is no column's.
     """
     bare: list[str] = []
     added: list[str] = []

@@ -16,8 +16,10 @@ REJECT_ALL = "__reject_all__"
 def filtered(obj: bytes, values: Mapping[str, str], source: str) -> bytes:
     """*obj* with the filters of *values* (parameters' full names → text) in their functions.
 
-    :class:`UsageError` for what is no expression, or when libpcap is not there;
-    :class:`ObjectError` or :class:`LimitError` for an object they cannot be put into.
+    Raises:
+        UsageError: A value is not a filter expression, or libpcap is not there.
+        ObjectError: A filter cannot be put into the object.
+        LimitError: The object would be too large.
     """
     wanted = {k: v for k, v in values.items() if v and is_filter_param(k)}
     if not wanted:

@@ -36,8 +36,9 @@ _RECORDS = ("func_info", "line_info", "core_relo")
 def inserted(obj: bytes, function: str, code: bytes, source: str) -> bytes:
     """*obj* with *code* as the first instructions of *function*, which keeps its name.
 
-    :class:`ObjectError` when the function is not there or the object is not consistent,
-    :class:`LimitError` when it would be too large.
+    Raises:
+        ObjectError: The function is not there, or the object is not consistent.
+        LimitError: The object would be too large.
     """
     elf = Elf(obj, source)
     symbol = next((s for s in elf.symbols if s.type == STT_FUNC and s.name == function), None)

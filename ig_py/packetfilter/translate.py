@@ -81,7 +81,11 @@ def reject_all() -> bytes:
 
 
 def translated(program: Sequence[Classic]) -> bytes:
-    """*program* for the filter function. :class:`ObjectError` for what is no valid program."""
+    """*program* for the filter function.
+
+    Raises:
+        ObjectError: It is not a valid program.
+    """
     code = _Code()
     if any(_reads_length(i) for i in program):
         # The context is a struct __sk_buff, whose first member is the packet's length.

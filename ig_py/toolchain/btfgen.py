@@ -29,7 +29,8 @@ def build_btfgen(
 ) -> dict[str, Path]:
     """The archive of each architecture of *objects*, below *scratch*.
 
-    Raises BuildError without bpftool, or when *archive* has nothing for an architecture.
+    Raises:
+        BuildError: There is no bpftool, or *archive* has nothing for an architecture.
     """
     bpftool = shutil.which("bpftool") or shutil.which("bpftool", path="/usr/sbin")
     if bpftool is None:

@@ -67,8 +67,14 @@ class Built:
 def build_gadget(options: BuildOptions) -> PackedImage:
     """Build the image of a gadget.
 
-    Raises BuildError, MetadataError or ObjectError; then nothing is left behind, neither
-    objects in ``output`` nor a changed metadata file.
+    When it fails, nothing is left behind: neither objects in ``output`` nor a changed metadata
+    file.
+
+    Raises:
+        BuildError: A source does not compile, a tool is missing, or a file cannot be written.
+        MetadataError: gadget.yaml or build.yaml is not valid, or does not fit the object.
+        ObjectError: An object is malformed.
+        UsageError: Options do not go together.
     """
     from ig_py.oci.pack import pack
     from ig_py.version import user_version
@@ -100,7 +106,8 @@ def build_gadget(options: BuildOptions) -> PackedImage:
 def created_now() -> str:
     """Time of creation, RFC 3339: of SOURCE_DATE_EPOCH in UTC, else now in local time.
 
-    Raises BuildError when the variable is not a number of seconds.
+    Raises:
+        BuildError: The variable is not a number of seconds.
     """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is None:

@@ -32,8 +32,11 @@ def read_build_file(root: Path, file: str | None, log: Callable[[str], None]) ->
     """The build file of the gadget in *root*.
 
     *file* is relative to the working directory and must exist; None stands for
-    ``build.yaml`` in *root*, which may be missing. Raises BuildError, or MetadataError with
-    the line of what is wrong.
+    ``build.yaml`` in *root*, which may be missing.
+
+    Raises:
+        BuildError: It cannot be read.
+        MetadataError: It is not valid; the error names the line.
     """
     path = root / DEFAULT_FILE if file is None else Path(file)
     values: dict[str, str] = {}

@@ -25,7 +25,9 @@ def ensure_dir(name: str, fill: Callable[[Path], None]) -> Path:
     """The cached directory *name*, made by *fill* when it does not exist.
 
     It appears complete or not at all; of several processes that want it, one makes it.
-    Raises BuildError when the cache cannot be written.
+
+    Raises:
+        BuildError: The cache cannot be written.
     """
     return _make(name, fill, replace=False)
 

@@ -18,8 +18,11 @@ def check_metadata(raw: bytes, source: str, obj: bytes | None, log: Callable[[st
     """Check a metadata file against the schema and, when there is one, the object.
 
     Each parameter of ``params.ebpf`` must name a ``const volatile`` global and have a key.
-    *log* is told what is odd but harmless. Raises MetadataError with a ``file:line`` for
-    each mistake, ObjectError for an object that cannot be read.
+    *log* is told what is odd but harmless.
+
+    Raises:
+        MetadataError: There are mistakes; the error has a ``file:line`` for each.
+        ObjectError: The object cannot be read.
     """
     document, lines = schema.validate(raw, source)
     if obj is None:
@@ -37,7 +40,11 @@ def check_metadata(raw: bytes, source: str, obj: bytes | None, log: Callable[[st
 
 
 def object_btf(elf: Elf) -> Btf:
-    """The object's types. Raises MetadataError when it has none."""
+    """The object's types.
+
+    Raises:
+        MetadataError: It has none.
+    """
     section = elf.section(".BTF")
     if section is None:
         raise MetadataError("reading the eBPF object: it has no BTF")

@@ -35,8 +35,10 @@ def find_clang() -> Clang | None:
     """The compiler to use: ``$CLANG``, ``clang``, then the newest ``clang-N``.
 
     ``$LLVM_STRIP`` names the strip program; by default the one of the same version or
-    directory. None when there is no clang of at least MIN_CLANG at all. Raises BuildError
-    when ``$CLANG`` is set but unusable, or when clang has no llvm-strip.
+    directory. None when there is no clang of at least MIN_CLANG at all.
+
+    Raises:
+        BuildError: ``$CLANG`` is set but cannot be used, or clang has no llvm-strip.
     """
     override = os.environ.get("CLANG")
     if override:
@@ -60,8 +62,10 @@ def find_clang() -> Clang | None:
 def newer_clang(than: Clang) -> Clang | None:
     """The next ``clang-N`` above the version of *than*; None when ``$CLANG`` chose it.
 
-    Not the newest: each release relies on a younger verifier. Raises BuildError when it has no
-    llvm-strip.
+    Not the newest: each release relies on a younger verifier.
+
+    Raises:
+        BuildError: It has no llvm-strip.
     """
     if os.environ.get("CLANG"):
         return None
@@ -74,7 +78,11 @@ def newer_clang(than: Clang) -> Clang | None:
 
 
 def require_clang() -> Clang:
-    """As :func:`find_clang`; BuildError when there is none."""
+    """The compiler to use, as :func:`find_clang` finds it.
+
+    Raises:
+        BuildError: There is none, or it cannot be used.
+    """
     found = find_clang()
     if found is None:
         raise BuildError(f"finding clang: no clang {MIN_CLANG} or newer in PATH", remedy=_REMEDY)

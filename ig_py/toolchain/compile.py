@@ -48,7 +48,7 @@ class Includes:
 
 
 def find_includes(arch: str, log: Callable[[str], None]) -> Includes:
-    """Lay out what a program for *arch* may include. Raises BuildError."""
+    """What a program for *arch* may include; ``why`` says why there is no vmlinux.h."""
     host = vmlinux.host_arch()
     system = Path(f"/usr/include/{MULTIARCH[host]}") if host else None
     types: Path | None = None
@@ -108,8 +108,11 @@ def compile_object(
     """Compile *source* of the gadget in *root* into *output*; the compiler's warnings.
 
     What *clang* cannot compile for its age is given to a newer one of this machine, unless
-    ``$CLANG`` chose it. DWARF is dropped, BTF stays. Raises BuildError with the first error of
-    the compiler and all of its output as detail.
+    ``$CLANG`` chose it. DWARF is dropped, BTF stays.
+
+    Raises:
+        BuildError: It does not compile: the compiler's first error, with all of its output as
+            detail.
     """
     includes = find_includes(arch, log)
     argv = clang_argv(clang.path, source, arch, str(output), includes, root)

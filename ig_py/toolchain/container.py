@@ -63,8 +63,9 @@ def object_argvs(source: str, arch: str) -> list[list[str]]:
 def build_in_container(options: BuildOptions, root: Path, file: BuildFile, scratch: Path) -> Built:
     """Run the build's steps in a container that is removed in any case.
 
-    Raises BuildError without an engine or image, and for a step that fails; UsageError for
-    ``--btfgen``, which needs a local build.
+    Raises:
+        BuildError: There is no engine or image, or a step fails.
+        UsageError: ``--btfgen`` is given, which needs a local build.
     """
     from ig_py.toolchain.build import Built
 

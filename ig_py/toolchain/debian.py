@@ -40,7 +40,8 @@ _REMEDY = (
 def kernel_image(arch: str, log: Callable[[str], None]) -> tuple[bytes, str]:
     """The newest cloud kernel for *arch* (``amd64``, ``arm64``): (its image, package name).
 
-    Raises BuildError without apt, network or such a package.
+    Raises:
+        BuildError: There is no apt, no network or no such package.
     """
     for tool in ("apt-get", "apt-cache", "dpkg-deb"):
         if shutil.which(tool) is None:

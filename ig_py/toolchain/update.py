@@ -56,8 +56,11 @@ def update_metadata(raw: bytes | None, source: str, obj: bytes) -> bytes:
     """The metadata file *raw* (None: a new one) completed for the eBPF object *obj*.
 
     *raw* must have passed :func:`ig_py.toolchain.checks.check_metadata`. It is returned as
-    it is when nothing is missing. Raises ObjectError for markers that make no sense,
-    MetadataError for parameters that are no ``const volatile`` globals.
+    it is when nothing is missing.
+
+    Raises:
+        ObjectError: The object is malformed, or its markers make no sense.
+        MetadataError: A parameter is not a ``const volatile`` global.
     """
     elf = Elf(obj, "eBPF object")
     btf = object_btf(elf)

@@ -49,7 +49,8 @@ def host_arch() -> str | None:
 def include_dir(arch: str, log: Callable[[str], None] = lambda _: None) -> Path:
     """The cached directory that holds ``vmlinux.h`` for *arch*, made when it is missing.
 
-    Raises BuildError when no kernel of that architecture can be had.
+    Raises:
+        BuildError: No kernel of that architecture can be had.
     """
     _check(arch)
 

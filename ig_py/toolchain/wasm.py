@@ -43,7 +43,11 @@ def cargo_argv(manifest: str) -> list[str]:
 
 
 def cargo_manifest(root: Path, source: str) -> Path:
-    """The Cargo.toml of ``src/program.rs``, one directory up. Raises BuildError."""
+    """The Cargo.toml of ``src/program.rs``, one directory up.
+
+    Raises:
+        BuildError: There is none.
+    """
     manifest = (root / source).parent.parent / "Cargo.toml"
     if not manifest.is_file():
         raise BuildError(f"building {source}: {manifest} not found")
@@ -51,7 +55,11 @@ def cargo_manifest(root: Path, source: str) -> Path:
 
 
 def cargo_package(manifest: Path) -> str:
-    """Name of the file that cargo makes for the package. Raises BuildError."""
+    """Name of the file that cargo makes for the package.
+
+    Raises:
+        BuildError: The manifest cannot be read, or does not name the package.
+    """
     try:
         document = tomllib.loads(manifest.read_text())
         name = document["package"]["name"]
@@ -65,7 +73,8 @@ def cargo_package(manifest: Path) -> str:
 def build_wasm(root: Path, source: str, scratch: Path, debug: Callable[[str], None]) -> Path:
     """The module's file; *source* is relative to *root*, the gadget's directory.
 
-    Raises BuildError, also when the language's toolchain is not installed.
+    Raises:
+        BuildError: It does not compile, or the language's toolchain is not installed.
     """
     path = root / source
     if path.suffix == ".wasm":

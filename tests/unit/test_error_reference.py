@@ -1,4 +1,4 @@
-"""docs/errors.md has every class of the tree of errors, and no other."""
+"""The tree in ig_py.errors and docs/errors.md have every class of errors, and no other."""
 
 from __future__ import annotations
 
@@ -58,3 +58,27 @@ def test_subclasses_stand_below_their_class() -> None:
             assert name in direct
         else:
             assert name in _classes(getattr(errors, above)), f"{name} below {above}"
+
+
+def test_the_tree_that_is_drawn_is_the_tree() -> None:
+    _import_everything()
+    drawn: list[tuple[str, str, str]] = []
+    above: list[str] = []
+    for line in str(errors.__doc__).splitlines():
+        node = re.fullmatch(r"    ((?:│   |    )*)([├└]── )?(\w+)(?: +([\w.]+))?", line)
+        if node is None:
+            continue
+        depth = len(node[1]) // 4 + bool(node[2])
+        drawn.append((above[depth - 1] if depth else "", node[3], node[4] or errors.__name__))
+        above[depth:] = [node[3]]
+    assert drawn[0] == ("", "IgPyError", errors.__name__)
+    assert sorted(drawn[1:]) == sorted(_tree(errors.IgPyError))
+
+
+def _tree(root: type[errors.IgPyError]) -> list[tuple[str, str, str]]:
+    """(base class, class, module) of all that is derived from *root*."""
+    found = []
+    for cls in root.__subclasses__():
+        if cls.__module__.split(".")[0] == ig_py.__name__:
+            found += [(root.__name__, cls.__name__, cls.__module__), *_tree(cls)]
+    return found

@@ -12,7 +12,9 @@ SECONDS = 5.0
 def ask(url: str, *, body: bytes | None = None, kind: str = "", limit: int) -> bytes:
     """The answer to a GET, or to a POST of *body*, which is of the media type *kind*.
 
-    Raises :class:`VerificationError`.
+    Raises:
+        VerificationError: There is none in time, its status is not 200, or it is larger than
+            *limit* bytes.
     """
     import requests
 

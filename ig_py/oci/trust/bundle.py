@@ -42,7 +42,9 @@ def listed(signature: Signature) -> Descriptor:
 def collect(source: SignatureSource, image: Descriptor) -> Bundle:
     """Read all signatures of an image; a damaged signature is left out.
 
-    Raises :class:`LimitError`, or what *source* raises when it cannot be asked.
+    Raises:
+        LimitError: There are too many.
+        IgPyError: *source* cannot be asked.
     """
     bundle = Bundle(image)
     seen: set[str] = set()

@@ -23,7 +23,9 @@ class Tag:
 def load(raw: bytes, what: str) -> Any:
     """The one item that *raw* is: ints, bytes, texts, lists, dicts, :class:`Tag`, bools, None.
 
-    Raises :class:`IntegrityError`, :class:`LimitError`.
+    Raises:
+        IntegrityError: It is malformed, or something follows it.
+        LimitError: It has too many items, or they are nested too deeply.
     """
     reader = _Reader(raw, what)
     value = reader.item(0)

@@ -29,7 +29,8 @@ _ALIASES = {"S": "ST"}
 def load_trusted(sources: Sequence[str]) -> list[Certificate]:
     """Trust anchors from PEM texts or files: authorities, or signed by themselves.
 
-    Raises :class:`UsageError`.
+    Raises:
+        UsageError: One cannot be read, or is neither.
     """
     from cryptography.x509 import load_pem_x509_certificate
 
@@ -53,7 +54,12 @@ def load_trusted(sources: Sequence[str]) -> list[Certificate]:
 
 
 def parse_chain(raw: Sequence[bytes]) -> list[Certificate]:
-    """The chain of a signature, the signer first. Raises :class:`VerificationError`."""
+    """The chain of a signature, the signer first.
+
+    Raises:
+        VerificationError: It is empty, too long or malformed, or is not what Notary's
+            specification asks of a chain.
+    """
     from cryptography.x509 import load_der_x509_certificate
 
     if not 1 <= len(raw) <= MAX_CHAIN:
@@ -129,7 +135,11 @@ def subject(certificate: Certificate) -> dict[str, str]:
 
 
 def parse_name(text: str) -> dict[str, str]:
-    """``C=US, ST=WA, O=x`` → attributes. Raises :class:`UsageError`."""
+    """``C=US, ST=WA, O=x`` → attributes.
+
+    Raises:
+        UsageError: It is malformed, names an attribute twice, or lacks C, ST or O.
+    """
     from cryptography.x509 import Name
 
     parts: list[str] = []

@@ -21,7 +21,10 @@ _ALGORITHMS = {
 def parse_cose(raw: bytes) -> Parts:
     """Take a COSE_Sign1 envelope apart; headers get the names that JWS has for them.
 
-    Raises :class:`VerificationError`, :class:`IntegrityError`, :class:`LimitError`.
+    Raises:
+        VerificationError: It is not such an envelope.
+        IntegrityError: Its CBOR is malformed.
+        LimitError: Its CBOR has too many items, or they are nested too deeply.
     """
     tagged = cbor.load(raw, "envelope")
     if not isinstance(tagged, cbor.Tag) or tagged.number != SIGN1:

@@ -31,7 +31,9 @@ def verify(
 ) -> Verdict:
     """Check one signature manifest: any of its signatures by any of *keys* is enough.
 
-    Raises :class:`VerificationError`, or what reading raises.
+    Raises:
+        VerificationError: None holds.
+        IgPyError: *source* cannot be read.
     """
     layers = signature.manifest.layers
     if signature.kind == BUNDLE:
@@ -104,7 +106,11 @@ def pae(kind: str, payload: bytes) -> bytes:
 
 
 def decode(text: Any, what: str) -> bytes:
-    """Standard base64. Raises :class:`VerificationError`."""
+    """Standard base64; *what* names it in errors.
+
+    Raises:
+        VerificationError: *text* is something else.
+    """
     try:
         raw = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
     except (binascii.Error, ValueError):

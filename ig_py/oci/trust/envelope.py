@@ -40,7 +40,10 @@ _ALGORITHMS = {
 class Envelope:
     """An envelope with a valid signature by the first certificate of its own chain.
 
-    Raises :class:`VerificationError`, :class:`IntegrityError`, :class:`LimitError`.
+    Raises:
+        VerificationError: The signature does not hold, or a header is missing, unknown or wrong.
+        IntegrityError: A document in it is malformed.
+        LimitError: A document in it exceeds a limit.
     """
 
     def __init__(self, raw: bytes, media_type: str = JWS) -> None:

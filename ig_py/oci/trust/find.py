@@ -75,7 +75,9 @@ def listed_referrers(source: SignatureSource, digest: str) -> list[Descriptor]:
 def find(source: SignatureSource, image: Descriptor) -> tuple[list[Signature], list[str]]:
     """Signatures of *image*, and what was wrong with others.
 
-    Raises :class:`LimitError` for more than :data:`MAX_SIGNATURES`, or what *source* raises.
+    Raises:
+        LimitError: There are more than :data:`MAX_SIGNATURES`.
+        IgPyError: *source* cannot be asked.
     """
     found: list[Signature] = []
     wrong: list[str] = []

@@ -64,7 +64,11 @@ class PublicKey:
 
 
 def load_public_keys(sources: Sequence[str]) -> list[PublicKey]:
-    """Keys from PEM texts or files, each with one or more keys. Raises :class:`UsageError`."""
+    """Keys from PEM texts or files, each with one or more keys.
+
+    Raises:
+        UsageError: One cannot be read, or is of a kind that is not known.
+    """
     keys: dict[str, PublicKey] = {}
     for given in sources:
         source = UPSTREAM_KEY if given == UPSTREAM else given
@@ -75,7 +79,11 @@ def load_public_keys(sources: Sequence[str]) -> list[PublicKey]:
 
 
 def public_key(pem: str, what: str) -> PublicKey:
-    """The key in one PEM block. Raises :class:`UsageError`."""
+    """The key in one PEM block; *what* names it in errors.
+
+    Raises:
+        UsageError: It is malformed, or of a kind or size that is not accepted.
+    """
     return _p256_key(pem) or _any_key(pem, what)
 
 
@@ -133,7 +141,8 @@ def der(key: Any) -> bytes:
 def pem_blocks(source: str, kind: str, labels: Sequence[str]) -> list[str]:
     """The PEM blocks of *source*, a text or a file, all of which must have one of *labels*.
 
-    Raises :class:`UsageError` when there is none.
+    Raises:
+        UsageError: There is none, one has another label, or the file cannot be read.
     """
     text = text_or_file(source, kind, marker="-----BEGIN")
     found = list(_BLOCK.finditer(text))
@@ -160,7 +169,11 @@ def text_or_file(source: str, kind: str, *, marker: str) -> str:
 
 
 def read_small(path: str, kind: str) -> bytes:
-    """A small regular file. Raises :class:`UsageError`."""
+    """The content of a regular file of at most :data:`MAX_KEY_FILE` bytes.
+
+    Raises:
+        UsageError: It cannot be read, or is larger.
+    """
     from ig_py.oci.source import open_regular
 
     try:

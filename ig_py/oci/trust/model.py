@@ -77,7 +77,11 @@ class SignatureSource(Protocol):
         """Manifests whose subject is *digest*; may list others too."""
 
     def read(self, descriptor: Descriptor, limit: int) -> bytes:
-        """Verified content. Raises :class:`IgPyError`."""
+        """Verified content.
+
+        Raises:
+            IgPyError: It is missing, damaged, larger than *limit* bytes, or cannot be read.
+        """
 
 
 def tag_of(digest: str, suffix: str = "") -> str:

@@ -19,7 +19,9 @@ from ig_py.oci.trust.model import MAX_SIGNATURE, Signature, SignatureSource, Ver
 class Notation:
     """*trusted*: certificates (PEM texts or files), the content of the one trust store that
     the *policy* (JSON text or file) may name. *online*: ask whether certificates were revoked.
-    Raises :class:`UsageError`.
+
+    Raises:
+        UsageError: A certificate or the policy cannot be read or is not valid.
     """
 
     def __init__(self, trusted: Sequence[str], policy: str, *, online: bool = False) -> None:
@@ -30,7 +32,13 @@ class Notation:
     def verify(
         self, source: SignatureSource, signature: Signature, image: Descriptor, repository: str
     ) -> Verdict:
-        """Check one signature manifest. Raises :class:`VerificationError`."""
+        """Check one signature manifest.
+
+        Raises:
+            VerificationError: No policy covers *repository*, or the signature does not hold
+                under it.
+            IgPyError: *source* cannot be read.
+        """
         policy = trustpolicy.select(self._policies, repository)
         if policy.actions["integrity"] == trustpolicy.SKIP:
             return Verdict(f"nobody: trust policy {policy.name!r} skips verification", "notation")

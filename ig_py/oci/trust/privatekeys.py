@@ -62,7 +62,11 @@ class PrivateKey:
 
 
 def load_private_key(source: str, password: Password) -> PrivateKey:
-    """The key in PEM text, a file, or ``env://VARIABLE``. Raises :class:`UsageError`."""
+    """The key in PEM text, a file, or ``env://VARIABLE``.
+
+    Raises:
+        UsageError: It cannot be read or decrypted, or is of a kind that cannot sign here.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_der_private_key
@@ -111,7 +115,8 @@ def generate(password: str) -> tuple[str, str]:
 def write_pair(prefix: str, password: str) -> tuple[Path, Path]:
     """Write ``PREFIX.key`` (mode 0600) and ``PREFIX.pub``; neither may exist.
 
-    Raises :class:`UsageError`.
+    Raises:
+        UsageError: One exists, or cannot be written.
     """
     private, public = Path(f"{prefix}.key"), Path(f"{prefix}.pub")
     for path in (private, public):

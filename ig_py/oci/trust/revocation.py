@@ -101,7 +101,11 @@ def _urls(names: Sequence[Any]) -> list[str]:
 def _by_ocsp(
     server: str, certificate: Certificate, issuer: Certificate, now: datetime.datetime
 ) -> datetime.datetime | None:
-    """When it was revoked. Raises :class:`VerificationError` when that is not to be learned."""
+    """When it was revoked; None when it was not.
+
+    Raises:
+        VerificationError: That cannot be learned.
+    """
     from cryptography.hazmat.primitives.hashes import SHA1
     from cryptography.hazmat.primitives.serialization import Encoding
     from cryptography.x509 import ocsp
@@ -221,7 +225,7 @@ def _for_all(extension: Any) -> bool:
 
 @contextmanager
 def _read(what: str) -> Iterator[None]:
-    """What reading a malformed answer raises → :class:`VerificationError`."""
+    """What reading a malformed answer raises becomes a :class:`VerificationError`."""
     import warnings
 
     from ig_py.oci.trust.certificates import unreadable

@@ -40,7 +40,12 @@ def sign(
 ) -> Descriptor:
     """Sign the image stored as *reference*; returns what was signed.
 
-    Raises :class:`ImageNotFound`, :class:`StoreError`, :class:`UsageError`.
+    Raises:
+        UsageError: A format is not known.
+        ImageNotFound: The store does not have the image.
+        StoreError: The store cannot be read or written.
+        IntegrityError: Content of the store is damaged.
+        LimitError: Content of the store exceeds a limit.
     """
     for name in formats:
         if name not in FORMATS:

@@ -49,7 +49,9 @@ def pull_signatures(
     A mirror without signatures is passed over: it may have the image all the same.
 
     Raises:
-        RegistryError, IntegrityError, LimitError: The registry, the last to be asked, failed.
+        RegistryError: The registry, the last to be asked, cannot be reached or refuses.
+        IntegrityError: It sends something malformed.
+        LimitError: It has too many signatures.
         StoreError: The store cannot be written.
     """
     order = pull_order(reference)

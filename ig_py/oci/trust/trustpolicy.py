@@ -46,7 +46,11 @@ class Policy:
 
 
 def load(source: str) -> list[Policy]:
-    """Policies from a JSON text or a file. Raises :class:`UsageError`."""
+    """Policies from a JSON text or a file.
+
+    Raises:
+        UsageError: The file cannot be read, or the policies are not valid.
+    """
     text = text_or_file(source, "notation trust policy", marker="{")
     try:
         document = load_json(text.encode(), "notation trust policy", MAX_KEY_FILE)
@@ -73,7 +77,11 @@ def load(source: str) -> list[Policy]:
 
 
 def select(policies: Sequence[Policy], repository: str) -> Policy:
-    """The policy of a repository, or that of all others. Raises :class:`VerificationError`."""
+    """The policy of a repository, or that of all others.
+
+    Raises:
+        VerificationError: There is neither.
+    """
     for wanted in (repository, "*"):
         for policy in policies:
             if wanted and wanted in policy.scopes:

@@ -19,8 +19,9 @@ from ig_py.oci.trust.model import (
 class Verifier:
     """Keys, certificates and policy of a :class:`Trust`, read once.
 
-    Raises :class:`UsageError` when one of them is not understood, and
-    :class:`VerificationError` when there is nothing to verify with.
+    Raises:
+        UsageError: One of them cannot be read or is not valid.
+        VerificationError: There is nothing to verify with.
     """
 
     def __init__(self, trust: Trust) -> None:
@@ -36,8 +37,11 @@ class Verifier:
     def verify(self, source: SignatureSource, image: Descriptor, repository: str) -> Verdict:
         """Find a signature of *image* (the descriptor that will be loaded) that holds.
 
-        *repository* is what notation's policies are about. Raises :class:`NoSignature`
-        or :class:`VerificationError`.
+        *repository* is what notation's policies are about.
+
+        Raises:
+            NoSignature: There is none that the keys or certificates could be tried on.
+            VerificationError: None holds, or signatures cannot be looked for.
         """
         try:
             found, wrong = find(source, image)
