@@ -212,8 +212,9 @@ def _from_path(ref: str, options: ResolveOptions) -> Artifact:
 
 
 def _from_sources(ref: str, path: Path, options: ResolveOptions) -> Artifact:
-    from ig_py.toolchain.build import BuildOptions, build_gadget
+    from ig_py.toolchain.build import build_gadget
     from ig_py.toolchain.compile import ARCHITECTURES
+    from ig_py.toolchain.options import BuildOptions
 
     only_one = options.arch in ARCHITECTURES and not options.build_all
     packed = build_gadget(

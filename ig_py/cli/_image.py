@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ig_py.cli import _terminal
+from ig_py.cli._escaping import safe
 from ig_py.errors import IgPyError, UsageError
 
 if TYPE_CHECKING:
@@ -142,9 +142,7 @@ class _Bar:
     """Bytes moved of the bytes announced so far."""
 
     def __init__(self, label: str) -> None:
-        self._bar = click.progressbar(
-            length=1, label=_terminal.safe(label), file=sys.stderr, show_pos=False
-        )
+        self._bar = click.progressbar(length=1, label=safe(label), file=sys.stderr, show_pos=False)
         self._bar.__enter__()
         self._total = 0
 

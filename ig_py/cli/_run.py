@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ig_py.cli import _terminal
+from ig_py.cli._escaping import safe
 from ig_py.cli._flags import Flag, FlagSet, Parsed, checked, checked_text, help_rows
 from ig_py.cli._logging import route_logging
 from ig_py.cli._resolving import resolve_options
@@ -202,7 +203,7 @@ def _execute(
         RunSettings(output.plans, buffer_size, budget, early["skip-unsupported"] == "true"),
         stop,
         sink=output.sink,
-        notice=_terminal.warn,
+        warn=_terminal.warn,
         on_running=on_running,
         account=lambda counters: output.account(counters, job.throttled),
     )
@@ -236,5 +237,5 @@ def _print_help(flags: FlagSet | list[Flag]) -> None:
         )
     with formatter.section("Flags"):
         rows = [*help_rows(flags), ("-h, --help", "Show this message, with an image its flags too")]
-        formatter.write_dl([(left, _terminal.safe(right)) for left, right in rows])
+        formatter.write_dl([(left, safe(right)) for left, right in rows])
     click.echo(formatter.getvalue().rstrip())

@@ -1,21 +1,12 @@
-"""What reaches a terminal: escaped text, messages and logs on stderr.
-
-Names of containers, images and files, and everything an event carries, come from
-strangers: control and bidirectional characters must never act on the terminal.
-"""
+"""Messages and logs on stderr, escaped (:mod:`ig_py.cli._escaping`)."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 
-_UNSAFE = (
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+from ig_py.cli._escaping import safe
 
 _verbose = False
 
@@ -28,29 +19,6 @@ def set_verbose(on: bool) -> None:
 
 def is_verbose() -> bool:
     return _verbose
-
-
-def _escape(match: re.Match[str]) -> str:
-    char = match.group()
-    if char in _SHORT:
-        return _SHORT[char]
-    code = ord(char)
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
-
-
-def safe(text: object, *, multiline: bool = False) -> str:
-    """*text* with control, bidirectional and invisible characters escaped.
-
-    *multiline* keeps newlines and tabs (logs of the verifier or a compiler).
-    """
-    plain = str(text)
-    if plain.isascii() and plain.isprintable():
-        return plain
-    if not multiline:
-        return re.sub(_UNSAFE, _escape, plain)
-    return re.sub(_UNSAFE, lambda m: m.group() if m.group() in "\n\t" else _escape(m), plain)
 
 
 def to_stderr(line: str) -> None:
@@ -82,7 +50,7 @@ def record(fields: Mapping[str, object]) -> None:
 
 def warn(msg: str) -> None:
     """A warning, in the log format, on stderr."""
-    from ig_py.cli._logging import log_line
+    from ig_py.cli._log_format import log_line
 
     to_stderr(log_line("warning", msg))
 
@@ -90,7 +58,7 @@ def warn(msg: str) -> None:
 def debug(msg: str) -> None:
     """A log line shown only with ``-v``."""
     if _verbose:
-        from ig_py.cli._logging import log_line
+        from ig_py.cli._log_format import log_line
 
         to_stderr(log_line("debug", msg))
 

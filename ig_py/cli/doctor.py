@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ig_py.cli import _container_flags as flags
-from ig_py.cli import _terminal
+from ig_py.cli._escaping import safe
 from ig_py.errors import IgPyError, UsageError
 from ig_py.oci import gojson
 
@@ -54,7 +54,7 @@ def command(output: str, timeout: int, **values: Any) -> None:
         sys.stdout.buffer.write(gojson.dumps(found, indent="  ") + b"\n")
         sys.stdout.buffer.flush()
         return
-    click.echo("\n".join(_terminal.safe(line) for line in _text(found)))
+    click.echo("\n".join(safe(line) for line in _text(found)))
 
 
 def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def command(
     btfhub_archive: str | None,
     store: Store,
 ) -> None:
-    from ig_py.toolchain.build import BuildOptions, build_gadget
+    from ig_py.toolchain.build import build_gadget
+    from ig_py.toolchain.options import BuildOptions
 
     if local and builder_image is not None:
         raise UsageError("--local and --builder-image cannot be used at the same time")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ig_py.cli import _image, _terminal
+from ig_py.cli import _image
+from ig_py.cli._escaping import safe
 from ig_py.oci import gojson
 
 if TYPE_CHECKING:
@@ -33,4 +34,4 @@ def command(args: tuple[str, ...], output: str, store: Store) -> None:
         return
     click.echo("Successfully imported images:")
     for name in names:
-        click.echo(f"  {_terminal.safe(name)}")
+        click.echo(f"  {safe(name)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ig_py.cli import _terminal
+from ig_py.cli._escaping import safe
 from ig_py.cli._flags import Flag, FlagSet, checked, help_rows
 from ig_py.cli._resolving import resolve_options
 from ig_py.errors import UsageError
@@ -137,7 +138,7 @@ def _with_defaults(flags: list[Flag], given: Mapping[str, str]) -> dict[str, str
 def _write(text: str) -> None:
     # What is inspected was written by strangers: it must not act on a terminal.
     if sys.stdout.isatty():
-        text = _terminal.safe(text, multiline=True)
+        text = safe(text, multiline=True)
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "replace"))
     sys.stdout.buffer.flush()

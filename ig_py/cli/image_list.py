@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ig_py.cli import _image, _terminal
+from ig_py.cli._escaping import safe
 from ig_py.oci import gojson
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def command(args: tuple[str, ...], no_trunc: bool, output: str, store: Store) ->
     if output == "columns":
         width = _terminal.width()
         lines = _plain(found) if no_trunc or width is None else _table(found, width)
-        click.echo("\n".join(_terminal.safe(line) for line in lines))
+        click.echo("\n".join(safe(line) for line in lines))
         return
     items = [
         {"Repository": r.repository, "Tag": r.tag, "Digest": r.digest, "Created": r.created}
@@ -64,8 +65,7 @@ def _table(found: list[Row], width: int) -> list[str]:
         for r in found
     ]
     return [
-        " ".join(_fit(_terminal.safe(cell), w) for cell, w in zip(row, widths, strict=True))
-        for row in cells
+        " ".join(_fit(safe(cell), w) for cell, w in zip(row, widths, strict=True)) for row in cells
     ]
 
 

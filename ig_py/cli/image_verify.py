@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ig_py.cli import _image, _terminal
+from ig_py.cli._escaping import safe
 
 if TYPE_CHECKING:
     from ig_py.oci.store import Store
@@ -54,7 +55,7 @@ def command(
         store=store,
         on_message=_terminal.info,
     )
-    click.echo(f"Verifying image: {_terminal.safe(args[0])}")
+    click.echo(f"Verifying image: {safe(args[0])}")
     verdict = verify(args[0], options)
     click.echo("Image verified successfully!")
     _terminal.info(f"Signed by {verdict.by} ({verdict.format})")

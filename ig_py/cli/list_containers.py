@@ -12,6 +12,7 @@ import click
 
 from ig_py.cli import _container_flags as flags
 from ig_py.cli import _logging, _terminal
+from ig_py.cli._escaping import safe
 from ig_py.errors import UsageError
 from ig_py.oci import gojson
 
@@ -84,7 +85,7 @@ def _list(found: list[Container], mode: str, columns: list[Column]) -> None:
 
     found = ordered(found)
     if mode == "columns":
-        table = Table(columns, _terminal.width(), _terminal.safe)
+        table = Table(columns, _terminal.width(), safe)
         _write("\n".join([table.header(), *(table.row(c) for c in found)]))
         return
     documents = [document(container) for container in found]
@@ -105,7 +106,7 @@ class _Watched:
         now, name = seconds(time.time_ns()), event.type.value
         if self._mode == "columns":
             columns = [*event_columns(now, name), *self._columns]
-            table = Table(columns, _terminal.width(), _terminal.safe)
+            table = Table(columns, _terminal.width(), safe)
             if self._header_due:
                 self._header_due = False
                 _write(table.header())

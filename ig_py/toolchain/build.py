@@ -5,63 +5,22 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ig_py.errors import BuildError, UsageError
-from ig_py.records import dataclass
 from ig_py.toolchain.buildfile import BuildFile, read_build_file
 from ig_py.toolchain.compile import ARCHITECTURES, compile_object
+from ig_py.toolchain.options import BuildOptions, Built
 from ig_py.toolchain.process import end_all
 
 if TYPE_CHECKING:
     from ig_py.oci.pack import GadgetFiles, PackedImage
 
-PULL_POLICIES = ("always", "missing", "never")
 MAX_WASM = 64 << 20
 _EPOCH = re.compile(r"[0-9]{1,12}\Z")
-
-
-def _ignore(_: str) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What to build and how.
-
-    ``path`` is the gadget's directory; ``file`` its build file, relative to the working
-    directory (None: ``build.yaml`` in *path*, if there). ``output`` is an existing
-    directory that receives the objects. ``builder_image`` compiles in a container instead
-    of with a local clang. ``architectures``: which objects to make; an image for others too
-    has all of them. ``log`` gets messages for the user, possibly of several lines,
-    ``debug`` the commands.
-    """
-
-    path: str | Path
-    file: str | None = None
-    output: str | Path | None = None
-    update_metadata: bool = False
-    validate_metadata: bool = True
-    builder_image: str | None = None
-    builder_image_pull: str = "missing"
-    btfgen: bool = False
-    btfhub_archive: str | Path | None = None
-    architectures: tuple[str, ...] = ARCHITECTURES
-    log: Callable[[str], None] = _ignore
-    debug: Callable[[str], None] = _ignore
-
-
-@dataclass(frozen=True)
-class Built:
-    """Files of a build in its temporary directory; None for what the gadget lacks."""
-
-    objects: dict[str, Path]
-    wasm: Path | None
-    btfgen: dict[str, Path]
 
 
 def build_gadget(options: BuildOptions) -> PackedImage:

@@ -13,16 +13,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ig_py.errors import BuildError, UsageError
 from ig_py.toolchain import headers, wasm
 from ig_py.toolchain.buildfile import BuildFile
 from ig_py.toolchain.compile import ARCHITECTURES, CODE, MULTIARCH, TARGET_ARCH
+from ig_py.toolchain.options import BuildOptions, Built
 from ig_py.toolchain.process import ToolFailed
-
-if TYPE_CHECKING:
-    from ig_py.toolchain.build import BuildOptions, Built
 
 PULL_POLICIES = ("always", "missing", "never")
 WORK = PurePosixPath("/work")
@@ -67,8 +65,6 @@ def build_in_container(options: BuildOptions, root: Path, file: BuildFile, scrat
         BuildError: There is no engine or image, or a step fails.
         UsageError: ``--btfgen`` is given, which needs a local build.
     """
-    from ig_py.toolchain.build import Built
-
     if options.btfgen:
         raise UsageError("building with --btfgen: it is not supported with --builder-image")
     objects: dict[str, Path] = {}

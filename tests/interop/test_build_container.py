@@ -17,8 +17,9 @@ from support.engine import Engine, needed_engine
 from support.tiny_gadget import PROGRAM, write_gadget
 
 from ig_py.errors import BuildError
-from ig_py.toolchain.build import BuildOptions, build_gadget
+from ig_py.toolchain.build import build_gadget
 from ig_py.toolchain.clang import require_clang
+from ig_py.toolchain.options import BuildOptions
 from ig_py.toolchain.vmlinux import include_dir
 
 pytestmark = [

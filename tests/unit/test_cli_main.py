@@ -11,7 +11,8 @@ import pytest
 
 from ig_py import cli
 from ig_py.cli import _terminal
-from ig_py.cli._logging import log_line
+from ig_py.cli._escaping import safe
+from ig_py.cli._log_format import log_line
 from ig_py.errors import KernelError, UsageError, VerifierRejected
 
 
@@ -140,11 +141,11 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     ],
 )
 def test_safe(text: str, shown: str) -> None:
-    assert _terminal.safe(text) == shown
+    assert safe(text) == shown
 
 
 def test_safe_keeps_lines_of_logs() -> None:
-    assert _terminal.safe("a\n\tb\x1b", multiline=True) == "a\n\tb\\x1b"
+    assert safe("a\n\tb\x1b", multiline=True) == "a\n\tb\\x1b"
 
 
 def test_log_lines() -> None:

@@ -16,7 +16,8 @@ from support.waiting import wait_for
 
 from ig_py.errors import BuildError, IgPyError, MetadataError
 from ig_py.oci.pack import PackedImage
-from ig_py.toolchain.build import BuildOptions, build_gadget, created_now
+from ig_py.toolchain.build import build_gadget, created_now
+from ig_py.toolchain.options import BuildOptions
 
 pytestmark = pytest.mark.needs("clang")
 

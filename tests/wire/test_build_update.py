@@ -9,7 +9,8 @@ import yaml
 from support.tiny_gadget import PROGRAM, write_gadget
 
 from ig_py.errors import BuildError, IgPyError, MetadataError
-from ig_py.toolchain.build import BuildOptions, build_gadget
+from ig_py.toolchain.build import build_gadget
+from ig_py.toolchain.options import BuildOptions
 
 pytestmark = pytest.mark.needs("clang")
 
