@@ -151,5 +151,5 @@ if not TYPE_CHECKING:
                 return dataclasses.field(**options)
 
             rows = [(name, object, standard(given)) for name, given in self._fields.items()]
-            twin = dataclasses.make_dataclass(owner.__name__, rows)
-            return twin.__dataclass_fields__
+            standard = dataclasses.make_dataclass(owner.__name__, rows)
+            return standard.__dataclass_fields__

@@ -161,7 +161,7 @@ def add_field(
     return field
 
 
-def add_twin(
+def add_formatted_field(
     ds: DataSourceSpec,
     source: FieldSpec,
     name: str,

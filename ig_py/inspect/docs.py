@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ig_py.errors import IgPyError, ObjectError, UsageError
 from ig_py.gadget.elf import MAX_FILE_SIZE, Elf
-from ig_py.inspect.program_graph import Graph
+from ig_py.inspect.program_graph import ProgramGraph
 
 DOCUMENT = "DEVELOPER.md"
 FLOWCHART = "### Flowchart"
@@ -30,7 +30,7 @@ def _block(heading: str) -> re.Pattern[str]:
     )
 
 
-def replace_diagrams(text: str, graph: Graph) -> str:
+def replace_diagrams(text: str, graph: ProgramGraph) -> str:
     """*text* with the first Mermaid block below each of the two headings replaced.
 
     Raises:
@@ -86,7 +86,7 @@ def _run(directory: Path, obj: Path | None, *, write: bool) -> int:
     except (OSError, UnicodeDecodeError) as err:
         raise UsageError(f"reading {path}: {err}") from err
     raw = _read_object(obj) if obj else _built_object(directory.resolve())
-    new = replace_diagrams(old, Graph(Elf(raw, str(obj or directory))))
+    new = replace_diagrams(old, ProgramGraph(Elf(raw, str(obj or directory))))
     if new == old:
         return 0
     if not write:

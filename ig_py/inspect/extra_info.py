@@ -64,7 +64,7 @@ def _json(value: Any) -> ExtraInfo:
 
 
 def _ebpf(elf: Elf, spec: GadgetSpec) -> dict[str, Callable[[], ExtraInfo]]:
-    from ig_py.inspect.program_graph import Graph
+    from ig_py.inspect.program_graph import ProgramGraph
 
     @cache
     def code() -> Code:
@@ -73,8 +73,8 @@ def _ebpf(elf: Elf, spec: GadgetSpec) -> dict[str, Callable[[], ExtraInfo]]:
         return Code(elf)
 
     @cache
-    def graph() -> Graph:
-        return Graph(elf, code())
+    def graph() -> ProgramGraph:
+        return ProgramGraph(elf, code())
 
     def programs() -> ExtraInfo:
         from ig_py.inspect.disasm import Listing

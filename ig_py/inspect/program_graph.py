@@ -36,7 +36,7 @@ Interaction = tuple[str, str]
 """(map, verb)"""
 
 
-class Graph:
+class ProgramGraph:
     """The program-map interactions of one object."""
 
     def __init__(self, elf: Elf, code: Code | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Operators, in the order in which they act on a gadget."""
+"""The list of operators, and their instantiation on a gadget."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def instances() -> list[Operator]:
 
 
 def instantiate_all(ctx: Context) -> list[Operator]:
-    """Instantiate every operator on ``ctx.spec``; those that are active, in order.
+    """Instantiate every operator on ``ctx.spec``; returns those that are active, in order.
 
     Afterwards ``ctx.spec`` has all fields and parameters, with gadget.yaml's
     ``paramDefaults`` applied.

@@ -10,14 +10,14 @@ from ig_py.host.files import read_text
 from ig_py.host.proc import HostView
 
 RESCAN_SECONDS = 5.0
-"""All descriptors of all processes are looked at: not more often while programs stay the same."""
+"""How often all descriptors of all processes are read while the programs stay the same."""
 MAX_HOLDERS = 256
-"""Processes of one program that are named."""
+"""Most processes that are listed for one program."""
 _LINKS = ("anon_inode:bpf-prog", "anon_inode:bpf_link")
 
 
 class Holders:
-    """Remembers what it found until programs come or go, or for a while."""
+    """The processes that hold programs; read again when programs change, or after a while."""
 
     def __init__(self, view: HostView, clock: Callable[[], float] = time.monotonic) -> None:
         self._view = view

@@ -1,4 +1,5 @@
-"""The data source ``containers`` of gadgets that ask for it: containers coming and going.
+"""The data source ``containers`` of gadgets that ask for it: an event for each container that is
+created or deleted.
 
 Facts: docs/containers.md#the-data-source-containers. Its samples are made here, and pushed through
 the same pipeline as those of the kernel.
@@ -34,7 +35,8 @@ _MEMBERS = (
 def declare(spec: GadgetSpec) -> Samples | None:
     """Add the data source if gadget.yaml asks for it.
 
-    Raises MetadataError when its name is taken.
+    Raises:
+        MetadataError: the gadget has a data source of that name.
     """
     asked = Metadata(spec.metadata).texts(["annotations"]).get(WANTED, "")
     if asked.lower() != "true":
@@ -45,8 +47,8 @@ def declare(spec: GadgetSpec) -> Samples | None:
     return samples
 
 
-class Producer:
-    """A collection's subscriber: tells the data source of every selected container."""
+class ContainerEvents:
+    """A subscriber of a ContainerCollection: emits an event for each selected container."""
 
     def __init__(self, running: Running, samples: Samples, selector: Selector) -> None:
         self._running = running
@@ -56,14 +58,14 @@ class Producer:
     def __call__(self, event: Event) -> None:
         from ig_py.containers.collection import EventType
 
-        told = (EventType.CREATED, EventType.DELETED)
-        if event.type not in told and event.type is not EventType.PRECREATE:
+        selectable = (EventType.CREATED, EventType.DELETED)
+        if event.type not in selectable and event.type is not EventType.PRECREATE:
             return
-        # Of what is only being made, nothing is known that could be selected by.
-        if event.type in told and not self._selector.matches(event.container):
+        # A container that a runtime is only creating has no name to be selected by yet.
+        if event.type in selectable and not self._selector.matches(event.container):
             return
         container = event.container
-        self.tell(
+        self._emit(
             event.type.value,
             container.id,
             container.cgroup_id,
@@ -72,14 +74,13 @@ class Producer:
             container.oci_config,
         )
 
-    def tell_host(self, view: HostView) -> None:
-        """The host, whose mount namespace is that of process 1."""
-        self.tell("CREATED", "", 0, view.namespace(1, "mnt") or 0, "", "")
+    def emit_host(self, view: HostView) -> None:
+        """An event for the host, whose mount namespace is that of process 1."""
+        self._emit("CREATED", "", 0, view.namespace(1, "mnt") or 0, "", "")
 
-    def tell(
+    def _emit(
         self, kind: str, container_id: str, cgroup_id: int, mntns: int, name: str, config: str
     ) -> None:
-        """One event of the data source."""
         sample = self._samples.pack(
             {
                 "event_type": kind,

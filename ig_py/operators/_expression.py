@@ -1,8 +1,8 @@
-"""Expressions of ``--filter-expr``: what is written, as a condition of the plan.
+"""Expressions of ``--filter-expr``: parsed, type-checked, and written as a condition of the plan.
 
-The grammar, its precedences and types are those of the language expr that the compatible system
-has, as far as docs/filter-expressions.md says. Types are checked here: what
-the core gets can be decided for every event, but for what has no value (``1 % 0``).
+Grammar, precedences and types are those of the language expr, which ``ig`` uses, as far as
+docs/filter-expressions.md says. Types are checked here, so that the core can decide a condition
+for every event, except where an operation has no value (``1 % 0``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ig_py.records import dataclass
 
 MAX_LENGTH = 4096
 MAX_DEPTH = 40
-"""Parts within parts."""
+"""Deepest nesting of sub-expressions."""
 
 _BINARY = {
     "|": 0, "or": 10, "||": 10, "and": 15, "&&": 15,
@@ -59,7 +59,10 @@ Node = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Part:
-    """*node* None for a range, which only ``in`` takes: its ends are *range*."""
+    """A sub-expression with its type, and its offset in the text.
+
+    A range (``1..5``), which only ``in`` takes, has the ends *range* and no *node*.
+    """
 
     node: Node | None
     type: Type
@@ -68,9 +71,10 @@ class _Part:
 
 
 def condition(ds: DataSourceSpec, text: str, flag: str) -> Node:
-    """The plan's condition of what *flag* says about events of *ds*.
+    """*text*, the value of *flag*, as the plan's condition on events of *ds*.
 
-    :class:`UsageError` for what is no expression that is true or false.
+    Raises:
+        UsageError: it is no expression, or its value is not true or false.
     """
     return _Parser(ds, text, flag).whole()
 
@@ -97,7 +101,7 @@ class _Parser:
             depth += 1
             level = [arg for one in level for arg in one.get("args", ())]
         if depth > MAX_DEPTH:
-            self._bad(f"more than {MAX_DEPTH} parts within parts", 0)
+            self._bad(f"nested over {MAX_DEPTH} deep", 0)
         return node
 
     def _bad(self, why: str, at: int) -> NoReturn:
@@ -123,7 +127,7 @@ class _Parser:
     def _expression(self, least: int = 0) -> _Part:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            self._bad(f"more than {MAX_DEPTH} parts within parts", self._token.at)
+            self._bad(f"nested over {MAX_DEPTH} deep", self._token.at)
         left = self._prefix()
         while True:
             token = self._token
@@ -175,7 +179,7 @@ class _Parser:
             return _Part(node, part.type, token.at)
         part = self._primary(self._take())
         if self._at_sign("[", "?.", "??"):
-            self._bad(f"{self._token.text} is not there (yet)", self._token.at)
+            self._bad(f"{self._token.text} is not supported", self._token.at)
         return part
 
     def _primary(self, token: Token) -> _Part:
@@ -229,7 +233,7 @@ class _Parser:
             return _Part({"op": "value", "value": token.text == "true"}, BOOL, token.at)
         if token.text in _WORDS:
             self._bad(
-                f"{token.text} is not there (yet)"
+                f"{token.text} is not supported"
                 if token.text in ("nil", "let", "if")
                 else f"unexpected {token.text!a}",
                 token.at,
@@ -322,7 +326,7 @@ class _Parser:
                 self._bad(f"{text!a} has no prefix length", arg.at)
             mapped = getattr(network.network_address, "ipv4_mapped", None)
             if mapped is not None and network.prefixlen >= 96:
-                # As addresses are: one of IPv4 is one, however it is written.
+                # Addresses of events are IPv4 where they are IPv4-mapped: so is the network.
                 network = ipaddress.ip_network((mapped, network.prefixlen - 96))
             found.append(str(network))
         if not found:
@@ -340,7 +344,7 @@ class _Parser:
         return str(node["value"])
 
     def _one(self, part: _Part, wanted: Type | None = None) -> Node:
-        """The node of a value, of the type that is wanted."""
+        """The node of *part*, which must have the type *wanted* (None: any)."""
         if wanted is not None and part.type != wanted:
             self._bad(f"expected {name(wanted)}, but got {name(part.type)}", part.at)
         if part.node is None or part.type == "networks":
@@ -370,7 +374,7 @@ class _Parser:
             node: Node = {"op": op, "args": [self._one(left)], "value": pattern}
             return _Part(node, BOOL, left.at)
         first = self._one(left)
-        # One of many, instead of each within the next.
+        # A chain of equal operators is one node, so that it does not nest.
         same = op in ("and", "or") and first["op"] == op
         args = [*first["args"], self._one(right)] if same else [first, self._one(right)]
         return _Part({"op": op, "args": args}, type_, left.at)

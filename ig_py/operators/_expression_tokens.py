@@ -22,7 +22,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v
 _ESCAPE = r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)"
 
 Bad = Callable[[str, int], NoReturn]
-"""Raises the error: what is wrong, and at which character."""
+"""Raises the error, given what is wrong and the offset of the character."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def split(text: str, bad: Bad) -> list[Token]:
 
 
 def unquoted(token: Token, bad: Bad) -> str:
-    """What a text token stands for."""
+    """The value of a text token, without quotes and escapes."""
     inside = token.text[1:-1]
     if token.text[0] == "`":
         return inside

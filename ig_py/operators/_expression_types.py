@@ -1,4 +1,4 @@
-"""Types of expressions, and of the functions that they may call."""
+"""Types of expressions, and the signatures of functions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def name(type_: Type) -> str:
 
 
 def common(left: Type, right: Type) -> Type | None:
-    """The type of a value that is one of two; None where there is none."""
+    """The type of a value that has either type; None when they do not combine."""
     if left == right:
         return left
     return FLOAT if is_number(left) and is_number(right) else None

@@ -25,7 +25,7 @@ _LIST = "A comma list; !x leaves x out"
 
 
 def global_params() -> list[ParamSpec]:
-    """Known before any gadget is."""
+    """Parameters that are known before any gadget is."""
     return [
         _global("runtimes", RUNTIMES, "Container runtimes to ask, a comma list", alias="r"),
         _global("docker-socketpath", "/run/docker.sock", "Unix socket of the Docker engine"),
@@ -62,7 +62,7 @@ def global_params() -> list[ParamSpec]:
         _global(
             "hold-containers",
             "false",
-            "Hold container runtimes until what they began is known and programs are attached",
+            "Hold container runtimes until new containers are known and programs attached to them",
             type_hint="bool",
         ),
         _global(
@@ -76,7 +76,7 @@ def global_params() -> list[ParamSpec]:
 
 
 def instance_params() -> list[ParamSpec]:
-    """Of a gadget that tells containers apart, in the order in which they are shown."""
+    """Parameters of a gadget whose events have containers, in the order of the help."""
     return [
         _instance("k8s-podname", f"Only these pods. {_LIST}", "k8s:pod"),
         _instance("k8s-namespace", f"Only pods of these namespaces. {_LIST}", "k8s:namespace"),

@@ -1,4 +1,4 @@
-"""Names that twins of number fields can take: values of the annotation ``value.one-of``.
+"""Names that formatted fields can have: values of the annotation ``value.one-of``.
 
 The core turns numbers into names; these lists only tell a user what to filter for.
 """

@@ -13,13 +13,21 @@ from ig_py.operators._samples import Value
 from ig_py.records import dataclass
 
 _READ = 4096
-"""More than any of the files read here has, but for status: its start is enough."""
+"""Bytes; stat and statm are shorter, and of status the start is enough."""
 _MEMORY = frozenset({"memoryRSS", "memoryVirtual", "memoryShared", "memoryRelative"})
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What values are relative to. *boot*: unix seconds, *ticks* a second, *memory* in bytes."""
+    """Sizes of the machine.
+
+    Attributes:
+        boot: time of its start, unix seconds.
+        ticks: clock ticks a second.
+        cpus: number of processors.
+        memory: bytes.
+        page: bytes of a page.
+    """
 
     boot: int
     ticks: int
@@ -41,9 +49,10 @@ class Machine:
 
 
 class ProcessReader:
-    """Reads processes; usage is that since the call before.
+    """Reads all processes; usage is that since the call before.
 
-    *wanted* are names of fields: what nobody asks for is not read.
+    Args:
+        wanted: names of fields; files that none of them needs are not read.
     """
 
     def __init__(
@@ -62,7 +71,7 @@ class ProcessReader:
         self._newest = 0
 
     def read(self) -> Iterator[dict[str, Value]]:
-        """Each process by pid, those that end meanwhile left out; values by field name."""
+        """Values by field name of each process, by pid; those that end meanwhile are left out."""
         now = self._clock()
         elapsed = (now - self._read_at) / 1e9 if self._read_at else 0.0
         before, self._before, self._read_at = self._before, {}, now
@@ -74,7 +83,7 @@ class ProcessReader:
             started, ticks = int(row["startTime"]), int(row["cpuTime"])
             self._newest = max(self._newest, started)
             self._before[pid, started] = ticks
-            # One that is not older than what was seen before has used all of it since.
+            # A process that started after the last call has used all its time since.
             known = before.get((pid, started), 0 if started >= newest else ticks)
             usage = 0.0
             if elapsed > 0:
@@ -86,7 +95,7 @@ class ProcessReader:
     def _process(self, pid: int) -> dict[str, Value] | None:
         directory = f"{self._view.proc}/{pid}"
         stat = read_bytes(f"{directory}/stat", _READ)
-        # The name may hold anything, parentheses and blanks too.
+        # The name may contain parentheses and blanks: the last parenthesis ends it.
         end = stat.rfind(b")")
         parts = stat[end + 2 :].split()
         if end < 0 or len(parts) < 20:
@@ -127,7 +136,7 @@ class ProcessReader:
 
 
 def _uid(directory: str) -> int:
-    """The real user."""
+    """Id of the real user."""
     status = read_bytes(f"{directory}/status", _READ)
     at = status.find(b"\nUid:")
     return int(status[at + 5 :].split(None, 1)[0]) if at >= 0 else 0

@@ -1,4 +1,4 @@
-"""Arrays that an operator makes itself: their fields, and the samples that hold their values."""
+"""Data sources that an operator makes itself: their fields, and the samples with their values."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Value = int | float | bytes | str
 
 
 def described(description: str, **columns: object) -> dict[str, str]:
-    """Annotations of a field: what it is, and ``columns.KEY`` of its column."""
-    looks = {f"columns.{key}": str(value) for key, value in columns.items()}
-    return {"description": description, **looks}
+    """Annotations of a field: its description, and ``columns.KEY`` for each of *columns*."""
+    annotations = {f"columns.{key}": str(value) for key, value in columns.items()}
+    return {"description": description, **annotations}
 
 
 @dataclass(frozen=True)
 class Member:
-    """One field; *size* is the most bytes of a text."""
+    """One field of a sample; *size*: most bytes of a text."""
 
     name: str
     kind: Kind
@@ -67,12 +67,12 @@ class Samples:
         ds.sample_size = offset
 
     def pack(self, values: Mapping[str, Value]) -> bytes:
-        """One element; *values* has each member's, and may have more."""
+        """The sample of one element; *values* by member's name, others are ignored."""
         return self._struct.pack(*[_packable(values[name]) for name in self.names])
 
 
 def _packable(value: Value) -> int | float | bytes:
-    # Arguments and environment variables need not be UTF-8, and come with surrogates then.
+    # Python decodes arguments and environment variables that are no UTF-8 to surrogates.
     return value.encode("utf-8", "replace") if isinstance(value, str) else value
 
 
@@ -81,12 +81,13 @@ def declare(
 ) -> DataSourceSpec:
     """Add a data source without fields; *defaults* are annotations that gadget.yaml may override.
 
-    Raises MetadataError when there is one of that name.
+    Raises:
+        MetadataError: the gadget has a data source of that name.
     """
     if spec.datasource(name) is not None:
         raise MetadataError(
-            f"data source {name!r} is declared twice: by an operator too",
-            remedy="rename the gadget's",
+            f"data source {name!r} is declared twice: by the gadget and by an operator",
+            remedy="rename the gadget's data source",
         )
     ds = new_datasource(name, type, Metadata(spec.metadata), source="operator", defaults=defaults)
     spec.datasources.append(ds)
@@ -96,22 +97,31 @@ def declare(
 def declare_array(
     ctx: Context, name: str, interval: str, defaults: Mapping[str, str] | None = None
 ) -> DataSourceSpec:
-    """As :func:`declare`: an array that is made each *interval*."""
+    """As :func:`declare`, an array that is made each *interval* (a duration as text).
+
+    Raises:
+        MetadataError: the gadget has a data source of that name.
+    """
     given = {INTERVAL_ANNOTATION: interval, **(defaults or {})}
     return declare(ctx.spec, name, DataSourceType.ARRAY, given)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """When an operator makes its arrays (ns); *first* None: after an interval."""
+    """When an operator makes its arrays.
+
+    Attributes:
+        interval: ns between two arrays.
+        first: ns until the first one; None: one interval.
+        count: number of arrays, without a *first* one; 0: no limit.
+    """
 
     interval: int
     first: int | None
     count: int
 
     def apply(self, running: Running, work: Callable[[], None]) -> None:
-        """Have *work* done: ``count`` times (0: without end), besides the first if that is
-        said to be early."""
+        """Register *work* with *running* at this pace."""
         times = self.count
         if times and self.first is not None:
             times += 1
@@ -126,7 +136,8 @@ def is_wanted(spec: Mapping[str, object], operator: str) -> bool:
 def pace(spec: Mapping[str, object], operator: str, default: int) -> Pace:
     """``operator.<operator>.{interval,first-interval,count}`` of gadget.yaml.
 
-    Raises MetadataError for what is no duration or number.
+    Raises:
+        MetadataError: one of them is no duration or number.
     """
     metadata = Metadata(spec)
     interval = _duration(metadata, operator, "interval")

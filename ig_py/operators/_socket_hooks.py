@@ -1,4 +1,4 @@
-"""Where the programs that tell of sockets are attached (core/sockets, docs/sockets.md)."""
+"""Attaching the programs that record sockets' owners (core/sockets, docs/sockets.md)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _OF_CGROUPS = (
 _CONNECTED = "sockets_connected"
 _CONNECTED_BY_RING = "sockets_ring_entered"
 _ROOT_INODE = 1
-"""Of the root of a control group hierarchy (kernfs); others have larger ones."""
+"""Inode number of the root of a control group hierarchy (kernfs); other groups have larger ones."""
 
 
 def choose(obj: Object, trampolines: bool) -> None:
-    """Load the programs of one way only."""
+    """Choose the programs to load: trampolines, or those of control groups and calls."""
     for program in _TRAMPOLINES:
         obj.set_autoload(program, trampolines)
     for program in (*_OF_CGROUPS, _CONNECTED, _CONNECTED_BY_RING):
@@ -43,18 +43,26 @@ def choose(obj: Object, trampolines: bool) -> None:
 
 
 def attach_trampolines(obj: Object) -> None:
-    """:raises CoreError: the kernel refuses one."""
+    """Attach the trampolines.
+
+    Raises:
+        CoreError: the kernel refuses one.
+    """
     for program in _TRAMPOLINES:
         obj.attach(program)
 
 
 def attach_to_cgroups(obj: Object, view: HostView) -> str:
-    """Why not all sockets will be told of; "" when they are."""
+    """Attach the programs of control groups and calls.
+
+    Returns:
+        Why some sockets will be missed; "" when none will be.
+    """
     from ig_py._core import CoreError
 
     try:
         if not _to_root(obj, view):
-            return "the root of the control groups is not to be seen from here"
+            return "the root control group is not visible from here (another cgroup namespace)"
         with_tracefs(lambda: _to_calls(obj))
     except CoreError as error:
         return error.message
@@ -72,7 +80,7 @@ def _to_root(obj: Object, view: HostView) -> bool:
 
 
 def _to_cgroup(obj: Object, path: str) -> bool:
-    """False when there may be processes outside of what is seen of the hierarchy."""
+    """Attach to the group at *path*; False when it is not the root: processes would be missed."""
     if not _is_root(path):
         return False
     for program in _OF_CGROUPS:

@@ -1,6 +1,7 @@
-"""The map of sockets' owners, filled in the kernel by an object of ours (docs/sockets.md).
+"""The map of sockets' owners, filled by eBPF programs of ig-py's own (docs/sockets.md).
 
-Loaded once a process for each layout of the map's values, and shared by the gadgets that have it.
+One object for each layout of the map's values is loaded in a process; the gadgets that declare
+this layout share it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 2.0
-"""How often owners of closed sockets are looked for, and missed ones of open sockets."""
+"""How often entries of closed sockets are deleted, and missing ones of open sockets looked for."""
 SHARE_OF_TIME = 50
-"""After a walk over all open files, this many times the processor's time that it took."""
+"""A walk over all open files is followed by a pause of this many times its processor time."""
 
 _HASH = 1
 _HELD, _LOST = "sockets_held", "sockets_lost"
@@ -35,8 +36,14 @@ _COUNTS = struct.Struct("=QQQQ")
 
 @dataclass(frozen=True)
 class Counts:
-    """Since it was loaded: owners that found no room, owners that found no scratch memory,
-    sockets that went whose port others have too, calls that nobody saw the end of."""
+    """Reasons for owners that are missing from the map, counted since the object was loaded.
+
+    Attributes:
+        full: owners for which the map had no room.
+        busy: owners for which the program had no scratch memory.
+        orphans: closed sockets whose port other sockets still have.
+        unseen: calls whose end no program saw.
+    """
 
     full: int = 0
     busy: int = 0
@@ -45,17 +52,25 @@ class Counts:
 
     @property
     def missed(self) -> int:
-        """Sockets whose owner a walk may find."""
+        """Sockets whose owner a walk over all open files may find."""
         return self.full + self.busy + self.orphans + self.unseen
 
 
 class SocketOwners:
-    """The map and what fills it; :meth:`tick` is called now and then, or :meth:`follow` does.
+    """The map and the programs that fill it.
 
-    By trampolines, which need no more; else by programs of control groups. *trampolines* None
-    takes what the kernel has.
+    Trampolines (fentry, fexit) see every socket. Without them, programs of the root control group
+    and of connect(2) are attached; then some sockets are found by walks only. The owner of this
+    object calls :meth:`tick` at intervals, or :meth:`start_ticking` once.
 
-    :raises CoreError: the kernel lacks what it needs (BTF, iterators, rights, memory).
+    Args:
+        layout: members of a value of the map.
+        entries: most sockets of the map.
+        view: where processes and control groups are.
+        trampolines: which programs to use; None: trampolines where the kernel has them.
+
+    Raises:
+        CoreError: the kernel lacks BTF or iterators, or refuses rights or memory.
     """
 
     def __init__(
@@ -70,9 +85,9 @@ class SocketOwners:
         self._thread: threading.Thread | None = None
         self._rested = 0.0
         self._repaired = Counts()
-        self._told = False
+        self._warned = False
         self.walks = False
-        """Not all sockets are told of: they are looked for at intervals."""
+        """Programs do not see every socket: the others are looked for at intervals."""
         try:
             if trampolines is None:
                 trampolines = probe("fentry")
@@ -82,7 +97,8 @@ class SocketOwners:
         except BaseException:
             self.map.close()
             raise
-        # Now nothing is missed; who was there before comes after, where nobody is.
+        # The attached programs record every new socket from now on. The walk then adds the
+        # sockets that existed before.
         try:
             self._walk()
         except BaseException:
@@ -97,7 +113,9 @@ class SocketOwners:
             obj = self._load(trampolines=True)
             socket_hooks.attach_trampolines(obj)
         except CoreError as error:
-            log.debug("sockets are told of by control groups: %s", error.message)
+            log.debug(
+                "owners of sockets are found by programs of control groups: %s", error.message
+            )
             if obj is not None:
                 obj.close()
             return None
@@ -108,8 +126,8 @@ class SocketOwners:
         if why := socket_hooks.attach_to_cgroups(obj, view):
             self.walks = True
             log.warning(
-                "owners of sockets are looked for every %g seconds, those of short-lived ones "
-                "stay unknown: %s",
+                "owners of sockets are looked for every %g seconds only, those of short-lived"
+                " sockets stay unknown: %s",
                 TICK_SECONDS,
                 why,
             )
@@ -130,29 +148,37 @@ class SocketOwners:
     def counts(self) -> Counts:
         return Counts(*_COUNTS.unpack(self._object.data(".bss", 0, _COUNTS.size)))
 
-    def follow(self) -> None:
-        """Tick in a thread of its own: whoever reads events may be held up by their reader."""
-        self._thread = threading.Thread(target=self._follow, name="ig-sockets", daemon=True)
+    def start_ticking(self) -> None:
+        """Call :meth:`tick` in a thread of its own: the run's may wait for a slow reader."""
+        self._thread = threading.Thread(
+            target=self._tick_at_intervals, name="ig-sockets", daemon=True
+        )
         self._thread.start()
 
-    def _follow(self) -> None:
+    def _tick_at_intervals(self) -> None:
         from ig_py._core import CoreError
 
         while not self._ended.wait(TICK_SECONDS):
             try:
                 self.tick()
             except CoreError as error:
-                log.warning("keeping the owners of sockets: %s", error.message)
+                log.warning(
+                    "owners of sockets are out of date from now on: keeping them: %s", error.message
+                )
                 return
 
     def tick(self) -> None:
-        """Let go of what was closed a while ago, and look for what was missed."""
+        """Delete the entries of closed sockets, and look for open ones that are missing.
+
+        Raises:
+            CoreError: the kernel refuses to run an iterator.
+        """
         self._object.iterate(_PURGE, map=MAP)
         self._object.iterate(_WAITING, map="connecting")
         counts = self.counts()
-        if counts.full and not self._told:
-            self._told = True
-            log.warning("there are more sockets than %s holds: owners of some stay unknown", MAP)
+        if counts.full and not self._warned:
+            self._warned = True
+            log.warning("the map %s is full: owners of further sockets stay unknown", MAP)
         rested = time.monotonic() >= self._rested
         if rested and (self.walks or counts.missed > self._repaired.missed):
             self._walk()
@@ -180,7 +206,7 @@ _shared: dict[_Kind, tuple[SocketOwners, int]] = {}
 
 
 class Lease:
-    """What one user of shared owners holds; :meth:`release` it once."""
+    """The right of one gadget to use shared owners; :meth:`release` it once."""
 
     def __init__(self, kind: _Kind, owners: SocketOwners) -> None:
         self._kind = kind
@@ -193,7 +219,7 @@ class Lease:
                 _shared[self._kind] = owners, users - 1
                 return
             del _shared[self._kind]
-        # Detaching waits for other processors (RCU), which nobody needs to see the end of.
+        # Detaching waits for other processors (RCU); the run need not wait for that.
         threading.Thread(target=owners.close, name="ig-sockets-close").start()
 
 
@@ -205,7 +231,8 @@ def acquire(
 ) -> Lease:
     """The shared owners of this layout, loaded for their first user.
 
-    :raises CoreError: as :class:`SocketOwners`.
+    Raises:
+        CoreError: as :class:`SocketOwners`.
     """
     kind = (layout, entries)
     with _lock:
@@ -213,6 +240,6 @@ def acquire(
             owners, users = _shared[kind]
         else:
             owners, users = make(layout, entries, view), 0
-            owners.follow()
+            owners.start_ticking()
         _shared[kind] = owners, users + 1
         return Lease(kind, owners)

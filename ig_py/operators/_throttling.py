@@ -1,4 +1,4 @@
-"""Control groups with a limit of processor time, and how often they were held back by it.
+"""Control groups with a limit of processor time, and how often it throttled them.
 
 Kernel: Documentation/admin-guide/cgroup-v2.rst (``cpu.max``, ``cpu.stat``, ``cpu.pressure``)
 and scheduler/sched-bwc.rst for version 1, whose times are in microseconds, throttled time in ns.
@@ -15,24 +15,24 @@ from ig_py.operators._samples import Value
 from ig_py.records import dataclass
 
 MAX_GROUPS = 1 << 16
-"""Groups that are looked at in one report."""
+"""Most groups of one report."""
 MAX_DEPTH = 64
 MAX_MEMBERS = 64
-"""Groups below one without processes of its own that are asked for a mount namespace."""
+"""Most descendants of a group without processes whose mount namespace is read."""
 _V1 = ("cpu", "cpu,cpuacct")
 _MICROSECOND = 1000
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Where the groups are; *unified*: version 2."""
+    """Path of the root group; *unified*: version 2."""
 
     root: str
     unified: bool
 
 
 def hierarchy(view: HostView) -> Hierarchy | None:
-    """The one that limits processor time; None where none does, or none is mounted."""
+    """The mounted hierarchy that limits processor time; None when there is none."""
     unified = view.cgroup2_mount()
     if unified and "cpu" in read_text(f"{unified}/cgroup.controllers").split():
         return Hierarchy(unified, unified=True)
@@ -59,9 +59,11 @@ class ThrottleReader:
         self._before: dict[tuple[str, int], _Totals] = {}
 
     def read(self) -> Iterator[dict[str, Value]]:
-        """Groups with a limit that ran since then; values by field name. A group that is
-        seen for the first time has nothing to be compared with, and is left out; so is one
-        without processes of its own when there are limits below, which tell more."""
+        """Values by field name of each group that has a limit and ran since the call before.
+
+        A group that is read for the first time is left out: its counts cannot be compared. So is
+        a group without processes of its own, when groups below it have limits.
+        """
         before, self._before = self._before, {}
         limited = [(p, i, limit) for p, i in self._groups() if (limit := self._limit(p))]
         above = {os.path.dirname(path) for path, _, _ in limited}  # noqa: PTH120
@@ -80,7 +82,7 @@ class ThrottleReader:
             yield self._row(path, limit, known, now)
 
     def _groups(self) -> Iterator[tuple[str, int]]:
-        """Path and inode of each, without the root, which has no limits."""
+        """Path and inode of each group but the root, which has no limits."""
         todo = [(self._where.root, 0)]
         seen = 0
         while todo:
@@ -131,7 +133,7 @@ class ThrottleReader:
         }
 
     def _pressure(self, path: str) -> dict[str, float]:
-        """Where the kernel tells none, none."""
+        """Values of ``some`` of cpu.pressure; empty where the kernel has no PSI."""
         for line in read_text(f"{path}/cpu.pressure").splitlines():
             if line.startswith("some "):
                 pairs = (word.partition("=") for word in line.split()[1:])
@@ -139,8 +141,10 @@ class ThrottleReader:
         return {}
 
     def _mntns(self, path: str) -> int:
-        """Of the group's processes; of a group without any, that of all groups below. 0 where
-        they differ: such a group is no container's."""
+        """Mount namespace of the group's processes or, when it has none, of all groups below.
+
+        0 when they differ: then the group is no container's.
+        """
         found: set[int] = set()
         todo = [path]
         for _ in range(MAX_MEMBERS):

@@ -1,7 +1,8 @@
-"""``ebpf``: an array of what eBPF programs take, for gadgets that ask for it in gadget.yaml.
+"""``ebpf``: an array of the run time and memory of eBPF programs, for gadgets that ask for it in
+gadget.yaml.
 
 Facts: docs/reference/operators.md#statistics-of-programs. The kernel counts run times while
-somebody wants them (BPF_ENABLE_STATS), and only those.
+a descriptor of BPF_ENABLE_STATS is open.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ DEFAULT_INTERVAL = "1000ms"
 NODE = "NODE_NAME"
 SWITCH = Path("/proc/sys/kernel/bpf_stats_enabled")
 MAX_LIST = 4096
-"""Bytes of a list of processes."""
+"""Most bytes of a list of processes."""
 
 _Program = tuple[int, int, str, int, int, list[int]]
 """Number, type, name, run time in ns, runs, numbers of its maps."""
@@ -104,7 +105,7 @@ _TYPES = (
     "SkReuseport", "FlowDissector", "CGroupSysctl", "RawTracepointWritable", "CGroupSockopt",
     "Tracing", "StructOps", "Extension", "LSM", "SkLookup", "Syscall", "Netfilter",
 )  # fmt: skip
-"""By the kernel's number, as the compatible system writes them."""
+"""By the kernel's number, as ``ig`` writes them."""
 
 
 class BpfStats(Operator):
@@ -123,7 +124,12 @@ class BpfStats(Operator):
         self._run_id = ""
 
     def instantiate(self, ctx: Context) -> bool:
-        """Raises UsageError for parameters that do not fit."""
+        """Declare the array.
+
+        Raises:
+            UsageError: the interval is no duration, or too short.
+            MetadataError: the gadget has a data source of that name.
+        """
         if not _samples.is_wanted(ctx.spec.metadata, self.name):
             return False
         ctx.spec.params += _params()
@@ -136,7 +142,12 @@ class BpfStats(Operator):
         return True
 
     def start(self, ctx: Context, running: Running) -> None:
-        """Raises KernelError where nothing can be counted, ContainerError for a wrong HOST_ROOT."""
+        """Make the kernel count, and read the first counts.
+
+        Raises:
+            KernelError: the kernel does not count run times, or refuses.
+            ContainerError: HOST_ROOT has no /proc.
+        """
         from ig_py.operators._bpf_holders import Holders
 
         running.host.view.require()
@@ -156,7 +167,9 @@ class BpfStats(Operator):
             try:
                 SWITCH.write_text("0")
             except OSError as error:
-                log.warning("%s stays 1: setting it back: %s", SWITCH, error.strerror)
+                log.warning(
+                    "setting %s back to 0: %s; the kernel goes on counting", SWITCH, error.strerror
+                )
 
     def _count(self) -> ProgramStatistics:
         from ig_py._core import CoreError, ProgramStatistics
@@ -167,19 +180,19 @@ class BpfStats(Operator):
             why = error.message
             if error.kind != "unsupported":
                 raise KernelError(
-                    f"counting what eBPF programs take: {why}",
+                    f"counting run times of eBPF programs: {why}",
                     remedy="run as root, or with CAP_SYS_ADMIN",
                 ) from error
-        # Before Linux 5.8 there is one switch for all (5.1), which others may have set.
+        # Before Linux 5.8 there is only one switch (5.1), which another tool may have set.
         try:
             if SWITCH.read_text().strip() == "0":
                 SWITCH.write_text("1")
                 self._switched = True
         except OSError as error:
             raise KernelError(
-                f"counting what eBPF programs take: {why}, and {SWITCH} cannot be set: "
+                f"counting run times of eBPF programs: {why}, and {SWITCH} cannot be set: "
                 f"{error.strerror}",
-                remedy="Linux 5.1 and later can",
+                remedy="use a kernel that counts them: Linux 5.1 or later",
             ) from error
         return ProgramStatistics(count=False)
 
@@ -191,7 +204,7 @@ class BpfStats(Operator):
             return self._statistics.read()
         except CoreError as error:
             raise KernelError(
-                f"reading what eBPF programs take: {error.message}",
+                f"reading run times of eBPF programs: {error.message}",
                 remedy="run as root, or with CAP_SYS_ADMIN",
             ) from error
 
@@ -200,7 +213,7 @@ class BpfStats(Operator):
         assert self._holders is not None
         programs, memory = self._read()
         now = time.monotonic_ns()
-        taken = _Taken(max(1, now - self._read_at), self._before, memory)
+        usage = _Usage(max(1, now - self._read_at), self._before, memory)
         self._read_at, self._before = now, _totals(programs)
         own = set(running.object.program_ids()) if running.object is not None else set()
         gadget: dict[str, Value] = {
@@ -211,7 +224,7 @@ class BpfStats(Operator):
         rows: list[dict[str, Value]] = []
         if self._gadgets_only:
             if own:
-                rows = [_WHOLE | gadget | taken.by([p for p in programs if p[0] in own])]
+                rows = [_NO_PROGRAM | gadget | usage.by([p for p in programs if p[0] in own])]
         else:
             held = self._holders.of({program[0] for program in programs})
             for program in programs:
@@ -224,13 +237,19 @@ class BpfStats(Operator):
                     "comms": comms,
                     "pids": pids,
                 }
-                rows.append(row | (gadget if number in own else _NOBODY) | taken.by([program]))
+                rows.append(row | (gadget if number in own else _NO_GADGET) | usage.by([program]))
         node = os.environ.get(NODE, "")
         running.emit(DATASOURCE, [self._samples.pack({"nodeName": node, **row}) for row in rows])
 
 
-_NOBODY: dict[str, Value] = {"gadgetID": "", "gadgetName": "", "gadgetImage": ""}
-_WHOLE: dict[str, Value] = {"progID": 0, "progName": "", "progType": "", "comms": "", "pids": ""}
+_NO_GADGET: dict[str, Value] = {"gadgetID": "", "gadgetName": "", "gadgetImage": ""}
+_NO_PROGRAM: dict[str, Value] = {
+    "progID": 0,
+    "progName": "",
+    "progType": "",
+    "comms": "",
+    "pids": "",
+}
 
 
 def _totals(programs: list[_Program]) -> dict[int, tuple[int, int]]:
@@ -238,8 +257,8 @@ def _totals(programs: list[_Program]) -> dict[int, tuple[int, int]]:
     return {number: (spent, runs) for number, _, _, spent, runs, _ in programs}
 
 
-class _Taken:
-    """What programs took within *elapsed* ns, since their totals were *before*."""
+class _Usage:
+    """Use of programs within *elapsed* ns, since their totals were *before*."""
 
     def __init__(
         self, elapsed: int, before: dict[int, tuple[int, int]], memory: dict[int, int]
@@ -249,11 +268,11 @@ class _Taken:
         self._memory = memory
 
     def by(self, programs: list[_Program]) -> dict[str, Value]:
-        """All of *programs* together; a map that several have counts once."""
+        """Values by field name of all *programs* together; a map that several use counts once."""
         time = count = total = 0
         maps: set[int] = set()
         for number, _, _, spent, runs, used in programs:
-            # Unknown ones were loaded since.
+            # A program without earlier totals was loaded since.
             known_time, known_runs = self._before.get(number, (0, 0))
             time += max(0, spent - known_time)
             count += max(0, runs - known_runs)
@@ -282,7 +301,7 @@ def _params() -> list[ParamSpec]:
             prefix=PREFIX,
             default=DEFAULT_INTERVAL,
             title="Statistics interval",
-            description="Time between two reports of what eBPF programs take",
+            description="Time between two reports of run times",
             type_hint="duration",
         ),
         ParamSpec(
@@ -290,7 +309,7 @@ def _params() -> list[ParamSpec]:
             prefix=PREFIX,
             default="false",
             title="Gadgets only",
-            description="Sums of gadgets instead of single programs",
+            description="Report the sum of the gadget's programs instead of single programs",
             type_hint="bool",
         ),
     ]

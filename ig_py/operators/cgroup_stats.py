@@ -1,4 +1,4 @@
-"""``cgroup``: an array of control groups that are held back by their limit of processor time.
+"""``cgroup``: an array of control groups with a limit of processor time, and their throttling.
 
 Facts: docs/user-space.md. ``operator.cgroup`` of gadget.yaml has ``emitstats``,
 ``interval``, ``first-interval`` and ``count``.
@@ -75,7 +75,12 @@ class CgroupStats(Operator):
         self._reader: ThrottleReader | None = None
 
     def instantiate(self, ctx: Context) -> bool:
-        """Raises MetadataError for what gadget.yaml says wrongly."""
+        """Declare the array.
+
+        Raises:
+            MetadataError: ``operator.cgroup`` of gadget.yaml has a wrong value, or the gadget has
+                a data source of that name.
+        """
         if not _samples.is_wanted(ctx.spec.metadata, self.name):
             return False
         self._pace = pace = _samples.pace(ctx.spec.metadata, self.name, DEFAULT_INTERVAL)
@@ -92,11 +97,11 @@ class CgroupStats(Operator):
         where = hierarchy(view)
         if where is None:
             log.warning(
-                "no control groups that limit processor time are mounted: none can be shown"
+                "no cgroup hierarchy that limits processor time is mounted: the array stays empty"
             )
             return
         self._reader = ThrottleReader(view, where)
-        # What counts are compared with.
+        # The first report is compared with these counts.
         for _ in self._reader.read():
             pass
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ig_py.errors import IgPyError, LimitError
 from ig_py.gadget.btf import ENUMS, Btf
-from ig_py.gadget.datasource import add_twin
+from ig_py.gadget.datasource import add_formatted_field
 from ig_py.gadget.spec import Flag
 from ig_py.operators.base import Context, Operator
-from ig_py.operators.formatters import is_taken, twin_name
+from ig_py.operators.formatters import formatted_name, is_taken
 
 if TYPE_CHECKING:
     from ig_py.operators.parts import LoadParts
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 TARGET = "ebpf.formatter.enum"
 SEPARATOR = "ebpf.formatter.bitfield.separator"
 SET_SUFFIX = "_set"
-"""Enums of such a name are sets of flags."""
+"""Ending of the names of enums whose values are flags."""
 MAX_NAMES = 1 << 16
 """Names of values in the steps of all fields together: each step has its own copy in the core."""
 KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
 
 
 class EbpfEnum(Operator):
-    """Part of what the eBPF layer itself declares: before every other operator."""
+    """Belongs to the eBPF layer, whose fields are declared before those of other operators."""
 
     name: ClassVar[str] = "ebpf"
     priority: ClassVar[int] = -1000
@@ -38,7 +38,7 @@ class EbpfEnum(Operator):
         known: dict[int, list[list[Any]]] = {}
         for ds in ctx.spec.datasources:
             for source in [f for f in ds.fields if f.enum_values]:
-                name = twin_name(source, TARGET)
+                name = formatted_name(source, TARGET)
                 if not name:
                     ds.notes.append(
                         f"enum field {source.full_name!r} of {ds.name!r} is shown as a number: "
@@ -51,13 +51,13 @@ class EbpfEnum(Operator):
                 if not values:
                     values += [[v, n] for v, n in source.enum_values]
                 source.flags |= Flag.HIDDEN
-                twin = add_twin(ds, source, name)
+                formatted = add_formatted_field(ds, source, name)
                 step = ctx.plan.add_step(
                     ds.name,
                     0,
                     op="enum",
                     src=source.index,
-                    dst=twin.index,
+                    dst=formatted.index,
                     values=values,
                     set=source.enum_name.endswith(SET_SUFFIX),
                     separator=source.annotations.get(SEPARATOR) or "|",
@@ -75,7 +75,7 @@ class EbpfEnum(Operator):
             kernel = Btf(KERNEL_BTF.read_bytes(), "the running kernel", trusted=True)
             found = {t.name: t for t in kernel.of_kind(*ENUMS) if t.name in wanted}
         except (OSError, IgPyError):
-            return  # No BTF here: the object's own values are the best there is.
+            return  # Without BTF of the kernel the object's own values are used.
         for name, enum in found.items():
             values = [[v, n] for v, n in enum.values]
             for body in self._steps[name]:

@@ -2,8 +2,8 @@
 
 Facts: docs/reference/operators.md#environment-variables.
 
-Annotation ``env.fields.NAME: VARIABLE`` of a data source. Who makes an image asks; which variables
-may be shown is said by who runs it.
+Annotation ``env.fields.NAME: VARIABLE`` of a data source. The author of the image asks for a
+variable; the user who runs it allows it (``--env-vars``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 class Env(Operator):
     name: ClassVar[str] = "env"
-    # Behind those that show what events have.
+    # After the operators that add fields from the event itself.
     priority: ClassVar[int] = 1000
 
     def __init__(self) -> None:
@@ -52,7 +52,11 @@ class Env(Operator):
         ]
 
     def instantiate(self, ctx: Context) -> bool:
-        """Raises MetadataError for a field that cannot be."""
+        """Add the fields.
+
+        Raises:
+            MetadataError: a field's name is malformed or taken.
+        """
         self._allowed = split_list(ctx.param(PREFIX + ALLOWED))
         active = False
         for ds in ctx.spec.datasources:
@@ -77,7 +81,11 @@ class Env(Operator):
         return active
 
     def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:
-        """Raises UsageError for a variable that may not be shown."""
+        """Check that the user allows every variable.
+
+        Raises:
+            UsageError: a variable is not in ``--env-vars``.
+        """
         for what, variable in self._refused:
             raise UsageError(
                 f"{what} would show the environment variable {variable!a}, which is not allowed",

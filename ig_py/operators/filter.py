@@ -1,4 +1,4 @@
-"""``--filter``, ``--filter-expr``: what an event must meet.
+"""``--filter``, ``--filter-expr``: conditions on events.
 
 Facts: docs/reference/operators.md#filters.
 """
@@ -53,7 +53,11 @@ def split_rules(text: str) -> list[str]:
 
 
 def parse_rule(rule: str) -> tuple[str, str, str]:
-    """(field, operator, value). Raises UsageError."""
+    """(field, operator, value).
+
+    Raises:
+        UsageError: a part is missing, or the operator is unknown.
+    """
     start = next((i for i, c in enumerate(rule) if c in _OPERATOR_CHARS), len(rule))
     end = start
     while end < len(rule) and rule[end] in _OPERATOR_CHARS:
@@ -70,7 +74,11 @@ def parse_rule(rule: str) -> tuple[str, str, str]:
 
 
 def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
-    """A rule as the plan's filter (docs/plan.md). Raises UsageError."""
+    """A rule as the plan's filter (docs/plan.md).
+
+    Raises:
+        UsageError: the rule is malformed, its field does not exist, or the value does not fit it.
+    """
     name, op, value = parse_rule(rule)
     field = ds.field(name)
     if field is None:
@@ -126,13 +134,19 @@ class Filter(Operator):
     priority: ClassVar[int] = 9000
 
     def instantiate(self, ctx: Context) -> bool:
-        """Raises UsageError for what is no rule or expression."""
+        """Add the filters and conditions to the plan.
+
+        Raises:
+            UsageError: a rule or an expression is malformed, or there are too many rules.
+        """
         sources = ctx.spec.datasources
         alone = len(sources) == 1
         for ds in sources:
             rules = [r for text in _given(ctx, "filter", ds, alone) for r in split_rules(text[1])]
             if len(rules) > MAX_RULES:
-                raise UsageError(f"more than {MAX_RULES} filter rules")
+                raise UsageError(
+                    f"more than {MAX_RULES} filter rules", remedy="use --filter-expr with and, or"
+                )
             if rules:
                 ctx.plan.filters[ds.name] = [compile_rule(ds, rule) for rule in rules]
             expressions = _given(ctx, "filter-expr", ds, alone)
@@ -159,7 +173,7 @@ _EXAMPLE = 'an expression such as proc.comm startsWith "ba" and proc.pid > 1'
 
 
 def _given(ctx: Context, key: str, ds: DataSourceSpec, alone: bool) -> list[tuple[str, str]]:
-    """(key, value) of the parameters that say it of *ds*."""
+    """(key, value) of the parameters of that *key* that apply to *ds*."""
     keys = [f"{key}.{ds.name}", *([key] if alone else [])]
     values = ((key, ctx.param(PREFIX + key)) for key in keys)
     return [(key, value) for key, value in values if value]

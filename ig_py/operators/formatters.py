@@ -1,6 +1,6 @@
 """Strings beside numbers: times, errors, signals, sizes, modes, system calls, endpoints.
 
-A field whose C type says what its number means gets a twin that shows it
+A field whose C type says what its number means gets a formatted field beside it
 (docs/reference/ebpf.md#types-that-get-a-text). The source is hidden in columns unless
 it has an annotation ``columns.hidden`` of its own.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
-from ig_py.gadget.datasource import add_field, add_twin, children, hide_tree
+from ig_py.gadget.datasource import add_field, add_formatted_field, children, hide_tree
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind
 from ig_py.operators._names import ERRNO_NAMES, SIGNAL_NAMES
 from ig_py.operators.base import Context, Operator
@@ -19,11 +19,14 @@ from ig_py.records import dataclass
 RAW_SUFFIX = "_raw"
 _PRIORITY = 0
 _PRIORITY_L4 = 1
-"""After every l3 endpoint: an l4 twin may be replaced by operators that resolve addresses."""
+"""After every l3 endpoint: operators that resolve addresses come between."""
 
 
-def twin_name(source: FieldSpec, annotation: str) -> str:
-    """Name of a field's twin: *annotation*'s value, else without ``_raw``; "" for none."""
+def formatted_name(source: FieldSpec, annotation: str) -> str:
+    """Name of *source*'s formatted field: *annotation*'s value, else its own without ``_raw``.
+
+    "" when it has neither: then there is no formatted field.
+    """
     configured = source.annotations.get(annotation, "")
     if configured:
         return configured
@@ -33,7 +36,7 @@ def twin_name(source: FieldSpec, annotation: str) -> str:
 
 
 def is_taken(ds: DataSourceSpec, source: FieldSpec, name: str) -> bool:
-    """True, with a note, when *source*'s twin *name* would shadow another field."""
+    """True, with a note, when *source*'s formatted field *name* exists already."""
     parent = ds.fields[source.parent].full_name + "." if source.parent is not None else ""
     taken = ds.exact(parent + name) is not None
     if taken:
@@ -45,7 +48,7 @@ def is_taken(ds: DataSourceSpec, source: FieldSpec, name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Formatter:
-    """How fields of one C type get a twin. *op* is the step and the annotations' infix."""
+    """How fields of one C type are formatted. *op*: the step, and the infix of annotations."""
 
     type_name: str
     op: str
@@ -104,28 +107,28 @@ class Formatters(Operator):
         active = False
         for ds in ctx.spec.datasources:
             for formatter in _NUMBERS:
-                active |= _add_twins(ctx, ds, formatter)
+                active |= _add_formatted(ctx, ds, formatter)
             for type_name, add in ((_L3, _add_l3), (_L4, _add_l4)):
                 for endpoint in _of_type(ds, type_name):
                     active |= add(ctx, ds, endpoint)
             for formatter in _FILE_NUMBERS:
-                active |= _add_twins(ctx, ds, formatter)
+                active |= _add_formatted(ctx, ds, formatter)
         return active
 
 
-def _add_twins(ctx: Context, ds: DataSourceSpec, formatter: _Formatter) -> bool:
+def _add_formatted(ctx: Context, ds: DataSourceSpec, formatter: _Formatter) -> bool:
     active = False
     for source in _of_type(ds, formatter.type_name):
-        name = twin_name(source, f"formatters.{formatter.op}.target")
+        name = formatted_name(source, f"formatters.{formatter.op}.target")
         if not name or not formatter.fits(source) or is_taken(ds, source, name):
             continue
-        twin = add_twin(ds, source, name, annotations=formatter.annotations)
+        formatted = add_formatted_field(ds, source, name, annotations=formatter.annotations)
         _hide_source(ds, source)
         more = {}
         if formatter.op == "timestamp":
             more["layout"] = source.annotations.get("formatters.timestamp.format") or None
         ctx.plan.add_step(
-            ds.name, _PRIORITY, op=formatter.op, src=source.index, dst=twin.index, **more
+            ds.name, _PRIORITY, op=formatter.op, src=source.index, dst=formatted.index, **more
         )
         active = True
     return active
@@ -139,17 +142,19 @@ def _parts(
     by_name = {f.name: f for f in members}
     addresses = [f for f in members if f.has_type(_ADDRESS)]
     version = by_name.get("version")
-    if len(addresses) != 1 or version is None or not twin_name(addresses[0], ""):
+    if len(addresses) != 1 or version is None or not formatted_name(addresses[0], ""):
         ds.notes.append(
             f"field {endpoint.full_name!r} of {ds.name!r} is not formatted: "
-            "its struct has not the members of an endpoint"
+            "its struct does not have the members of an endpoint"
         )
         return None
     return addresses[0], version, by_name
 
 
 def _add_address(ds: DataSourceSpec, endpoint: FieldSpec, raw: FieldSpec) -> FieldSpec:
-    address = add_field(ds, twin_name(raw, ""), Kind.STRING, parent=endpoint, flags=Flag.HIDDEN)
+    address = add_field(
+        ds, formatted_name(raw, ""), Kind.STRING, parent=endpoint, flags=Flag.HIDDEN
+    )
     _hide_source(ds, endpoint, default=False)
     for field in (raw, *children(ds, raw)):
         field.flags |= Flag.UNREFERENCED
@@ -161,7 +166,7 @@ def _add_l3(ctx: Context, ds: DataSourceSpec, endpoint: FieldSpec) -> bool:
     if parts is None:
         return False
     raw, version, _ = parts
-    if is_taken(ds, raw, twin_name(raw, "")):
+    if is_taken(ds, raw, formatted_name(raw, "")):
         return False
     address = _add_address(ds, endpoint, raw)
     endpoint.annotations["columns.replace"] = address.full_name
@@ -188,7 +193,7 @@ def _add_l4(ctx: Context, ds: DataSourceSpec, endpoint: FieldSpec) -> bool:
             "it has no port or protocol"
         )
         return False
-    if any(is_taken(ds, raw, name) for name in (twin_name(raw, ""), "proto", "endpoint")):
+    if any(is_taken(ds, raw, name) for name in (formatted_name(raw, ""), "proto", "endpoint")):
         return False
     address = _add_address(ds, endpoint, raw)
     proto = add_field(ds, "proto", Kind.STRING, parent=endpoint, flags=Flag.HIDDEN)

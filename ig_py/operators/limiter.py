@@ -19,7 +19,11 @@ UNLIMITED = -1
 
 
 def parse_limit(text: str) -> int | None:
-    """A number of elements; None for no limit. Raises UsageError."""
+    """A number of elements; None: no limit.
+
+    Raises:
+        UsageError: *text* is no such number.
+    """
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII) or int(text) < UNLIMITED:
         raise UsageError(f'--{KEY}: "{text}" is no number of elements (-1: no limit)')
     return None if int(text) == UNLIMITED else int(text)

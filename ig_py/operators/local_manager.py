@@ -59,7 +59,7 @@ class LocalManager(Operator):
 
     def __init__(self) -> None:
         self._tracker: ContainerTracker | None = None
-        self._told: Samples | None = None
+        self._samples: Samples | None = None
 
     @classmethod
     def global_params(cls) -> list[ParamSpec]:
@@ -69,9 +69,9 @@ class LocalManager(Operator):
         enriched = False
         for ds in ctx.spec.datasources:
             enriched |= _enrich(ctx, ds)
-        self._told = _containers_source.declare(ctx.spec)
+        self._samples = _containers_source.declare(ctx.spec)
         needed = enriched or _filter_map(ctx.spec) or _needs_containers(ctx.spec)
-        if not (needed or self._told):
+        if not (needed or self._samples):
             return False
         ctx.spec.params.extend(instance_params())
         return True
@@ -94,7 +94,7 @@ class LocalManager(Operator):
             lambda key: ctx.param(PREFIX + key),
             host.view,
             _selector(ctx),
-            oci_configs=self._told is not None,
+            oci_configs=self._samples is not None,
             host=whole_host,
         )
         self._tracker = tracker = ContainerTracker(settings, host.view)
@@ -118,17 +118,19 @@ class LocalManager(Operator):
         tracker.follow(running.stream)
         tracker.keep(running.host.targets)
         running.host.provide_containers(tracker)
-        if self._told is not None:
-            producer = _containers_source.Producer(running, self._told, tracker.settings.selector)
+        if self._samples is not None:
+            events = _containers_source.ContainerEvents(
+                running, self._samples, tracker.settings.selector
+            )
             if tracker.settings.host:
-                producer.tell_host(tracker.view)
-            tracker.subscribe(producer)
+                events.emit_host(tracker.view)
+            tracker.subscribe(events)
         if _bool(ctx, "hold-containers"):
             tracker.hold_runtimes(running.host.targets.after, _hold_seconds(ctx))
         tracker.warn_of_engines()
 
     def drained(self, running: Running) -> bool:
-        """Give events that wait for their container a last moment."""
+        """Wait a moment for the containers of events that are still pending."""
         if self._tracker is None:
             return False
         return self._tracker.drain(running.stream)
@@ -216,7 +218,7 @@ def _leaf(
 def _bool(ctx: Context, key: str) -> bool:
     value = ctx.param(PREFIX + key, "false").lower()
     if value not in ("true", "false", ""):
-        raise UsageError(f"--{key}={value!a}: neither true nor false")
+        raise UsageError(f"--{key}={value!a}: neither true nor false", remedy="give one of them")
     return value == "true"
 
 
@@ -263,6 +265,6 @@ def _selector(ctx: Context) -> Selector:
 def _refuse_unsupported(ctx: Context) -> None:
     if _bool(ctx, "enrich-with-k8s-apiserver"):
         raise ContainerError(
-            "--enrich-with-k8s-apiserver: this version does not ask Kubernetes",
+            "--enrich-with-k8s-apiserver: this version does not ask the Kubernetes API server",
             remedy="leave the flag out",
         )

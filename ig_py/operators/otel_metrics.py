@@ -2,7 +2,7 @@
 
 Facts: docs/reference/operators.md#metrics.
 
-Where ``metrics.print`` is set, a data source of text takes the place of the one that is summed.
+Where ``metrics.print`` is set, a data source of text is shown instead of the one that is summed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,14 @@ class Metric:
 
 @dataclass
 class Collected:
-    """What is summed of one data source, and the one that shows it."""
+    """The metrics of one data source.
+
+    Attributes:
+        source: its name.
+        shown: name of the data source that shows them.
+        keys: indices of the fields by which events are grouped.
+        printed: the text that was shown last.
+    """
 
     source: str
     shown: str
@@ -71,9 +78,10 @@ class Collected:
 
 
 def metric_type(source: FieldSpec) -> str:
-    """``key``, ``counter``, ``gauge`` or ``histogram``; "" for a field that is none.
+    """``key``, ``counter``, ``gauge`` or ``histogram``; "" for any other field.
 
-    :class:`MetadataError` for an annotation that says something else.
+    Raises:
+        MetadataError: the annotation ``metrics.type`` has another value.
     """
     given = source.annotations.get(TYPE, "")
     if given and given not in _TYPES:
@@ -85,7 +93,11 @@ def metric_type(source: FieldSpec) -> str:
 
 
 def collect(ds: DataSourceSpec) -> Collected:
-    """What *ds* says about its metrics."""
+    """The metrics that *ds* declares.
+
+    Raises:
+        MetadataError: an annotation ``metrics.type`` has an unknown value.
+    """
     found = Collected(ds.name, ds.name + RENDERED)
     for source in ds.fields:
         kind = metric_type(source)
@@ -150,7 +162,7 @@ class OtelMetrics(Operator):
         running.every(self._interval, lambda: self._print(running))
 
     def drained(self, running: Running) -> bool:
-        """What came after the last print is printed too."""
+        """Print the sums once more, with the events since the last print."""
         self._print(running, unchanged=False)
         return False
 
@@ -163,14 +175,14 @@ class OtelMetrics(Operator):
 
 
 def _text(collected: Collected, series: list[tuple[str, list[int | float | list[int]]]]) -> str:
-    """Empty before there was any event."""
+    """The text of all metrics; empty before the first event."""
     if not series:
         return ""
     text = ""
-    for place, metric in enumerate(collected.metrics):
+    for position, metric in enumerate(collected.metrics):
         text += metric.name + "\n"
         for _keys, sums in series:
-            slots = sums[place]
+            slots = sums[position]
             if isinstance(slots, list):
                 text += render(slots, metric.unit)
     return text

@@ -84,7 +84,7 @@ _BY_CHOICE: dict[str, tuple[Member, ...]] = {
         Member(
             "state",
             Kind.STRING,
-            described("What the first thread does") | {"value.one-of": STATES},
+            described("State of the first thread") | {"value.one-of": STATES},
             size=1,
         ),
     ),
@@ -130,7 +130,12 @@ class ProcessStats(Operator):
         self._reader: ProcessReader | None = None
 
     def instantiate(self, ctx: Context) -> bool:
-        """Raises MetadataError for what gadget.yaml says wrongly."""
+        """Declare the array.
+
+        Raises:
+            MetadataError: ``operator.process`` of gadget.yaml has a wrong value, or the gadget has
+                a data source of that name.
+        """
         metadata = ctx.spec.metadata
         if not _samples.is_wanted(metadata, self.name):
             return False
@@ -146,7 +151,7 @@ class ProcessStats(Operator):
         from ig_py.operators._processes import ProcessReader
 
         self._reader = ProcessReader(running.host.view, self._chosen)
-        # What usage is compared with.
+        # The first report is compared with this reading.
         for _ in self._reader.read():
             pass
         assert self._pace is not None
@@ -161,7 +166,7 @@ class ProcessStats(Operator):
 
 
 def _chosen(fields: list[str], ds: DataSourceSpec) -> list[str]:
-    """Known names in their order, each once; all when none is given."""
+    """Known names in their order, each once; all names when *fields* is empty."""
     unknown = [name for name in fields if name not in _BY_CHOICE]
     for name in dict.fromkeys(unknown):
         ds.notes.append(f"gadget.yaml: operator.process.fields: there is no field {name!r}")

@@ -1,8 +1,8 @@
 """SocketEnricher: the map of sockets' owners that a gadget looks into (docs/sockets.md).
 
-Its value is a struct whose last members have sizes that the user chooses. The object finds out by
-relocating against types that contain it, which the kernel's do not. Who fills it is
-:mod:`ig_py.operators._socket_owners`.
+A value is a struct whose last members have sizes that the user chooses. The gadget's object learns
+their offsets by CO-RE relocations: the struct is added to the BTF it is relocated against.
+:mod:`ig_py.operators._socket_owners` fills the map.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ FIELDS = "socket-enricher-fields"
 DEFAULT_FIELDS = "cwd=512,exepath=512"
 MAX_FIELD = 4096
 DEFAULT_FIELD = 512
-"""Bytes of a member that is named without a size, or with none."""
+"""Bytes of a member that is listed without a size, or with size 0."""
 
 
 def parse_layout(text: str) -> Layout:
-    """``cwd=512,exepath`` → sizes. :class:`UsageError` for what is no such list."""
+    """``cwd=512,exepath`` → bytes of each member.
+
+    Raises:
+        UsageError: it is no such list, or a size is no power of two up to MAX_FIELD.
+    """
     sizes = {}
     for part in (part.strip() for part in text.split(",")):
         if not part:
@@ -65,7 +69,7 @@ class SocketEnricher(Operator):
                 prefix=PREFIX,
                 default=DEFAULT_FIELDS,
                 title="Socket enricher fields",
-                description="What is known of sockets' owners beside names and ids: a list of "
+                description="What sockets' owners have beside names and ids: a list of "
                 "cwd=SIZE and exepath=SIZE (bytes, powers of two)",
                 type_hint="[]string",
             )

@@ -15,7 +15,8 @@ MAX_FIELDS = 64
 def split_rules(text: str, what: str) -> tuple[str, dict[str, str]]:
     """``RULES`` or ``ds:RULES[;ds2:RULES]`` → (rules of all, rules by data source).
 
-    :class:`UsageError` when both forms are mixed.
+    Raises:
+        UsageError: both forms are mixed.
     """
     common, by_name = "", {}
     for part in (part.strip() for part in text.split(";")):
@@ -30,7 +31,11 @@ def split_rules(text: str, what: str) -> tuple[str, dict[str, str]]:
 
 
 def sort_keys(ds: DataSourceSpec, rules: str) -> list[dict[str, Any]]:
-    """``a,-b`` as the plan's ``sort``, ``-`` for descending. Raises UsageError."""
+    """``a,-b`` as the plan's ``sort``; ``-`` for descending.
+
+    Raises:
+        UsageError: a field does not exist or has no order, or there are too many.
+    """
     keys = []
     for rule in (part.strip() for part in rules.split(",")):
         if not rule:

@@ -1,4 +1,4 @@
-"""Names of stacks: the kernel's, and those of processes (docs/reference/ebpf.md#stacks)."""
+"""Names of kernel stacks and of user stacks (docs/reference/ebpf.md#stacks)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import ObjectError, UsageError
-from ig_py.gadget.datasource import add_field, add_twin, children, hide_tree
+from ig_py.gadget.datasource import add_field, add_formatted_field, children, hide_tree
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, ParamSpec
 from ig_py.operators.base import Context, Operator
-from ig_py.operators.formatters import is_taken, twin_name
+from ig_py.operators.formatters import formatted_name, is_taken
 
 if TYPE_CHECKING:
     from ig_py.operators.running import Running
@@ -29,9 +29,9 @@ SYMBOLIZERS = "symbolizers"
 CACHE_PATH = "debuginfod-cache-path"
 SYMTAB, DEBUGINFOD = "symtab", "debuginfod-cache"
 MOST_MISSING = 64
-"""The core counts no more build ids of which there are no symbols."""
-MAX_TOLD = 5
-"""Build ids in a warning."""
+"""Most build ids without symbols that the core lists."""
+MAX_LISTED = 5
+"""Most build ids in a warning."""
 TEXTS = ("addresses", "buildid", "symbols")
 """Fields added below a user stack."""
 _MEMBERS = (
@@ -60,7 +60,7 @@ def _map(spec: GadgetSpec, name: str, source: FieldSpec) -> str:
 
 
 class KernelStack(Operator):
-    """Part of what the eBPF layer itself declares: before every other operator."""
+    """Belongs to the eBPF layer, whose fields are declared before those of other operators."""
 
     name: ClassVar[str] = "kstack"
     priority: ClassVar[int] = -1000
@@ -69,14 +69,14 @@ class KernelStack(Operator):
         active = False
         for ds in ctx.spec.datasources:
             for source in [f for f in ds.fields if f.has_type(KERNEL_TYPE)]:
-                name = twin_name(source, KERNEL_TARGET)
+                name = formatted_name(source, KERNEL_TARGET)
                 if not name or source.array or is_taken(ds, source, name):
                     continue
                 found = _map(ctx.spec, KERNEL_MAP, source)
                 source.flags |= Flag.HIDDEN
-                twin = add_twin(ds, source, name)
+                formatted = add_formatted_field(ds, source, name)
                 ctx.plan.add_step(
-                    ds.name, 0, op="kernel_stack", src=source.index, dst=twin.index, map=found
+                    ds.name, 0, op="kernel_stack", src=source.index, dst=formatted.index, map=found
                 )
                 active = True
         return active
@@ -127,11 +127,11 @@ class UserStack(Operator):
         missing = running.stream.missing_debuginfo() if self._cache else []
         if missing:
             log.warning(
-                "%s has no symbols of %s files; fetch them: debuginfod-find debuginfo ID, where ID"
-                " is %s",
+                "%s has no symbols of %s files; download them: debuginfod-find debuginfo ID,"
+                " where ID is %s",
                 self._cache,
                 f"{len(missing)} or more" if len(missing) >= MOST_MISSING else len(missing),
-                ", ".join(missing[:MAX_TOLD]) + (", ..." if len(missing) > MAX_TOLD else ""),
+                ", ".join(missing[:MAX_LISTED]) + (", ..." if len(missing) > MAX_LISTED else ""),
             )
         return False
 
@@ -167,7 +167,11 @@ def _add_texts(ctx: Context, ds: DataSourceSpec, source: FieldSpec, named: bool)
 
 
 def _wanted(text: str) -> set[str]:
-    """What ``--symbolizers`` *text* asks for, empty for nothing. Raises UsageError."""
+    """The symbolizers that ``--symbolizers`` *text* lists; empty for ``none``.
+
+    Raises:
+        UsageError: a name is unknown, or ``none`` is not alone.
+    """
     wanted = {part.strip() for part in text.split(",")} - {""}
     if unknown := sorted(wanted - {"auto", "none", SYMTAB, DEBUGINFOD}):
         raise UsageError(
@@ -175,14 +179,14 @@ def _wanted(text: str) -> set[str]:
             remedy="this version names stacks by symbol tables and debuginfod's cache only",
         )
     if "none" in wanted and len(wanted) > 1:
-        raise UsageError(f"--{SYMBOLIZERS}: none goes with nothing else")
+        raise UsageError(f"--{SYMBOLIZERS}: none with other symbolizers", remedy="give none alone")
     if not wanted or "auto" in wanted:
         wanted = (wanted - {"auto"}) | {SYMTAB}
     return wanted - {"none"}
 
 
 def _cache(text: str) -> str:
-    """Where debuginfod's clients keep what they fetched (debuginfod-find(1))."""
+    """Directory in which debuginfod's clients keep downloads (debuginfod-find(1))."""
     if text:
         return text
     if given := os.environ.get("DEBUGINFOD_CACHE_PATH"):

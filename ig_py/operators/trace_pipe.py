@@ -1,7 +1,7 @@
 """``--trace-pipe``: what programs print with ``bpf_printk()``, as messages of the run.
 
-The kernel's pipe belongs to the whole machine: what others print is shown too, and whoever
-reads it takes lines from every other reader.
+The kernel has one trace pipe for all programs: messages of other programs are shown too, and a
+line that one reader takes is gone for other readers.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 KEY = "trace-pipe"
 INTERVAL_NS = 200_000_000
 MAX_READ = 1 << 20
-"""Bytes taken at a time: who prints faster must not keep the run from its events."""
+"""Most bytes that are read at a time, so that the run gets back to its events."""
 MAX_LINE = 4096
 _CHUNK = 1 << 16
 
 log = logging.getLogger(__name__)
-# Asked for by a flag: shown without -v.
+# The user asked for these messages with a flag: they are shown without -v.
 log.setLevel(logging.INFO)
 
 
 class TracePipe(Operator):
-    """Part of the eBPF layer: there for every gadget that has one."""
+    """Belongs to the eBPF layer: every gadget with programs has its parameter."""
 
     name: ClassVar[str] = "trace_pipe"
     priority: ClassVar[int] = -1000
@@ -51,7 +51,7 @@ class TracePipe(Operator):
                 default="false",
                 type_hint="bool",
                 title="Print Kernel Tracing Messages",
-                description="Show what eBPF programs print with bpf_printk(), those of others too",
+                description="Show what eBPF programs print with bpf_printk(), other tools' too",
                 tags=["advanced", "group:eBPF"],
             )
         )

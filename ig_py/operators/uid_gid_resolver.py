@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ig_py.gadget.datasource import add_twin
+from ig_py.gadget.datasource import add_formatted_field
 from ig_py.gadget.spec import Flag, Kind
 from ig_py.operators.base import Context, Operator
-from ig_py.operators.formatters import is_taken, twin_name
+from ig_py.operators.formatters import formatted_name, is_taken
 
 if TYPE_CHECKING:
     from ig_py._core import Stream
@@ -22,13 +22,16 @@ MAX_FILE_SIZE = 16 << 20
 MAX_ENTRIES = 1 << 18
 MAX_NAME = 256
 POLL_SECONDS = 2.0
-"""How soon a changed file is seen."""
+"""How often the files are checked for changes."""
 
 
 def read_names(path: Path) -> dict[int, str]:
     """id -> name of a passwd or group file; the first entry of an id counts.
 
-    Malformed lines are skipped; OSError when the file cannot be read.
+    Malformed lines are skipped.
+
+    Raises:
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         raw = file.read(MAX_FILE_SIZE)
@@ -70,12 +73,14 @@ class UidGidResolver(Operator):
                 for source in [f for f in ds.fields if f.has_type(type_name)]:
                     if source.kind not in (Kind.UINT32, Kind.INT32) or source.array:
                         continue
-                    name = twin_name(source, TARGET) or op
+                    name = formatted_name(source, TARGET) or op
                     if is_taken(ds, source, name):
                         continue
-                    twin = add_twin(ds, source, name, flags=Flag.HIDDEN)
+                    formatted = add_formatted_field(ds, source, name, flags=Flag.HIDDEN)
                     source.flags |= Flag.HIDDEN
-                    ctx.plan.add_step(ds.name, priority, op=op, src=source.index, dst=twin.index)
+                    ctx.plan.add_step(
+                        ds.name, priority, op=op, src=source.index, dst=formatted.index
+                    )
                     active = True
         return active
 

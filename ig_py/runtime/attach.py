@@ -1,4 +1,4 @@
-"""Attaching a loaded object's programs: Python decides where, the core does it.
+"""Attaching a loaded object's programs: Python chooses where, the core attaches.
 
 Facts: docs/programs.md.
 """
@@ -9,14 +9,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ig_py.containers.targets import Targets
 from ig_py.errors import KernelError, ObjectError, UsageError
 from ig_py.gadget import sections
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import GadgetSpec, ProgramSpec
-from ig_py.host.proc import HostView
-from ig_py.records import dataclass, field
-from ig_py.runtime.follow import Attachment, ContainerFollower
+from ig_py.operators.running import Host
 from ig_py.runtime.packets import (
     Classifiers,
     SocketFilters,
@@ -25,6 +22,7 @@ from ig_py.runtime.packets import (
     interface_index,
 )
 from ig_py.runtime.sampling import sampling
+from ig_py.runtime.target_attacher import Attachment, TargetAttacher
 from ig_py.runtime.uprobes import Uprobes, file_and_symbol
 
 if TYPE_CHECKING:
@@ -33,39 +31,38 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 10.0
-"""How long a run waits until its programs are attached to the containers there are."""
-
-
-@dataclass
-class Places:
-    """Where programs go whose sections do not say it.
-
-    *targets*: containers, and the host if it is to be traced. *interface*: of the host,
-    for classifiers instead of the containers', and for XDP programs.
-    """
-
-    targets: Targets = field(default_factory=Targets)
-    interface: str = ""
-    view: HostView = field(default_factory=HostView.from_env)
+"""How long a run waits at most until its programs are attached to the running containers."""
 
 
 class Attacher:
     """Attaches programs one by one; those of containers when :meth:`follow` is called.
 
-    :meth:`attach` raises CoreError (the kernel refuses) or an IgPyError (nobody could).
+    Args:
+        obj: the loaded object.
+        spec: what the gadget is.
+        host: its targets are what programs of files, sockets and interfaces attach to.
+        interface: of the host, for classifiers instead of the containers' interfaces, and for
+            XDP programs ("": none).
     """
 
-    def __init__(self, obj: Object, spec: GadgetSpec, places: Places) -> None:
+    def __init__(self, obj: Object, spec: GadgetSpec, host: Host, interface: str = "") -> None:
         self._object = obj
         self._spec = spec
-        self._places = places
+        self._host = host
+        self._interface = interface
         self._of_files: list[ProgramSpec] = []
         self._of_sockets: list[ProgramSpec] = []
         self._of_interfaces: list[ProgramSpec] = []
         self._uprobes: Uprobes | None = None
-        self._follower: ContainerFollower | None = None
+        self._target_attacher: TargetAttacher | None = None
 
     def attach(self, program: ProgramSpec) -> None:
+        """Attach *program*, or keep it for :meth:`follow` when it attaches to containers.
+
+        Raises:
+            CoreError: the kernel refuses.
+            IgPyError: the section, gadget.yaml or a flag does not say where to attach.
+        """
         kind = sections.kind(program.section)
         special = self._special(kind)
         if special is not None:
@@ -75,7 +72,7 @@ class Attacher:
 
     def _special(self, kind: str) -> Callable[[ProgramSpec], object] | None:
         if kind in sections.OF_FILES:
-            return self._later_to_files
+            return self._file_program
         if kind in sections.OF_INTERFACES:
             return self._classifier
         if kind in sections.OF_CGROUPS:
@@ -89,11 +86,12 @@ class Attacher:
         }.get(kind)
 
     def follow(self, check: Callable[[], None]) -> None:
-        """Attach what goes to containers: to those there are now, and to those to come.
+        """Attach to every target that exists now and, in a thread, to every later one.
 
-        *check* is called while that goes on, and may raise to stop.
+        Args:
+            check: called while the existing targets are attached to; may raise to stop that.
         """
-        obj, view = self._object, self._places.view
+        obj, view = self._object, self._host.view
         attachments: list[Attachment] = []
         if self._of_files:
             self._uprobes = Uprobes(obj, self._of_files, view)
@@ -104,21 +102,25 @@ class Attacher:
             attachments.append(Classifiers(obj, self._of_interfaces, view))
         if not attachments:
             return
-        self._follower = ContainerFollower(self._places.targets, attachments)
-        self._follower.start()
-        if not self._follower.settle(SETTLE_SECONDS, check):
-            log.warning("attaching to the containers there are takes long: events come meanwhile")
-        elif self._uprobes is not None and not self._uprobes.places:
-            self._nothing_found()
+        self._target_attacher = TargetAttacher(self._host.targets, attachments)
+        self._target_attacher.start()
+        if not self._target_attacher.settle(SETTLE_SECONDS, check):
+            log.warning(
+                "attaching to the running containers takes longer than %.0f s: those that are not"
+                " attached to yet are missing from the output",
+                SETTLE_SECONDS,
+            )
+        elif self._uprobes is not None and not self._uprobes.attached:
+            self._warn_nothing_attached()
 
     def stop(self) -> None:
-        """Follow containers no longer. What is attached stays until the object lets go."""
-        if self._follower is not None:
-            self._follower.stop()
-            self._follower = None
+        """Attach to no further target. What is attached stays until the object is closed."""
+        if self._target_attacher is not None:
+            self._target_attacher.stop()
+            self._target_attacher = None
 
-    def _nothing_found(self) -> None:
-        if not self._places.targets.live():
+    def _warn_nothing_attached(self) -> None:
+        if not self._host.targets.live():
             log.warning(
                 "no container is selected: programs are attached when one starts;"
                 " --host attaches to the host's files"
@@ -126,24 +128,25 @@ class Attacher:
             return
         files = sorted({file_and_symbol(p)[0] for p in self._of_files})
         log.warning(
-            "nothing to attach to in what is selected now: looked for %s (-v says more)",
+            "nothing is attached: no selected container has a file that fits (%s); programs are"
+            " attached when one with such a file starts (-v says why a file does not fit)",
             ", ".join(f"{f!a}" for f in files),
         )
 
-    def _later_to_files(self, program: ProgramSpec) -> None:
-        # What cannot be understood must fail now, not in each container.
+    def _file_program(self, program: ProgramSpec) -> None:
+        # A malformed target must fail the run now, not be logged for each container.
         file_and_symbol(program)
         self._of_files.append(program)
 
     def _classifier(self, program: ProgramSpec) -> None:
         direction(program)
-        if self._places.interface:
-            attach_to_interface(self._object, program, self._places.interface, self._places.view)
+        if self._interface:
+            attach_to_interface(self._object, program, self._interface, self._host.view)
         else:
             self._of_interfaces.append(program)
 
     def _cgroup(self, program: ProgramSpec) -> None:
-        path = self._places.view.cgroup2_mount()
+        path = self._host.view.cgroup2_mount()
         if not path:
             raise KernelError(
                 f'program "{program.name}" ({program.section}): no cgroup2 hierarchy is mounted',
@@ -155,8 +158,8 @@ class Attacher:
         name = self._spec.targets.get(program.name)
         if name is None:
             raise ObjectError(
-                f'program "{program.name}" ({program.section}): no marker says which map of '
-                "sockets it belongs to",
+                f'program "{program.name}" ({program.section}): no marker names the map of '
+                "sockets that it is attached to",
                 remedy="add GADGET_SK_TARGET_MAP(program, map)",
             )
         self._object.attach_sockmap(program.name, name)
@@ -168,11 +171,9 @@ class Attacher:
         )
 
     def _xdp(self, program: ProgramSpec) -> None:
-        if not self._places.interface:
+        if not self._interface:
             raise UsageError(
                 f'program "{program.name}" ({program.section}): it needs an interface',
                 remedy="name one with --iface",
             )
-        self._object.attach_xdp(
-            program.name, interface_index(self._places.interface, self._places.view)
-        )
+        self._object.attach_xdp(program.name, interface_index(self._interface, self._host.view))

@@ -1,7 +1,8 @@
-"""A budget of events for each mount namespace (docs/fairness.md): set it, read who was over it.
+"""A budget of events for each mount namespace (docs/fairness.md): setting it, and reading which
+namespaces were over it.
 
-The eBPF side is ``gadget/fairness.h``; an object that was built without it has
-neither the switch nor the counts.
+The eBPF side is ``gadget/fairness.h``; an object that was built without it has neither the
+switch nor the counts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SLOTS = "gadget_budget_slots_"
 MAX_BUDGET = 10_000_000
 """Events a second; an interval is whole nanoseconds, so more would round badly."""
 MAX_NAMED = 4096
-"""Namespaces of one data source that are told apart; the rest is counted together."""
+"""Namespaces of one data source that are counted one by one; the others are one sum."""
 MAX_SLOTS_SIZE = 16 << 20
 
 _SLOT = struct.Struct("<QQQQ")
@@ -30,8 +31,8 @@ _SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Payer:
-    """Whose budget was spent; *mntns* 0: several that cannot be told apart."""
+class MountNamespace:
+    """A mount namespace and its container; *mntns* 0: several, whose counts are one sum."""
 
     mntns: int = 0
     container: str = ""
@@ -45,14 +46,18 @@ class Throttled:
     """Events of one data source that were over budget, since the start; *by* adds up to *total*."""
 
     total: int = 0
-    by: dict[Payer, int] = field(default_factory=dict)
+    by: dict[MountNamespace, int] = field(default_factory=dict)
 
-    def largest(self) -> list[tuple[Payer, int]]:
+    def largest(self) -> list[tuple[MountNamespace, int]]:
         return sorted(self.by.items(), key=lambda entry: (-entry[1], str(entry[0])))
 
 
 def parse_budget(text: str) -> int:
-    """Value of ``--budget``, events a second, 0 for none. :class:`UsageError` if out of bounds."""
+    """Value of ``--budget``, in events a second; 0: none.
+
+    Raises:
+        UsageError: it is negative or more than MAX_BUDGET.
+    """
     budget = int(text, 16 if "x" in text.lower() else 10)
     if not 0 <= budget <= MAX_BUDGET:
         raise UsageError(
@@ -63,7 +68,11 @@ def parse_budget(text: str) -> int:
 
 
 def budget_constants(spec: GadgetSpec, budget: int) -> dict[str, int]:
-    """What the loader sets. :class:`ObjectError` when the object keeps no budget."""
+    """Values of the object's variables that set *budget* events a second; empty for 0.
+
+    Raises:
+        ObjectError: the object was built without ``gadget/fairness.h``.
+    """
     if not budget:
         return {}
     if spec.variable(SWITCH) is None or not _tables(spec):
@@ -76,7 +85,7 @@ def budget_constants(spec: GadgetSpec, budget: int) -> dict[str, int]:
 
 
 def _tables(spec: GadgetSpec) -> dict[str, VariableSpec]:
-    """Data source → the table of its map's budget."""
+    """Data source → the variable that counts its map's events by namespace."""
     found = {}
     for ds in spec.datasources:
         if ds.source != "tracer":
@@ -88,10 +97,13 @@ def _tables(spec: GadgetSpec) -> dict[str, VariableSpec]:
 
 
 class BudgetReader:
-    """Reads the tables of a running object; *container_of* names a mount namespace ("" if not).
+    """Reads the counts of a running object.
 
-    A name is asked for when counts grow: later its container may be gone, and
-    the kernel may have given its namespace's number away.
+    A container's name is looked up when its count grows: later the container may be gone, and
+    another mount namespace may have its inode number.
+
+    Args:
+        container_of: names the container of a mount namespace; "" when it has none.
     """
 
     def __init__(self, spec: GadgetSpec, container_of: Callable[[int], str]) -> None:
@@ -101,7 +113,11 @@ class BudgetReader:
         self.throttled = {name: Throttled() for name in self._tables}
 
     def read(self, obj: Object) -> None:
-        """Bring :attr:`throttled` up to date. Raises the core's error."""
+        """Bring :attr:`throttled` up to date.
+
+        Raises:
+            CoreError: the counts cannot be read.
+        """
         for name, table in self._tables.items():
             raw = obj.data(table.section, table.offset, table.size)
             self._take(self.throttled[name], self._seen[name], raw)
@@ -112,10 +128,13 @@ class BudgetReader:
             if new <= 0:
                 continue
             seen[index] = count
-            # Ids are 32 bits with the highest set: only equal ones add up to a multiple.
-            alone = mntns and claimed % mntns == 0
-            payer = Payer(mntns, self._container_of(mntns)) if alone else Payer()
-            if payer not in throttled.by and len(throttled.by) >= MAX_NAMED:
-                payer = Payer()
+            # A slot sums the ids of the namespaces that share it. Ids have 32 bits, the highest
+            # of them set: a sum is a multiple of one id only when all of them are equal.
+            unshared = mntns and claimed % mntns == 0
+            namespace = (
+                MountNamespace(mntns, self._container_of(mntns)) if unshared else MountNamespace()
+            )
+            if namespace not in throttled.by and len(throttled.by) >= MAX_NAMED:
+                namespace = MountNamespace()
             throttled.total += new
-            throttled.by[payer] = throttled.by.get(payer, 0) + new
+            throttled.by[namespace] = throttled.by.get(namespace, 0) + new

@@ -1,9 +1,10 @@
 """Classifiers that let a packet pass leave it to the classifiers behind them.
 
-``TC_ACT_OK`` ends a packet's way through an interface's classifiers: who only looks at packets and
-returns it would switch off the filters of a container network, and other tracers. Here it becomes
-``TC_ACT_UNSPEC``: the next one decides, and where there is none the packet passes. What drops or
-redirects a packet stays as it is (include/uapi/linux/pkt_cls.h; kernel net/core/dev.c, tcx_run()).
+``TC_ACT_OK`` ends a packet's way through an interface's classifiers: a gadget that returns it would
+switch off the filters of a container network, and other tracers. Here the return value becomes
+``TC_ACT_UNSPEC``: the next classifier decides, and where there is none the packet passes. Return
+values that drop or redirect a packet stay as they are (include/uapi/linux/pkt_cls.h; kernel
+net/core/dev.c, tcx_run()).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SECTION = "classifier/"
 _JA, _JNE_IMM, _MOV_IMM, _EXIT = 0x05, 0x55, 0xB7, 0x95
 _TC_ACT_OK, _TC_ACT_UNSPEC = 0, -1
 _FARTHEST = 1 << 15
-"""Instructions that a jump reaches backwards: its distance has 16 bits."""
+"""Most instructions that a jump goes back: its distance is a signed 16-bit number."""
 
 
 def _instruction(opcode: int, off: int = 0, imm: int = 0) -> bytes:
@@ -32,14 +33,17 @@ _HEAD = (
     + _instruction(_EXIT)
 )
 _END = SIZE
-"""Where in *_HEAD* a program that would have ended goes on, in bytes."""
+"""Offset in *_HEAD*, in bytes, to which each exit of the program jumps."""
 
 
 def passing_on(obj: bytes, source: str) -> bytes:
-    """*obj* with classifiers that pass packets on; *obj* itself when it has none.
+    """*obj* with classifiers that pass packets on; *obj* itself when it has no classifier.
 
-    An end that lies too far behind its program's beginning stays as it is.
-    :class:`ObjectError` or :class:`LimitError` for an object that is damaged or too large.
+    An exit that lies too far behind its program's beginning stays as it is.
+
+    Raises:
+        ObjectError: the object is malformed.
+        LimitError: it is too large.
     """
     if SECTION.encode() not in obj:
         return obj

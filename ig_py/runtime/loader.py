@@ -1,4 +1,4 @@
-"""From a GadgetSpec to an object in the kernel: constants, map sizes, programs."""
+"""Loading a gadget's object into the kernel: constants, map sizes, optional programs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MEMORY_REMEDY = (
     "raise RLIMIT_MEMLOCK (ulimit -l) or the control group's memory limit, "
     "or ask for less with --buffer-size"
 )
-"""libbpf raises RLIMIT_MEMLOCK where the kernel charges it and privileges allow."""
+"""libbpf raises RLIMIT_MEMLOCK itself, on kernels that count it and where it may."""
 
 VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 NO_RINGBUF = "IG_PY_NO_RINGBUF"
@@ -74,7 +74,7 @@ class LoadSettings:
 
 
 class Loader:
-    """Loads one object and attaches its programs. *notice* gets what the user should know."""
+    """Loads one object and attaches its programs. *warn* gets what the user should know."""
 
     def __init__(
         self,
@@ -82,22 +82,25 @@ class Loader:
         spec: GadgetSpec,
         parts: LoadParts,
         settings: LoadSettings,
-        notice: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._elf = elf
         self._spec = spec
         self._parts = parts
         self._settings = settings
-        self._notice = notice
+        self._warn = warn
         self._skipped: dict[str, str] = {}
         self._probed: dict[str, bool] = {}
         self._parsed: Elf | None = None
 
     def load(self) -> Object:
-        """Open, configure and load.
+        """Open, configure and load; when it fails, nothing stays in the kernel.
 
-        :class:`VerifierRejected` (the log is its detail), :class:`KernelError`
-        or :class:`ObjectError`; nothing stays in the kernel then.
+        Raises:
+            VerifierRejected: the kernel's verifier rejects a program; its log is the detail.
+            KernelError: the kernel refuses for another reason.
+            ObjectError: the object, or what its variables and maps are set to, is not valid.
+            UsageError: a map's size is out of bounds.
         """
         from ig_py._core import CoreError
 
@@ -112,12 +115,12 @@ class Loader:
                     self._skip(program, err.message)
 
     def _refused(self, err: CoreError) -> list[ProgramSpec]:
-        """Programs that may be absent and are to blame for *err*; else its explanation."""
+        """The optional programs that *err* is about, or may be about; others are raised."""
         kind, name = err.kind, err.program
         optional = [p for p in self._spec.programs if self._wanted(p) and self._optional(p)]
         blamed = [p for p in optional if p.name == name]
         if not blamed and not name:
-            # Nobody knows which one it was: try without all that may be absent.
+            # The core does not name the program: try without all optional ones.
             blamed = optional
         if kind not in ("verifier", "load", "absent") or not blamed:
             refused = next((p for p in self._spec.programs if p.name == name), None)
@@ -125,10 +128,14 @@ class Loader:
         return blamed
 
     def attach(self, attacher: Attacher, check: Callable[[], None]) -> None:
-        """Attach every program; *check* is called between two and may raise to stop.
+        """Attach every program.
 
-        :class:`KernelError` when a program that is not optional cannot be attached, or when
-        ``skip_unsupported`` leaves none.
+        Args:
+            check: called before each program; may raise to stop.
+
+        Raises:
+            KernelError: a program that is not optional cannot be attached, or
+                ``skip_unsupported`` leaves none.
         """
         from ig_py._core import CoreError
 
@@ -163,7 +170,7 @@ class Loader:
         text = f'program "{program.name}" ({program.section}) is skipped: {why}'
         if program.fields_if_absent:
             text += f"; these fields stay empty: {', '.join(program.fields_if_absent)}"
-        self._notice(text)
+        self._warn(text)
 
     def _load_once(self) -> Object:
         from ig_py._core import Object
@@ -180,7 +187,7 @@ class Loader:
         return obj
 
     def _kernel_types(self) -> bytes | None:
-        """What the object is relocated against, where that is not just the kernel's."""
+        """The BTF to relocate the object against; None for the kernel's own."""
         no_ringbuf, structs = self._settings.no_ringbuf, self._parts.kernel_structs
         if not no_ringbuf and not structs:
             return None
@@ -304,7 +311,7 @@ class Loader:
         what = f"running gadget {self._spec.name}: {message}"
         if kind == "verifier":
             return VerifierRejected(
-                f"{what}{_last_words(log)}", remedy="-v shows the whole log", detail=log
+                f"{what}{_verifier_reason(log)}", remedy="-v shows the whole log", detail=log
             )
         if kind == "memory":
             return KernelError(what, remedy=MEMORY_REMEDY, detail=log)
@@ -316,8 +323,15 @@ class Loader:
 
 
 def kernel_types(*, without_rings: bool = False) -> bytes:
-    """The kernel's BTF; *without_rings*: as if it had no ring buffers, so that objects
-    relocated against it use perf buffers. Names keep their length, so nothing else moves."""
+    """The kernel's BTF.
+
+    Args:
+        without_rings: rename the ring buffer helpers, so that objects relocated against it use
+            perf buffers. Names keep their length: no offset in the BTF changes.
+
+    Raises:
+        KernelError: the kernel has no BTF.
+    """
     try:
         raw = VMLINUX_BTF.read_bytes()
     except OSError as err:
@@ -325,8 +339,8 @@ def kernel_types(*, without_rings: bool = False) -> bytes:
     return raw.replace(b"BPF_FUNC_ringbuf_", b"BPF_FUNC_without_") if without_rings else raw
 
 
-def _last_words(log: str) -> str:
-    """The verifier's verdict: the last line before its statistics."""
+def _verifier_reason(log: str) -> str:
+    """Why the verifier rejected the program: the last line of its log before its statistics."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     end = next((i for i, line in enumerate(lines) if line.startswith("processed ")), len(lines))
     verdict = [line for line in lines[:end] if "-- BEGIN " not in line][-1:]
@@ -345,7 +359,11 @@ def ring_size(wanted: int) -> int:
 
 
 def parse_size(text: str) -> int:
-    """``8M`` → bytes (suffixes K, M, G, powers of 1024). :class:`UsageError` if out of bounds."""
+    """``8M`` → bytes (suffixes K, M, G, powers of 1024).
+
+    Raises:
+        UsageError: it is no size, or not from MIN_BUFFER_SIZE to MAX_BUFFER_SIZE.
+    """
     match = re.fullmatch(r"([0-9]{1,12})([KkMmGg]?)(?:i?[Bb])?", text)
     size = -1
     if match:

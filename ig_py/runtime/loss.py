@@ -1,8 +1,8 @@
-"""Loss as data: what was emitted, what was lost, and when that was noticed.
+"""Counts of lost events, as records and as a summary (docs/loss.md).
 
-Counts are cumulative and never reset. ``lost`` is None where the object
-counts nothing: then the kernel side is not measurable, which is not the same
-as zero; what could not be written is known all the same.
+Counts are cumulative and never reset. ``lost`` is None where the object counts no failed outputs:
+then loss in the kernel is not measurable, which is not zero. Events that could not be written are
+counted in any case.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ MAX_LISTED = 100
 
 @dataclass(frozen=True)
 class Account:
-    """One data source: events written, lost before user space, taken but not written.
+    """Counts of one data source.
 
-    *throttled*: kept back by a budget, which is no loss; None without a budget.
+    Attributes:
+        emitted: events written.
+        lost: events lost in the kernel; None: not measurable.
+        unwritten: events taken from the kernel that could not be written.
+        throttled: events kept back by a budget, which are no loss; None without a budget.
     """
 
     datasource: str
@@ -53,7 +57,7 @@ class Account:
         if self.throttled is None:
             return ""
         largest = self.throttled.largest()
-        names = [f"{payer} {count}" for payer, count in largest[:MAX_SHOWN]]
+        names = [f"{namespace} {count}" for namespace, count in largest[:MAX_SHOWN]]
         if rest := sum(count for _, count in largest[MAX_SHOWN:]):
             names.append(f"{len(largest) - MAX_SHOWN} more {rest}")
         return f", {self.throttled.total} throttled" + (f" ({', '.join(names)})" if names else "")
@@ -64,7 +68,7 @@ def account(
     unwritten: Mapping[str, int],
     throttled: Mapping[str, Throttled],
 ) -> list[Account]:
-    """Kernel and pipeline counters together with what the writer gave up."""
+    """The counters of kernel and pipeline, together with the events that the writer gave up."""
     return [
         Account(
             name,
@@ -115,7 +119,7 @@ class LossReport:
         return found
 
     def _new_throttled(self, entry: Account) -> dict[str, Any]:
-        """A record's keys about the budget; empty when nothing new was over it."""
+        """A record's keys about the budget; empty when no further event was over it."""
         if entry.throttled is None:
             return {}
         total = entry.throttled.total
@@ -127,7 +131,7 @@ class LossReport:
             "throttled_new": new,
             "throttled": total,
             "throttled_by": [
-                {"mntns": payer.mntns, "container": payer.container, "throttled": count}
-                for payer, count in entry.throttled.largest()[:MAX_LISTED]
+                {"mntns": namespace.mntns, "container": namespace.container, "throttled": count}
+                for namespace, count in entry.throttled.largest()[:MAX_LISTED]
             ],
         }

@@ -22,13 +22,18 @@ log = logging.getLogger(__name__)
 
 
 def open_netns(view: HostView, target: Target) -> int:
-    """Descriptor of the network namespace of *target*; the caller closes it. OSError."""
+    """Descriptor of the network namespace of *target*; the caller closes it.
+
+    Raises:
+        OSError: it cannot be opened; ProcessLookupError when the target's process ended.
+    """
     flags = os.O_RDONLY | os.O_CLOEXEC
     if target == HOST:
         try:
             return os.open(f"{view.proc}/1/ns/net", flags)
         except PermissionError:
-            # Whoever may not look at the first process is on the host itself, or in its own.
+            # Without access to process 1 (hidepid, no ptrace right) our own namespace is taken:
+            # it is the host's, unless ig-py runs in a container with a network of its own.
             return os.open("/proc/self/ns/net", flags)
     fd = os.open(f"{view.proc}/{target.pid}/ns/net", flags)
     if target.netns and os.fstat(fd).st_ino != target.netns:
@@ -38,7 +43,7 @@ def open_netns(view: HostView, target: Target) -> int:
 
 
 class _ByNamespace:
-    """Attaches to each network namespace once, for as long as a target is in it."""
+    """Attaches to each network namespace once, as long as a target is in it."""
 
     def __init__(self, obj: Object, view: HostView) -> None:
         self._object = obj
@@ -64,8 +69,8 @@ class _ByNamespace:
         for number in self._attached.pop(netns):
             self._object.release(number)
 
-    def _open(self, target: Target, fd: int, netns: int, held: Callable[[int], None]) -> None:
-        """Attach to the namespace *fd*; each number of the core goes to *held*."""
+    def _open(self, target: Target, fd: int, netns: int, keep: Callable[[int], None]) -> None:
+        """Attach to the namespace *fd*; each number of the core goes to *keep*."""
         raise NotImplementedError
 
 
@@ -74,24 +79,27 @@ class SocketFilters(_ByNamespace):
         super().__init__(obj, view)
         self._programs = programs
 
-    def _open(self, target: Target, fd: int, netns: int, held: Callable[[int], None]) -> None:
+    def _open(self, target: Target, fd: int, netns: int, keep: Callable[[int], None]) -> None:
         for program in self._programs:
-            held(self._object.attach_socket(program.name, fd, netns))
+            keep(self._object.attach_socket(program.name, fd, netns))
 
 
 class Classifiers(_ByNamespace):
-    """The host's ends of containers' interfaces. What enters a container leaves there."""
+    """Attaches to the host's ends of containers' interfaces.
+
+    A packet that enters the container leaves the host's end, so the directions are swapped.
+    """
 
     def __init__(self, obj: Object, programs: list[ProgramSpec], view: HostView) -> None:
         super().__init__(obj, view)
         self._programs = [(p.name, direction(p) == "ingress") for p in programs]
 
     def attach(self, target: Target) -> None:
-        # On the host's network there is no interface of the container's own.
+        # A container on the host's network has no interface of its own.
         if not target.host_network:
             super().attach(target)
 
-    def _open(self, target: Target, fd: int, netns: int, held: Callable[[int], None]) -> None:
+    def _open(self, target: Target, fd: int, netns: int, keep: Callable[[int], None]) -> None:
         from ig_py._core import interfaces_into
 
         host = open_netns(self._view, HOST)
@@ -101,7 +109,7 @@ class Classifiers(_ByNamespace):
                 log.debug("container %a has no interface that leads to the host", target.name)
             for index in found:
                 for name, ingress in self._programs:
-                    held(
+                    keep(
                         self._object.attach_interface(
                             name, host, index, ingress=not ingress, netns_id=netns
                         )
@@ -111,7 +119,11 @@ class Classifiers(_ByNamespace):
 
 
 def direction(program: ProgramSpec) -> str:
-    """``ingress`` or ``egress`` of ``classifier/ingress/NAME``; :class:`ObjectError`."""
+    """``ingress`` or ``egress``, from ``classifier/ingress/NAME``.
+
+    Raises:
+        ObjectError: the section says neither.
+    """
     parts = program.section.lstrip("?").split("/")
     found = program.attach_to or (parts[1] if len(parts) > 1 else "")
     if found not in ("ingress", "egress"):
@@ -123,7 +135,13 @@ def direction(program: ProgramSpec) -> str:
 
 
 def attach_to_interface(obj: Object, program: ProgramSpec, interface: str, view: HostView) -> None:
-    """A classifier to an interface of the host, in the direction that its section says."""
+    """Attach a classifier to an interface of the host, in the direction that its section says.
+
+    Raises:
+        UsageError: the host has no such interface.
+        CoreError: the kernel refuses.
+        OSError: the host's network namespace cannot be opened.
+    """
     fd = open_netns(view, HOST)
     try:
         netns = os.fstat(fd).st_ino
@@ -139,7 +157,11 @@ def attach_to_interface(obj: Object, program: ProgramSpec, interface: str, view:
 
 
 def interface_index(name: str, view: HostView) -> int:
-    """Of the host; :class:`UsageError` when it has no such interface."""
+    """Index of the host's interface *name*.
+
+    Raises:
+        UsageError: the host has none of that name.
+    """
     try:
         if view.root == "/":
             return socket.if_nametoindex(name)
@@ -147,4 +169,7 @@ def interface_index(name: str, view: HostView) -> int:
             raise OSError("not a name")
         return int(Path(view.root, "sys/class/net", name, "ifindex").read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f"--iface {name!a}: no such network interface") from error
+        raise UsageError(
+            f"--iface {name!a}: no such network interface",
+            remedy="ip link lists the interfaces",
+        ) from error

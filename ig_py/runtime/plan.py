@@ -12,9 +12,11 @@ from ig_py.gadget.load import loss_counter
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, GadgetSpec, Kind
 from ig_py.operators.parts import PlanParts
 from ig_py.records import dataclass, field
-from ig_py.runtime.fetch import NETNS_ITERATORS
 
 PLAN_VERSION = 1
+
+NETNS_ITERATORS = frozenset({"tcp", "udp", "unix", "netlink", "ipv6_route"})
+"""Iterators that see one network namespace: kernel, ``bpf_iter_init_seq_net``."""
 
 _KINDS = {
     Kind.BOOL: "bool",
@@ -36,10 +38,15 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class DataSourceOutput:
-    """What is rendered of one data source; *columns* as in the plan, *terminal*: for one.
+    """What is rendered of one data source (docs/plan.md, ``output``).
 
-    *header* goes before the rows of each array and before each text; *capture* is the plan's,
-    for mode ``pcap-ng``.
+    Attributes:
+        mode: ``json``, ``jsonpretty``, ``yaml``, ``columns``, ``none``, ``text`` or ``pcap-ng``.
+        columns: for ``columns``, as in the plan.
+        keep: also keep the events for ``Batch.rows()``.
+        terminal: JSON is for a terminal: invisible characters are escaped.
+        header: text before the rows of each array, and before each text.
+        capture: for ``pcap-ng``, as in the plan.
     """
 
     mode: str = "none"
@@ -52,14 +59,19 @@ class DataSourceOutput:
 
 @dataclass
 class Clock:
-    """*offset_ns*: realtime minus boottime; *zone_s*: seconds east of UTC."""
+    """How boot timestamps become wall-clock times.
+
+    Attributes:
+        offset_ns: realtime minus boottime.
+        zone_s: seconds east of UTC.
+    """
 
     offset_ns: int = 0
     zone_s: int = 0
 
     @classmethod
     def now(cls) -> Clock:
-        """Measured now; the tightest of a few readings, as a reading may be preempted."""
+        """Measured now: the shortest of five readings, as a reading may be preempted."""
         best = None
         for _ in range(5):
             before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)

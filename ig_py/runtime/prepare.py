@@ -10,7 +10,7 @@ from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
 from ig_py.operators.base import Context, Operator
 from ig_py.records import dataclass, field
-from ig_py.runtime.fetch import Timing, timings
+from ig_py.runtime.array_reader import ReadSchedule, read_schedules
 
 if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact
@@ -118,7 +118,7 @@ class Prepared:
     """None for a gadget without programs."""
     values: dict[str, bytes]
     """Bytes of the eBPF parameters' variables."""
-    timings: list[Timing] = field(default_factory=list)
+    schedules: list[ReadSchedule] = field(default_factory=list)
 
 
 def read(
@@ -173,7 +173,12 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
     _check_runnable(gadget.artifact, context.spec, elf)
     values_of = encode_values(context.spec, given)
     return Prepared(
-        context.spec, context, instances.operators, elf, values_of, timings(context.spec, given)
+        context.spec,
+        context,
+        instances.operators,
+        elf,
+        values_of,
+        read_schedules(context.spec, given),
     )
 
 

@@ -1,4 +1,4 @@
-"""One run: load, open the stream, attach, stream, stop. In that order, whatever happens."""
+"""One run of a gadget: load, open the stream, attach, stream, stop; released in reverse order."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host, Running
 from ig_py.packetfilter import filtered
 from ig_py.records import dataclass, field
-from ig_py.runtime.attach import Attacher, Places
+from ig_py.runtime.array_reader import ArrayReader
+from ig_py.runtime.attach import Attacher
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.classifiers import passing_on
-from ig_py.runtime.fetch import Fetcher, Timers
 from ig_py.runtime.loader import (
     DEFAULT_BUFFER_SIZE,
     MEMORY_REMEDY,
@@ -30,6 +30,7 @@ from ig_py.runtime.loader import (
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanSettings, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
+from ig_py.runtime.timers import Timers
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Counters, Object, Stream
@@ -47,10 +48,13 @@ DRAIN_SECONDS = 2.0
 
 @dataclass
 class RunSettings:
-    """*outputs* by data source name; none means mode ``none``.
+    """What the user asks of one run, beside parameters.
 
-    *budget*: events a second of each mount namespace and data source, 0 for no limit.
-    *skip_unsupported*: leave out programs that this kernel cannot run.
+    Attributes:
+        outputs: what is rendered, by data source name; none means mode ``none``.
+        buffer_size: bytes of the ring buffer of each tracer map.
+        budget: events a second of each mount namespace and data source; 0: no limit.
+        skip_unsupported: leave out programs that this kernel cannot run.
     """
 
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
@@ -62,9 +66,11 @@ class RunSettings:
 class Run:
     """Runs *prepared* once, in the calling thread, until *stop* is set.
 
-    *sink* receives every batch; *notice* what the user should know;
-    *on_running* is called when all programs are attached; *account* gets the
-    counters so far, once in :data:`ACCOUNT_SECONDS`.
+    Args:
+        sink: gets every batch, in the run's thread.
+        warn: gets what the user should know, one line each.
+        on_running: called when all programs are attached.
+        account: gets the counters so far, once in :data:`ACCOUNT_SECONDS`.
     """
 
     def __init__(
@@ -73,7 +79,7 @@ class Run:
         settings: RunSettings,
         stop: StopRequest,
         sink: Callable[[Batch], None],
-        notice: Callable[[str], None],
+        warn: Callable[[str], None],
         on_running: Callable[[], None] = lambda: None,
         account: Callable[[Mapping[str, Counters]], None] = lambda _counters: None,
     ) -> None:
@@ -81,7 +87,7 @@ class Run:
         self._settings = settings
         self._stop = stop
         self._sink = sink
-        self._notice = notice
+        self._warn = warn
         self._on_running = on_running
         self._account = account
         self._object: Object | None = None
@@ -89,7 +95,7 @@ class Run:
         self._attacher: Attacher | None = None
         self._entered = 0
         self._host = Host(HostView.from_env())
-        self._fetcher = Fetcher(prepared.timings, self._host.open_netns, sink, notice)
+        self._arrays = ArrayReader(prepared.schedules, self._host.open_netns, sink, warn)
         self._budget: BudgetReader | None = None
         self._counters: dict[str, Counters] = {}
         self._failures: list[Exception] = []
@@ -97,9 +103,10 @@ class Run:
         self.state = State.NEW
 
     def execute(self) -> dict[str, Counters]:
-        """The whole run; counters by data source name, empty when it never streamed.
+        """The whole run; returns counters by data source name, empty when it never streamed.
 
-        Raises what failed, after everything was released.
+        Raises:
+            IgPyError: what failed first, after everything was released.
         """
         failure: BaseException | None = None
         try:
@@ -149,7 +156,7 @@ class Run:
             elf = passing_on(filtered(prepared.elf, context.params, name), name)
             loader = self._load(elf, load)
         self._stop.check()
-        # Readers before programs: the first event already has somewhere to go.
+        # The stream is opened before programs are attached: no event is missed.
         stream = self._open_stream(self._object)
         self._running = running = Running(self._host, stream, self._object, self._emit)
         self._stop.on_stop(stream.wake)
@@ -172,7 +179,7 @@ class Run:
                 skip_unsupported=self._settings.skip_unsupported,
                 no_ringbuf=os.environ.get(NO_RINGBUF) == "1",
             ),
-            self._notice,
+            self._warn,
         )
         pins = any(declared.pinned for declared in prepared.spec.maps)
         self._object = with_bpffs(loader.load) if pins else loader.load()
@@ -182,14 +189,13 @@ class Run:
         prepared = self._prepared
         assert self._object is not None
         interface = prepared.context.param(IFACE)
-        places = Places(self._host.targets, interface, self._host.view)
-        self._attacher = attacher = Attacher(self._object, prepared.spec, places)
+        self._attacher = attacher = Attacher(self._object, prepared.spec, self._host, interface)
         if any(needs_tracefs(p.section) for p in prepared.spec.programs):
             with_tracefs(lambda: loader.attach(attacher, self._stop.check))
         else:
             loader.attach(attacher, self._stop.check)
-        # Not where tracefs is mounted: a thread that is started there would stay, and with
-        # it every mount there is now.
+        # Outside of with_tracefs(): a thread that is started there stays in its private mount
+        # namespace, and keeps every file system that is mounted now from being unmounted.
         attacher.follow(self._stop.check)
 
     def _limits(self) -> dict[str, int]:
@@ -230,11 +236,11 @@ class Run:
         stream = self._running.stream
         due = time.monotonic() + ACCOUNT_SECONDS
         timers = Timers(self._running.timers)
-        self._fetcher.start()
+        self._arrays.start()
         while not self._stop:
-            self._fetcher.run(stream)
+            self._arrays.run(stream)
             timers.run()
-            for batch in stream.next_batches(self._fetcher.wait_ms(timers.wait_ms(POLL_MS))):
+            for batch in stream.next_batches(self._arrays.wait_ms(timers.wait_ms(POLL_MS))):
                 self._sink(batch)
             self._take_produced()
             if time.monotonic() >= due:
@@ -258,8 +264,8 @@ class Run:
             self._try(self._object.detach)
         if running is not None:
             self._try(self._drain, running.stream)
-            self._try(self._fetcher.flush, running.stream)
-            self._try(self._last_words, entered, running)
+            self._try(self._arrays.flush, running.stream)
+            self._try(self._drain_operators, entered, running)
             self._try(self._count, running.stream)
             self._try(self._read_budget)
         for operator in entered:
@@ -274,12 +280,12 @@ class Run:
         stream = self._running.stream
         batch = stream.push(datasource, samples)
         if batch.data or batch.events:
-            # The sink is of the thread that runs this; operators may have others.
+            # The sink is called in the run's thread only; this may be an operator's.
             self._produced.append(batch)
             stream.wake()
 
     def _try(self, work: Callable[..., object], *args: object) -> None:
-        """One failure must not keep the rest from being released."""
+        """Do *work*; its failure is kept, so that the rest is released too."""
         from ig_py._core import CoreError
 
         try:
@@ -290,16 +296,19 @@ class Run:
             self._failures.append(err)
 
     def _drain(self, stream: Stream) -> None:
-        """What the programs wrote before they were detached."""
+        """Read what the programs wrote before they were detached."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while batches := stream.next_batches(0):
             for batch in batches:
                 self._sink(batch)
             if time.monotonic() > deadline:
-                self._notice("events still in the kernel's buffer were given up")
+                self._warn(
+                    f"events are left in the kernel's buffers after {DRAIN_SECONDS:g} s of reading:"
+                    " they are not shown"
+                )
                 return
 
-    def _last_words(self, operators: list[Operator], running: Running) -> None:
+    def _drain_operators(self, operators: list[Operator], running: Running) -> None:
         if any([operator.drained(running) for operator in operators]):
             self._drain(running.stream)
 
@@ -307,18 +316,21 @@ class Run:
         self._take_produced()
         self._counters = self._read_counters(stream)
         if undecided := stream.undecided():
-            self._notice(
+            self._warn(
                 f"{undecided} events are missing: --filter-expr has no value for them"
                 " (a division by zero, a text that is no number, ...)"
             )
         if lost := stream.lost_stacks():
-            self._notice(f"{lost} stacks were gone, or their process was, before they had names")
+            self._warn(
+                f"{lost} stacks have no names: the kernel had no room for them, or their process"
+                " ended before its files were read"
+            )
 
     def _read_counters(self, stream: Stream) -> dict[str, Counters]:
         counters = stream.counters()
         for ds in self._prepared.spec.datasources:
             if ds.source == "operator" and ds.name in counters:
-                # Made in this process: there is no way to lose any.
+                # Its samples are made in this process: none is lost.
                 counters[ds.name]["lost"] = 0
         return counters
 
@@ -328,7 +340,7 @@ class Run:
 
 
 def as_error(err: BaseException) -> IgPyError | None:
-    """A failure of the core as one of ours; None when it is neither."""
+    """*err* as an IgPyError, also when it is the core's; None for any other."""
     from ig_py._core import CoreError
 
     if isinstance(err, IgPyError):

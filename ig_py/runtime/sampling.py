@@ -1,4 +1,4 @@
-"""``perf_event/NAME``: what gadget.yaml says to sample, and how often.
+"""``perf_event/NAME``: the event to sample and how often, from gadget.yaml.
 
 Facts: docs/programs.md#samples.
 """
@@ -32,7 +32,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """Arguments of the core; one of *frequency* (a second) and *period* is 0."""
+    """Arguments of ``Object.attach_perf_event``; *frequency* (a second) or *period* is 0."""
 
     type: int
     config: int
@@ -41,7 +41,11 @@ class Sampling:
 
 
 def sampling(program: ProgramSpec, metadata: Metadata) -> Sampling:
-    """Raises MetadataError for what gadget.yaml lacks or nobody knows."""
+    """The event and rate of *program*.
+
+    Raises:
+        MetadataError: gadget.yaml lacks a key, or its value is unknown or out of bounds.
+    """
     name = program.section.partition("/")[2] or program.name
 
     def bad(why: str) -> MetadataError:

@@ -1,4 +1,4 @@
-"""Where a run is, and how it is asked to stop."""
+"""The state of a run, and how it is asked to stop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NEXT = {
 
 
 class Stopped(BaseException):
-    """Raised where a run is asked to stop before it streams. Not a failure."""
+    """Raised in a run that is asked to stop before it streams. It is no failure."""
 
 
 _LONGEST_POLL = 86400.0
@@ -71,7 +71,7 @@ class Latch:
 
 
 _signalled: list[int] = []
-"""Readable when a signal has come, of the guards that are entered, the latest last."""
+"""Pipes that are readable when a signal has come: one of each guard entered, the latest last."""
 
 
 def wait_any(latches: Sequence[Latch], timeout: float | None = None) -> bool:
@@ -79,7 +79,8 @@ def wait_any(latches: Sequence[Latch], timeout: float | None = None) -> bool:
     poll = select.poll()
     for latch in latches:
         poll.register(latch, select.POLLIN)
-    # The kernel may give a signal to any thread. Python handles it in this one, when it wakes.
+    # The kernel may deliver a signal to any thread; Python's handler runs in the main thread only,
+    # once it is awake. The pipe wakes it.
     signals = _signalled[-1:] if threading.current_thread() is threading.main_thread() else []
     for fd in signals:
         poll.register(fd, select.POLLIN)
@@ -96,7 +97,7 @@ def wait_any(latches: Sequence[Latch], timeout: float | None = None) -> bool:
 
 
 class StopRequest(Latch):
-    """Asked for by a signal, the timeout, or whoever reads the output going away.
+    """Set by a signal, by the time limit, or when the reader of the output has gone.
 
     Callbacks of :meth:`on_stop` run once, in the thread that asks.
     """
@@ -118,7 +119,11 @@ class StopRequest(Latch):
             callback()
 
     def check(self) -> None:
-        """:class:`Stopped` when the stop was asked for."""
+        """Return when no stop was asked for.
+
+        Raises:
+            Stopped: it was.
+        """
         if self:
             raise Stopped
 
@@ -169,7 +174,7 @@ class SignalGuard:
             os.close(fd)
 
     def _unraisable(self, found: sys.UnraisableHookArgs) -> None:
-        # In a finaliser, or a callback of an import, nothing can be raised: the request stays.
+        # Python cannot raise in a finaliser or in an import's callback; the request is set anyway.
         if not isinstance(found.exc_value, Stopped):
             self._unraisable_before(found)
 

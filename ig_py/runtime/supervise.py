@@ -14,8 +14,11 @@ T = TypeVar("T")
 def supervise(work: Callable[[], T], running: Latch, stop: StopRequest, timeout: float | None) -> T:
     """Run *work* in a thread of its own and return its result, or raise what it raised.
 
-    Native calls of *work* may take long; the main thread stays in a wait that
-    signals interrupt. *timeout* seconds after *running* is set, *stop* is.
+    Native calls of *work* may take long; the main thread stays in a wait that signals interrupt.
+
+    Args:
+        running: set by *work* when the time limit begins.
+        stop: set when *timeout* seconds have passed since then (None: no limit).
     """
     done = Latch()
     results: list[T] = []

@@ -1,4 +1,4 @@
-"""User-space probes: each file once, for as long as a container has it.
+"""User-space probes: each file is probed once, as long as a container has it.
 
 Facts: docs/programs.md#files-of-containers.
 """
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ATTACHED = 100_000
-"""Places of all programs in all files."""
+"""Probes of all programs in all files together."""
 PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""Where a program is looked for that is no library and no path."""
+"""Directories in which an executable is looked for that is named without a path."""
 
 _Key = tuple[str, tuple[int, ...]]
 
 
 @dataclass
-class _Held:
-    """*number* is the core's; *users* are ids of targets that have the file."""
+class _Probe:
+    """*number* is the core's, to release it; *users* are ids of targets that have the file."""
 
     number: int
     users: set[str]
@@ -45,9 +45,9 @@ class Uprobes:
         self._object = obj
         self._view = view
         self._wanted = [(program, *file_and_symbol(program)) for program in programs]
-        self._held: dict[_Key, _Held] = {}
-        self.places = 0
-        """How many places are attached now."""
+        self._probes: dict[_Key, _Probe] = {}
+        self.attached = 0
+        """Number of probes now."""
 
     def attach(self, target: Target) -> None:
         from ig_py._core import CoreError
@@ -67,24 +67,24 @@ class Uprobes:
             os.close(root)
 
     def detach(self, target: Target) -> None:
-        for key, held in list(self._held.items()):
-            held.users.discard(target.id)
-            if not held.users:
-                del self._held[key]
-                if self._object.release(held.number):
-                    self.places -= 1
+        for key, probe in list(self._probes.items()):
+            probe.users.discard(target.id)
+            if not probe.users:
+                del self._probes[key]
+                if self._object.release(probe.number):
+                    self.attached -= 1
 
     def _attach(self, program: ProgramSpec, binary: Binary, symbol: str, target: Target) -> None:
         key = (program.name, binary.identity)
-        held = self._held.get(key)
-        if held is None:
-            if len(self._held) >= MAX_ATTACHED:
-                log.warning("more than %d files are probed: no more are", MAX_ATTACHED)
+        probe = self._probes.get(key)
+        if probe is None:
+            if len(self._probes) >= MAX_ATTACHED:
+                log.warning("%d files are probed, the most allowed: others are not", MAX_ATTACHED)
                 return
             number = self._object.attach_binary(program.name, binary, symbol)
-            self.places += 1
-            held = self._held[key] = _Held(number, set())
-        held.users.add(target.id)
+            self.attached += 1
+            probe = self._probes[key] = _Probe(number, set())
+        probe.users.add(target.id)
 
     def _root(self, target: Target) -> int:
         """Descriptor of the root directory that *target* sees."""
@@ -92,7 +92,7 @@ class Uprobes:
         if target == HOST:
             return os.open(self._view.root, flags)
         root = os.open(f"{self._view.proc}/{target.pid}/root", flags)
-        # The number may be another process's by now; then so is its namespace.
+        # The pid may belong to another process by now, which has another mount namespace.
         if target.mntns and self._view.namespace(target.pid, "mnt") != target.mntns:
             os.close(root)
             raise ProcessLookupError(f"process {target.pid} ended")
@@ -125,8 +125,11 @@ class Uprobes:
 
 
 def file_and_symbol(program: ProgramSpec) -> tuple[str, str]:
-    """``libc:malloc`` → (``libc``, ``malloc``). :class:`ObjectError` for what is neither
-    a path nor a name, or has no symbol."""
+    """``libc:malloc`` → (``libc``, ``malloc``).
+
+    Raises:
+        ObjectError: the target has no symbol, or its file is neither an absolute path nor a name.
+    """
     target = sections.target(program)
     file, colon, symbol = target.partition(":")
     if not colon or not symbol or not file or ("/" in file and not file.startswith("/")):

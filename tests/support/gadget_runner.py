@@ -75,7 +75,7 @@ class GadgetUnderTest:
             RunSettings(outputs=outputs),
             self._stop,
             sink=self._take,
-            notice=self.notices.append,
+            warn=self.notices.append,
             on_running=self._running.set,
         )
         self._thread = threading.Thread(target=self._execute, name="gadget")

@@ -203,7 +203,7 @@ def test_a_switch_that_cannot_be_set_back(
     switch.unlink()
     switch.mkdir()
     reporting.operator.stop()
-    assert "stays 1: setting it back: Is a directory" in caplog.text
+    assert "back to 0: Is a directory" in caplog.text
 
 
 def test_no_host_to_be_seen(

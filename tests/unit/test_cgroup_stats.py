@@ -254,7 +254,7 @@ def test_a_host_without_limits(
     with caplog.at_level(logging.WARNING):
         operator.start(ctx, live)
     live.timers[0].work()
-    assert "no control groups that limit processor time" in caplog.text
+    assert "no cgroup hierarchy that limits processor time" in caplog.text
     assert emitted == [[]]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ig_py.errors import LimitError, MetadataError
 from ig_py.gadget import datasource as module
-from ig_py.gadget.datasource import add_field, add_twin, new_datasource
+from ig_py.gadget.datasource import add_field, add_formatted_field, new_datasource
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, Flag, Kind
 from ig_py.gadget.templates import TEMPLATES
@@ -81,9 +81,9 @@ def test_a_twin_stands_where_its_source_does() -> None:
     group = add_field(ds, "g", Kind.STRING, flags=Flag.EMPTY)
     ordered = add_field(ds, "a_raw", Kind.UINT64, parent=group, order=7)
     plain = add_field(ds, "b_raw", Kind.UINT64, parent=group)
-    assert add_twin(ds, ordered, "a").order == 7
-    twin = add_twin(ds, plain, "b")
-    assert (twin.full_name, twin.order, twin.kind) == ("g.b", 4, Kind.STRING)
+    assert add_formatted_field(ds, ordered, "a").order == 7
+    formatted = add_formatted_field(ds, plain, "b")
+    assert (formatted.full_name, formatted.order, formatted.kind) == ("g.b", 4, Kind.STRING)
 
 
 def test_names_are_unique() -> None:

@@ -15,7 +15,7 @@ from ig_py.gadget import elf as elf_module
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.variables import read_programs, read_variables
 from ig_py.inspect.disasm import Listing
-from ig_py.inspect.program_graph import Graph
+from ig_py.inspect.program_graph import ProgramGraph
 
 
 def small_object() -> bytes:
@@ -125,7 +125,7 @@ def read_everything(raw: bytes) -> None:
     elf = Elf(raw, "fuzz")
     read_variables(elf, None)
     read_programs(elf)
-    graph = Graph(elf)
+    graph = ProgramGraph(elf)
     graph.flowchart()
     graph.sequence()
     listing = Listing(elf)

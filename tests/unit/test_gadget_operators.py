@@ -65,11 +65,11 @@ NUMBERS = [
 def test_number_gets_a_string_beside_it(type_name: str, size: int, op: str) -> None:
     ds, ctx, active = run(Formatters(), lambda btf: [("x_raw", typed(btf, type_name, size), 0)])
     assert active
-    raw, twin = get(ds, "x_raw"), get(ds, "x")
+    raw, formatted = get(ds, "x_raw"), get(ds, "x")
     assert raw.hidden
     [body] = bodies(ctx)
-    assert (body["op"], body["src"], body["dst"]) == (op, raw.index, twin.index)
-    assert twin.hidden == (op == "timestamp")
+    assert (body["op"], body["src"], body["dst"]) == (op, raw.index, formatted.index)
+    assert formatted.hidden == (op == "timestamp")
 
 
 @pytest.mark.parametrize(("type_name", "size", "op"), NUMBERS)
@@ -123,8 +123,16 @@ def test_order_of_twins() -> None:
         ]
 
     ds, _, _ = run(Formatters(), members)
-    twins = [f.name for f in ds.fields[7:]]
-    assert twins == ["signal", "errno", "syscall", "timestamp", "bytes", "duration", "file_flags"]
+    names = [f.name for f in ds.fields[7:]]
+    assert names == [
+        "signal",
+        "errno",
+        "syscall",
+        "timestamp",
+        "bytes",
+        "duration",
+        "file_flags",
+    ]
 
 
 def test_a_twin_never_shadows_a_field() -> None:

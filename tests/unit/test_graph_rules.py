@@ -23,7 +23,7 @@ from support.elf_writer import (
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget import insn as insn_module
 from ig_py.gadget.elf import Elf
-from ig_py.inspect.program_graph import Graph
+from ig_py.inspect.program_graph import ProgramGraph
 
 LOOKUP, UPDATE, DELETE = 1, 2, 3
 PERF_OUTPUT, PUSH, POP, PEEK, LOOKUP_PERCPU = 25, 87, 88, 89, 195
@@ -35,13 +35,13 @@ def graph_of(
     maps: Sequence[str] = ("m", "n"),
     more: Callable[[ElfWriter], None] = lambda elf: None,
     btf: bytes | None = None,
-) -> Graph:
+) -> ProgramGraph:
     elf = ElfWriter()
     for name in maps:
         elf.map(name)
     more(elf)
     elf.program("prog", "tracepoint/a/b", [*code, exit_()])
-    return Graph(Elf(elf.write(btf), "test"))
+    return ProgramGraph(Elf(elf.write(btf), "test"))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_call_without_relocation_leads_by_distance() -> None:
     elf.map("m")
     elf.program("prog", "kprobe/x", [call_near(1), exit_()])
     elf.program("near", "kprobe/x", [load(1, "m"), helper(LOOKUP), exit_()])
-    assert Graph(Elf(elf.write())).programs["prog"] == [("m", "Lookup")]
+    assert ProgramGraph(Elf(elf.write())).programs["prog"] == [("m", "Lookup")]
 
 
 def test_a_call_by_the_section_leads_by_offset() -> None:
@@ -230,7 +230,7 @@ def test_a_16_byte_load_is_one_instruction() -> None:
     assert graph_of(load(1, "m"), trick, helper(LOOKUP)).programs == {"prog": [("m", "Lookup")]}
 
 
-def flow_lines(graph: Graph) -> list[str]:
+def flow_lines(graph: ProgramGraph) -> list[str]:
     return [line for line in graph.flowchart().splitlines() if "--" in line]
 
 
@@ -302,4 +302,4 @@ def test_code_that_ends_within_a_16_byte_load() -> None:
     raw = bytearray(elf.write())
     raw[raw.index(exit_().encode())] = 0x18
     with pytest.raises(ObjectError, match="cut short"):
-        Graph(Elf(bytes(raw)))
+        ProgramGraph(Elf(bytes(raw)))

@@ -19,7 +19,7 @@ from ig_py.operators.base import Context
 from ig_py.operators.otel_metrics import OtelMetrics, collect
 from ig_py.operators.running import Timer
 from ig_py.output.histogram import render
-from ig_py.runtime.fetch import Timers
+from ig_py.runtime.timers import Timers
 
 SLOTS = 3
 

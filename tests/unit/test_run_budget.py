@@ -11,7 +11,7 @@ from ig_py._core import Object
 from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, VariableSpec
 from ig_py.runtime import budget
-from ig_py.runtime.budget import BudgetReader, Payer, budget_constants, parse_budget
+from ig_py.runtime.budget import BudgetReader, MountNamespace, budget_constants, parse_budget
 
 FIRST, SECOND = 0xF0000001, 0xF0000002
 SWITCH = VariableSpec("gadget_budget_interval_ns", ".rodata", 8, 8)
@@ -87,7 +87,11 @@ def test_counts_grow_and_names_are_those_of_that_time() -> None:
     read(reader, section)
     throttled = reader.throttled["open"]
     assert throttled.total == 17
-    assert throttled.by == {Payer(FIRST, "old"): 10, Payer(FIRST, "new"): 4, Payer(SECOND): 3}
+    assert throttled.by == {
+        MountNamespace(FIRST, "old"): 10,
+        MountNamespace(FIRST, "new"): 4,
+        MountNamespace(SECOND): 3,
+    }
 
 
 def test_a_slot_that_two_took_at_once_names_neither() -> None:
@@ -96,7 +100,7 @@ def test_a_slot_that_two_took_at_once_names_neither() -> None:
     section.slots[0] = (SECOND, FIRST + SECOND, 99, 2)
     section.slots[SLOTS - 1] = (0, 0, 99, 5)
     read(reader, section)
-    assert reader.throttled["open"].by == {Payer(): 7}
+    assert reader.throttled["open"].by == {MountNamespace(): 7}
 
 
 def test_names_are_bounded_and_the_sum_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,4 +111,4 @@ def test_names_are_bounded_and_the_sum_is_kept(monkeypatch: pytest.MonkeyPatch) 
     read(reader, section)
     throttled = reader.throttled["open"]
     assert throttled.total == sum(throttled.by.values()) == 5
-    assert throttled.by == {Payer(FIRST): 2, Payer(): 3}
+    assert throttled.by == {MountNamespace(FIRST): 2, MountNamespace(): 3}

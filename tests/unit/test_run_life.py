@@ -69,7 +69,7 @@ def job(fake: Fake, stop: StopRequest, sink: Callable[[Batch], None] | None = No
         RunSettings(),
         stop,
         sink=sink or (lambda _batch: None),  # type: ignore[arg-type]
-        notice=fake.log.append,
+        warn=fake.log.append,
         on_running=on_running or stop.set,
     )
 
@@ -164,7 +164,7 @@ def test_draining_ends(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.002)
 
     job(fake, StopRequest(), slow).execute()
-    assert any("were given up" in line for line in fake.log)
+    assert any("are left in the kernel" in line for line in fake.log)
     assert fake.open_objects == 0
 
 

@@ -7,8 +7,10 @@ from support.fake_core import CoreError, Fake, install
 
 from ig_py.errors import KernelError, ObjectError, UsageError, VerifierRejected
 from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
+from ig_py.host.proc import HostView
 from ig_py.operators.parts import LoadParts
-from ig_py.runtime.attach import Attacher, Places
+from ig_py.operators.running import Host
+from ig_py.runtime.attach import Attacher
 from ig_py.runtime.loader import Loader, LoadSettings, parse_size, ring_size
 
 LOG = "0: (b7) r0 = 0\nR1 !read_ok\nprocessed 1 insns\npeak_states 0\n"
@@ -44,7 +46,7 @@ def run(fake: Fake, parts: LoadParts | None = None, **settings: object) -> list[
         LoadSettings(**given),  # type: ignore[arg-type]
         said.append,
     )
-    loader.attach(Attacher(loader.load(), gadget(), Places()), lambda: None)
+    loader.attach(Attacher(loader.load(), gadget(), Host(HostView())), lambda: None)
     return said
 
 
@@ -221,7 +223,7 @@ def test_attaching_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        loader.attach(Attacher(obj, gadget(), Places()), check)
+        loader.attach(Attacher(obj, gadget(), Host(HostView())), check)
     assert "attach moved" not in fake.log
 
 

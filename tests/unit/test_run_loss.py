@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ig_py.runtime.budget import Payer, Throttled
+from ig_py.runtime.budget import MountNamespace, Throttled
 from ig_py.runtime.loss import MAX_LISTED, Account, LossReport, account
 
 
@@ -52,8 +52,8 @@ def test_records_say_what_is_new_and_stay_silent_otherwise() -> None:
 
 
 def test_throttled_is_told_by_container_and_is_no_loss() -> None:
-    web, stranger = Payer(4026532001, "web"), Payer(4026532002)
-    throttled = Throttled(30, {stranger: 9, web: 20, Payer(): 1})
+    web, stranger = MountNamespace(4026532001, "web"), MountNamespace(4026532002)
+    throttled = Throttled(30, {stranger: 9, web: 20, MountNamespace(): 1})
     (entry,) = account({"open": counters(10, 0)}, {}, {"open": throttled})  # type: ignore[dict-item]
     assert entry.summary() == (
         "open: 10 events emitted, 0 lost, 30 throttled (web 20, mntns 4026532002 9, others 1)"
@@ -82,7 +82,7 @@ def test_a_budget_that_nobody_exceeded() -> None:
 
 def test_a_loss_without_new_throttling_says_nothing_of_it() -> None:
     report = LossReport()
-    throttled = Throttled(1, {Payer(): 1})
+    throttled = Throttled(1, {MountNamespace(): 1})
     report.records([Account("open", 1, 0, 0, throttled)])
     (record,) = report.records([Account("open", 1, 4, 0, throttled)])
     assert record["new"] == 4
@@ -90,7 +90,7 @@ def test_a_loss_without_new_throttling_says_nothing_of_it() -> None:
 
 
 def test_many_containers_over_budget_are_summed_up() -> None:
-    by = {Payer(n + 1, f"c{n:03}"): 2 for n in range(MAX_LISTED + 6)}
+    by = {MountNamespace(n + 1, f"c{n:03}"): 2 for n in range(MAX_LISTED + 6)}
     entry = Account("open", 1, 0, 0, Throttled(2 * len(by), by))
     more = len(by) - 5
     assert entry.summary().endswith(

@@ -16,8 +16,8 @@ from ig_py.errors import ObjectError
 from ig_py.gadget import sections
 from ig_py.gadget.spec import ProgramSpec
 from ig_py.records import replace
-from ig_py.runtime.follow import ContainerFollower
 from ig_py.runtime.packets import direction
+from ig_py.runtime.target_attacher import TargetAttacher
 from ig_py.runtime.uprobes import file_and_symbol
 
 
@@ -73,7 +73,7 @@ def test_following_in_a_thread() -> None:
     recorder.broken = "b"
     targets.add(Target("1", "a", 1))
     targets.add(Target("2", "b", 2))
-    follower = ContainerFollower(targets, [recorder])
+    follower = TargetAttacher(targets, [recorder])
     follower.start()
     assert follower.settle(10)
     targets.add(Target("3", "c", 3))
@@ -101,8 +101,8 @@ def test_a_container_that_is_gone_again_is_no_warning(
 
     targets = Targets()
     targets.add(Target("1", "a", 7))
-    follower = ContainerFollower(targets, [Late()])
-    with caplog.at_level(logging.DEBUG, "ig_py.runtime.follow"):
+    follower = TargetAttacher(targets, [Late()])
+    with caplog.at_level(logging.DEBUG, "ig_py.runtime.target_attacher"):
         follower.start()
         assert follower.settle(10)
     follower.stop()
@@ -118,7 +118,7 @@ def test_a_slow_attachment_holds_nobody() -> None:
         def attach(self, target: Target) -> None:
             go.wait()
 
-    follower = ContainerFollower(targets, [Slow()])
+    follower = TargetAttacher(targets, [Slow()])
     follower.start()
     targets.add(Target("1", "a", 1))
     targets.add(Target("2", "b", 2))
@@ -187,7 +187,7 @@ def test_what_comes_after_waits_for_all_followers() -> None:
             said.append("attached")
 
     done = threading.Event()
-    followers = [ContainerFollower(targets, [Slow()]) for _ in range(2)]
+    followers = [TargetAttacher(targets, [Slow()]) for _ in range(2)]
     for follower in followers:
         follower.start()
     targets.add(HOST)

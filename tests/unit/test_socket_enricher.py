@@ -62,7 +62,7 @@ class FakeOwners:
         self.map = object()
         self.closed = threading.Event()
 
-    def follow(self) -> None: ...
+    def start_ticking(self) -> None: ...
 
     def close(self) -> None:
         self.closed.set()

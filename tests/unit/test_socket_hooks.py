@@ -62,7 +62,7 @@ def test_the_root_that_is_mounted_or_one_of_our_own(
 
 def test_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     obj = FakeObject()
-    assert "root of the control groups" in attach(obj, (), monkeypatch)
+    assert "root control group is not visible" in attach(obj, (), monkeypatch)
     assert not obj.attached
 
 

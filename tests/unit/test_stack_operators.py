@@ -34,14 +34,14 @@ def test_a_kernel_stack_has_a_twin() -> None:
     context = Context(spec(STACKS))
     assert KernelStack().instantiate(context)
     [ds] = context.spec.datasources
-    twin = ds.field("k")
-    assert twin is not None and not twin.hidden and ds.fields[0].hidden
-    assert twin.annotations == dict(BASE)
+    formatted = ds.field("k")
+    assert formatted is not None and not formatted.hidden and ds.fields[0].hidden
+    assert formatted.annotations == dict(BASE)
     [step] = context.plan.steps["d"]
     assert step.body == {
         "op": "kernel_stack",
         "src": 0,
-        "dst": twin.index,
+        "dst": formatted.index,
         "map": "ig_kstack",
     }
 

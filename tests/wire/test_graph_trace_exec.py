@@ -11,7 +11,7 @@ from support import root_spec
 from ig_py.errors import UsageError
 from ig_py.gadget.elf import Elf
 from ig_py.inspect.docs import DOCUMENT, main, replace_diagrams
-from ig_py.inspect.program_graph import Graph
+from ig_py.inspect.program_graph import ProgramGraph
 
 DATA = Path(__file__).parent / "data" / "trace_exec"
 FLOWCHART = (DATA / "flowchart.mermaid").read_text()
@@ -29,7 +29,7 @@ def test_the_document_holds_the_given_diagrams() -> None:
 
 @pytest.mark.needs("clang")
 def test_the_object_gives_the_given_diagrams() -> None:
-    graph = Graph(Elf(root_spec.object_bytes()))
+    graph = ProgramGraph(Elf(root_spec.object_bytes()))
     assert (graph.flowchart(), graph.sequence()) == (FLOWCHART, SEQUENCE)
 
 
@@ -63,7 +63,7 @@ def test_a_stale_document_is_told_and_written_anew(
 
 @pytest.mark.needs("clang")
 def test_a_document_without_the_blocks() -> None:
-    graph = Graph(Elf(root_spec.object_bytes()))
+    graph = ProgramGraph(Elf(root_spec.object_bytes()))
     with pytest.raises(UsageError, match="Sequence Diagram"):
         replace_diagrams("### Flowchart\n\n```mermaid\n```\n\n### Sequence\n", graph)
 

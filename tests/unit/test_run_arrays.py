@@ -13,7 +13,7 @@ from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec
 from ig_py.operators.base import Context
 from ig_py.operators.limiter import Limiter
 from ig_py.operators.sort import Sort
-from ig_py.runtime.fetch import Fetcher, Timing, timings
+from ig_py.runtime.array_reader import ArrayReader, ReadSchedule, read_schedules
 
 SECOND = 1_000_000_000
 INTERVAL = "operator.oci.ebpf.map-fetch-interval"
@@ -63,20 +63,26 @@ def arrays(*sources: str, **annotations: str) -> GadgetSpec:
 
 
 def test_iterators_have_annotations() -> None:
-    assert timings(arrays("iter"), {}) == [Timing("d0", 0, 1)]
+    assert read_schedules(arrays("iter"), {}) == [ReadSchedule("d0", 0, 1)]
     spec = arrays("iter", fetch_interval="2s", fetch_count="3")
     spec.datasources[0].annotations["ebpf.iter.fetch-on-stop"] = "true"
-    assert timings(spec, {}) == [Timing("d0", 2 * SECOND, 3, True)]
+    assert read_schedules(spec, {}) == [ReadSchedule("d0", 2 * SECOND, 3, True)]
     with pytest.raises(MetadataError, match='data source "d0": annotation fetch-interval: "soon"'):
-        timings(arrays("iter", fetch_interval="soon"), {})
+        read_schedules(arrays("iter", fetch_interval="soon"), {})
 
 
 def test_maps_have_flags() -> None:
     spec = arrays("mapiter", "mapiter", "tracer")
-    assert timings(spec, {}) == [Timing("d0", SECOND, 0), Timing("d1", SECOND, 0)]
+    assert read_schedules(spec, {}) == [
+        ReadSchedule("d0", SECOND, 0),
+        ReadSchedule("d1", SECOND, 0),
+    ]
     values = {INTERVAL: "d1:10ms", COUNT: "7"}
-    assert timings(spec, values) == [Timing("d0", SECOND, 7), Timing("d1", 10_000_000, 7)]
-    assert timings(arrays("mapiter"), {INTERVAL: "1ns"})[0].interval == 1_000_000
+    assert read_schedules(spec, values) == [
+        ReadSchedule("d0", SECOND, 7),
+        ReadSchedule("d1", 10_000_000, 7),
+    ]
+    assert read_schedules(arrays("mapiter"), {INTERVAL: "1ns"})[0].interval == 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,7 @@ def test_maps_have_flags() -> None:
 )
 def test_wrong_flags(values: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        timings(arrays("mapiter"), values)
+        read_schedules(arrays("mapiter"), values)
 
 
 class FakeStream:
@@ -111,15 +117,15 @@ class FakeStream:
 class Bench:
     """A fetcher whose time stands still unless moved."""
 
-    def __init__(self, *given: Timing) -> None:
+    def __init__(self, *given: ReadSchedule) -> None:
         self.now = 5 * SECOND
         self.stream = FakeStream()
         self.warned: list[str] = []
         self.seen: list[Any] = []
-        self.fetcher = Fetcher(
+        self.reader = ArrayReader(
             list(given), self.netns, self.seen.append, self.warned.append, lambda: self.now
         )
-        self.fetcher.start()
+        self.reader.start()
 
     def netns(self) -> list[int]:
         return [os.open("/dev/null", os.O_RDONLY)]
@@ -127,41 +133,47 @@ class Bench:
     def run(self, seconds: float = 0) -> list[str]:
         self.now += int(seconds * SECOND)
         self.stream.fetched.clear()
-        self.fetcher.run(cast(Any, self.stream))
+        self.reader.run(cast(Any, self.stream))
         return list(self.stream.fetched)
 
 
 def test_once_at_the_start() -> None:
-    bench = Bench(Timing("d", 0, 1))
-    assert bench.fetcher.wait_ms(250) == 0
+    bench = Bench(ReadSchedule("d", 0, 1))
+    assert bench.reader.wait_ms(250) == 0
     assert bench.run() == ["d"]
     assert bench.run(100) == []
-    assert bench.fetcher.wait_ms(250) == 250
+    assert bench.reader.wait_ms(250) == 250
     assert bench.seen == ["d"]
 
 
 def test_at_an_interval() -> None:
-    bench = Bench(Timing("a", SECOND, 0), Timing("b", 3 * SECOND, 2), Timing("c", 0, 0))
+    bench = Bench(
+        ReadSchedule("a", SECOND, 0), ReadSchedule("b", 3 * SECOND, 2), ReadSchedule("c", 0, 0)
+    )
     assert bench.run(0.9) == []
-    assert bench.fetcher.wait_ms(250) == 100
+    assert bench.reader.wait_ms(250) == 100
     assert bench.run(0.1) == ["a"]
     assert bench.run(1) == ["a"]
     assert bench.run(1) == ["a", "b"]
     # Two ticks are missed, and not made up for.
     assert bench.run(2.5) == ["a"]
-    assert bench.fetcher.wait_ms(10_000) == 500
+    assert bench.reader.wait_ms(10_000) == 500
     assert bench.run(0.5) == ["a", "b"]
     assert bench.run(9) == ["a"]
 
 
 def test_the_last_fetch() -> None:
-    bench = Bench(Timing("a", SECOND, 0, True), Timing("b", SECOND, 0), Timing("c", 0, 0, True))
-    bench.fetcher.flush(cast(Any, bench.stream))
+    bench = Bench(
+        ReadSchedule("a", SECOND, 0, True),
+        ReadSchedule("b", SECOND, 0),
+        ReadSchedule("c", 0, 0, True),
+    )
+    bench.reader.flush(cast(Any, bench.stream))
     assert bench.stream.fetched == ["a", "c"]
 
 
 def test_failures_are_said_and_descriptors_closed() -> None:
-    bench = Bench(Timing("a", SECOND, 0))
+    bench = Bench(ReadSchedule("a", SECOND, 0))
     bench.stream.failure = "no"
     bench.run(1)
     assert bench.warned == ['data source "a" was not read whole: no']

@@ -1,7 +1,7 @@
-"""A thread that attaches programs to containers as they come, and lets go as they end.
+"""A thread that attaches programs to each target when it appears, and detaches when it ends.
 
-Reading a container's files may take long, and nobody else must wait for it: neither
-the container, nor those who tell of containers.
+Reading a container's files may take long: neither the container nor the threads that find
+containers may wait for it.
 """
 
 from __future__ import annotations
@@ -20,33 +20,43 @@ log = logging.getLogger(__name__)
 
 _CHECK_SECONDS = 0.1
 MAX_WAITING = 100_000
-"""Containers told of and not looked at yet; a host has far fewer."""
+"""Changes of targets that wait for the thread; a host has far fewer containers."""
 
 
 class Attachment(Protocol):
-    """What follows targets; all calls come from one thread."""
+    """Programs that attach to each target; all calls come from one thread."""
 
     def attach(self, target: Target) -> None:
-        """Attach to *target*; raises IgPyError, CoreError or OSError when it cannot."""
+        """Attach to *target*.
 
-    def detach(self, target: Target) -> None: ...
+        Raises:
+            CoreError: the kernel refuses.
+            IgPyError: the programs cannot be attached to it.
+            OSError: its namespaces or files cannot be opened.
+        """
+
+    def detach(self, target: Target) -> None:
+        """Detach from *target*, which has ended, what no other target uses."""
 
 
-class ContainerFollower:
-    """Implements :class:`~ig_py.containers.targets.Follower` for several attachments."""
+class TargetAttacher:
+    """Implements :class:`~ig_py.containers.targets.TargetObserver` for several attachments."""
 
     def __init__(self, targets: Targets, attachments: list[Attachment]) -> None:
         self._targets = targets
         self._attachments = attachments
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(MAX_WAITING)
-        self._thread = threading.Thread(target=self._work, name="ig-py-follow", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="ig-py-attach", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
         self._targets.follow(self)
 
     def settle(self, seconds: float, check: Callable[[], None] = lambda: None) -> bool:
-        """Wait until what was told so far is done; False when that takes longer."""
+        """Wait until the changes so far are dealt with; False when that takes more than *seconds*.
+
+        *check* is called meanwhile, and may raise to stop waiting.
+        """
         done = threading.Event()
         self._put(done.set)
         end = time.monotonic() + seconds
@@ -59,7 +69,7 @@ class ContainerFollower:
     def stop(self) -> None:
         """End the thread; what is attached stays."""
         self._targets.unfollow(self)
-        # What waits is not worth doing any more.
+        # The object is about to be closed, which detaches everything.
         while True:
             try:
                 self._queue.get_nowait()
@@ -81,7 +91,11 @@ class ContainerFollower:
         try:
             self._queue.put_nowait(work)
         except queue.Full:
-            log.warning("too many containers at once: some are not traced")
+            log.warning(
+                "more than %d changes of containers wait to be dealt with: some containers are not"
+                " traced",
+                MAX_WAITING,
+            )
 
     def _each(self, work: Callable[[Attachment], None], target: Target) -> None:
         from ig_py._core import CoreError
@@ -92,7 +106,7 @@ class ContainerFollower:
             except CoreError as error:
                 log.warning("container %a: %s", target.name, error.message)
             except (FileNotFoundError, ProcessLookupError) as error:
-                # It was gone before its turn came: there is nothing to miss.
+                # The container ended before it was attached to: no event is missing.
                 log.debug("container %a: %s", target.name, error)
             except (IgPyError, OSError) as error:
                 log.warning("container %a: %s", target.name, error)

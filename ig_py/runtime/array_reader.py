@@ -1,0 +1,183 @@
+"""Reading arrays: iterators and maps are read at intervals, or when the run ends.
+
+An iterator's annotations and a map iterator's parameters say when
+(docs/reference/ebpf.md#fetching).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ig_py.errors import MetadataError, UsageError
+from ig_py.gadget.duration import parse_duration
+from ig_py.gadget.params import EBPF_PREFIX, split_by_datasource
+from ig_py.gadget.spec import DataSourceSpec, GadgetSpec
+from ig_py.records import dataclass
+from ig_py.runtime.timers import next_due, wait_ms
+
+if TYPE_CHECKING:
+    from ig_py._core import Batch, Stream
+
+INTERVAL = "map-fetch-interval"
+COUNT = "map-fetch-count"
+DEFAULT_INTERVAL = "1000ms"
+SHORTEST_NS = 1_000_000
+"""The shortest interval: the thread would do nothing else with a shorter one."""
+MAX_COUNT = 1 << 62
+
+
+@dataclass
+class ReadSchedule:
+    """When the array of one data source is read.
+
+    Attributes:
+        interval: ns between two reads. 0: one read at the start if *count* is 1, else none.
+        count: number of reads; 0: no limit.
+        at_stop: read it once more when the run ends.
+    """
+
+    datasource: str
+    interval: int
+    count: int
+    at_stop: bool = False
+
+
+def read_schedules(spec: GadgetSpec, values: Mapping[str, str]) -> list[ReadSchedule]:
+    """When the arrays of *spec* are read, with parameters *values* (full name → text).
+
+    Raises:
+        UsageError: a parameter is no interval or count.
+        MetadataError: an annotation is none.
+    """
+    found = []
+    maps = [ds for ds in spec.datasources if ds.source == "mapiter"]
+    intervals = _by_datasource(values, INTERVAL, maps, DEFAULT_INTERVAL)
+    counts = _by_datasource(values, COUNT, maps, "0")
+    for ds in spec.datasources:
+        if ds.source == "iter":
+            found.append(_annotated(ds))
+        elif ds.source == "mapiter":
+            interval = _interval(intervals[ds.name], f"--{INTERVAL}")
+            count = _count(counts[ds.name], f"--{COUNT}")
+            if not interval and count > 1:
+                raise UsageError(
+                    f'--{COUNT}: data source "{ds.name}" cannot be fetched {count} times '
+                    "without an interval"
+                )
+            at_stop = ds.annotations.get("ebpf.map.flush-on-stop") == "true"
+            found.append(ReadSchedule(ds.name, interval, count, at_stop))
+    return found
+
+
+def _by_datasource(
+    values: Mapping[str, str], key: str, maps: list[DataSourceSpec], default: str
+) -> dict[str, str]:
+    common, by_name = split_by_datasource(values.get(EBPF_PREFIX + key, ""), f"--{key}")
+    if unknown := next((n for n in by_name if n not in {ds.name for ds in maps}), None):
+        raise UsageError(f'--{key}: there is no map iterator "{unknown}"')
+    return {ds.name: by_name.get(ds.name) or common or default for ds in maps}
+
+
+def _annotated(ds: DataSourceSpec) -> ReadSchedule:
+    try:
+        return ReadSchedule(
+            ds.name,
+            _interval(ds.annotations.get("fetch-interval", "0"), "fetch-interval"),
+            _count(ds.annotations.get("fetch-count", "1"), "fetch-count"),
+            ds.annotations.get("ebpf.iter.fetch-on-stop") == "true",
+        )
+    except UsageError as err:
+        raise MetadataError(f'data source "{ds.name}": annotation {err}') from err
+
+
+def _interval(text: str, what: str) -> int:
+    try:
+        interval = parse_duration(text)
+    except ValueError:
+        raise UsageError(f'{what}: "{text}" is no duration such as 500ms, 2s or 0') from None
+    if interval < 0:
+        raise UsageError(f'{what}: "{text}" is negative')
+    return max(interval, SHORTEST_NS) if interval else 0
+
+
+def _count(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_COUNT):
+        raise UsageError(f'{what}: "{text}" is no number of fetches')
+    return int(text)
+
+
+class ArrayReader:
+    """Reads each data source's array when it is due.
+
+    Args:
+        schedules: when each data source is read.
+        open_netns: opens the network namespaces that iterators are run in; the reader closes
+            the descriptors.
+        sink: gets every array.
+        warn: is told of an array that could not be read whole.
+        clock: monotonic time in ns.
+    """
+
+    def __init__(
+        self,
+        schedules: list[ReadSchedule],
+        open_netns: Callable[[], list[int]],
+        sink: Callable[[Batch], None],
+        warn: Callable[[str], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._schedules = schedules
+        self._open_netns = open_netns
+        self._sink = sink
+        self._warn = warn
+        self._clock = clock
+        self._due: dict[str, int] = {}
+        self._left: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Begin to count the intervals."""
+        now = self._clock()
+        for schedule in self._schedules:
+            if schedule.interval:
+                self._due[schedule.datasource] = now + schedule.interval
+            elif schedule.count == 1:
+                self._due[schedule.datasource] = now
+            self._left[schedule.datasource] = schedule.count
+
+    def wait_ms(self, longest: int) -> int:
+        """Milliseconds until the next array is due, at most *longest*; rounded up."""
+        return wait_ms(self._due.values(), self._clock(), longest)
+
+    def run(self, stream: Stream) -> None:
+        """Read the arrays that are due. Intervals that passed meanwhile are not made up for."""
+        for schedule in self._schedules:
+            name = schedule.datasource
+            due = self._due.get(name)
+            if due is None or due > self._clock():
+                continue
+            self._read(stream, name)
+            if self._left[name] == 1 or not schedule.interval:
+                del self._due[name]
+                continue
+            self._left[name] -= 1 if self._left[name] else 0
+            self._due[name] = next_due(due, schedule.interval, self._clock())
+
+    def flush(self, stream: Stream) -> None:
+        """Read once more, with programs detached, what asks for it (``fetch-on-stop``)."""
+        for schedule in self._schedules:
+            if schedule.at_stop:
+                self._read(stream, schedule.datasource)
+
+    def _read(self, stream: Stream, name: str) -> None:
+        namespaces = self._open_netns()
+        try:
+            batch, failure = stream.fetch(name, namespaces)
+        finally:
+            for fd in namespaces:
+                os.close(fd)
+        self._sink(batch)
+        if failure:
+            self._warn(f'data source "{name}" was not read whole: {failure}')
