@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from ig_py.errors import OutputError
+from ig_py.oci.gojson import escape_html
 
 MODES = ("yaml", "json", "jsonpretty")
-
-# These occur in strings only, so that they can be replaced in the finished text.
-_HTML = re.compile("[<>&\u2028\u2029]")
 
 
 def to_json(value: Any, *, pretty: bool = False, sort: bool = True) -> str:
@@ -33,8 +30,7 @@ def to_json(value: Any, *, pretty: bool = False, sort: bool = True) -> str:
         )
     except (ValueError, TypeError) as err:
         raise OutputError(f"rendering as JSON: {err}") from None
-    text = text.encode("utf-8", "replace").decode()
-    return _HTML.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
+    return escape_html(text.encode("utf-8", "replace").decode())
 
 
 def to_yaml(value: Any) -> str:

@@ -122,23 +122,17 @@ def import_images(
         tagged = [d for d in entries if d.annotations.get(media.REF_NAME)]
         if not tagged:
             raise IntegrityError(f"{path}: none of its images has a name")
-        images: list[tuple[Descriptor, str | None]] = []
-        untagged: list[Descriptor] = []
+        other = next((d for d in entries if not walk.is_document(d)), None)
+        if other is not None:
+            raise IntegrityError(
+                f"{path}: index.json lists {other.media_type!r}, which is no image"
+            )
+        images = [(d, _full_name(d.annotations[media.REF_NAME], default)) for d in tagged]
+        content = walk.walk_all(archive, entries)
         with store.ingest() as session:
-            for descriptor in entries:
-                if not walk.is_document(descriptor):
-                    raise IntegrityError(
-                        f"{path}: index.json lists {descriptor.media_type!r}, which is no image"
-                    )
-                walked = walk.walk(archive, descriptor)
-                stage(archive, walked, session, store, Silent())
-                untagged += walked.manifests
-                name = descriptor.annotations.get(media.REF_NAME)
-                if name:
-                    images.append((descriptor, _full_name(name, default)))
-                else:
-                    untagged.append(descriptor)
-            store.commit(session, images, untagged)
+            stage(archive, content, session, store, Silent())
+            # Those that have a name are listed already.
+            store.commit(session, images, [d for d, _ in content.documents])
     names = [name for _, name in images if name and not _SIGNATURE_TAG.fullmatch(name)]
     return list(dict.fromkeys(names))
 

@@ -53,10 +53,19 @@ class Manifest:
     subject: Descriptor | None = None
 
 
-def load_json(raw: bytes, what: str, limit: int = limits.MAX_DOCUMENT) -> Any:
-    """Strict JSON: UTF-8, no duplicate keys, no NaN, nesting and size limited."""
+def load_json(
+    raw: bytes,
+    what: str,
+    limit: int = limits.MAX_DOCUMENT,
+    values: int | None = limits.MAX_VALUES,
+) -> Any:
+    """Strict JSON: UTF-8, no duplicate keys, no NaN; nesting, size and *values* limited."""
     if len(raw) > limit:
         raise LimitError(f"{what}: larger than {limits.human(limit)}")
+    # Before each value is a comma, a colon, a bracket or nothing: an empty list of two bytes
+    # takes a hundred in memory.
+    if values is not None and sum(map(raw.count, (b",", b":", b"["))) > values:
+        raise LimitError(f"{what}: more than {values} values")
     try:
         value = json.loads(
             raw.decode("utf-8"),
@@ -110,24 +119,37 @@ def parse_index(raw: bytes, what: str) -> Index:
         IntegrityError: It is malformed.
         LimitError: It is too large, or lists too many manifests.
     """
-    index = _index(raw, what, limits.MAX_DOCUMENT)
+    index = _index(raw, what, limits.MAX_DOCUMENT, limits.MAX_VALUES)
     if len(index.manifests) > limits.MAX_INDEX_MANIFESTS:
         raise LimitError(f"{what}: more than {limits.MAX_INDEX_MANIFESTS} manifests")
     return index
 
 
 def parse_layout_index(raw: bytes, what: str) -> Index:
-    """The ``index.json`` of a layout, which lists many images; *what* names it in errors.
+    """The ``index.json`` of an image layout or archive; *what* names it in errors.
+
+    Raises:
+        IntegrityError: It is malformed.
+        LimitError: It is too large, or lists too many images.
+    """
+    index = _index(raw, what, limits.MAX_STORE_INDEX, limits.MAX_LAYOUT_VALUES)
+    if len(index.manifests) > limits.MAX_LAYOUT_IMAGES:
+        raise LimitError(f"{what}: more than {limits.MAX_LAYOUT_IMAGES} images")
+    return index
+
+
+def parse_store_index(raw: bytes, what: str) -> Index:
+    """The ``index.json`` of a store, of any number of images; *what* names it in errors.
 
     Raises:
         IntegrityError: It is malformed.
         LimitError: It is too large.
     """
-    return _index(raw, what, limits.MAX_STORE_INDEX)
+    return _index(raw, what, limits.MAX_STORE_INDEX, None)
 
 
-def _index(raw: bytes, what: str, limit: int) -> Index:
-    doc = _document(raw, what, limit)
+def _index(raw: bytes, what: str, limit: int, values: int | None) -> Index:
+    doc = _document(raw, what, limit, values)
     _check_kind(doc, what, media.INDEX, wanted="manifests", other="layers")
     entries = _list(doc.get("manifests"), f"{what}: manifests")
     return Index(
@@ -145,7 +167,7 @@ def parse_manifest(raw: bytes, what: str) -> Manifest:
         IntegrityError: It is malformed.
         LimitError: It is too large, or has too many layers.
     """
-    doc = _document(raw, what, limits.MAX_DOCUMENT)
+    doc = _document(raw, what, limits.MAX_DOCUMENT, limits.MAX_VALUES)
     _check_kind(doc, what, media.MANIFEST, wanted="layers", other="manifests")
     layers = _list(doc.get("layers"), f"{what}: layers")
     if len(layers) > limits.MAX_LAYERS:
@@ -199,8 +221,8 @@ def _base64(text: str, what: str) -> bytes:
         raise IntegrityError(f"{what}: data is not base64") from None
 
 
-def _document(raw: bytes, what: str, limit: int) -> dict[str, Any]:
-    doc = _object(load_json(raw, what, limit), what)
+def _document(raw: bytes, what: str, limit: int, values: int | None) -> dict[str, Any]:
+    doc = _object(load_json(raw, what, limit, values), what)
     version = doc.get("schemaVersion")
     if type(version) is not int or version != 2:
         raise IntegrityError(f"{what}: schemaVersion is {str(version)[:40]} instead of 2")

@@ -7,20 +7,16 @@ maps go through :func:`sorted_map`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-_ESCAPES = {
-    '"': '\\"',
-    "\\": "\\\\",
-    "\n": "\\n",
-    "\r": "\\r",
-    "\t": "\\t",
-    "\b": "\\b",
-    "\f": "\\f",
-}
-_SPECIAL = '["\\\\\x00-\x1f<>&\u2028\u2029\ud800-\udfff]'
+# What the standard library leaves as it is; these occur in strings only.
+_HTML = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"),
+         ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))  # fmt: skip
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_quote = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def sorted_map(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,11 +68,11 @@ def _wrap(start: str, items: list[str], end: str, indent: str, newline: str) -> 
 
 def string(text: str) -> str:
     """*text* quoted."""
-    return f'"{re.sub(_SPECIAL, _escape, text)}"'
+    return _SURROGATE.sub(r"\\ufffd", escape_html(_quote(text)))
 
 
-def _escape(match: re.Match[str]) -> str:
-    char = match.group()
-    if "\ud800" <= char <= "\udfff":
-        return "\\ufffd"
-    return _ESCAPES.get(char) or f"\\u{ord(char):04x}"
+def escape_html(text: str) -> str:
+    """JSON *text* with ``< > &`` and the line separators of JavaScript escaped."""
+    for char, escape in _HTML:
+        text = text.replace(char, escape)
+    return text

@@ -14,6 +14,12 @@ MAX_STORE_INDEX = 64 * MIB
 """``index.json`` of a store, which grows with the number of images."""
 MAX_DEPTH = 32
 """Nesting of a JSON document."""
+MAX_VALUES = 1 << 17
+"""Values of a JSON document, by its commas, colons and brackets, those in texts included."""
+MAX_LAYOUT_VALUES = 1 << 18
+"""The same of the ``index.json`` of an image layout or archive that is no store."""
+MAX_LAYOUT_IMAGES = 20_000
+"""Entries of such an ``index.json``."""
 MAX_INDEX_MANIFESTS = 256
 """Entries of one image index."""
 MAX_INDEX_NESTING = 3
@@ -36,6 +42,8 @@ MAX_ARCHIVE = 8 * GIB
 """An image archive."""
 MAX_ARCHIVE_MEMBERS = 20_000
 """Members of an image archive."""
+MAX_PAX_RECORDS = 1 << 16
+"""Records of all extended headers of an image archive."""
 
 MAX_TOKEN = 64 * KIB
 """The answer of a token service, or an error's body."""

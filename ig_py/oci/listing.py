@@ -36,12 +36,16 @@ def rows(
     """
     arch = host_architecture()
     found = []
+    # Many references may stand for one image.
+    known: dict[str, str] = {}
     for image in store.images():
         reference = parse_stored(image.name)
         if reference is None or image.descriptor.media_type != media.INDEX:
             continue
         try:
-            created = _created(store, image.descriptor, arch)
+            digest = image.descriptor.digest
+            if digest not in known:
+                known[digest] = _created(store, image.descriptor, arch)
         except ImageNotFound:
             continue
         except IgPyError as err:
@@ -51,8 +55,8 @@ def rows(
             Row(
                 reference.short_repository(default),
                 reference.tag or DEFAULT_TAG,
-                image.descriptor.digest,
-                created,
+                digest,
+                known[digest],
             )
         )
     return found

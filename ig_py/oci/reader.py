@@ -81,7 +81,12 @@ def read_artifact(
             f"the limit of {limits.human(limits.MAX_IMAGE)}"
         )
     config = source.read(manifest.config, limits.MAX_CONFIG)
-    layers = tuple(Layer(layer, source.read(layer, blob_limit(layer))) for layer in manifest.layers)
+    # A manifest may list one blob many times.
+    blobs: dict[tuple[str, int], bytes] = {}
+    for layer in manifest.layers:
+        if (layer.digest, layer.size) not in blobs:
+            blobs[layer.digest, layer.size] = source.read(layer, blob_limit(layer))
+    layers = tuple(Layer(layer, blobs[layer.digest, layer.size]) for layer in manifest.layers)
     return Artifact(
         reference=reference,
         normalized=normalized,

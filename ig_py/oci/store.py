@@ -18,6 +18,7 @@ from ig_py.oci import digest as digests
 from ig_py.oci import document, gojson, limits, lock, media, walk
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import Index
+from ig_py.oci.entries import Entries, parsed, ref_name
 from ig_py.oci.ingest import INGEST, Ingest, fsync_dir, sweep
 from ig_py.oci.pack import PackedImage
 from ig_py.oci.source import (
@@ -28,7 +29,7 @@ from ig_py.oci.source import (
     MemorySource,
     storage,
 )
-from ig_py.records import dataclass, field, replace
+from ig_py.records import dataclass, field
 
 ROOT_STORE = Path("/var/lib/ig/oci-store")
 USER_STORE = Path(".ig/oci-store")
@@ -135,10 +136,12 @@ class Store(LayoutSource):
         """
         with self._changing() as change:
             session.publish()
+            entries = Entries(change.entries)
             for descriptor, name in images:
-                _put(change.entries, descriptor, name)
+                entries.put(descriptor, name)
             for descriptor in untagged:
-                _put(change.entries, descriptor, None)
+                entries.put(descriptor, None)
+            change.entries = entries.documents()
 
     def add(self, packed: PackedImage, tag: str | None = None) -> None:
         """Store an image just built; *tag* is a normalised reference."""
@@ -159,10 +162,12 @@ class Store(LayoutSource):
         if not self._exists():
             raise self._not_found(source)
         with self._changing() as change:
-            found = _find([_parsed(e) for e in change.entries], source)
+            found = _find([parsed(e) for e in change.entries], source)
             if found is None:
                 raise self._not_found(source)
-            _put(change.entries, found, name)
+            entries = Entries(change.entries)
+            entries.put(found, name)
+            change.entries = entries.documents()
         return found
 
     def remove(self, name: str) -> None:
@@ -175,13 +180,13 @@ class Store(LayoutSource):
         if not self._exists():
             raise self._not_found(name)
         with self._changing() as change:
-            tagged = [_parsed(e) for e in change.entries if _ref_name(e) == name]
+            tagged = [parsed(e) for e in change.entries if ref_name(e) == name]
             if not tagged:
                 raise self._not_found(name)
             digest = tagged[0].digest
-            left = [e for e in change.entries if _ref_name(e) != name]
-            if not any(_ref_name(e) and e.get("digest") == digest for e in left):
-                change.garbage = self._unreachable([_parsed(e) for e in left], tagged[0])
+            left = [e for e in change.entries if ref_name(e) != name]
+            if not any(ref_name(e) and e.get("digest") == digest for e in left):
+                change.garbage = self._unreachable([parsed(e) for e in left], tagged[0])
             change.entries = [e for e in left if e.get("digest") not in change.garbage]
 
     def sweep_garbage(
@@ -202,10 +207,10 @@ class Store(LayoutSource):
         if dry_run:
             return self._garbage(list(self.index().manifests), subject_of, strays)[1]
         with self._changing() as change:
-            kept, sizes = self._garbage([_parsed(e) for e in change.entries], subject_of, strays)
+            kept, sizes = self._garbage([parsed(e) for e in change.entries], subject_of, strays)
             change.garbage = set(sizes)
             change.entries = [
-                e for e in change.entries if (str(e.get("digest")), _ref_name(e)) in kept
+                e for e in change.entries if (str(e.get("digest")), ref_name(e)) in kept
             ]
         return sizes
 
@@ -221,10 +226,7 @@ class Store(LayoutSource):
         about = [d for d, name in tagged if subject_of(name) in alive]
         alive |= walk.reachable(self, about)
         alive |= walk.reachable(self, self._referrers(entries, alive))
-        listed = {d.digest for d in entries}
-        for entry in entries:
-            with suppress(IntegrityError, LimitError):
-                listed |= walk.reachable(self, [entry])
+        listed = self._listed(entries)
         sizes = {}
         for digest in strays(alive, listed):
             with suppress(OSError):
@@ -251,13 +253,20 @@ class Store(LayoutSource):
             alive |= walk.reachable(self, self._referrers(untagged, alive))
         except (IntegrityError, LimitError):
             return set()
-        known: set[str] = set()
-        for root in (removed, *untagged):
-            try:
-                known |= walk.reachable(self, [root])
-            except (IntegrityError, LimitError):
-                known.add(root.digest)
-        return known - alive
+        return self._listed([removed, *untagged]) - alive
+
+    def _listed(self, roots: Sequence[Descriptor]) -> set[str]:
+        """Digests of *roots* and of all below them that can be read."""
+        try:
+            return walk.reachable(self, roots)
+        except (IntegrityError, LimitError):
+            pass
+        # A broken document ends the walk: then each root has one of its own.
+        found = {root.digest for root in roots}
+        for root in roots:
+            with suppress(IntegrityError, LimitError):
+                found |= walk.reachable(self, [root])
+        return found
 
     def _referrers(self, candidates: Sequence[Descriptor], alive: set[str]) -> list[Descriptor]:
         """Signatures and other documents whose subject stays."""
@@ -330,19 +339,11 @@ class Store(LayoutSource):
         fsync_dir(self.root)
 
     def _parse(self, raw: bytes) -> Index:
-        return document.parse_layout_index(raw, f"{self.name}: index.json")
+        return document.parse_store_index(raw, f"{self.name}: index.json")
 
 
 def _index_bytes(entries: list[dict[str, Any]]) -> bytes:
     return gojson.dumps({"schemaVersion": 2, "mediaType": media.INDEX, "manifests": entries})
-
-
-def _parsed(entry: dict[str, Any]) -> Descriptor:
-    return document.parse_descriptor(entry, "index.json entry")
-
-
-def _ref_name(entry: dict[str, Any]) -> str:
-    return str((entry.get("annotations") or {}).get(media.REF_NAME, ""))
 
 
 def _find(descriptors: Sequence[Descriptor], name: str) -> Descriptor | None:
@@ -352,25 +353,3 @@ def _find(descriptors: Sequence[Descriptor], name: str) -> Descriptor | None:
     if digests.is_valid(name):
         return next((d for d in descriptors if d.digest == name), None)
     return None
-
-
-def _put(entries: list[dict[str, Any]], descriptor: Descriptor, name: str | None) -> None:
-    """List *descriptor* under *name*, or untagged unless it is listed already.
-
-    The image that had the name before stays listed, untagged, as ``ig`` leaves it.
-    """
-    plain = {k: v for k, v in descriptor.annotations.items() if k != media.REF_NAME}
-    if name is None:
-        if not any(e.get("digest") == descriptor.digest for e in entries):
-            entries.append(replace(descriptor, annotations=plain).to_json())
-        return
-    before = [_parsed(e) for e in entries if _ref_name(e) == name]
-    entries[:] = [
-        e
-        for e in entries
-        if _ref_name(e) != name and (e.get("digest") != descriptor.digest or _ref_name(e))
-    ]
-    tagged = replace(descriptor, annotations={**plain, media.REF_NAME: name})
-    entries.append(tagged.to_json())
-    for old in before:
-        _put(entries, old, None)

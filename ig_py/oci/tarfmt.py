@@ -51,7 +51,7 @@ def scan(file: BinaryIO, what: str) -> dict[str, Member]:
             f"{what}: {limits.human(total)} exceeds the limit of {limits.human(limits.MAX_ARCHIVE)}"
         )
     members: dict[str, Member] = {}
-    headers = 0
+    headers = records = 0
     position = 0
     while True:
         file.seek(position)
@@ -72,7 +72,11 @@ def scan(file: BinaryIO, what: str) -> dict[str, Member]:
         if kind in _PAX:
             if size > _MAX_PAX:
                 raise LimitError(f"{what}: an extended header of {size} bytes")
-            _check_pax(file.read(size), what)
+            records += _check_pax(file.read(size), what)
+            if records > limits.MAX_PAX_RECORDS:
+                raise LimitError(
+                    f"{what}: more than {limits.MAX_PAX_RECORDS} records of extended headers"
+                )
         else:
             _note(members, header, kind, Member(start, size), what)
         position = start + (size + BLOCK - 1) // BLOCK * BLOCK
@@ -122,16 +126,23 @@ def _name(header: bytes, what: str) -> str:
         raise IntegrityError(f"{what}: {name[:200]!r} has no place in an image") from None
 
 
-def _check_pax(records: bytes, what: str) -> None:
-    """Refuse extended headers that would change a name, size or target."""
-    while records:
-        length, space, _ = records.partition(b" ")
-        if not space or not re.fullmatch(rb"[0-9]{1,6}", length) or int(length) > len(records):
+_RECORD = re.compile(rb"([0-9]{1,6}) ")
+
+
+def _check_pax(records: bytes, what: str) -> int:
+    """Refuse extended headers that would change a name, size or target; how many there are."""
+    count = at = 0
+    while at < len(records):
+        start = _RECORD.match(records, at)
+        # A record is at least its own length.
+        if start is None or not start.end() <= at + int(start[1]) <= len(records):
             raise IntegrityError(f"{what}: damaged extended header")
-        record, records = records[: int(length)], records[int(length) :]
-        key = record[len(length) + 1 :].partition(b"=")[0].decode(errors="replace")
-        if not record or not _PAX_HARMLESS.fullmatch(key):
+        end = at + int(start[1])
+        key = records[start.end() : end].partition(b"=")[0].decode(errors="replace")
+        if not _PAX_HARMLESS.fullmatch(key):
             raise IntegrityError(f"{what}: extended header {key[:80]!r} is not accepted")
+        count, at = count + 1, end
+    return count
 
 
 def write(file: BinaryIO, members: Iterator[tuple[str, int, int, Iterator[bytes]]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ig_py.errors import IntegrityError, LimitError
 from ig_py.oci import limits, media
@@ -70,45 +70,72 @@ def walk(source: BlobSource, root: Descriptor) -> ImageContent:
         LimitError: The image exceeds a limit.
         IgPyError: *source* cannot be read.
     """
-    content = ImageContent(root)
-    seen: dict[str, Descriptor] = {}
-    _walk(source, root, content, seen, 0)
+    walker = _Walker(source, ImageContent(root))
+    walker.visit(root, 0)
+    _check_total(source, walker.content)
+    return walker.content
+
+
+def walk_all(source: BlobSource, roots: Sequence[Descriptor]) -> ImageContent:
+    """The content of all images *roots* (one or more), what they share once; errors as of
+    :func:`walk`. ``root`` is the first of them, ``documents`` have all roots.
+    """
+    walker = _Walker(source, ImageContent(roots[0]))
+    for root in roots:
+        walker.visit(root, 0)
+    if walker.content.total > limits.MAX_IMAGE:
+        # Only then can one of them be too large; what they share is read again for each.
+        for root in {root.digest: root for root in roots}.values():
+            walk(source, root)
+    return walker.content
+
+
+def _check_total(source: BlobSource, content: ImageContent) -> None:
     if content.total > limits.MAX_IMAGE:
         raise LimitError(
             f"{source.name}: the image's {content.total} bytes exceed "
             f"the limit of {limits.human(limits.MAX_IMAGE)}"
         )
-    return content
 
 
-def _walk(
-    source: BlobSource,
-    descriptor: Descriptor,
-    content: ImageContent,
-    seen: dict[str, Descriptor],
-    nesting: int,
-) -> None:
-    known = seen.get(descriptor.digest)
-    if known is not None:
-        if (known.size, is_document(known)) != (descriptor.size, is_document(descriptor)):
-            raise IntegrityError(f"{source.describe(descriptor)}: described in two ways")
-        return
-    seen[descriptor.digest] = descriptor
-    limit = blob_limit(descriptor)
-    if descriptor.size > limit:
-        raise LimitError(
-            f"{source.describe(descriptor)}: its declared size of {descriptor.size} bytes "
-            f"exceeds the limit of {limits.human(limit)}"
-        )
-    if not is_document(descriptor):
-        content.blobs.append(descriptor)
-        return
-    if nesting > limits.MAX_INDEX_NESTING:
-        raise LimitError(f"{source.describe(descriptor)}: indexes nested too deeply")
-    raw = source.read(descriptor)
-    content.documents.append((descriptor, raw))
-    for child in children(parse(descriptor, raw, source.describe(descriptor))):
-        _walk(source, child, content, seen, nesting + 1)
+class _Walker:
+    def __init__(self, source: BlobSource, content: ImageContent) -> None:
+        self._source = source
+        self.content = content
+        self._seen: dict[str, Descriptor] = {}
+        self._heights: dict[str, int] = {}
+
+    def visit(self, descriptor: Descriptor, nesting: int) -> int:
+        """Visit what is below *descriptor*; the levels of documents that it begins."""
+        source = self._source
+        known = self._seen.get(descriptor.digest)
+        if known is not None:
+            if (known.size, is_document(known)) != (descriptor.size, is_document(descriptor)):
+                raise IntegrityError(f"{source.describe(descriptor)}: described in two ways")
+            height = self._heights.get(descriptor.digest, 0)
+            self._check_nesting(descriptor, nesting + height - 1)
+            return height
+        self._seen[descriptor.digest] = descriptor
+        limit = blob_limit(descriptor)
+        if descriptor.size > limit:
+            raise LimitError(
+                f"{source.describe(descriptor)}: its declared size of {descriptor.size} bytes "
+                f"exceeds the limit of {limits.human(limit)}"
+            )
+        if not is_document(descriptor):
+            self.content.blobs.append(descriptor)
+            return 0
+        self._check_nesting(descriptor, nesting)
+        raw = source.read(descriptor)
+        self.content.documents.append((descriptor, raw))
+        below = children(parse(descriptor, raw, source.describe(descriptor)))
+        height = 1 + max((self.visit(child, nesting + 1) for child in below), default=0)
+        self._heights[descriptor.digest] = height
+        return height
+
+    def _check_nesting(self, descriptor: Descriptor, nesting: int) -> None:
+        if nesting > limits.MAX_INDEX_NESTING:
+            raise LimitError(f"{self._source.describe(descriptor)}: indexes nested too deeply")
 
 
 def reachable(source: BlobSource, roots: Iterable[Descriptor]) -> set[str]:

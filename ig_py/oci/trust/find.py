@@ -43,19 +43,19 @@ class LocalSignatures:
 
     def referrers(self, digest: str) -> Sequence[Descriptor]:
         listed = listed_referrers(self, digest)
-        known = {d.digest for d in listed}
+        known = {d.digest for d in listed}  # and those that were read in vain
         for entry in self._entries:
             if entry.media_type != media.MANIFEST or entry.platform or entry.digest in known:
                 continue
             if entry.size > MAX_SIGNATURE or not _may_sign(entry):
                 continue
+            known.add(entry.digest)
             try:
                 manifest = parse_manifest(self.read(entry, MAX_SIGNATURE), self.name)
             except IgPyError:
                 # A damaged document elsewhere in the store is not this image's matter.
                 continue
             if manifest.subject is not None and manifest.subject.digest == digest:
-                known.add(entry.digest)
                 listed.append(entry)
         return listed
 
