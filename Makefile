@@ -27,7 +27,7 @@ run: ## the whole story on this machine: build, push, pull, trace one container
 	@scripts/demo
 
 test: ## every layer of tests that this machine can run, then honest counts
-	@scripts/setup demo test vm
+	@scripts/setup demo test compilers vm
 	@scripts/test
 
 lint: ## ruff, mypy and clippy

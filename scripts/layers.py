@@ -57,6 +57,7 @@ _GUESTS = {
 """Kernel and tests of each by its name; two run at a time, a guest has one virtual CPU. The
 longest is first: beside it the other two take as long together."""
 _MINUTE = 60
+_NAMED = 5
 
 
 @dataclass
@@ -221,6 +222,17 @@ LAYERS: dict[str, Callable[[], Outcome]] = {
 }
 
 
+def _by_file(tests: list[str]) -> list[str]:
+    """A line for each test; a count for a file with more than _NAMED of *tests*."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for test in tests:
+        files[test.partition("::")[0]].append(test)
+    lines = []
+    for file, found in files.items():
+        lines += found if len(found) <= _NAMED else [f"{file}: {len(found)} tests"]
+    return lines
+
+
 def _summary(outcomes: dict[str, tuple[Outcome, float]]) -> Outcome:
     total = Outcome()
     print("\n== what ran ==")
@@ -239,8 +251,8 @@ def _summary(outcomes: dict[str, tuple[Outcome, float]]) -> Outcome:
             reasons[why].append(test)
         for why, tests in reasons.items():
             print(f"{why}:")
-            for test in tests:
-                print(f"  {test}")
+            for line in _by_file(tests):
+                print(f"  {line}")
     print()
     print(f"{total.passed} passed, {len(total.failed)} failed, {len(total.skipped)} skipped")
     return total

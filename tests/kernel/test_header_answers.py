@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.compilers import clang_params
+from support.compilers import clang_params, require_release
 from support.gadget_build import header_object
 
 from ig_py._core import CoreError, Map, Object
@@ -124,8 +124,7 @@ def set_variables(obj: Object, elf: bytes, variables: dict[str, bytes]) -> None:
 
 @pytest.fixture(scope="module", params=clang_params())
 def clang(request: pytest.FixtureRequest) -> Clang:
-    found: Clang = request.param
-    return found
+    return require_release(request.param)
 
 
 @pytest.fixture(scope="module")

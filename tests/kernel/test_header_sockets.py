@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import bpf_syscall
 from support.bpf_ids import ids
-from support.compilers import clang_params
+from support.compilers import clang_params, require_release
 from support.gadget_build import header_object
 
 from ig_py._core import Map, Object
@@ -124,8 +124,7 @@ class Packets:
 
 @pytest.fixture(scope="module", params=clang_params())
 def clang(request: pytest.FixtureRequest) -> Clang:
-    found: Clang = request.param
-    return found
+    return require_release(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,9 @@
-"""Every clang of this machine that gadgets may be compiled with."""
+"""The clang releases that gadgets are compiled with, each by the feature ``clang-N``.
+
+Tests over compilers take their parameters from :data:`RELEASES`, so that every machine collects
+the same tests; a release that is not installed is a skip. ``scripts/packages/compilers`` installs
+the oldest and the newest release that Debian has.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +18,47 @@ from _pytest.mark.structures import ParameterSet
 from ig_py.toolchain.clang import MAX_CLANG, MIN_CLANG, Clang
 from ig_py.toolchain.compile import compile_object
 
+NEWEST = 22
+"""The newest release of clang that the tests know."""
+RELEASES = range(MIN_CLANG, NEWEST + 1)
+
 
 @functools.cache
-def each_clang() -> list[Clang]:
-    """One for each release, the oldest first; none where there is no clang."""
-    found: dict[int, Clang] = {}
-    for name in (*(f"clang-{n}" for n in range(MIN_CLANG, MAX_CLANG + 1)), "clang"):
+def installed(release: int) -> Clang | None:
+    """The clang of that *release*, under its own name or as ``clang``; it needs an llvm-strip."""
+    for name in (f"clang-{release}", "clang"):
         path = shutil.which(name)
-        if path is None:
+        if path is None or _release(path) != release:
             continue
-        version = int(_ask(path, "-dumpversion").partition(".")[0])
-        strip = shutil.which(f"llvm-strip-{version}") or shutil.which("llvm-strip")
-        if version >= MIN_CLANG and strip is not None:
-            found.setdefault(version, Clang(path, strip, version))
-    return list(found.values())
+        strip = shutil.which(f"llvm-strip-{release}") or shutil.which("llvm-strip")
+        if strip is not None:
+            return Clang(path, strip, release)
+    return None
+
+
+def each_clang() -> list[Clang]:
+    """The installed releases, the oldest first; none where there is no clang."""
+    return [
+        clang
+        for release in range(MIN_CLANG, MAX_CLANG + 1)
+        if (clang := installed(release)) is not None
+    ]
 
 
 def clang_params() -> list[ParameterSet]:
-    """For ``params`` of a fixture in tests that need ``clang``."""
-    found = [pytest.param(clang, id=f"clang{clang.version}") for clang in each_clang()]
-    return found or [pytest.param(None, id="no-clang")]
+    """For ``params`` of a fixture: every release; it gives them to :func:`require_release`."""
+    return [
+        pytest.param(release, id=f"clang{release}", marks=pytest.mark.needs(f"clang-{release}"))
+        for release in RELEASES
+    ]
+
+
+def require_release(release: int) -> Clang:
+    """The installed clang of *release*; KeyError when there is none: the test lacks a marker."""
+    found = installed(release)
+    if found is None:
+        raise KeyError(f"clang-{release}")
+    return found
 
 
 def compile_with(clang: Clang, source: Path, out: Path, arch: str = "amd64") -> str:
@@ -42,5 +68,9 @@ def compile_with(clang: Clang, source: Path, out: Path, arch: str = "amd64") -> 
     )
 
 
-def _ask(*argv: str) -> str:
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30).stdout
+@functools.cache
+def _release(path: str) -> int:
+    done = subprocess.run(
+        [path, "-dumpversion"], check=True, capture_output=True, text=True, timeout=30
+    )
+    return int(done.stdout.partition(".")[0])

@@ -19,7 +19,8 @@ from typing import NoReturn
 
 import pytest
 
-from support import bpf_syscall
+from ig_py.errors import IgPyError
+from support import bpf_syscall, compilers
 
 _BPF_MAP_CREATE = 0
 _BPF_MAP_TYPE_ARRAY = 2
@@ -39,6 +40,15 @@ def _feature(name: str) -> Callable[[Probe], Probe]:
         return probe
 
     return register
+
+
+def _register_clangs() -> None:
+    def probe(release: int) -> str | None:
+        found = compilers.installed(release)
+        return None if found else f"not installed: clang-{release} with llvm-strip"
+
+    for release in compilers.RELEASES:
+        _feature(f"clang-{release}")(functools.partial(probe, release))
 
 
 def names() -> list[str]:
@@ -169,7 +179,12 @@ def _kprobe_multi() -> str | None:
 
 @_feature("clang")
 def _clang() -> str | None:
-    return _program("clang", *(f"clang-{version}" for version in range(14, 30)))
+    from ig_py.toolchain.clang import find_clang
+
+    try:
+        return None if find_clang() else "not installed: clang"
+    except IgPyError as error:
+        return str(error)
 
 
 @_feature("docker")
@@ -318,3 +333,6 @@ def _cgroup2() -> str | None:
 @_feature("qemu")
 def _qemu() -> str | None:
     return _program("qemu-system-x86_64")
+
+
+_register_clangs()

@@ -45,11 +45,10 @@ def loadable_gadgets() -> list[Path]:
     return [ROOT, *sorted(path.parent for path in GADGETS.glob(f"*/{SOURCE}"))]
 
 
-def compilers_of_loads() -> list[Clang]:
-    """All of them; only the usual one where objects are made beforehand."""
-    if VARIABLE not in os.environ:
-        return each_clang()
-    return [require_clang()]
+def has_loadable_objects(clang: Clang) -> bool:
+    """Can :func:`loadable_object` give objects of that compiler? Where they are made beforehand,
+    only those of the default compiler are."""
+    return VARIABLE not in os.environ or clang.version == require_clang().version
 
 
 def compile_for_here(source: str, directory: Path) -> bytes:

@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 import pytest
-from support.compilers import clang_params, compile_with, each_clang
+from support.compilers import clang_params, compile_with, each_clang, require_release
 
 from ig_py._core import Object
 from ig_py.errors import BuildError
@@ -72,8 +72,7 @@ WITHOUT_VMLINUX = {
 
 @pytest.fixture(scope="module", params=clang_params())
 def clang(request: pytest.FixtureRequest) -> Clang:
-    found: Clang = request.param
-    return found
+    return require_release(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from support.compilers import clang_params, require_release
 from support.gadget_objects import spec_of
 
 from ig_py.gadget.spec import GadgetSpec, Kind
 
-pytestmark = pytest.mark.needs("clang")
 SOURCE = Path(__file__).parent / "data" / "ctypes" / "every_type.bpf.c"
 
 
-def compilers() -> list[str]:
-    names = ["clang", *(f"clang-{n}" for n in range(14, 23))]
-    return [name for name in names if shutil.which(name)]
-
-
-@pytest.fixture(scope="module", params=compilers() or ["clang"])
+@pytest.fixture(scope="module", params=clang_params())
 def spec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GadgetSpec:
     out = tmp_path_factory.mktemp("ctypes") / "o"
     subprocess.run(
-        [request.param, "-target", "bpf", "-g", "-O2", "-c", str(SOURCE), "-o", str(out)],
+        [
+            require_release(request.param).path,
+            "-target",
+            "bpf",
+            "-g",
+            "-O2",
+            "-c",
+            str(SOURCE),
+            "-o",
+            str(out),
+        ],
         check=True,
         timeout=60,
     )
