@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from support import features
 
 _REQUIRE = "IG_PY_REQUIRE"
 _REPORT = "IG_PY_TEST_REPORT"
+_OF_THE_USER = ("HOME", "XDG_CACHE_HOME", "IG_PY_STORE", "DOCKER_CONFIG")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,9 +29,31 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "any_kernel: what it shows is the same on every kernel; guests do not repeat it",
     )
+    config.add_cleanup(_own_home())
     report = os.environ.get(_REPORT)
     if report:
         config.pluginmanager.register(_Reporter(Path(report)), "ig-py-report")
+
+
+def _own_home() -> Callable[[], None]:
+    """The store, the settings and the credentials of whoever runs the tests are not looked at;
+    what was made once for compiling (the cache) is. Returns what restores the environment."""
+    before = {name: os.environ.get(name) for name in _OF_THE_USER}
+    directory = tempfile.TemporaryDirectory(prefix="ig-py-home-")
+    os.environ["XDG_CACHE_HOME"] = before["XDG_CACHE_HOME"] or str(Path.home() / ".cache")
+    os.environ["HOME"] = directory.name
+    os.environ["IG_PY_STORE"] = f"{directory.name}/store"
+    os.environ.pop("DOCKER_CONFIG", None)
+
+    def restore() -> None:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        directory.cleanup()
+
+    return restore
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

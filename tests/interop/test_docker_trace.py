@@ -152,7 +152,10 @@ def test_short_lived_containers_all_show_their_first_exec(
 def test_the_engine_may_start_after_the_gadget(tmp_path: Path, image: str, engine: Engine) -> None:
     """The socket is a link that appears later, as if the engine did."""
     late = Engine(tmp_path / "late.sock", ours=False)
+    name = "ig-py-after-the-gadget"
+    # Containers that no engine knows are traced, too, and the machine may have some.
     arguments = ["--docker-socketpath", str(late.socket), "-o", "json", "--verify-image=false"]
+    arguments += ["-c", name]
     with RunningGadget(tmp_path / "refused", image, *arguments) as refused:
         assert refused.process.wait(60) == 1
     assert "no such socket" in refused.err
@@ -163,10 +166,10 @@ def test_the_engine_may_start_after_the_gadget(tmp_path: Path, image: str, engin
         late.socket.unlink()
         late.socket.symlink_to(engine.socket)
         wait_for(lambda: "answers" in gadget.err.splitlines()[-1], "connected", 20)
-        run(engine, "found", "/bin/true")
-        wait_for(lambda: "found" in gadget.out, "the event", 10)
+        run(engine, name, "/bin/true")
+        wait_for(lambda: name in gadget.out, "the event", 10)
         assert gadget.end() == 0
-    assert by_name(gadget) == {"found": ["/bin/true"]}
+    assert by_name(gadget) == {name: ["/bin/true"]}
 
 
 def test_packets_of_a_container_have_its_name(tmp_path: Path, engine: Engine) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import pytest
 from support import features
 from support.oci_bundle import make_bundle
 from support.oci_runtime import Runtime
+from support.tracer import children
 from support.waiting import wait_for
 
 from ig_py.containers.collection import Event
@@ -109,11 +112,11 @@ def test_state_that_is_kept_elsewhere(tmp_path: Path) -> None:
 def test_what_is_no_container() -> None:
     own = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "sleep", "1000"])
     try:
+        [init] = wait_for(lambda: children(own.pid), "the first process of the namespace", 10)
         with watching() as seen:
-            assert not [c for _, c in seen if c.runtime.pid == own.pid]
-            before = [c.id for _, c in seen]
-        assert not any("sleep" in name for name in before)
+            found = [c for _, c in seen if c.runtime.pid in (own.pid, init)]
+        assert not found
     finally:
-        subprocess.run(["pkill", "-9", "-P", str(own.pid)], check=False)
-        own.kill()
+        for pid in (*children(own.pid), own.pid):
+            os.kill(pid, signal.SIGKILL)
         own.wait()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import struct
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
+from support import mounts
 from support.bpf_build import compile_object
+from support.bpf_holders import not_of_others
 from support.bpf_ids import Kind, ids
 from support.core_plans import PlanMaker
 from support.waiting import wait_for
@@ -16,6 +19,7 @@ from ig_py._core import CoreError, Map, Object, probe
 
 pytestmark = pytest.mark.needs("root", "bpf", "clang")
 
+KINDS: tuple[Kind, ...] = ("program", "map")
 HASH, ARRAY, PERF_EVENT_ARRAY, RINGBUF = 1, 2, 4, 27
 
 
@@ -39,11 +43,18 @@ def gone(what: Kind, *numbers: int) -> bool:
     return wait_for(lambda: not set(numbers) & ids(what).keys(), f"{what} {numbers} to go", 10)
 
 
+def loaded(*names: str) -> set[int]:
+    """Ids of the programs of these names that no other process holds."""
+    of_those = (number for number, name in ids("program").items() if name in names)
+    return not_of_others("program", of_those)
+
+
 def kind(failure: pytest.ExceptionInfo[CoreError]) -> str:
     return failure.value.kind
 
 
 def test_facts_without_the_kernel(stress: bytes) -> None:
+    before = loaded("on_enter", "on_kprobe")
     obj = Object(stress, "stress")
     assert obj.program_ids() == [] and obj.map_ids() == []
     programs = {p["name"]: p for p in obj.programs()}
@@ -54,7 +65,7 @@ def test_facts_without_the_kernel(stress: bytes) -> None:
     assert maps["events"]["type"] == RINGBUF
     assert maps["produced"]["key_size"] == 4 and maps["produced"]["value_size"] == 8
     assert {".rodata", ".bss"} <= maps.keys()
-    assert not {"on_enter", "on_kprobe"} & set(ids("program").values())
+    assert not loaded("on_enter", "on_kprobe") - before
     obj.close()
 
 
@@ -92,6 +103,7 @@ def test_dropping_the_object_is_enough(stress: bytes) -> None:
 
 
 def test_the_verifier_is_quoted(rejected: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    before = loaded("fine")
     obj = Object(rejected, "rejected")
     with pytest.raises(CoreError) as failure:
         obj.load()
@@ -100,7 +112,7 @@ def test_the_verifier_is_quoted(rejected: bytes, capfd: pytest.CaptureFixture[st
     assert "reads_nowhere" in message and "fine" not in message
     assert "BEGIN PROG LOAD LOG" in log and "4660" in log
     assert capfd.readouterr().err == ""
-    assert wait_for(lambda: "fine" not in ids("program").values(), "the programs to go", 10)
+    assert wait_for(lambda: loaded("fine") <= before, "the programs to go", 10)
     with pytest.raises(CoreError) as failure:
         obj.load()
     assert kind(failure) == "closed"
@@ -117,26 +129,32 @@ def test_the_other_programs_load_without_the_bad_one(rejected: bytes) -> None:
     obj.close()
 
 
-@pytest.mark.needs("tracepoint")
-def test_tracepoints(stress: bytes) -> None:
+@pytest.fixture
+def tracepoints(stress: bytes) -> Iterator[Object]:
     obj = Object(stress, "stress")
     only(obj, "on_tracepoint", "on_missing")
     obj.load()
-    try:
-        with pytest.raises(CoreError) as failure:
-            obj.attach("on_missing")
-        # Without tracefs nothing can be said about what there is.
-        assert kind(failure) in ("absent", "attach")
-        assert "tracepoint" in failure.value.message or "tracefs" in failure.value.message
-        if any(
-            Path(p, "events").is_dir() for p in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-        ):
-            obj.attach("on_tracepoint")
-        else:
-            with pytest.raises(CoreError, match="tracefs is not mounted"):
-                obj.attach("on_tracepoint")
-    finally:
-        obj.close()
+    yield obj
+    obj.close()
+
+
+@pytest.mark.needs("tracepoint")
+def test_tracepoints_with_tracefs(tracepoints: Object) -> None:
+    with mounts.tracing_mounted():
+        with pytest.raises(CoreError, match="the kernel has no such tracepoint") as failure:
+            tracepoints.attach("on_missing")
+        assert kind(failure) == "absent"
+        tracepoints.attach("on_tracepoint")
+
+
+@pytest.mark.needs("tracepoint")
+def test_tracepoints_without_tracefs(tracepoints: Object) -> None:
+    """Then the kernel does not say which tracepoints it has."""
+    with mounts.tracing_unmounted():
+        for program in ("on_missing", "on_tracepoint"):
+            with pytest.raises(CoreError, match="tracefs is not mounted") as failure:
+                tracepoints.attach(program)
+            assert kind(failure) == "attach"
 
 
 def test_targets_can_be_overridden(stress: bytes) -> None:
@@ -154,18 +172,30 @@ def test_targets_can_be_overridden(stress: bytes) -> None:
 
 
 @pytest.mark.parametrize("program", ["on_kprobe", "on_syscall_function", "on_ksyscall"])
-def test_kprobes_attach_or_say_why(stress: bytes, program: str) -> None:
+@pytest.mark.parametrize(
+    ("tracing", "refusals"),
+    # With tracefs, libbpf looks there for the functions that may be probed.
+    [(mounts.tracing_mounted, ("attach", "absent")), (mounts.tracing_unmounted, ("attach",))],
+    ids=["tracefs", "no tracefs"],
+)
+def test_kprobes_attach_or_say_why(
+    stress: bytes,
+    program: str,
+    tracing: Callable[[], AbstractContextManager[None]],
+    refusals: tuple[str, ...],
+) -> None:
     obj = Object(stress, "stress")
     only(obj, program)
     obj.load()
     try:
-        if probe("kprobe"):
-            obj.attach(program)
-        else:
-            with pytest.raises(CoreError) as failure:
+        with tracing():
+            if probe("kprobe"):
                 obj.attach(program)
-            assert kind(failure) == "attach"
-            assert program in failure.value.message
+            else:
+                with pytest.raises(CoreError) as failure:
+                    obj.attach(program)
+                assert kind(failure) in refusals
+                assert program in failure.value.message
     finally:
         obj.close()
 
@@ -327,8 +357,8 @@ def test_probes_agree_with_doing() -> None:
         assert isinstance(probe(feature), bool)
     assert probe("btf") is True
     assert probe("boot_ns") is True
-    assert wait_for(lambda: "ig_probe" not in ids("program").values(), "the probes to go", 10)
-    assert wait_for(lambda: "ig_probe" not in ids("map").values(), "the probes to go", 10)
+    for what in KINDS:
+        gone(what, *(number for number, name in ids(what).items() if name == "ig_probe"))
     with pytest.raises(CoreError) as failure:
         probe("telepathy")
     assert kind(failure) == "unsupported"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.bpf_holders import not_of_others
 from support.bpf_ids import ids
 from support.fake_container import ContainerLike
 from support.fake_docker import FakeDocker
@@ -166,7 +167,9 @@ def send_inside(container: ContainerLike, port: int, address: str = "127.0.0.1")
 
 
 def dispatchers() -> int:
-    return sum(1 for name in ids("program").values() if name == "ig_dispatch")
+    """Packet filters that this process has loaded, or that stayed after it closed them."""
+    filters = (number for number, name in ids("program").items() if name == "ig_dispatch")
+    return len(not_of_others("program", filters))
 
 
 def test_packets_of_network_namespaces(engine: FakeDocker, built: Path, make: Make) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support import features
+from support import features, mounts
 from support.gadget_build import VARIABLE, has_program
 from support.gadget_format import GadgetTest, discover
 from support.gadget_runner import run_test
@@ -34,4 +34,5 @@ def test_gadget(test: GadgetTest, directory: Path, monkeypatch: pytest.MonkeyPat
         if features.missing(feature) is None:
             pytest.skip(f"only where there is no {feature}")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    run_test(test, directory)
+    with mounts.pins_end_with_the_block():
+        run_test(test, directory)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import features
+from support import features, mounts
 from support.compilers import clang_params, require_release
 from support.gadget_build import ROOT, has_loadable_objects, loadable_gadgets, loadable_object
 from support.verified import verified
@@ -15,7 +15,6 @@ from ig_py.gadget.load import build_spec
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.sockets import MAP, STRUCT, Layout
 from ig_py.gadget.spec import GadgetSpec
-from ig_py.host.bpffs import with_bpffs
 from ig_py.operators.parts import KernelStruct, LoadParts
 from ig_py.runtime.loader import Loader, LoadSettings
 from ig_py.toolchain.clang import Clang
@@ -70,7 +69,9 @@ def test_loads(
         if feature is not None and not program.optional:
             features.need(feature)
     loader = Loader(elf, spec, parts(spec), LoadSettings(), lambda _notice: None)
-    obj = with_bpffs(loader.load)
+    # Pins of maps that are shared by their names go with the mount.
+    with mounts.bpffs_mounted():
+        obj = loader.load()
     try:
         costs = verified(obj.program_ids())
     finally:

@@ -91,12 +91,8 @@ class Packets:
         self.sockets = Map.create("gadget_sockets", HASH, KEY.size, OWNER_SIZE, 16384)
         self.object.reuse_map("gadget_sockets", self.sockets)
         self.object.load()
-        self.programs = {name: number for number, name in ids("program").items()}
-        self.programs = {
-            name: number
-            for name, number in self.programs.items()
-            if number in self.object.program_ids()
-        }
+        own = self.object.program_ids()
+        self.programs = {name: number for number, name in ids("program").items() if number in own}
 
     def run(self, program: str, packet: bytes, netns: int = NETNS) -> int:
         """What *program* returns for *packet*."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support import mounts
 from support.gadget_build import compile_for_here
+from support.gadget_format import discover
+from support.gadget_runner import run_test
 
 from ig_py._core import Object
 from ig_py.errors import KernelError
@@ -17,17 +20,16 @@ from ig_py.host.private_mount import is_mounted, mount_missing, with_mount
 
 pytestmark = pytest.mark.needs("root", "bpf", "clang")
 
+PIN = mounts.BPFFS / "ig_py_test_pinned"
+
 
 @pytest.fixture(scope="module")
 def elf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return compile_for_here("core/pinned.bpf.c", tmp_path_factory.mktemp("pinned"))
 
 
-def mounts() -> str:
-    return Path("/proc/self/mounts").read_text()
-
-
 def loaded_maps(elf: bytes) -> set[int]:
+    """Maps that two objects have in common."""
     with_both = []
     try:
         for _ in range(2):
@@ -54,20 +56,30 @@ def test_the_object_says_which(elf: bytes) -> None:
 
 
 def test_two_objects_share_it_in_a_mount_of_their_own(elf: bytes) -> None:
-    before = mounts()
-    assert len(with_mount("bpf", bpffs.BPFFS, lambda: loaded_maps(elf), "pinning")) == 1
-    assert mounts() == before
-    assert not (bpffs.BPFFS / "ig_py_test_pinned").exists()
+    with mounts.bpffs_unmounted():
+        before = mounts.below(mounts.BPFFS)
+        assert len(bpffs.with_bpffs(lambda: loaded_maps(elf))) == 1
+        assert mounts.below(mounts.BPFFS) == before
+        assert not list(mounts.BPFFS.iterdir())
 
 
-def test_what_is_mounted_is_used(elf: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    def inside() -> tuple[bool, int]:
-        shared = bpffs.with_bpffs(lambda: len(loaded_maps(elf)))
-        return (bpffs.BPFFS / "ig_py_test_pinned").exists(), shared
+def test_what_is_mounted_is_used(elf: bytes) -> None:
+    with mounts.bpffs_mounted():
+        assert len(bpffs.with_bpffs(lambda: loaded_maps(elf))) == 1
+        assert PIN.exists()
+        mounts.mount("tmpfs", mounts.BPFFS)
+        assert len(bpffs.with_bpffs(lambda: loaded_maps(elf))) == 1
+        assert not PIN.exists()
 
-    assert with_mount("bpf", bpffs.BPFFS, inside, "pinning") == (True, 1)
-    monkeypatch.setattr(bpffs, "mounted", lambda: False)
-    assert with_mount("bpf", bpffs.BPFFS, inside, "pinning") == (False, 1)
+
+@pytest.mark.needs("btf", "tracepoint", "ringbuf")
+def test_a_gadget_shares_it_with_those_after_it(tmp_path: Path) -> None:
+    """Where a bpffs is mounted its map stays pinned; elsewhere it has one of its own."""
+    [test] = [test for test in discover() if test.gadget == "pinned_map"]
+    for there, pinned in ((mounts.bpffs_mounted, True), (mounts.bpffs_unmounted, False)):
+        with there():
+            run_test(test, tmp_path)
+            assert PIN.exists() == pinned
 
 
 def test_only_a_bpf_file_system_is_one() -> None:

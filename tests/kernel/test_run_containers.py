@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from support import gofile
 from support.busybox import import_image
-from support.engine import Engine, any_engine
+from support.engine import Engine, needed_engine
 from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget, of_docker
 from support.waiting import wait_for
 
 pytestmark = [
-    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "docker", "busybox"),
+    pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang", "engine", "busybox"),
     pytest.mark.timeout(600),
 ]
 
@@ -27,7 +27,7 @@ COMMANDS = "/bin/ls /; /bin/cat /etc/passwd; /bin/true"
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    with any_engine(tmp_path_factory.mktemp("engine")) as engine:
+    with needed_engine(tmp_path_factory.mktemp("engine")) as engine:
         with contextlib.closing(engine.client()) as client:
             import_image(client, IMAGE)
         yield engine

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from support import bpf_ids, features
+from support import bpf_ids, features, mounts
+from support.bpf_holders import held_by, not_of_others
 from support.root_gadget import image_tar
 from support.running_gadget import IG_PY, RunningGadget, ig_py
 from support.waiting import deadline, wait_for
@@ -34,6 +35,7 @@ RUNTIME_KEYS = {
     "containerId", "containerImageDigest", "containerImageName", "containerName", "containerPid",
     "containerStartedAt", "runtimeName",
 }  # fmt: skip
+KINDS: tuple[bpf_ids.Kind, ...] = ("program", "map")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -53,8 +55,8 @@ def execute(*argv: str) -> subprocess.Popen[bytes]:
 
 
 def tracefs_mounts() -> list[str]:
-    mounts = Path("/proc/self/mounts").read_text().splitlines()
-    return [line for line in mounts if line.split()[2] in ("tracefs", "debugfs", "bpf")]
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [line for line in lines if line.split()[2] in ("tracefs", "debugfs", "bpf")]
 
 
 def test_every_event_has_every_key(tmp_path: Path, image: str) -> None:
@@ -205,37 +207,53 @@ def select_line(process: subprocess.Popen[bytes]) -> bool:
 
 
 def test_nothing_is_left_whenever_it_is_stopped(tmp_path: Path, image: str) -> None:
-    mounts = tracefs_mounts()
+    names = held_names(tmp_path / "held", image)
     chosen = random.Random(7)
     delays = [0.0, 0.05, *(chosen.uniform(0.05, 1.5) for _ in range(14))]
-    for number, delay in enumerate(delays):
-        before = {kind: set(bpf_ids.ids(kind)) for kind in ("program", "map")}
-        with started(tmp_path / str(number), image, "-o", "json") as run:
-            time.sleep(delay)
-            # While it starts, the interpreter answers SIGINT on its own, with a traceback.
-            early = delay < deadline(0.5)
-            code = run.end(signal.SIGTERM if early else chosen.choice(STOPS))
-        # Before its handlers are in place a process dies as any other does.
-        assert code in (0, 130, -signal.SIGTERM), (delay, code, run.err)
-        assert "Error" not in run.err
-        assert "Traceback" not in run.err
-        left = {
-            kind: set(bpf_ids.ids(kind)) - before[kind]  # type: ignore[arg-type]
-            for kind in ("program", "map")
+    with mounts.private():
+        mounted = tracefs_mounts()
+        for number, delay in enumerate(delays):
+            before = {kind: set(bpf_ids.ids(kind)) for kind in KINDS}
+            with started(tmp_path / str(number), image, "-o", "json") as run:
+                time.sleep(delay)
+                # While it starts, the interpreter answers SIGINT on its own, with a traceback.
+                early = delay < deadline(0.5)
+                code = run.end(signal.SIGTERM if early else chosen.choice(STOPS))
+            # Before its handlers are in place a process dies as any other does.
+            assert code in (0, 130, -signal.SIGTERM), (delay, code, run.err)
+            assert "Error" not in run.err
+            assert "Traceback" not in run.err
+
+            def gone(before: dict[bpf_ids.Kind, set[int]] = before) -> bool:
+                # The kernel frees with a delay (RCU); other tracers have theirs.
+                for kind in KINDS:
+                    ours = {n for n, name in bpf_ids.ids(kind).items() if name in names[kind]}
+                    if not_of_others(kind, ours - before[kind]):
+                        return False
+                return True
+
+            wait_for(gone, "programs and maps are gone", 60)
+        assert tracefs_mounts() == mounted
+
+
+def held_names(directory: Path, image: str) -> dict[bpf_ids.Kind, set[str]]:
+    """Names of the programs and maps that the gadget has while it runs."""
+    with started(directory, image, "-o", "json") as run:
+        run.wait_running()
+        held = held_by(run.process.pid)
+        found = {
+            kind: {bpf_ids.name(of, n) or "" for of, n in held if of == kind} for kind in KINDS
         }
-
-        def gone(left: dict[str, set[int]] = left) -> bool:
-            # The kernel frees with a delay (RCU); others may trace at the same time.
-            return all(not (left[kind] & set(bpf_ids.ids(kind))) for kind in left)  # type: ignore[arg-type]
-
-        wait_for(gone, "programs and maps are gone", 60)
-    assert tracefs_mounts() == mounts
+        assert run.end() == 0
+    assert all(found.values())
+    return found
 
 
 def test_programs_are_named_as_in_the_object(tmp_path: Path, image: str) -> None:
     with started(tmp_path, image, "-o", "none") as run:
         run.wait_running()
-        names = set(bpf_ids.ids("program").values())
+        held = held_by(run.process.pid)
+        names = {bpf_ids.name(kind, number) for kind, number in held if kind == "program"}
         run.end()
     assert {"ig_execve_e", "ig_sched_exec"} <= names
 

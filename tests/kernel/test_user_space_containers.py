@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from support.busybox import import_image
-from support.engine import Engine, any_engine
+from support.engine import Engine, needed_engine
 from support.gadget_format import GADGETS
 from support.running_gadget import RunningGadget, of_docker
 from support.waiting import wait_for
 
 pytestmark = [
-    pytest.mark.needs("root", "bpf", "docker", "busybox"),
+    pytest.mark.needs("root", "bpf", "engine", "busybox"),
     pytest.mark.any_kernel,
     pytest.mark.timeout(300),
 ]
@@ -27,7 +27,7 @@ BUSY = ["sh", "-c", "while :; do :; done"]
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    with any_engine(tmp_path_factory.mktemp("engine")) as engine:
+    with needed_engine(tmp_path_factory.mktemp("engine")) as engine:
         with contextlib.closing(engine.client()) as client:
             import_image(client, IMAGE)
         yield engine

@@ -28,7 +28,6 @@ _BPF_MAP_TYPE_RINGBUF = 27
 _SYS_FSOPEN = 430
 """On every architecture but Alpha."""
 _PMU = Path("/sys/bus/event_source/devices")
-_DOCKER_SOCKETS = (Path("/run/docker.sock"), Path("/var/run/docker.sock"))
 
 Probe = Callable[[], str | None]
 _PROBES: dict[str, Probe] = {}
@@ -185,13 +184,6 @@ def _clang() -> str | None:
         return None if find_clang() else "not installed: clang"
     except IgPyError as error:
         return str(error)
-
-
-@_feature("docker")
-def _docker() -> str | None:
-    if any(path.is_socket() for path in _DOCKER_SOCKETS):
-        return None
-    return _root() or _program("dockerd")
 
 
 @_feature("registry")

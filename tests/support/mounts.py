@@ -45,18 +45,48 @@ def private() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def pins_end_with_the_block() -> Iterator[None]:
+    """As the machine is, but where a bpffs is mounted it is another one: pins end with it."""
+    with private():
+        if _is_mounted("bpf", BPFFS):
+            mount("bpf", BPFFS)
+        yield
+
+
+@contextlib.contextmanager
+def bpffs_mounted() -> Iterator[None]:
+    """A bpffs of its own is mounted for the block."""
+    with private():
+        mount("bpf", BPFFS)
+        yield
+
+
+@contextlib.contextmanager
+def bpffs_unmounted() -> Iterator[None]:
+    """No bpffs can be seen in the block."""
+    with private():
+        mount("tmpfs", BPFFS)
+        yield
+
+
+@contextlib.contextmanager
 def tracing_mounted() -> Iterator[None]:
     """tracefs, debugfs and a bpffs of its own are mounted for the block."""
     with private():
         for place, kind in _FOR_TRACING.items():
-            if place.is_dir():
+            # There is one debugfs and one tracefs: over itself neither can be mounted.
+            if place.is_dir() and (kind == "bpf" or not _is_mounted(kind, place)):
                 mount(kind, place)
         yield
 
 
 @contextlib.contextmanager
 def tracing_unmounted() -> Iterator[None]:
-    """Neither tracefs nor debugfs nor bpffs can be seen in the block."""
+    """Neither tracefs nor debugfs nor bpffs can be seen in the block.
+
+    For what is refused there: libbpf remembers, for as long as the process lives, that it saw
+    debugfs once, and then looks for tracepoints nowhere else.
+    """
     with private():
         for place in _FOR_TRACING:
             if place.is_dir():
@@ -69,6 +99,11 @@ def mount(kind: str, place: Path) -> None:
     name = kind.encode()
     done = _libc.mount(name, os.fsencode(place), name, ctypes.c_ulong(0), None)
     _check(done, f"mounting {kind} at {place}")
+
+
+def _is_mounted(kind: str, place: Path) -> bool:
+    top = [fields for line in below(place) if (fields := line.split())[1] == str(place)]
+    return bool(top) and top[-1][2] == kind
 
 
 def below(place: Path) -> list[str]:

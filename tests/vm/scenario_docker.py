@@ -17,7 +17,7 @@ from support.root_gadget import image_tar
 from support.running_gadget import IG_PY
 from support.waiting import deadline, wait_for
 
-pytestmark = pytest.mark.needs("root", "bpf", "kprobe", "docker", "busybox")
+pytestmark = pytest.mark.needs("root", "bpf", "kprobe", "engine", "busybox")
 
 LINKS_WITH_KPROBE = 5
 COMMANDS = "/bin/ls /; /bin/cat /etc/passwd; /bin/echo bye; read word </go/pipe"
