@@ -1,4 +1,4 @@
-"""A registry in memory, for tests: honest unless it is told to lie.
+"""A registry in memory, for tests: it keeps to the specification unless a fault is injected.
 
 It speaks the OCI distribution specification 1.1 over HTTP or HTTPS on a loopback port: pull
 (with ranges), push in one piece or in chunks, mounting blobs, referrers, tags with pages,
@@ -10,9 +10,9 @@ deletion, and login by ``basic`` or ``bearer`` (with a token service). Use::
         assert registry.seen("GET /v2/.*/manifests/1")
 
 Every request is kept in ``requests`` with its headers, to see who was shown what.
-:meth:`Registry.on` passes honest answers through a function that may change them, and
-:mod:`ig_py.testing.lies` has such functions for the ways in which registries have hurt their
-clients. Nothing is written to disk. Not for production: nothing is limited.
+:meth:`Registry.on` passes answers through a function that may change them, and
+:mod:`ig_py.testing.faults` has such functions for the faults that have hurt clients. Nothing is
+written to disk. Not for production: nothing is limited.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from ig_py.oci.pack import PackedImage
 from ig_py.records import dataclass, field
 from ig_py.testing.server import Reply, Request, listening
 
-__all__ = ["Lie", "Registry", "Reply", "Request", "digest_of", "serving"]
+__all__ = ["Fault", "Registry", "Reply", "Request", "digest_of", "serving"]
 
-Lie = Callable[[Request, Reply], Reply]
+Fault = Callable[[Request, Reply], Reply]
 """Gets a request and the answer to it; returns the answer to send."""
 
 _PATH = re.compile(r"/v2/(?P<name>.+?)/(?P<kind>manifests|blobs|referrers|tags)/(?P<rest>.+)")
@@ -79,17 +79,17 @@ class Registry:
         self.host = ""
         self.base = ""
         self._uploads: dict[str, _Upload] = {}
-        self._lies: list[tuple[re.Pattern[str], Lie]] = []
+        self._faults: list[tuple[re.Pattern[str], Fault]] = []
         self._stopping = threading.Event()
 
     # For tests
 
-    def on(self, pattern: str, lie: Lie) -> None:
-        """Pass honest answers to requests ``METHOD PATH`` that match through *lie*."""
-        self._lies.append((re.compile(pattern), lie))
+    def on(self, pattern: str, fault: Fault) -> None:
+        """Pass answers to requests ``METHOD PATH`` that match through *fault*."""
+        self._faults.append((re.compile(pattern), fault))
 
     def put(self, repository: str, tag: str, packed: PackedImage) -> None:
-        """Store an image as an honest push would."""
+        """Store an image as a push would."""
         for digest, data in packed.blobs.items():
             kind = _document_type(data)
             if kind:
@@ -118,13 +118,13 @@ class Registry:
     def answer(self, request: Request) -> Reply:
         """What the server sends; every request passes here."""
         self.requests.append(request)
-        reply = self._honest(request)
-        for pattern, lie in self._lies:
+        reply = self._correct(request)
+        for pattern, fault in self._faults:
             if pattern.search(f"{request.method} {request.path}"):
-                reply = lie(request, reply)
+                reply = fault(request, reply)
         return reply
 
-    def _honest(self, request: Request) -> Reply:
+    def _correct(self, request: Request) -> Reply:
         if request.path == "/token":
             return self._token(request)
         denied = self._denied(request)

@@ -119,7 +119,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are what a lying server is for; anything else is a bug here."""
+        """Clients that go away are what a faulty server is for; anything else is a bug here."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 

@@ -11,7 +11,7 @@ import pytest
 from support import features, trust
 from support.images import image, name
 from support.registry_cases import make_quick, options
-from support.registry_server import LyingRegistry, serving
+from support.registry_server import FaultyRegistry, serving
 
 from ig_py.errors import RegistryError, StoreError
 from ig_py.oci import staging, walk
@@ -115,7 +115,7 @@ def test_pull(disk: Path, store: Store, monkeypatch: pytest.MonkeyPatch, asks_fi
     """Downloads that cannot fit are not begun; others may have taken the space since."""
     make_quick(monkeypatch)
     monkeypatch.setattr(staging, "DISK_RESERVE", 0 if asks_first else -(1 << 40))
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", NEW)
         reference = normalize(f"{registry.host}/te:1")
         if asks_first:
@@ -158,7 +158,7 @@ def test_credentials(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that were kept stay."""
     make_quick(monkeypatch)
     kept = disk / "auth.json"
-    with serving(LyingRegistry(login=("u", "p"), scheme="basic")) as registry:
+    with serving(FaultyRegistry(login=("u", "p"), scheme="basic")) as registry:
         login(registry.host, "u", "p", authfile=str(kept), plain_http=True)
         before = kept.read_bytes()
         fill(disk, 0)

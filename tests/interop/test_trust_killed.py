@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import trust
 from support.images import image, name
-from support.registry_server import LyingRegistry, serving
+from support.registry_server import FaultyRegistry, serving
 
 from ig_py.oci.archive import export_images
 from ig_py.oci.reference import normalize
@@ -58,7 +58,7 @@ def test_import(folder: Path) -> None:
 
 
 def test_pull(folder: Path) -> None:
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("new"))
         assert die(folder, "pull", f"{registry.host}/te:1", stride=3) >= 20
 

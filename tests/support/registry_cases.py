@@ -16,7 +16,7 @@ from ig_py.oci.store import Store
 from ig_py.oci.transfer import pull
 from ig_py.oci.transport import Timeouts
 from support.images import blob_files
-from support.registry_server import LyingRegistry
+from support.registry_server import FaultyRegistry
 
 QUICK = Timeouts(connect=10, read=10, request=20, rate=1 << 20)
 """For registries that answer: nothing waits for these to pass."""
@@ -32,11 +32,11 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-def options(registry: LyingRegistry) -> RegistryOptions:
+def options(registry: FaultyRegistry) -> RegistryOptions:
     return RegistryOptions(insecure_registries=(registry.host,), timeouts=QUICK)
 
 
-def do_pull(registry: LyingRegistry, store: Store, tag: str = ":1") -> Any:
+def do_pull(registry: FaultyRegistry, store: Store, tag: str = ":1") -> Any:
     return pull(normalize(f"{registry.host}/te{tag}"), store, options(registry))
 
 
@@ -55,5 +55,5 @@ def auth_file(folder: Path, host: str, user: str = "u", password: str = "p") -> 
     return str(path)
 
 
-def with_login(registry: LyingRegistry, folder: Path, **kwargs: Any) -> RegistryOptions:
+def with_login(registry: FaultyRegistry, folder: Path, **kwargs: Any) -> RegistryOptions:
     return RegistryOptions(auth_file(folder, registry.host, **kwargs), timeouts=QUICK)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from ig_py.testing.registry import Lie, Reply, Request, serving
-from ig_py.testing.registry import Registry as LyingRegistry
+from ig_py.testing.registry import Fault, Reply, Request, serving
+from ig_py.testing.registry import Registry as FaultyRegistry
 
-__all__ = ["Lie", "LyingRegistry", "Reply", "Request", "make_certificate", "serving"]
+__all__ = ["Fault", "FaultyRegistry", "Reply", "Request", "make_certificate", "serving"]
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

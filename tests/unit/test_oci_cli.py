@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.images import image, name
-from support.registry_server import LyingRegistry, serving
+from support.registry_server import FaultyRegistry, serving
 
 from ig_py.cli import main
 from ig_py.oci.store import Store
@@ -29,8 +29,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 @pytest.fixture
-def registry() -> Iterator[LyingRegistry]:
-    with serving(LyingRegistry()) as served:
+def registry() -> Iterator[FaultyRegistry]:
+    with serving(FaultyRegistry()) as served:
         yield served
 
 
@@ -148,7 +148,7 @@ def test_export_and_import(run: Runner, tmp_path: Path) -> None:
     assert run("import", other, target, "-o", "jsonpretty") == (0, f'[\n  "{full}"\n]\n', "")
 
 
-def test_push_and_pull(run: Runner, store: Store, registry: LyingRegistry) -> None:
+def test_push_and_pull(run: Runner, store: Store, registry: FaultyRegistry) -> None:
     full = f"{registry.host}/te:1"
     run("tag", "x:1", full)
     flag = f"--insecure-registries=other:1,{registry.host}"
@@ -164,7 +164,7 @@ def test_push_and_pull(run: Runner, store: Store, registry: LyingRegistry) -> No
     assert "pulling gadget: pulling image" in err and "not found" in err
 
 
-def test_hostile_texts_do_not_reach_the_terminal(run: Runner, registry: LyingRegistry) -> None:
+def test_hostile_texts_do_not_reach_the_terminal(run: Runner, registry: FaultyRegistry) -> None:
     from support.registry_server import Reply
 
     body = b'{"errors":[{"code":"\\u001b[2J","message":"\\u202eevil\\u009b1m"}]}'
@@ -174,7 +174,7 @@ def test_hostile_texts_do_not_reach_the_terminal(run: Runner, registry: LyingReg
     assert not set(err) & set("\x1b\u202e\x9b")
 
 
-def test_progress_only_on_a_terminal(store: Store, registry: LyingRegistry) -> None:
+def test_progress_only_on_a_terminal(store: Store, registry: FaultyRegistry) -> None:
     registry.put("te", "1", image("big", size=300_000))
     leader, follower = pty.openpty()
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Push and pull against a registry that may lie."""
+"""Push and pull against a registry with injected faults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.registry_cases import (
     make_quick,
     options,
 )
-from support.registry_server import LyingRegistry, Reply, Request, serving
+from support.registry_server import FaultyRegistry, Reply, Request, serving
 
 from ig_py.errors import (
     ImageNotFound,
@@ -42,9 +42,9 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingRegistry]:
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyRegistry]:
     make_quick(monkeypatch)
-    with serving(LyingRegistry()) as served:
+    with serving(FaultyRegistry()) as served:
         served.put("te", "1", image("a"))
         yield served
 
@@ -52,7 +52,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingRegistry]:
 # Honest registries
 
 
-def test_pull(registry: LyingRegistry, store: Store) -> None:
+def test_pull(registry: FaultyRegistry, store: Store) -> None:
     root = do_pull(registry, store)
     assert root.digest == image("a").index.digest
     assert blob_files(store) == hexes(image("a"))
@@ -61,7 +61,7 @@ def test_pull(registry: LyingRegistry, store: Store) -> None:
     assert stored.descriptor.annotations == {media.REF_NAME: stored.name}
 
 
-def test_pull_by_digest(registry: LyingRegistry, store: Store) -> None:
+def test_pull_by_digest(registry: FaultyRegistry, store: Store) -> None:
     digest = image("a").index.digest
     assert do_pull(registry, store, f"@{digest}").digest == digest
     assert do_pull(registry, store, f":9@{digest}").digest == digest
@@ -70,14 +70,14 @@ def test_pull_by_digest(registry: LyingRegistry, store: Store) -> None:
     ]  # fmt: skip
 
 
-def test_a_second_pull_fetches_no_blob_again(registry: LyingRegistry, store: Store) -> None:
+def test_a_second_pull_fetches_no_blob_again(registry: FaultyRegistry, store: Store) -> None:
     do_pull(registry, store)
     registry.requests.clear()
     do_pull(registry, store)
     assert registry.seen("blobs") == []
 
 
-def test_push(registry: LyingRegistry, store: Store) -> None:
+def test_push(registry: FaultyRegistry, store: Store) -> None:
     packed = image("b")
     reference = normalize(f"{registry.host}/deep/er/name:2")
     store.add(packed, str(reference))
@@ -96,7 +96,7 @@ def test_push(registry: LyingRegistry, store: Store) -> None:
     assert [r.method for r in registry.requests] == ["HEAD"]
 
 
-def test_push_uploads_only_what_is_missing(registry: LyingRegistry, store: Store) -> None:
+def test_push_uploads_only_what_is_missing(registry: FaultyRegistry, store: Store) -> None:
     packed = image("a")
     reference = normalize(f"{registry.host}/te:2")
     store.add(packed, str(reference))
@@ -104,13 +104,13 @@ def test_push_uploads_only_what_is_missing(registry: LyingRegistry, store: Store
     assert registry.seen("^POST") == []
 
 
-def test_pushing_what_is_not_there(registry: LyingRegistry, store: Store) -> None:
+def test_pushing_what_is_not_there(registry: FaultyRegistry, store: Store) -> None:
     with pytest.raises(ImageNotFound):
         push(normalize(f"{registry.host}/te:2"), store, options(registry))
     assert registry.requests == []
 
 
-def test_pushing_damage_is_refused(registry: LyingRegistry, store: Store) -> None:
+def test_pushing_damage_is_refused(registry: FaultyRegistry, store: Store) -> None:
     reference = normalize(f"{registry.host}/new:2")
     store.add(image("b"), str(reference))
     for path in (store.root / "blobs" / "sha256").iterdir():
@@ -122,7 +122,7 @@ def test_pushing_damage_is_refused(registry: LyingRegistry, store: Store) -> Non
     assert ("new", "2") not in registry.manifests
 
 
-def test_progress(registry: LyingRegistry, store: Store) -> None:
+def test_progress(registry: FaultyRegistry, store: Store) -> None:
     class Count:
         expected = moved = 0
 
@@ -146,7 +146,7 @@ def test_progress(registry: LyingRegistry, store: Store) -> None:
     assert count.expected == count.moved > 0
 
 
-# Lies. Each leaves the store as it was.
+# Faults. Each leaves the store as it was.
 
 
 def tampered(_: Request, reply: Reply) -> Reply:
@@ -169,17 +169,17 @@ def empty(_: Request, reply: Reply) -> Reply:
     return replace(reply, body=b"")
 
 
-@pytest.mark.parametrize("lie", [tampered, truncated, longer, cut, empty])
+@pytest.mark.parametrize("fault", [tampered, truncated, longer, cut, empty])
 @pytest.mark.parametrize("where", ["GET /v2/te/blobs/", "GET /v2/te/manifests/sha256"])
-def test_wrong_content(registry: LyingRegistry, store: Store, where: str, lie: Any) -> None:
-    registry.on(where, lie)
+def test_wrong_content(registry: FaultyRegistry, store: Store, where: str, fault: Any) -> None:
+    registry.on(where, fault)
     with pytest.raises((IntegrityError, RegistryError)) as caught:
         do_pull(registry, store)
     assert "sha256:" in str(caught.value)
     assert_clean(store)
 
 
-def test_a_wrong_digest_in_the_header(registry: LyingRegistry, store: Store) -> None:
+def test_a_wrong_digest_in_the_header(registry: FaultyRegistry, store: Store) -> None:
     fake = "sha256:" + "0" * 64
     registry.on(
         "GET .*/manifests/1$",
@@ -190,7 +190,7 @@ def test_a_wrong_digest_in_the_header(registry: LyingRegistry, store: Store) -> 
     assert_clean(store)
 
 
-def test_another_document_for_a_digest(registry: LyingRegistry, store: Store) -> None:
+def test_another_document_for_a_digest(registry: FaultyRegistry, store: Store) -> None:
     other = image("b")
     registry.on(
         "GET .*/manifests/sha256", lambda _, r: replace(r, body=other.blobs[other.index.digest])
@@ -204,7 +204,7 @@ def test_another_document_for_a_digest(registry: LyingRegistry, store: Store) ->
     "kind",
     ["text/html", "", "application/vnd.docker.distribution.manifest.list.v2+json", media.MANIFEST],
 )
-def test_wrong_content_types(registry: LyingRegistry, store: Store, kind: str) -> None:
+def test_wrong_content_types(registry: FaultyRegistry, store: Store, kind: str) -> None:
     registry.on(
         "GET .*/manifests/1$", lambda _, r: replace(r, headers={**r.headers, "Content-Type": kind})
     )
@@ -213,7 +213,7 @@ def test_wrong_content_types(registry: LyingRegistry, store: Store, kind: str) -
     assert_clean(store)
 
 
-def test_a_manifest_sent_as_another_type(registry: LyingRegistry, store: Store) -> None:
+def test_a_manifest_sent_as_another_type(registry: FaultyRegistry, store: Store) -> None:
     registry.on(
         "GET .*/manifests/sha256",
         lambda _, r: replace(r, headers={**r.headers, "Content-Type": media.INDEX}),
@@ -245,14 +245,14 @@ def change_index(**changes: Any) -> Any:
         lambda doc: {**doc, "schemaVersion": 1},
     ],
 )
-def test_hostile_indexes(registry: LyingRegistry, store: Store, change: Any) -> None:
+def test_hostile_indexes(registry: FaultyRegistry, store: Store, change: Any) -> None:
     registry.put("te", "1", reindexed(image("a"), change))
     with pytest.raises((IntegrityError, LimitError)):
         do_pull(registry, store)
     assert_clean(store)
 
 
-def test_a_huge_manifest(registry: LyingRegistry, store: Store) -> None:
+def test_a_huge_manifest(registry: FaultyRegistry, store: Store) -> None:
     huge = b"{" + b" " * limits.MAX_DOCUMENT + b"}"
     registry.on("GET .*/manifests/1$", lambda _, r: replace(r, body=huge))
     with pytest.raises(LimitError, match=r"more than 4\.0 MiB"):
@@ -260,7 +260,7 @@ def test_a_huge_manifest(registry: LyingRegistry, store: Store) -> None:
     assert_clean(store)
 
 
-def test_a_compressed_answer_is_not_unpacked(registry: LyingRegistry, store: Store) -> None:
+def test_a_compressed_answer_is_not_unpacked(registry: FaultyRegistry, store: Store) -> None:
     import gzip
 
     registry.on(
@@ -276,7 +276,7 @@ def test_a_compressed_answer_is_not_unpacked(registry: LyingRegistry, store: Sto
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 400, 418, 204])
 @pytest.mark.parametrize("where", ["manifests/1$", "blobs"])
-def test_error_statuses(registry: LyingRegistry, store: Store, where: str, status: int) -> None:
+def test_error_statuses(registry: FaultyRegistry, store: Store, where: str, status: int) -> None:
     registry.on(where, lambda *_: Reply(status, b'{"errors":[{"code":"X","message":"why"}]}'))
     with pytest.raises(RegistryError, match=f"status code {status}") as caught:
         do_pull(registry, store)
@@ -298,14 +298,14 @@ def test_error_statuses(registry: LyingRegistry, store: Store, where: str, statu
         b"x" * 100_000,
     ],
 )
-def test_error_bodies_of_any_kind(registry: LyingRegistry, store: Store, body: bytes) -> None:
+def test_error_bodies_of_any_kind(registry: FaultyRegistry, store: Store, body: bytes) -> None:
     registry.on("manifests/1$", lambda *_: Reply(400, body))
     with pytest.raises(RegistryError, match="status code 400") as caught:
         do_pull(registry, store)
     assert len(str(caught.value)) < 500
 
 
-def test_passing_trouble_is_waited_out(registry: LyingRegistry, store: Store) -> None:
+def test_passing_trouble_is_waited_out(registry: FaultyRegistry, store: Store) -> None:
     left = {"manifests": 2, "blobs": 1}
 
     def trouble(request: Request, reply: Reply) -> Reply:
@@ -318,13 +318,13 @@ def test_passing_trouble_is_waited_out(registry: LyingRegistry, store: Store) ->
     assert blob_files(store) == hexes(image("a"))
 
 
-def test_missing_tags(registry: LyingRegistry, store: Store) -> None:
+def test_missing_tags(registry: FaultyRegistry, store: Store) -> None:
     with pytest.raises(RegistryNotFound, match="not found"):
         do_pull(registry, store, ":nope")
     assert_clean(store)
 
 
-def test_missing_blobs(registry: LyingRegistry, store: Store) -> None:
+def test_missing_blobs(registry: FaultyRegistry, store: Store) -> None:
     registry.blobs.clear()
     with pytest.raises(RegistryNotFound):
         do_pull(registry, store)
@@ -343,7 +343,7 @@ def test_missing_blobs(registry: LyingRegistry, store: Store) -> None:
         {"drip_headers": 0.05},
     ],
 )
-def test_slow_registries(registry: LyingRegistry, store: Store, where: str, slow: Any) -> None:
+def test_slow_registries(registry: FaultyRegistry, store: Store, where: str, slow: Any) -> None:
     registry.on(where, lambda _, r: replace(r, **slow))
     impatient = replace(options(registry), timeouts=IMPATIENT)
     started = time.monotonic()
@@ -354,7 +354,7 @@ def test_slow_registries(registry: LyingRegistry, store: Store, where: str, slow
 
 
 def test_nobody_listens(store: Store) -> None:
-    with serving(LyingRegistry()) as gone:
+    with serving(FaultyRegistry()) as gone:
         pass
     started = time.monotonic()
     with pytest.raises(RegistryError, match="connection refused"):
@@ -371,14 +371,14 @@ def test_hosts_without_address(store: Store) -> None:
 # Plain HTTP
 
 
-def test_plain_http_must_be_allowed(registry: LyingRegistry, store: Store) -> None:
+def test_plain_http_must_be_allowed(registry: FaultyRegistry, store: Store) -> None:
     with pytest.raises(RegistryError) as caught:
         pull(normalize(f"{registry.host}/te:1"), store, RegistryOptions(timeouts=QUICK))
     assert f"--insecure-registries {registry.host}" in str(caught.value)
     assert registry.requests == []
 
 
-def test_the_list_of_insecure_registries_is_exact(registry: LyingRegistry, store: Store) -> None:
+def test_the_list_of_insecure_registries_is_exact(registry: FaultyRegistry, store: Store) -> None:
     host, _, port = registry.host.partition(":")
     for listed in (host, f"http://{registry.host}", f":{port}", f"localhost:{port}", "*"):
         with pytest.raises(RegistryError):
@@ -390,7 +390,7 @@ def test_the_list_of_insecure_registries_is_exact(registry: LyingRegistry, store
 def test_plain_http_never_sees_credentials(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(LyingRegistry(login=("u", "p"))) as registry:
+    with serving(FaultyRegistry(login=("u", "p"))) as registry:
         authfile = auth_file(tmp_path, registry.host)
         for scheme in ("basic", "bearer"):
             registry.scheme = scheme
@@ -406,8 +406,8 @@ def test_plain_http_never_sees_credentials(
         assert {r.authorization for r in registry.requests} == {""}
 
 
-def test_redirects_of_plain_http_stay_at_home(registry: LyingRegistry, store: Store) -> None:
-    with serving(LyingRegistry()) as other:
+def test_redirects_of_plain_http_stay_at_home(registry: FaultyRegistry, store: Store) -> None:
+    with serving(FaultyRegistry()) as other:
         other.put("te", "1", image("a"))
         registry.on("blobs", lambda q, _: Reply(307, headers={"Location": other.base + q.path}))
         with pytest.raises(RegistryError, match="unprotected"):
@@ -416,7 +416,7 @@ def test_redirects_of_plain_http_stay_at_home(registry: LyingRegistry, store: St
     assert_clean(store)
 
 
-def test_redirects_within_the_registry(registry: LyingRegistry, store: Store) -> None:
+def test_redirects_within_the_registry(registry: FaultyRegistry, store: Store) -> None:
     def once(request: Request, reply: Reply) -> Reply:
         if "again" in request.query:
             return reply
@@ -427,7 +427,7 @@ def test_redirects_within_the_registry(registry: LyingRegistry, store: Store) ->
     assert blob_files(store) == hexes(image("a"))
 
 
-def test_endless_redirects(registry: LyingRegistry, store: Store) -> None:
+def test_endless_redirects(registry: FaultyRegistry, store: Store) -> None:
     registry.on("GET", lambda q, _: Reply(302, headers={"Location": q.path}))
     with pytest.raises(RegistryError, match="more than 5 redirects"):
         do_pull(registry, store)
@@ -437,14 +437,14 @@ def test_endless_redirects(registry: LyingRegistry, store: Store) -> None:
 @pytest.mark.parametrize(
     "target", ["ftp://x/y", "file:///etc/passwd", "//", "http://[", "https://u:p@x/y", "http://a:b"]
 )
-def test_redirects_to_nonsense(registry: LyingRegistry, store: Store, target: str) -> None:
+def test_redirects_to_nonsense(registry: FaultyRegistry, store: Store, target: str) -> None:
     registry.on("blobs", lambda *_: Reply(302, headers={"Location": target}))
     with pytest.raises(RegistryError):
         do_pull(registry, store)
     assert_clean(store)
 
 
-def test_redirected_uploads_are_refused(registry: LyingRegistry, store: Store) -> None:
+def test_redirected_uploads_are_refused(registry: FaultyRegistry, store: Store) -> None:
     reference = normalize(f"{registry.host}/new:1")
     store.add(image("b"), str(reference))
     registry.on("^(PUT|POST)", lambda q, _: Reply(307, headers={"Location": q.path}))
@@ -453,7 +453,7 @@ def test_redirected_uploads_are_refused(registry: LyingRegistry, store: Store) -
 
 
 @pytest.mark.parametrize("location", ["", "ftp://x/", "http://elsewhere.invalid/x"])
-def test_uploads_to_nowhere(registry: LyingRegistry, store: Store, location: str) -> None:
+def test_uploads_to_nowhere(registry: FaultyRegistry, store: Store, location: str) -> None:
     reference = normalize(f"{registry.host}/new:1")
     store.add(image("b"), str(reference))
     registry.on("^POST", lambda *_: Reply(202, headers={"Location": location}))
@@ -462,7 +462,7 @@ def test_uploads_to_nowhere(registry: LyingRegistry, store: Store, location: str
     assert registry.seen("^PUT") == []
 
 
-def test_a_registry_that_stores_something_else(registry: LyingRegistry, store: Store) -> None:
+def test_a_registry_that_stores_something_else(registry: FaultyRegistry, store: Store) -> None:
     reference = normalize(f"{registry.host}/new:1")
     store.add(image("b"), str(reference))
     fake = "sha256:" + "0" * 64

@@ -8,7 +8,7 @@ import pytest
 from support import features
 from support.images import blob_files, hexes, image
 from support.registry_cases import QUICK, auth_file, do_pull, make_quick, with_login
-from support.registry_server import LyingRegistry, Reply, Request, make_certificate, serving
+from support.registry_server import FaultyRegistry, Reply, Request, make_certificate, serving
 
 from ig_py.errors import IgPyError, IntegrityError, LimitError, RegistryDenied, RegistryError
 from ig_py.oci import limits
@@ -42,7 +42,7 @@ def trusted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
 def test_login(trusted: tuple[Path, Path], store: Store, tmp_path: Path, scheme: str) -> None:
-    with serving(LyingRegistry(login=("u", "p"), scheme=scheme), tls=trusted) as registry:
+    with serving(FaultyRegistry(login=("u", "p"), scheme=scheme), tls=trusted) as registry:
         registry.put("te", "1", image("a"))
         reference = normalize(f"{registry.host}/te:1")
         pull(reference, store, with_login(registry, tmp_path))
@@ -61,7 +61,7 @@ def test_login(trusted: tuple[Path, Path], store: Store, tmp_path: Path, scheme:
 def test_wrong_and_missing_credentials(
     trusted: tuple[Path, Path], store: Store, tmp_path: Path, scheme: str
 ) -> None:
-    with serving(LyingRegistry(login=("u", "p"), scheme=scheme), tls=trusted) as registry:
+    with serving(FaultyRegistry(login=("u", "p"), scheme=scheme), tls=trusted) as registry:
         reference = normalize(f"{registry.host}/te:1")
         with pytest.raises(RegistryDenied):
             pull(reference, store, with_login(registry, tmp_path, password="wrong"))
@@ -76,7 +76,7 @@ def test_untrusted_certificates(
     certificate: tuple[Path, Path], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    with serving(LyingRegistry(login=("u", "p")), tls=certificate) as registry:
+    with serving(FaultyRegistry(login=("u", "p")), tls=certificate) as registry:
         with pytest.raises(RegistryError, match="SSL_CERT_FILE"):
             pull(normalize(f"{registry.host}/te:1"), store, with_login(registry, tmp_path))
         assert registry.requests == []
@@ -85,7 +85,7 @@ def test_untrusted_certificates(
 def test_a_registry_listed_as_insecure_that_speaks_tls(
     trusted: tuple[Path, Path], store: Store
 ) -> None:
-    with serving(LyingRegistry(), tls=trusted) as registry, pytest.raises(RegistryError):
+    with serving(FaultyRegistry(), tls=trusted) as registry, pytest.raises(RegistryError):
         do_pull(registry, store)
 
 
@@ -95,8 +95,8 @@ def test_redirects_to_another_host_carry_no_credentials(
 ) -> None:
     """Blobs may be elsewhere, as content networks have them; documents may not."""
     with (
-        serving(LyingRegistry(login=("u", "p")), tls=trusted) as registry,
-        serving(LyingRegistry(), tls=trusted, host="localhost") as other,
+        serving(FaultyRegistry(login=("u", "p")), tls=trusted) as registry,
+        serving(FaultyRegistry(), tls=trusted, host="localhost") as other,
     ):
         registry.put("te", "1", image("a"))
         other.put("te", "1", image("a"))
@@ -125,8 +125,8 @@ def test_another_port_is_another_origin(
     trusted: tuple[Path, Path], store: Store, tmp_path: Path
 ) -> None:
     with (
-        serving(LyingRegistry(login=("u", "p"), scheme="basic"), tls=trusted) as registry,
-        serving(LyingRegistry(login=("u", "p"), scheme="basic"), tls=trusted) as other,
+        serving(FaultyRegistry(login=("u", "p"), scheme="basic"), tls=trusted) as registry,
+        serving(FaultyRegistry(login=("u", "p"), scheme="basic"), tls=trusted) as other,
     ):
         registry.put("te", "1", image("a"))
         registry.on("/blobs/", lambda q, r: r if r.status != 200 else Reply(
@@ -138,8 +138,8 @@ def test_another_port_is_another_origin(
 
 def test_from_tls_to_plain_http(trusted: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
     with (
-        serving(LyingRegistry(), tls=trusted) as registry,
-        serving(LyingRegistry()) as plain,
+        serving(FaultyRegistry(), tls=trusted) as registry,
+        serving(FaultyRegistry()) as plain,
     ):
         registry.put("te", "1", image("a"))
         plain.put("te", "1", image("a"))
@@ -153,8 +153,8 @@ def test_uploads_elsewhere_carry_no_credentials(
     trusted: tuple[Path, Path], store: Store, tmp_path: Path
 ) -> None:
     with (
-        serving(LyingRegistry(login=("u", "p")), tls=trusted) as registry,
-        serving(LyingRegistry(), tls=trusted, host="localhost") as other,
+        serving(FaultyRegistry(login=("u", "p")), tls=trusted) as registry,
+        serving(FaultyRegistry(), tls=trusted, host="localhost") as other,
     ):
         reference = normalize(f"{registry.host}/te:1")
         store.add(image("a"), str(reference))
@@ -193,9 +193,9 @@ def test_a_hijacked_realm_sees_nothing(
     trusted: tuple[Path, Path], store: Store, tmp_path: Path, realm: str
 ) -> None:
     with (
-        serving(LyingRegistry(login=("u", "p")), tls=trusted) as registry,
-        serving(LyingRegistry(), tls=trusted, host="localhost") as thief,
-        serving(LyingRegistry()) as plain,
+        serving(FaultyRegistry(login=("u", "p")), tls=trusted) as registry,
+        serving(FaultyRegistry(), tls=trusted, host="localhost") as thief,
+        serving(FaultyRegistry()) as plain,
     ):
         port = thief.host.partition(":")[2]
         wanted = realm.format(port=port, plain=plain.host.partition(":")[2])
@@ -210,8 +210,8 @@ def test_a_token_service_on_another_port_of_the_same_host(
     trusted: tuple[Path, Path], store: Store, tmp_path: Path
 ) -> None:
     with (
-        serving(LyingRegistry(login=("u", "p")), tls=trusted) as registry,
-        serving(LyingRegistry(login=("u", "p")), tls=trusted) as tokens,
+        serving(FaultyRegistry(login=("u", "p")), tls=trusted) as registry,
+        serving(FaultyRegistry(login=("u", "p")), tls=trusted) as tokens,
     ):
         registry.put("te", "1", image("a"))
         registry.tokens = tokens.tokens
@@ -236,7 +236,7 @@ def test_a_token_service_on_another_port_of_the_same_host(
 def test_token_services_that_misbehave(
     trusted: tuple[Path, Path], store: Store, tmp_path: Path, reply: Reply
 ) -> None:
-    with serving(LyingRegistry(login=("u", "p")), tls=trusted) as registry:
+    with serving(FaultyRegistry(login=("u", "p")), tls=trusted) as registry:
         registry.on("/token", lambda *_: reply)
         with pytest.raises(IgPyError) as caught:
             pull(normalize(f"{registry.host}/te:1"), store, with_login(registry, tmp_path))
@@ -250,7 +250,7 @@ def test_token_services_that_misbehave(
 def test_challenges_that_are_not_understood(
     trusted: tuple[Path, Path], store: Store, tmp_path: Path, challenge: str
 ) -> None:
-    with serving(LyingRegistry(), tls=trusted) as registry:
+    with serving(FaultyRegistry(), tls=trusted) as registry:
         registry.on("GET", lambda *_: Reply(401, headers={"WWW-Authenticate": challenge}))
         with pytest.raises(RegistryError):
             pull(normalize(f"{registry.host}/te:1"), store, RegistryOptions(timeouts=QUICK))
@@ -259,7 +259,7 @@ def test_challenges_that_are_not_understood(
 def test_passwords_are_in_no_message(
     trusted: tuple[Path, Path], store: Store, tmp_path: Path
 ) -> None:
-    with serving(LyingRegistry(login=("u", "p")), tls=trusted) as registry:
+    with serving(FaultyRegistry(login=("u", "p")), tls=trusted) as registry:
         with pytest.raises(IgPyError) as caught:
             pull(normalize(f"{registry.host}/te:1"), store,
                  with_login(registry, tmp_path, password="hunter2"))  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.images import image, name, reindexed, write_layout
 from support.registry_cases import make_quick
-from support.registry_server import LyingRegistry, serving
+from support.registry_server import FaultyRegistry, serving
 
 from ig_py.errors import (
     IgPyError,
@@ -451,7 +451,7 @@ def test_damage_is_healed_by_the_registry(
     """By the same image, even when the tag means another one by now."""
     make_quick(monkeypatch)
     said: list[str] = []
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
         registry.put("te", "1", image("b"))
         reference = f"{registry.host}/te:1"

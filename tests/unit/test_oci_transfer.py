@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.images import blob_files, hexes, image
 from support.registry_cases import assert_clean, do_pull, make_quick, options
-from support.registry_server import LyingRegistry, Reply, Request, serving
+from support.registry_server import FaultyRegistry, Reply, Request, serving
 
 from ig_py.errors import IntegrityError, RegistryError, RegistryUnavailable
 from ig_py.oci import parallel, transport, upload
@@ -38,9 +38,9 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingRegistry]:
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyRegistry]:
     make_quick(monkeypatch)
-    with serving(LyingRegistry()) as served:
+    with serving(FaultyRegistry()) as served:
         served.put("te", "1", BIG)
         yield served
 
@@ -49,16 +49,16 @@ def breaks_off(times: int, after: int) -> Any:
     """Each blob's first answers end after so many bytes."""
     left: dict[str, int] = {}
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         left.setdefault(request.path, times)
         left[request.path] -= 1
         return replace(reply, cut=after) if left[request.path] >= 0 else reply
 
-    return lie
+    return fault
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_downloads_go_on(registry: LyingRegistry, store: Store, ranges: bool) -> None:
+def test_downloads_go_on(registry: FaultyRegistry, store: Store, ranges: bool) -> None:
     registry.ranges = ranges
     registry.on("GET .*/blobs/", breaks_off(2, 100_000))
     count = Count()
@@ -71,7 +71,7 @@ def test_downloads_go_on(registry: LyingRegistry, store: Store, ranges: bool) ->
     assert len(asked) == 2 * len(registry.seen("GET .*/blobs/")) / 3
 
 
-def test_downloads_that_never_end(registry: LyingRegistry, store: Store) -> None:
+def test_downloads_that_never_end(registry: FaultyRegistry, store: Store) -> None:
     registry.on("GET .*/blobs/", breaks_off(1000, 10))
     with pytest.raises(RegistryUnavailable, match="broke the connection off"):
         do_pull(registry, store)
@@ -81,36 +81,36 @@ def test_downloads_that_never_end(registry: LyingRegistry, store: Store) -> None
 
 
 @pytest.mark.parametrize("sent", ["bytes 0-99/400000", "bytes 1-2/3", "", "x"])
-def test_another_part_than_asked_for(registry: LyingRegistry, store: Store, sent: str) -> None:
+def test_another_part_than_asked_for(registry: FaultyRegistry, store: Store, sent: str) -> None:
     cut = breaks_off(1, 100_000)
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         if "range" in request.headers:
             reply.headers["Content-Range"] = sent
         return cut(request, reply)  # type: ignore[no-any-return]
 
-    registry.on("GET .*/blobs/", lie)
+    registry.on("GET .*/blobs/", fault)
     with pytest.raises(RegistryError, match="instead of byte 100000 on"):
         do_pull(registry, store)
     assert_clean(store)
 
 
-def test_other_content_after_a_break(registry: LyingRegistry, store: Store) -> None:
+def test_other_content_after_a_break(registry: FaultyRegistry, store: Store) -> None:
     cut = breaks_off(1, 100_000)
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         if "range" in request.headers:
             reply.body = b"?" * len(reply.body)
         return cut(request, reply)  # type: ignore[no-any-return]
 
-    registry.on("GET .*/blobs/", lie)
+    registry.on("GET .*/blobs/", fault)
     with pytest.raises(IntegrityError, match="digest"):
         do_pull(registry, store)
     assert_clean(store)
 
 
 def test_busy_registries_are_given_time(
-    registry: LyingRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
+    registry: FaultyRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
@@ -124,7 +124,7 @@ def test_busy_registries_are_given_time(
 # Several at once
 
 
-def test_a_few_connections(registry: LyingRegistry, store: Store) -> None:
+def test_a_few_connections(registry: FaultyRegistry, store: Store) -> None:
     """Blobs come at the same time, over no more connections than there should be."""
     lock, together = threading.Lock(), threading.Condition()
     seen = {"now": 0, "most": 0}
@@ -145,7 +145,7 @@ def test_a_few_connections(registry: LyingRegistry, store: Store) -> None:
     assert 2 <= seen["most"] <= parallel.MAX_CONNECTIONS
 
 
-def test_one_failure_ends_all(registry: LyingRegistry, store: Store) -> None:
+def test_one_failure_ends_all(registry: FaultyRegistry, store: Store) -> None:
     """What another connection is waiting for does not hold up the error."""
     *_, last = sorted(registry.blobs, key=lambda d: len(registry.blobs[d]))
     registry.on(f"GET .*/{last}", lambda _, reply: replace(reply, delay=20.0))
@@ -156,7 +156,7 @@ def test_one_failure_ends_all(registry: LyingRegistry, store: Store) -> None:
 
 
 def test_an_interrupt_ends_all(
-    registry: LyingRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
+    registry: FaultyRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.on("GET .*/blobs/", lambda _, reply: replace(reply, drip=0.05))
     main = threading.get_ident()
@@ -178,7 +178,7 @@ def test_an_interrupt_ends_all(
 
 
 @pytest.fixture
-def reference(registry: LyingRegistry, store: Store) -> Any:
+def reference(registry: FaultyRegistry, store: Store) -> Any:
     registry.blobs.clear()
     registry.manifests.clear()
     found = normalize(f"{registry.host}/new:1")
@@ -188,7 +188,7 @@ def reference(registry: LyingRegistry, store: Store) -> Any:
 
 @pytest.mark.parametrize("limit", [300_000, 100_000, 65_536])
 def test_registries_that_take_only_chunks(
-    registry: LyingRegistry, store: Store, reference: Any, limit: int
+    registry: FaultyRegistry, store: Store, reference: Any, limit: int
 ) -> None:
     registry.max_body = limit
     count = Count()
@@ -200,7 +200,7 @@ def test_registries_that_take_only_chunks(
 
 
 def test_chunks_have_their_least_size(
-    registry: LyingRegistry, store: Store, reference: Any
+    registry: FaultyRegistry, store: Store, reference: Any
 ) -> None:
     registry.max_body = 350_000
 
@@ -218,7 +218,7 @@ def test_chunks_have_their_least_size(
 
 
 def test_registries_that_take_nothing(
-    registry: LyingRegistry, store: Store, reference: Any
+    registry: FaultyRegistry, store: Store, reference: Any
 ) -> None:
     registry.max_body = 10
     with pytest.raises(RegistryError, match="refuses chunks"):
@@ -227,10 +227,10 @@ def test_registries_that_take_nothing(
     assert registry.manifests == {}
 
 
-def test_chunks_elsewhere(registry: LyingRegistry, store: Store, reference: Any) -> None:
+def test_chunks_elsewhere(registry: FaultyRegistry, store: Store, reference: Any) -> None:
     """The next chunk goes to no other server without TLS, either."""
     registry.max_body = 300_000
-    with serving(LyingRegistry()) as other:
+    with serving(FaultyRegistry()) as other:
         registry.on("^PATCH", lambda _, r: replace(
             r, headers={**r.headers, "Location": f"{other.base}/x"}))  # fmt: skip
         with pytest.raises(RegistryError, match="unprotected server"):
@@ -240,7 +240,7 @@ def test_chunks_elsewhere(registry: LyingRegistry, store: Store, reference: Any)
 
 @pytest.mark.parametrize("status", [429, 502, 503])
 def test_uploads_are_tried_again(
-    registry: LyingRegistry, store: Store, reference: Any, status: int
+    registry: FaultyRegistry, store: Store, reference: Any, status: int
 ) -> None:
     refused: set[str] = set()
 
@@ -259,7 +259,7 @@ def test_uploads_are_tried_again(
     assert count.expected == count.moved
 
 
-def test_refused_uploads_are_not(registry: LyingRegistry, store: Store, reference: Any) -> None:
+def test_refused_uploads_are_not(registry: FaultyRegistry, store: Store, reference: Any) -> None:
     registry.on("^PUT .*/blobs/", lambda *_: Reply(403))
     with pytest.raises(RegistryError, match="403"):
         push(reference, store, options(registry))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.images import image
 from support.registry_cases import QUICK, make_quick
-from support.registry_server import LyingRegistry, make_certificate, serving
+from support.registry_server import FaultyRegistry, make_certificate, serving
 
 from ig_py.errors import RegistryDenied
 from ig_py.oci.reference import normalize
@@ -131,8 +131,8 @@ def test_refresh_tokens_stay_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
     certificate = make_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     with (
-        serving(LyingRegistry(login=("u", "p")), tls=certificate, host="localhost") as registry,
-        serving(LyingRegistry(), tls=certificate) as thief,
+        serving(FaultyRegistry(login=("u", "p")), tls=certificate, host="localhost") as registry,
+        serving(FaultyRegistry(), tls=certificate) as thief,
     ):
         registry.put("te", "1", image("a"))
         known = {"auths": {registry.host: {"identitytoken": "refresh-me"}}}

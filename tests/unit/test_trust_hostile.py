@@ -21,7 +21,7 @@ from support.registry_cases import (
     options,
     with_login,
 )
-from support.registry_server import Lie, LyingRegistry, Reply, make_certificate, serving
+from support.registry_server import Fault, FaultyRegistry, Reply, make_certificate, serving
 
 from ig_py.errors import (
     IgPyError,
@@ -41,7 +41,7 @@ from ig_py.oci.transfer import pull, push
 from ig_py.oci.trust.bundle import collect
 from ig_py.oci.trust.transfer import RemoteSignatures
 from ig_py.resolver import resolve
-from ig_py.testing import lies
+from ig_py.testing import faults
 
 ROOT = image("a").index
 SECRET = "c2VjcmV0"
@@ -53,9 +53,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def thief() -> Iterator[LyingRegistry]:
+def thief() -> Iterator[FaultyRegistry]:
     """Another server; it must see no credential."""
-    with serving(LyingRegistry()) as server:
+    with serving(FaultyRegistry()) as server:
         yield server
         shown = [r.authorization for r in server.requests if r.authorization]
         assert shown == []
@@ -70,21 +70,21 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def evil(
     certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[LyingRegistry]:
-    """An HTTPS registry with login that will lie."""
+) -> Iterator[FaultyRegistry]:
+    """An HTTPS registry with login, into which faults are injected."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    registry = LyingRegistry(login=("u", "p"))
+    registry = FaultyRegistry(login=("u", "p"))
     with serving(registry, tls=certificate, host="localhost") as server:
         server.put("te", "1", image("a"))
         yield server
 
 
 def test_uploads_elsewhere(
-    store: Store, evil: LyingRegistry, thief: LyingRegistry, tmp_path: Path
+    store: Store, evil: FaultyRegistry, thief: FaultyRegistry, tmp_path: Path
 ) -> None:
     reference = normalize(f"{evil.host}/new:1")
     store.add(image("b"), str(reference))
-    evil.on("POST /v2/new/blobs/uploads/", lies.upload_elsewhere(f"{thief.base}/v2/new/blobs/x"))
+    evil.on("POST /v2/new/blobs/uploads/", faults.upload_elsewhere(f"{thief.base}/v2/new/blobs/x"))
     with pytest.raises(RegistryError, match="unprotected server"):
         push(reference, store, with_login(evil, tmp_path))
     assert thief.requests == []
@@ -92,31 +92,31 @@ def test_uploads_elsewhere(
 
 @pytest.mark.parametrize("path", ["manifests/1", "blobs/"])
 def test_redirects(
-    store: Store, evil: LyingRegistry, thief: LyingRegistry, tmp_path: Path, path: str
+    store: Store, evil: FaultyRegistry, thief: FaultyRegistry, tmp_path: Path, path: str
 ) -> None:
-    evil.on(f"GET /v2/te/{path}", lies.redirect(f"{thief.base}/steal"))
+    evil.on(f"GET /v2/te/{path}", faults.redirect(f"{thief.base}/steal"))
     with pytest.raises(RegistryError, match=r"another server|unprotected server"):
         pull(normalize(f"{evil.host}/te:1"), store, with_login(evil, tmp_path))
     assert thief.requests == []
     assert_clean(store)
 
 
-def test_redirect_loops(store: Store, evil: LyingRegistry, tmp_path: Path) -> None:
-    evil.on("GET /v2/te/manifests/1", lies.redirect("/v2/te/manifests/1"))
+def test_redirect_loops(store: Store, evil: FaultyRegistry, tmp_path: Path) -> None:
+    evil.on("GET /v2/te/manifests/1", faults.redirect("/v2/te/manifests/1"))
     with pytest.raises(RegistryError, match="redirects"):
         pull(normalize(f"{evil.host}/te:1"), store, with_login(evil, tmp_path))
     assert len(evil.requests) < 20
 
 
-def test_realms(store: Store, evil: LyingRegistry, thief: LyingRegistry, tmp_path: Path) -> None:
-    evil.on("GET /v2/te", lies.demand_token(f"{thief.base}/token"))
+def test_realms(store: Store, evil: FaultyRegistry, thief: FaultyRegistry, tmp_path: Path) -> None:
+    evil.on("GET /v2/te", faults.demand_token(f"{thief.base}/token"))
     with pytest.raises(RegistryDenied, match="no credentials were sent"):
         pull(normalize(f"{evil.host}/te:1"), store, with_login(evil, tmp_path))
     assert thief.requests == []
 
 
 def test_plain_http_registries_see_no_credentials(store: Store, tmp_path: Path) -> None:
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
         given = options(registry)
         known = auth_file(tmp_path, registry.host)
@@ -124,22 +124,22 @@ def test_plain_http_registries_see_no_credentials(store: Store, tmp_path: Path) 
         assert [r.authorization for r in registry.requests if r.authorization] == []
 
 
-def referrers(registry: LyingRegistry) -> list[Descriptor] | None:
+def referrers(registry: FaultyRegistry) -> list[Descriptor] | None:
     with Repository(normalize(f"{registry.host}/te:1"), options(registry)) as remote:
         return remote.referrers(ROOT.digest)
 
 
-def test_next_pages_elsewhere(thief: LyingRegistry, store: Store) -> None:
-    with serving(LyingRegistry()) as registry:
-        registry.on("GET /v2/te/referrers", lies.next_page(f"{thief.base}/v2/te/referrers/x"))
+def test_next_pages_elsewhere(thief: FaultyRegistry, store: Store) -> None:
+    with serving(FaultyRegistry()) as registry:
+        registry.on("GET /v2/te/referrers", faults.next_page(f"{thief.base}/v2/te/referrers/x"))
         with pytest.raises(RegistryError, match="another server"):
             referrers(registry)
     assert thief.requests == []
 
 
 def test_endless_pages(store: Store) -> None:
-    with serving(LyingRegistry()) as registry:
-        registry.on("GET /v2/te/referrers", lies.endless_pages(registry))
+    with serving(FaultyRegistry()) as registry:
+        registry.on("GET /v2/te/referrers", faults.endless_pages(registry))
         with pytest.raises(LimitError, match="more than 20 pages"):
             referrers(registry)
         assert len(registry.requests) == 20
@@ -148,9 +148,9 @@ def test_endless_pages(store: Store) -> None:
 def test_endless_signatures(store: Store) -> None:
     """The image is pulled, unsigned: it does not run."""
     said: list[str] = []
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
-        registry.on("GET /v2/te/referrers", lies.many_referrers(200))
+        registry.on("GET /v2/te/referrers", faults.many_referrers(200))
         pull(normalize(f"{registry.host}/te:1"), store, options(registry), on_message=said.append)
         assert "more than 50 signatures" in said[0]
         assert len(registry.requests) < 20
@@ -166,7 +166,7 @@ def test_huge_signatures(store: Store) -> None:
         "config": {"mediaType": "x/y", "digest": digest, "size": 2},
         "layers": [{"mediaType": "x/y", "digest": digest, "size": limits.GIB}],
     }
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         tag = ROOT.digest.replace(":", "-") + ".sig"
         raw = json.dumps(manifest).encode()
         registry.manifests["te", tag] = ("application/vnd.oci.image.manifest.v1+json", raw)
@@ -176,9 +176,9 @@ def test_huge_signatures(store: Store) -> None:
 
 
 def test_big_documents(store: Store) -> None:
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
-        registry.on("GET .*/manifests/1", lies.oversized(limits.MAX_DOCUMENT + 1))
+        registry.on("GET .*/manifests/1", faults.oversized(limits.MAX_DOCUMENT + 1))
         with pytest.raises(LimitError, match=r"4\.0 MiB"):
             do_pull(registry, store)
     assert_clean(store)
@@ -186,27 +186,27 @@ def test_big_documents(store: Store) -> None:
 
 @pytest.mark.parametrize("path", ["manifests/sha256", "blobs/"])
 def test_changed_content(store: Store, path: str) -> None:
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
-        registry.on(f"GET .*/{path}", lies.changed)
+        registry.on(f"GET .*/{path}", faults.changed)
         with pytest.raises(IntegrityError, match="digest"):
             do_pull(registry, store)
     assert_clean(store)
 
 
 def test_truncated_content(store: Store) -> None:
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
-        registry.on("GET .*/blobs/", lies.truncated)
+        registry.on("GET .*/blobs/", faults.truncated)
         with pytest.raises(RegistryError, match="broke the connection off"):
             do_pull(registry, store)
     assert_clean(store)
 
 
 def test_slow_content(store: Store) -> None:
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
-        registry.on("GET .*/manifests/1", lies.slow(0.05))
+        registry.on("GET .*/manifests/1", faults.slow(0.05))
         impatient = RegistryOptions(None, (registry.host,), IMPATIENT)
         with pytest.raises(RegistryError, match="too slow"):
             pull(normalize(f"{registry.host}/te:1"), store, impatient)
@@ -214,9 +214,9 @@ def test_slow_content(store: Store) -> None:
 
 
 def test_ambiguous_documents(store: Store) -> None:
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
-        registry.on("GET .*/manifests/1", lies.ambiguous)
+        registry.on("GET .*/manifests/1", faults.ambiguous)
         with pytest.raises(IntegrityError, match="both an index and a manifest"):
             do_pull(registry, store)
     assert_clean(store)
@@ -226,37 +226,37 @@ def test_ambiguous_documents(store: Store) -> None:
     "digest", ["sha256:../../../../etc/passwd", "sha256:" + "A" * 64, "md5:" + "0" * 32, "x"]
 )
 def test_digests_as_paths(store: Store, digest: str) -> None:
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
-        registry.on("GET .*/manifests/1", lies.named_digest(digest))
+        registry.on("GET .*/manifests/1", faults.named_digest(digest))
         with pytest.raises(IntegrityError, match="invalid digest"):
             do_pull(registry, store)
     assert_clean(store)
 
 
 @pytest.mark.parametrize(
-    ("lie", "reason"),
+    ("fault", "reason"),
     [
-        (lies.nested(100_000), "nested"),
-        (lies.nested(40), "nested"),
-        (lies.key_twice, "duplicate key"),
-        (lies.wrong_type("text/html"), "not an OCI image"),
-        (lies.wrong_type("application/vnd.oci.image.manifest.v1+json"), "not an image index"),
+        (faults.nested(100_000), "nested"),
+        (faults.nested(40), "nested"),
+        (faults.key_twice, "duplicate key"),
+        (faults.wrong_type("text/html"), "not an OCI image"),
+        (faults.wrong_type("application/vnd.oci.image.manifest.v1+json"), "not an image index"),
     ],
 )
-def test_odd_documents(store: Store, lie: Lie, reason: str) -> None:
-    with serving(LyingRegistry()) as registry:
+def test_odd_documents(store: Store, fault: Fault, reason: str) -> None:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
-        registry.on("GET .*/manifests/1", lie)
+        registry.on("GET .*/manifests/1", fault)
         with pytest.raises((IntegrityError, LimitError), match=reason):
             do_pull(registry, store)
     assert_clean(store)
 
 
 def test_compressed_content(store: Store) -> None:
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
-        registry.on("GET .*/blobs/", lies.compressed)
+        registry.on("GET .*/blobs/", faults.compressed())
         with pytest.raises(IntegrityError, match="longer than its declared"):
             do_pull(registry, store)
     assert_clean(store)
@@ -267,7 +267,7 @@ def test_errors_that_try_to_draw(store: Store, capsys: pytest.CaptureFixture[str
     from ig_py.cli import main
 
     body = json.dumps({"errors": [{"code": "X", "message": "\x1b[2Jgone\u202e"}]}).encode()
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.on("GET .*/manifests/1", lambda _q, _r: Reply(403, body))
         argv = ["image", "pull", f"{registry.host}/te:1", "--insecure-registries", registry.host,
                 "--oci-store", str(store.root)]  # fmt: skip
@@ -294,7 +294,7 @@ def test_the_test_double_is_honest(store: Store) -> None:
         except urllib.error.HTTPError as err:
             return err.code, dict(err.headers), err.read()
 
-    with serving(LyingRegistry(page=2)) as registry:
+    with serving(FaultyRegistry(page=2)) as registry:
         status, headers, _ = ask("POST", "/v2/a/blobs/uploads/", b"")
         place = headers["Location"]
         assert status == 202

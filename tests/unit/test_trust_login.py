@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.registry_cases import QUICK, make_quick
-from support.registry_server import LyingRegistry, serving
+from support.registry_server import FaultyRegistry, serving
 
 from ig_py.cli import main
 from ig_py.errors import IgPyError, RegistryDenied, RegistryError, UsageError
@@ -25,7 +25,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
 def test_login(tmp_path: Path, scheme: str) -> None:
     path = tmp_path / "deep" / "config.json"
-    with serving(LyingRegistry(login=("u1", "p1"), scheme=scheme)) as registry:
+    with serving(FaultyRegistry(login=("u1", "p1"), scheme=scheme)) as registry:
         where = login(registry.host, "u1", "p1", authfile=str(path), plain_http=True)
         assert where == str(path)
         # The bytes that ig writes (docs/reference/image-format.md#credentials).
@@ -48,7 +48,7 @@ def test_login(tmp_path: Path, scheme: str) -> None:
 def test_other_settings_stay(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"auths": {"a.b": {"auth": "eDp5"}}, "HttpHeaders": {"x": "y"}}))
-    with serving(LyingRegistry(login=("u", "p"))) as registry:
+    with serving(FaultyRegistry(login=("u", "p"))) as registry:
         login(registry.host, "u", "p", authfile=str(path), plain_http=True)
     config = json.loads(path.read_text())
     assert set(config["auths"]) == {"a.b", registry.host}
@@ -61,7 +61,7 @@ def test_links_stay_links(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_text("{}")
     link = tmp_path / "config.json"
     link.symlink_to("real.json")
-    with serving(LyingRegistry(login=("u", "p"))) as registry:
+    with serving(FaultyRegistry(login=("u", "p"))) as registry:
         login(registry.host, "u", "p", authfile=str(link), plain_http=True)
     assert link.is_symlink() and registry.host in (tmp_path / "real.json").read_text()
 
@@ -89,7 +89,7 @@ else:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     path = tmp_path / "config.json"
-    with serving(LyingRegistry(login=("u", "s3cret"))) as registry:
+    with serving(FaultyRegistry(login=("u", "s3cret"))) as registry:
         value = "mine" if settings == "credsStore" else {registry.host: "mine"}
         path.write_text(json.dumps({settings: value}))
         where = login(registry.host, "u", "s3cret", authfile=str(path), plain_http=True)
@@ -117,13 +117,13 @@ def test_bad_credentials(user: str, password: str, tmp_path: Path) -> None:
 def test_broken_files_are_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"auths": [')
-    with serving(LyingRegistry(login=("u", "p"))) as registry, pytest.raises(IgPyError):
+    with serving(FaultyRegistry(login=("u", "p"))) as registry, pytest.raises(IgPyError):
         login(registry.host, "u", "p", authfile=str(path), plain_http=True)
     assert path.read_text() == '{"auths": ['
 
 
 def test_a_hijacked_realm_sees_nothing(tmp_path: Path) -> None:
-    with serving(LyingRegistry()) as thief, serving(LyingRegistry(login=("u", "p"))) as registry:
+    with serving(FaultyRegistry()) as thief, serving(FaultyRegistry(login=("u", "p"))) as registry:
         registry.realm = f"{thief.base}/token"
         with pytest.raises(RegistryDenied, match="not its own"):
             login(registry.host, "u", "p", authfile=str(tmp_path / "c"), plain_http=True)
@@ -134,7 +134,7 @@ def test_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     authfile = ["--authfile", str(tmp_path / "c.json")]
-    with serving(LyingRegistry(login=("u", "p w"))) as registry:
+    with serving(FaultyRegistry(login=("u", "p w"))) as registry:
         stdin = io.TextIOWrapper(io.BytesIO(b"p w\r\n"))
         monkeypatch.setattr(sys, "stdin", stdin)
         argv = ["login", registry.host, "-u", "u", "--password-stdin", "--plain-http", *authfile]
@@ -158,7 +158,7 @@ def test_commands(
 def test_certificates_are_always_checked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with serving(LyingRegistry(login=("u", "p"))) as registry:
+    with serving(FaultyRegistry(login=("u", "p"))) as registry:
         argv = ["login", registry.host, "-u", "u", "-p", "p", "--plain-http",
                 "--authfile", str(tmp_path / "auth.json")]  # fmt: skip
         assert main([*argv, "--tls-verify=false"]) == 1

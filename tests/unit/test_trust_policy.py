@@ -12,7 +12,7 @@ from support import trust
 from support.images import image, name
 from support.registry_cases import do_pull, make_quick
 from support.registry_cases import options as registry_options
-from support.registry_server import LyingRegistry, serving
+from support.registry_server import FaultyRegistry, serving
 
 import ig_py
 from ig_py.cli import main
@@ -117,7 +117,7 @@ def test_pulling(files: Path, options: ResolveOptions) -> None:
 
 def test_insecure_registries(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_quick(monkeypatch)
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("a"))
         say(files / "system", insecure_registries=["other:5000"])
         with pytest.raises(IgPyError, match="HTTPS"):
@@ -134,7 +134,7 @@ def test_mirrors(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mirror is asked first; images keep their own name."""
     make_quick(monkeypatch)
     said: list[str] = []
-    with serving(LyingRegistry()) as mirror, serving(LyingRegistry()) as own:
+    with serving(FaultyRegistry()) as mirror, serving(FaultyRegistry()) as own:
         mirror.put("cache/te", "1", image("a"))
         own.put("te", "2", image("b"))
         say(files / "system", mirrors={own.host: f"{mirror.host}/cache"})
@@ -151,9 +151,9 @@ def test_several_mirrors(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In their order; one that is gone or has nothing is no failure."""
     make_quick(monkeypatch)
     said: list[str] = []
-    with serving(LyingRegistry()) as gone:
+    with serving(FaultyRegistry()) as gone:
         pass
-    with serving(LyingRegistry()) as empty, serving(LyingRegistry()) as mirror:
+    with serving(FaultyRegistry()) as empty, serving(FaultyRegistry()) as mirror:
         mirror.put("te", "1", image("a"))
         say(files / "user", mirrors={"own.test": [gone.host, f"{empty.host}/x/y", mirror.host]})
         hosts = (gone.host, empty.host, mirror.host)
@@ -171,7 +171,7 @@ def test_mirrors_without_signatures(files: Path, monkeypatch: pytest.MonkeyPatch
     """The registry itself is asked for them then."""
     make_quick(monkeypatch)
     private, public = trust.make_key(files)
-    with serving(LyingRegistry()) as mirror, serving(LyingRegistry()) as own:
+    with serving(FaultyRegistry()) as mirror, serving(FaultyRegistry()) as own:
         signed = Store.open(files / "signed")
         signed.add(image("a"), f"{own.host}/te:1")
         trust.sign_legacy(signed, image("a").index, private)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.images import image
-from support.registry_server import LyingRegistry, serving
+from support.registry_server import FaultyRegistry, serving
 from support.terminal import ig_py
 
 from ig_py.errors import UsageError
@@ -17,7 +17,7 @@ from ig_py.oci.trust.privatekeys import load_private_key
 def test_login(tmp_path: Path) -> None:
     kept = tmp_path / "auth.json"
     with (
-        serving(LyingRegistry(login=("user", "p4ss"), scheme="basic")) as registry,
+        serving(FaultyRegistry(login=("user", "p4ss"), scheme="basic")) as registry,
         ig_py("login", registry.host, "--plain-http", "--authfile", str(kept)) as terminal,
     ):
         terminal.expect("Username: ")
@@ -35,7 +35,7 @@ def test_login(tmp_path: Path) -> None:
 
 def test_a_wrong_password(tmp_path: Path) -> None:
     with (
-        serving(LyingRegistry(login=("user", "p4ss"), scheme="basic")) as registry,
+        serving(FaultyRegistry(login=("user", "p4ss"), scheme="basic")) as registry,
         ig_py("login", registry.host, "-u", "user", "--plain-http",
               "--authfile", str(tmp_path / "auth.json")) as terminal,
     ):  # fmt: skip
@@ -50,7 +50,7 @@ def test_a_wrong_password(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["\x03", "\x04"])
 def test_giving_up(tmp_path: Path, key: str) -> None:
     """Ctrl-C and Ctrl-D at the password: an end without words, and a terminal that echoes."""
-    with serving(LyingRegistry(login=("user", "p4ss"))) as registry:
+    with serving(FaultyRegistry(login=("user", "p4ss"))) as registry:
         with ig_py("login", registry.host, "-u", "user", "--plain-http",
                    "--authfile", str(tmp_path / "auth.json")) as terminal:  # fmt: skip
             terminal.expect("Password: ")
@@ -80,7 +80,7 @@ def test_a_new_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [["run"], ["image", "inspect"]])
 def test_downloads_are_shown(tmp_path: Path, command: list[str]) -> None:
     """Whoever waits sees why; what comes of an image that is none is another matter."""
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("big", size=50_000))
         flags = ["--insecure-registries", registry.host, "--verify-image=false"]
         with ig_py(

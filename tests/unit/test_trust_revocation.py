@@ -1,4 +1,4 @@
-"""Were the certificates revoked: servers that answer, lie, or do not."""
+"""Were the certificates revoked: servers that answer truly, wrongly, or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 from cryptography.x509.oid import ExtendedKeyUsageOID as Use
-from support.registry_server import LyingRegistry, Reply, Request, serving
+from support.registry_server import FaultyRegistry, Reply, Request, serving
 
 from ig_py.oci.trust import ask, revocation
 
@@ -83,13 +83,13 @@ ROOT, STRANGER = Authority(), Authority()
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingRegistry]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyRegistry]:
     monkeypatch.setattr(ask, "SECONDS", 0.5)
-    with serving(LyingRegistry()) as running:
+    with serving(FaultyRegistry()) as running:
         yield running
 
 
-def places(server: LyingRegistry, kinds: str) -> list[Any]:
+def places(server: FaultyRegistry, kinds: str) -> list[Any]:
     """What a certificate says about where to ask: ``ocsp``, ``crl`` or both."""
     found: list[Any] = []
     if "ocsp" in kinds:
@@ -103,7 +103,7 @@ def places(server: LyingRegistry, kinds: str) -> list[Any]:
     return found
 
 
-def says(server: LyingRegistry, ocsp: bytes | None = None, crl: bytes | None = None) -> None:
+def says(server: FaultyRegistry, ocsp: bytes | None = None, crl: bytes | None = None) -> None:
     for path, content in (("/ocsp", ocsp), ("/crl", crl)):
         if content is not None:
             server.on(path, lambda _q, _r, content=content: Reply(200, content))
@@ -113,14 +113,14 @@ def check(certificate: x509.Certificate) -> str:
     return revocation.check([certificate, ROOT.certificate], NOW)
 
 
-def test_certificates_that_cannot_be_revoked(server: LyingRegistry) -> None:
+def test_certificates_that_cannot_be_revoked(server: FaultyRegistry) -> None:
     assert check(ROOT.issue()) == ""
     assert revocation.check([ROOT.certificate], NOW) == ""
     assert server.requests == []
 
 
 @pytest.mark.parametrize("kinds", ["ocsp", "crl", "ocsp crl"])
-def test_good(server: LyingRegistry, kinds: str) -> None:
+def test_good(server: FaultyRegistry, kinds: str) -> None:
     leaf = ROOT.issue(*places(server, kinds))
     says(server, ROOT.answer(leaf), ROOT.crl(5))
     assert check(leaf) == ""
@@ -130,13 +130,13 @@ def test_good(server: LyingRegistry, kinds: str) -> None:
 
 
 @pytest.mark.parametrize("kinds", ["ocsp", "crl"])
-def test_revoked(server: LyingRegistry, kinds: str) -> None:
+def test_revoked(server: FaultyRegistry, kinds: str) -> None:
     leaf = ROOT.issue(*places(server, kinds))
     says(server, ROOT.answer(leaf, ocsp.OCSPCertStatus.REVOKED), ROOT.crl(leaf.serial_number))
     assert "was revoked on" in check(leaf)
 
 
-def test_a_list_where_the_server_fails(server: LyingRegistry) -> None:
+def test_a_list_where_the_server_fails(server: FaultyRegistry) -> None:
     leaf = ROOT.issue(*places(server, "ocsp crl"))
     says(server, b"", ROOT.crl())
     assert check(leaf) == ""
@@ -150,7 +150,7 @@ def responder(*extensions: Any, issuer: Authority = ROOT) -> tuple[x509.Certific
     return issuer.issue(*extensions, key=key), key
 
 
-def test_others_who_may_answer(server: LyingRegistry) -> None:
+def test_others_who_may_answer(server: FaultyRegistry) -> None:
     leaf = ROOT.issue(*places(server, "ocsp"))
     allowed = responder(x509.ExtendedKeyUsage([Use.OCSP_SIGNING]))
     says(server, ROOT.answer(leaf, responder=allowed))
@@ -185,7 +185,7 @@ def unsuccessful() -> bytes:
     ],
 )
 def test_answers_that_count_for_nothing(
-    server: LyingRegistry, answer: Callable[[x509.Certificate], bytes], reason: str
+    server: FaultyRegistry, answer: Callable[[x509.Certificate], bytes], reason: str
 ) -> None:
     leaf = ROOT.issue(*places(server, "ocsp"))
     says(server, answer(leaf))
@@ -193,7 +193,7 @@ def test_answers_that_count_for_nothing(
     assert told.startswith("it is not known whether") and reason in told
 
 
-def test_any_hash_of_names_is_fine(server: LyingRegistry) -> None:
+def test_any_hash_of_names_is_fine(server: FaultyRegistry) -> None:
     for algorithm in (hashes.SHA1(), hashes.SHA384()):
         leaf = ROOT.issue(*places(server, "ocsp"))
         says(server, ROOT.answer(leaf, algorithm=algorithm))
@@ -225,7 +225,7 @@ def scope(**only: bool) -> Any:
     ],
 )
 def test_lists_that_count_for_nothing(
-    server: LyingRegistry, content: Callable[[], bytes], reason: str
+    server: FaultyRegistry, content: Callable[[], bytes], reason: str
 ) -> None:
     leaf = ROOT.issue(*places(server, "crl"))
     says(server, crl=content())
@@ -233,7 +233,7 @@ def test_lists_that_count_for_nothing(
     assert bool(told) == bool(reason) and reason in told
 
 
-def test_authorities_that_may_not_sign_lists(server: LyingRegistry) -> None:
+def test_authorities_that_may_not_sign_lists(server: FaultyRegistry) -> None:
     modest = Authority(crl_sign=False)
     leaf = modest.issue(*places(server, "crl"))
     says(server, crl=modest.crl())
@@ -245,13 +245,13 @@ def test_authorities_that_may_not_sign_lists(server: LyingRegistry) -> None:
     [Reply(404), Reply(302, headers={"Location": "/crl2"}), Reply(200, b"x" * 100, drip=0.2),
      Reply(200, b"x", delay=5.0), Reply(200, b"xx", cut=1)],
 )  # fmt: skip
-def test_servers_that_do_not_answer(server: LyingRegistry, reply: Reply) -> None:
+def test_servers_that_do_not_answer(server: FaultyRegistry, reply: Reply) -> None:
     leaf = ROOT.issue(*places(server, "crl"))
 
-    def lie(_request: Request, _reply: Reply) -> Reply:
+    def fault(_request: Request, _reply: Reply) -> Reply:
         return reply
 
-    server.on("/crl", lie)
+    server.on("/crl", fault)
     assert "it is not known whether" in check(leaf)
     assert len(server.requests) == 1
 
@@ -273,7 +273,7 @@ def test_no_address_at_all() -> None:
 def test_every_certificate_below_the_root_counts() -> None:
     """A signer that is fine, below an authority that was revoked."""
     with ExitStack() as stack:
-        server = stack.enter_context(serving(LyingRegistry()))
+        server = stack.enter_context(serving(FaultyRegistry()))
         middle = Authority("middle")
         below = ROOT._signed(middle.name, middle.key, *places(server, "crl"))
         leaf = middle.issue()

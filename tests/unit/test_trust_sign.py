@@ -15,7 +15,7 @@ from support import trust
 from support.images import blob_files, image, index_doc, name
 from support.registry_cases import make_quick
 from support.registry_cases import options as registry_options
-from support.registry_server import LyingRegistry, serving
+from support.registry_server import FaultyRegistry, serving
 
 from ig_py.errors import ImageNotFound, UsageError, VerificationError
 from ig_py.oci import media, transfer
@@ -250,7 +250,7 @@ def test_push_and_pull(
     store: Store, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     make_quick(monkeypatch)
-    with serving(LyingRegistry(referrers=kept)) as registry:
+    with serving(FaultyRegistry(referrers=kept)) as registry:
         reference = normalize(f"{registry.host}/te:1")
         store.tag(name("x:1"), str(reference))
         sign(reference, store, load(keys / "p256.key"), FORMATS)
@@ -274,7 +274,7 @@ def test_signed_after_it_was_pulled(
     store: Store, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_quick(monkeypatch)
-    with serving(LyingRegistry()) as registry:
+    with serving(FaultyRegistry()) as registry:
         reference = normalize(f"{registry.host}/te:1")
         store.tag(name("x:1"), str(reference))
         transfer.push(reference, store, registry_options(registry))

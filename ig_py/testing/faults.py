@@ -1,6 +1,6 @@
-"""Ways in which registries have hurt their clients, for :meth:`Registry.on`.
+"""Faults of registries that have hurt their clients, for :meth:`Registry.on`.
 
-Each makes a function for one of them; the class of attack is in its docstring.
+Each function is a fault or makes one; the class of attack is in its docstring.
 """
 
 from __future__ import annotations
@@ -8,54 +8,54 @@ from __future__ import annotations
 import gzip
 import json
 
-from ig_py.testing.registry import Lie, Registry, Reply, Request
+from ig_py.testing.registry import Fault, Registry, Reply, Request
 
 
-def redirect(target: str, status: int = 307) -> Lie:
+def redirect(target: str, status: int = 307) -> Fault:
     """Send the client elsewhere, hoping that its credentials come along (GHSA-vh4v-2xq2-g5cg)."""
     return lambda request, reply: Reply(status, headers={"Location": target})
 
 
-def upload_elsewhere(target: str) -> Lie:
+def upload_elsewhere(target: str) -> Fault:
     """Name another server to upload to (CVE-2026-50151)."""
     return lambda request, reply: Reply(202, headers={"Location": target})
 
 
-def demand_token(realm: str) -> Lie:
+def demand_token(realm: str) -> Fault:
     """Name somebody else's token service (CVE-2026-48978)."""
     challenge = f'Bearer realm="{realm}",service="x"'
     return lambda request, reply: Reply(401, headers={"WWW-Authenticate": challenge})
 
 
-def next_page(target: str) -> Lie:
+def next_page(target: str) -> Fault:
     """Continue a list on another server (GHSA-h7vf-4x9w-h99v)."""
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         reply.headers["Link"] = f'<{target}>; rel="next"'
         return reply
 
-    return lie
+    return fault
 
 
-def endless_pages(registry: Registry) -> Lie:
+def endless_pages(registry: Registry) -> Fault:
     """Continue a list for ever (GHSA-298f-872v-2rcx)."""
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         count = len(registry.requests)
         reply.headers["Link"] = f'<{request.path}?page={count}>; rel="next"'
         return reply
 
-    return lie
+    return fault
 
 
-def oversized(size: int) -> Lie:
+def oversized(size: int) -> Fault:
     """A document of *size* bytes of blanks (CVE-2023-25153)."""
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         reply.body += b" " * max(0, size - len(reply.body))
         return reply
 
-    return lie
+    return fault
 
 
 def changed(request: Request, reply: Reply) -> Reply:
@@ -72,14 +72,14 @@ def truncated(request: Request, reply: Reply) -> Reply:
     return reply
 
 
-def slow(seconds: float) -> Lie:
+def slow(seconds: float) -> Fault:
     """A body that comes byte by byte, *seconds* apart."""
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         reply.drip = seconds
         return reply
 
-    return lie
+    return fault
 
 
 def ambiguous(request: Request, reply: Reply) -> Reply:
@@ -93,10 +93,10 @@ def ambiguous(request: Request, reply: Reply) -> Reply:
     return reply
 
 
-def many_referrers(count: int) -> Lie:
+def many_referrers(count: int) -> Fault:
     """Signatures without number (CVE-2023-46737)."""
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         document = json.loads(reply.body)
         document["manifests"] = [
             {
@@ -110,13 +110,13 @@ def many_referrers(count: int) -> Lie:
         reply.body = json.dumps(document).encode()
         return reply
 
-    return lie
+    return fault
 
 
-def named_digest(digest: str) -> Lie:
+def named_digest(digest: str) -> Fault:
     """An index whose first entry has this *digest*: a path, perhaps (CVE-2024-3727)."""
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         if reply.status == 200:
             document = json.loads(reply.body)
             document["manifests"][0]["digest"] = digest
@@ -124,19 +124,19 @@ def named_digest(digest: str) -> Lie:
             reply.headers.pop("Docker-Content-Digest", None)
         return reply
 
-    return lie
+    return fault
 
 
-def nested(depth: int) -> Lie:
+def nested(depth: int) -> Fault:
     """A document of lists in lists."""
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         if reply.status == 200:
             reply.body = b"[" * depth + b"]" * depth
             reply.headers.pop("Docker-Content-Digest", None)
         return reply
 
-    return lie
+    return fault
 
 
 def key_twice(request: Request, reply: Reply) -> Reply:
@@ -147,20 +147,25 @@ def key_twice(request: Request, reply: Reply) -> Reply:
     return reply
 
 
-def compressed(request: Request, reply: Reply) -> Reply:
-    """Content that grows by a factor of hundreds when it is unpacked."""
-    if reply.status == 200:
-        # The fastest level: a busy machine must answer before the client gives up.
-        reply.body = gzip.compress(bytes(1 << 24), compresslevel=1)
-        reply.headers["Content-Encoding"] = "gzip"
-    return reply
+def compressed(size: int = 1 << 24) -> Fault:
+    """Content of *size* bytes that is a thousandth of it before it is unpacked."""
+    # Compressing takes longer than a client may be made to wait.
+    body = gzip.compress(bytes(size))
+
+    def fault(request: Request, reply: Reply) -> Reply:
+        if reply.status == 200:
+            reply.body = body
+            reply.headers["Content-Encoding"] = "gzip"
+        return reply
+
+    return fault
 
 
-def wrong_type(media_type: str) -> Lie:
+def wrong_type(media_type: str) -> Fault:
     """Say that a document is something else."""
 
-    def lie(request: Request, reply: Reply) -> Reply:
+    def fault(request: Request, reply: Reply) -> Reply:
         reply.headers["Content-Type"] = media_type
         return reply
 
-    return lie
+    return fault
