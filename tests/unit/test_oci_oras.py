@@ -11,7 +11,7 @@ from oras.layout import Layout
 from support import features
 from support.images import image, name
 from support.registry_cases import QUICK, make_quick
-from support.registry_server import LyingRegistry, make_certificate, serving
+from support.registry_server import FaultyRegistry, make_certificate, serving
 
 from ig_py.errors import RegistryDenied
 from ig_py.oci.auth import Auth
@@ -37,7 +37,7 @@ def trusted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> 
     return certificate
 
 
-def client(registry: LyingRegistry, certificate: Path, password: str) -> oras.provider.Registry:
+def client(registry: FaultyRegistry, certificate: Path, password: str) -> oras.provider.Registry:
     """oras's own client with our back-end."""
     made = oras.provider.Registry(hostname=registry.host, tls_verify=str(certificate))
     asking = Transport(registry.host, scope="", timeouts=QUICK)
@@ -55,7 +55,7 @@ def test_a_store_is_a_layout(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
 def test_the_back_end_answers_for_another_client(trusted: tuple[Path, Path], scheme: str) -> None:
-    with serving(LyingRegistry(login=("u", "p"), scheme=scheme), tls=trusted) as registry:
+    with serving(FaultyRegistry(login=("u", "p"), scheme=scheme), tls=trusted) as registry:
         packed = image("a")
         registry.put("te", "1", packed)
         theirs = client(registry, trusted[0], "p")
@@ -66,7 +66,7 @@ def test_the_back_end_answers_for_another_client(trusted: tuple[Path, Path], sch
 
 
 def test_refused_credentials_are_our_error(trusted: tuple[Path, Path]) -> None:
-    with serving(LyingRegistry(login=("u", "p"), scheme="bearer"), tls=trusted) as registry:
+    with serving(FaultyRegistry(login=("u", "p"), scheme="bearer"), tls=trusted) as registry:
         auth = client(registry, trusted[0], "wrong").auth
         refused = requests.get(
             f"https://{registry.host}/v2/te/tags/list", timeout=5, verify=str(trusted[0])
