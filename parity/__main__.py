@@ -18,7 +18,9 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests/vm"))
 
-import sides
+import guest
+import kernels
+import tools
 import workload
 from compare import Comparison, compare
 from report import render
@@ -53,12 +55,12 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _watching(run: sides.Run, load: workload.Workload) -> bool:
+def _watching(run: tools.Run, load: workload.Workload) -> bool:
     return load.knocked(run.lines())
 
 
 def _watch(
-    tools: Sequence[sides.Side], load: workload.Workload, arguments: argparse.Namespace, work: Path
+    both: Sequence[tools.Tool], load: workload.Workload, arguments: argparse.Namespace, work: Path
 ) -> Comparison:
     flags = [
         *load.arguments,
@@ -67,14 +69,14 @@ def _watch(
     ]
     with contextlib.ExitStack() as stack:
         runs = []
-        for side in tools:
-            run = sides.Run(side, flags, work)
+        for tool in both:
+            run = tools.Run(tool, flags, work)
             stack.callback(run.close)
             runs.append(run)
         for run in runs:
             watching = functools.partial(_watching, run, load)
-            wait_for(watching, f"{run.side.name} shows an event", 90)
-            print(f"{run.side.name}: attached", flush=True)
+            wait_for(watching, f"{run.tool.name} shows an event", 90)
+            print(f"{run.tool.name}: attached", flush=True)
         load.go()
 
         def complete() -> bool:
@@ -98,8 +100,8 @@ def _ignored(arguments: argparse.Namespace) -> frozenset[str]:
 
 def _here(arguments: argparse.Namespace, image: Path, work: Path) -> int:
     run_in = workload.in_container if arguments.mode == "docker" else workload.on_host
-    ours = sides.ours(IG_PY, image)
-    with sides.theirs(arguments.ig, image) as ig:
+    ours = tools.ours(IG_PY, image)
+    with tools.theirs(arguments.ig, image) as ig:
         same_digest = ig.digest == ours.digest
         print(f"digest ig      {ig.digest}\ndigest ig-py   {ours.digest}", flush=True)
         with run_in(work) as load:
@@ -111,13 +113,10 @@ def _here(arguments: argparse.Namespace, image: Path, work: Path) -> int:
 
 
 def _in_vm(arguments: argparse.Namespace, image: Path) -> int:
-    import guest
-    import kernels
-
     try:
         kernel = kernels.ensure(arguments.vm, ROOT / ".cache/vm/kernels")
     except kernels.NoKernel as error:
-        raise sides.SideError(f"no VM with kernel {arguments.vm}: {error}") from error
+        raise tools.ToolError(f"no VM with kernel {arguments.vm}: {error}") from error
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=OUT, prefix="vm-") as directory:
         out = Path(directory)
@@ -135,7 +134,7 @@ def _in_vm(arguments: argparse.Namespace, image: Path) -> int:
         try:
             result = vm.run(command, environment, VM_SECONDS)
         except guest.GuestError as error:
-            raise sides.SideError(f"guest {kernel.release}: {error}") from error
+            raise tools.ToolError(f"guest {kernel.release}: {error}") from error
         for path in [*out.glob("*.json"), *out.glob("*.messages")]:
             path.replace(OUT / path.name)
     print(f"events of both: {OUT}", flush=True)
@@ -161,7 +160,7 @@ def main() -> int:
             if arguments.vm:
                 return _in_vm(arguments, image)
             return _here(arguments, image, work)
-    except (sides.SideError, root_gadget.NoImage, StartError, busybox.NoBusybox, OSError) as error:
+    except (tools.ToolError, root_gadget.NoImage, StartError, busybox.NoBusybox, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_CANNOT
 

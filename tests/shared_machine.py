@@ -154,6 +154,8 @@ def main(arguments: list[str]) -> int:
         _start_engines(stack, Path(name), machine)
         machine.listings["pins"] = _pins
         machine.listings["mounts"] = lambda: mounts.below(Path("/sys/kernel")) + mounts.below(RUN)
+        # The first look at it mounts it.
+        (mounts.DEBUGFS / "tracing/events").exists()
         before = machine.state()
         program = shutil.which("pytest", path=str(Path(sys.executable).parent))
         status = subprocess.call([program or "pytest", *arguments], cwd=ROOT)

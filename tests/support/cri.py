@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import grpc
 
@@ -14,7 +15,9 @@ _SERVICE = "/runtime.v1.RuntimeService/"
 _NODE = 2
 """NamespaceMode: the host's namespace."""
 
-Fields = Mapping[int, object]
+Value: TypeAlias = "int | str | Mapping[int, Value] | Sequence[str | Mapping[int, Value]]"
+"""Of a field: a number, a text, a message, or several of these two."""
+Fields: TypeAlias = Mapping[int, Value]
 
 
 def _varint(number: int) -> bytes:
@@ -26,16 +29,21 @@ def _varint(number: int) -> bytes:
 
 
 def encode(fields: Fields) -> bytes:
-    """A message: field number → int, text, message (a mapping) or a list of these."""
+    """A message: field number → value."""
     out = b""
     for number, value in fields.items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, int):
-                out += _varint(number << 3) + _varint(item)
-                continue
-            raw = item.encode() if isinstance(item, str) else encode(item)
-            out += _varint(number << 3 | 2) + _varint(len(raw)) + raw
+        if isinstance(value, int):
+            out += _varint(number << 3) + _varint(value)
+        elif isinstance(value, (str, Mapping)):
+            out += _delimited(number, value)
+        else:
+            out += b"".join(_delimited(number, item) for item in value)
     return out
+
+
+def _delimited(number: int, value: str | Fields) -> bytes:
+    raw = value.encode() if isinstance(value, str) else encode(value)
+    return _varint(number << 3 | 2) + _varint(len(raw)) + raw
 
 
 def text_of(message: bytes) -> str:
@@ -53,14 +61,14 @@ class Cri:
         self._channel.close()
 
     def call(self, method: str, fields: Fields, seconds: float = 60) -> bytes:
-        call = self._channel.unary_unary(_SERVICE + method)
+        call: Callable[..., bytes] = self._channel.unary_unary(_SERVICE + method)
         return bytes(call(encode(fields), timeout=deadline(seconds)))
 
     def pod(self, name: str, labels: Mapping[str, str]) -> tuple[str, Fields]:
         """Run a pod; its id and its configuration."""
         uid = f"uid-{name}"
         own = {"pod.name": name, "pod.namespace": "shop", "pod.uid": uid}
-        config = {
+        config: Fields = {
             1: {1: name, 2: uid, 3: "shop"},
             6: _map({**labels, **{f"io.kubernetes.{k}": v for k, v in own.items()}}),
             8: {2: {1: {1: _NODE, 2: 1, 3: _NODE}}},
@@ -69,7 +77,7 @@ class Cri:
 
     def container(self, pod: tuple[str, Fields], name: str, *command: str) -> str:
         """Create a container in *pod*; its id."""
-        config = {
+        config: Fields = {
             1: {1: name},
             2: {1: NAME},
             3: list(command),
@@ -94,6 +102,6 @@ def _map(values: Mapping[str, str]) -> list[Fields]:
 
 
 def _pod_labels(config: Fields) -> list[Fields]:
-    found = config[6]
-    assert isinstance(found, list)
-    return [entry for entry in found if entry[1].startswith("io.kubernetes.")]
+    labels = config[6]
+    assert isinstance(labels, list)
+    return [label for label in labels if str(label[1]).startswith("io.kubernetes.")]

@@ -24,6 +24,9 @@ LOCAL, GLOBAL = 0, 1
 R_BPF_64_64, R_BPF_64_32 = 1, 10
 
 
+Members = Sequence[tuple[str, int, int]] | Sequence[tuple[str, int, int, int]]
+
+
 class BtfWriter:
     """Types get ids from 1 in the order of the calls; each method returns its id."""
 
@@ -62,7 +65,7 @@ class BtfWriter:
         self,
         name: str,
         size: int,
-        members: Sequence[tuple[str, int, int]] | Sequence[tuple[str, int, int, int]],
+        members: Members,
         union: bool = False,
     ) -> int:
         """Members are (name, type, bit offset[, bit-field size])."""

@@ -157,7 +157,7 @@ class _Handler(grpc.GenericRpcHandler):
         engine = self._engine
         method = details.method.rpartition(".")[2]
         metadata = dict(details.invocation_metadata)
-        namespace = metadata.get("containerd-namespace", "")
+        namespace = str(metadata.get("containerd-namespace", ""))
         engine.calls.append(method)
 
         def unary(request: bytes, context: grpc.ServicerContext) -> bytes:

@@ -8,10 +8,9 @@ from typing import Any
 from ig_py.gadget.load import build_spec
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, GadgetSpec
-from support.elf_writer import BtfWriter, ElfWriter, Insn, exit_
+from support.elf_writer import BtfWriter, ElfWriter, Insn, Members, exit_
 
 RINGBUF = 27
-Members = Sequence[tuple[str, int, int]] | Sequence[tuple[str, int, int, int]]
 
 
 def tracer_object(
@@ -24,7 +23,7 @@ def tracer_object(
 ) -> bytes:
     """A gadget with data source ``ds``: struct *struct* from ring buffer ``events``."""
     btf, elf = BtfWriter(), ElfWriter()
-    btf.struct(struct, size, list(members(btf)))
+    btf.struct(struct, size, members(btf))
     btf.map("events", RINGBUF, entries=4096)
     elf.map("events")
     btf.marker(f"gadget_tracer_ds___events___{struct}")

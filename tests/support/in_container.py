@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 def mounts(*more: Path) -> dict[str, dict[str, str]]:
     """Volumes: what the interpreter needs, the host, and *more*, all of it read-only."""
     places = [Path(p) for p in ("/usr", "/lib", "/lib64")]
-    places += [Path(sys.base_prefix), _CHECKOUT, *more]
+    places += [Path(sys.base_prefix), Path(sys.prefix).resolve(), _CHECKOUT, *more]
     found = {str(p): {"bind": str(p), "mode": "ro"} for p in places if p.exists()}
     return {"/": {"bind": HOST_ROOT, "mode": "ro"}, **found}
 
@@ -40,7 +40,7 @@ class Tracer:
         image: str,
         arguments: Sequence[str],
         *,
-        volumes: Mapping[str, Mapping[str, str]],
+        volumes: dict[str, dict[str, str]],
         program: Sequence[str] = (IG_PY,),
         **options: Any,
     ) -> None:
@@ -67,15 +67,11 @@ class Tracer:
 
     @property
     def out(self) -> str:
-        return self._logs(stdout=True, stderr=False)
+        return self._container.logs(stdout=True, stderr=False).decode()
 
     @property
     def err(self) -> str:
-        return self._logs(stdout=False, stderr=True)
-
-    def _logs(self, **streams: bool) -> str:
-        found: bytes = self._container.logs(**streams)
-        return found.decode()
+        return self._container.logs(stdout=False, stderr=True).decode()
 
     def wait_running(self, seconds: float = 60) -> None:
         def attached() -> bool:

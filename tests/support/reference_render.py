@@ -51,7 +51,7 @@ def _shortest(value: float, kind: str) -> tuple[str, int]:
     if kind == "f32":
         for digits in range(1, _F32_DIGITS + 1):
             rounded = Decimal(f"{value:.{digits - 1}e}")
-            step = Decimal((0, (1,), rounded.as_tuple().exponent))
+            step = Decimal(1).scaleb(rounded.adjusted() - digits + 1)
             near = (rounded, rounded - step, rounded + step)
             good = [d for d in near if _as_f32(str(d)) == value]
             if good:

@@ -22,12 +22,12 @@ _MAX_INDEX = 1 << 20
 _REF_NAME = "org.opencontainers.image.ref.name"
 
 
-class SideError(Exception):
+class ToolError(Exception):
     """One of the tools failed; the message says which and how."""
 
 
 @dataclass(frozen=True)
-class Side:
+class Tool:
     """A tool with the image in its reach: *reference* is what it runs, *digest* what it has."""
 
     name: str
@@ -48,14 +48,14 @@ def _call(argv: Sequence[str]) -> str:
             timeout=deadline(_COMMAND_SECONDS),
         )
     except OSError as error:
-        raise SideError(f"{argv[0]} cannot be run: {error.strerror}") from error
+        raise ToolError(f"{argv[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise SideError(
+        raise ToolError(
             f"{' '.join(argv[:3])} gave no answer within {error.timeout:.0f} s"
         ) from error
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise SideError(f"{' '.join(argv[:3])} failed: {' '.join(last)}")
+        raise ToolError(f"{' '.join(argv[:3])} failed: {' '.join(last)}")
     return done.stdout
 
 
@@ -69,13 +69,13 @@ def _tar_index(tar: Path) -> tuple[str, str]:
         [tagged] = [entry for entry in entries if _REF_NAME in entry.get("annotations", {})]
         return str(tagged["annotations"][_REF_NAME]), str(tagged["digest"])
     except (OSError, KeyError, ValueError, tarfile.TarError) as error:
-        raise SideError(f"{tar} is not an image tar with one tagged image: {error}") from error
+        raise ToolError(f"{tar} is not an image tar with one tagged image: {error}") from error
 
 
-def ours(program: Path, tar: Path) -> Side:
+def ours(program: Path, tar: Path) -> Tool:
     """ig-py takes the path as it is."""
     _, digest = _tar_index(tar)
-    return Side("ig-py", program, str(tar), digest)
+    return Tool("ig-py", program, str(tar), digest)
 
 
 def _isolation() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -94,19 +94,19 @@ def _isolation() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 @contextlib.contextmanager
-def theirs(program: Path, tar: Path) -> Iterator[Side]:
+def theirs(program: Path, tar: Path) -> Iterator[Tool]:
     """ig takes no paths: the image is imported into its store, and removed afterwards."""
     name, digest = _tar_index(tar)
     ig = str(program)
     before = _listed_digest(ig, name)
     if before not in (None, digest):
-        raise SideError(f"ig already has another image named {name}: remove it first")
+        raise ToolError(f"ig already has another image named {name}: remove it first")
     _call([ig, "image", "import", str(tar)])
     try:
         listed = _listed_digest(ig, name)
         if listed is None:
-            raise SideError(f"ig does not list {name} after importing it")
-        yield Side("ig", program, name, listed, *_isolation())
+            raise ToolError(f"ig does not list {name} after importing it")
+        yield Tool("ig", program, name, listed, *_isolation())
     finally:
         if before is None:
             _call([ig, "image", "remove", name])
@@ -127,11 +127,11 @@ def _listed_digest(ig: str, name: str) -> str | None:
 class Run:
     """One tool running the gadget; its events go to a file."""
 
-    def __init__(self, side: Side, arguments: Sequence[str], directory: Path) -> None:
-        self.side = side
-        self._output = directory / f"{side.name}.json"
-        self._messages = directory / f"{side.name}.messages"
-        argv = [*side.prefix, str(side.program), "run", side.reference, *side.flags, *arguments]
+    def __init__(self, tool: Tool, arguments: Sequence[str], directory: Path) -> None:
+        self.tool = tool
+        self._output = directory / f"{tool.name}.json"
+        self._messages = directory / f"{tool.name}.messages"
+        argv = [*tool.prefix, str(tool.program), "run", tool.reference, *tool.flags, *arguments]
         with self._output.open("wb") as sink, self._messages.open("wb") as messages:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=messages
@@ -140,7 +140,7 @@ class Run:
     def _pid(self) -> int:
         """The tool's own process: the last of the chain of single children."""
         pid = self._process.pid
-        while self.side.prefix and (below := tracer.children(pid)):
+        while self.tool.prefix and (below := tracer.children(pid)):
             pid = below[0]
         return pid
 
@@ -150,24 +150,24 @@ class Run:
             shutil.copy(path, directory)
 
     def lines(self) -> list[str]:
-        """Complete lines so far; SideError when the tool has ended."""
+        """Complete lines so far; ToolError when the tool has ended."""
         if self._process.poll() not in (None, 0):
-            raise SideError(
-                f"{self.side.name} ended early with {self._process.returncode}\n"
+            raise ToolError(
+                f"{self.tool.name} ended early with {self._process.returncode}\n"
                 f"{tail(self._messages)}"
             )
         text = self._output.read_text(errors="surrogateescape")
         return text[: text.rfind("\n") + 1].splitlines()
 
     def stop(self) -> None:
-        """SIGINT, as a person at a terminal; SideError unless it exits with 0."""
+        """SIGINT, as a person at a terminal; ToolError unless it exits with 0."""
         os.kill(self._pid(), signal.SIGINT)
         try:
             status = self._process.wait(deadline(30))
         except subprocess.TimeoutExpired as error:
-            raise SideError(f"{self.side.name} did not stop on SIGINT") from error
+            raise ToolError(f"{self.tool.name} did not stop on SIGINT") from error
         if status:
-            raise SideError(f"{self.side.name} ended with {status}\n{tail(self._messages)}")
+            raise ToolError(f"{self.tool.name} ended with {status}\n{tail(self._messages)}")
 
     def close(self) -> None:
         if self._process.poll() is None:
