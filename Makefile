@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 KERNEL ?= 6.12
 T ?= tests/kernel
 IG ?=
+BASE ?=
 VM ?=
 RUNS ?= 3
 FUZZ_SECONDS ?= 60
@@ -30,7 +31,7 @@ test: ## every layer of tests that this machine can run, then honest counts
 	@scripts/setup demo test compilers vm
 	@scripts/test
 
-lint: ## ruff, mypy and clippy
+lint: ## ruff, import layers, mypy, stubtest and clippy
 	@scripts/setup
 	@scripts/test lint
 
@@ -42,9 +43,9 @@ parity: ## compare with a real ig: make parity IG=/path/to/ig [VM=6.12]
 	@scripts/setup demo $(if $(VM),vm)
 	@IG='$(IG)' VM='$(VM)' scripts/parity
 
-bench: ## cost, loss and start-up: make bench [IG=/path/to/ig] [RUNS=3]
+bench: ## cost, loss and start-up: make bench [BASE=/path/to/old.whl] [IG=/path/to/ig] [RUNS=3]
 	@scripts/setup
-	@.venv/bin/python bench/run.py --runs $(RUNS) $(if $(IG),--ig '$(IG)')
+	@.venv/bin/python bench/run.py --runs $(RUNS) $(if $(BASE),--base '$(BASE)') $(if $(IG),--ig '$(IG)')
 
 fuzz: ## hostile samples for a minute a target: make fuzz [FUZZ_SECONDS=60]
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz

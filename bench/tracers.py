@@ -17,6 +17,8 @@ WARM_FILE = "/dev/zero"
 LOAD_FILE = "/dev/null"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
+_MESSAGES = 500
+"""How many of a tool's last characters an error shows."""
 QUIET = 0.5
 """Seconds without a new byte after which a tool has caught up."""
 
@@ -26,11 +28,17 @@ _OURS = re.compile(r"(\d+) events emitted, (?:(\d+) lost|loss not measurable)")
 
 @dataclass(frozen=True)
 class Tool:
-    """How to call a tool: ``name`` is "ig" or "ig-py", ``run`` its argv before the image."""
+    """How to call a tool: ``name`` is "ig-py", "base" (another build of it) or "ig", ``run`` its
+    argv before the image, ``environment`` None where it is this process's own."""
 
     name: str
     run: tuple[str, ...]
     image: str
+    environment: dict[str, str] | None = None
+
+
+class BenchError(Exception):
+    """A measurement cannot be made; the message says why."""
 
 
 @dataclass
@@ -81,14 +89,16 @@ class Tracer:
         ]  # fmt: skip
         self.started = time.monotonic()
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen(argv, stdout=out, stderr=err, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                argv, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=tool.environment
+            )
 
     def wait_attached(self, load: str) -> float:
         """Seconds from start until the first event arrives: opens go on until then."""
         while not self._has_event():
             if self.process.poll() is not None or time.monotonic() - self.started > START_TIMEOUT:
                 self.process.kill()
-                raise RuntimeError(f"{self.tool.name} printed no event: {self.err.read_text()}")
+                raise BenchError(f"{self.tool.name} printed no event: {self._end_of_messages()}")
             subprocess.run(
                 [load, "open", "1", "0", str(UID), "1", WARM_FILE],
                 check=True,
@@ -98,6 +108,9 @@ class Tracer:
         seconds = time.monotonic() - self.started
         self.wait_quiet()
         return seconds
+
+    def _end_of_messages(self) -> str:
+        return self.err.read_text(errors="replace")[-_MESSAGES:].strip() or "it said nothing"
 
     def _has_event(self) -> bool:
         with self.out.open("rb") as f:
@@ -123,7 +136,7 @@ class Tracer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise RuntimeError(f"{self.tool.name} did not stop") from None
+            raise BenchError(f"{self.tool.name} did not stop") from None
 
     def emitted(self) -> int:
         """Events of the load in the output."""
@@ -138,7 +151,7 @@ class Tracer:
             return sum(int(n) for n in _IG_LOST.findall(text))
         found = _OURS.search(text)
         if not found:
-            raise RuntimeError(f"no summary from ig-py: {text[-500:]}")
+            raise BenchError(f"no summary from {self.tool.name}: {self._end_of_messages()}")
         return int(found.group(2)) if found.group(2) is not None else None
 
 
