@@ -1,4 +1,4 @@
-"""Images of the root gadget and others as tars, built for whoever asks.
+"""Images of the root gadget and of other gadgets as tars, built when they are needed.
 
 ``IG_PY_TEST_IMAGES`` names a directory with some that are already built: an emulated guest
 compiles too slowly.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 from support.running_gadget import IG_PY
@@ -21,10 +22,15 @@ class NoImage(Exception):
     """The gadget could not be built; ig-py has said why on stderr."""
 
 
-def _ig_py(*arguments: str) -> None:
+def _ig_py(store: str, *arguments: str) -> None:
     argv = [IG_PY, *arguments]
     done = subprocess.run(
-        argv, cwd=_CHECKOUT, check=False, timeout=_BUILD_SECONDS, stdin=subprocess.DEVNULL
+        argv,
+        cwd=_CHECKOUT,
+        env={**os.environ, "IG_PY_STORE": store},
+        check=False,
+        timeout=_BUILD_SECONDS,
+        stdin=subprocess.DEVNULL,
     )
     if done.returncode:
         raise NoImage(f"ig-py {' '.join(arguments[:2])} ended with {done.returncode}")
@@ -41,10 +47,9 @@ def image_tar(directory: Path, source: Path = _CHECKOUT) -> Path:
         return path
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / name
-    reference = f"ig-py-test.local/{path.stem}:{os.getpid()}"
-    _ig_py("image", "build", str(source), "-t", reference)
-    try:
-        _ig_py("image", "export", reference, str(path))
-    finally:
-        _ig_py("image", "remove", reference)
+    reference = f"ig-py-test.local/{path.stem}:1"
+    # Not the machine's store: others may hold its lock.
+    with tempfile.TemporaryDirectory(prefix="ig-py-store-") as store:
+        _ig_py(store, "image", "build", str(source), "-t", reference)
+        _ig_py(store, "image", "export", reference, str(path))
     return path

@@ -25,6 +25,18 @@ _STOP_SECONDS = 10
 _TAIL_LINES = 15
 
 
+_HIDDEN = ("/dev", "/proc", "/run", "/sys", "/var/cache", "/var/log", "/var/tmp")
+"""Where virtme-ng mounts file systems of the guest over those of the host."""
+
+
+def why_hidden(path: Path) -> str | None:
+    """Why no guest sees *path* of the host; None when guests see it."""
+    for place in _HIDDEN:
+        if path.is_relative_to(place):
+            return f"the checkout is in {place}, which is the guest's own there: move it elsewhere"
+    return None
+
+
 def end_with_sigterm_too() -> None:
     """Let SIGTERM unwind like Ctrl-C, so that no emulator stays behind."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

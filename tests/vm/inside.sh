@@ -7,11 +7,24 @@ shift 4
 # Without udev there may be no usable console: everything goes to a file on the host.
 exec >"$out/log" 2>&1 </dev/null
 
-mount -t tmpfs tmpfs /tmp
-mount -t tmpfs tmpfs /var/lib
 mkdir -p /run/home/.cache
 # Headers that the host has made already: there is no network here to make them with.
 [ ! -d "$cache" ] || cp -r "$cache" /run/home/.cache/
+
+# A directory that can be written to, in which a checkout below it stays visible.
+writable() {
+	if [[ $checkout/ == "$1"/* ]]; then
+		mkdir /run/checkout
+		mount --rbind "$checkout" /run/checkout
+		mount -t tmpfs tmpfs "$1"
+		mkdir -p "$checkout"
+		mount --rbind /run/checkout "$checkout"
+	else
+		mount -t tmpfs tmpfs "$1"
+	fi
+}
+writable /tmp
+writable /var/lib
 
 # The host's /lib/modules knows nothing of this kernel; the kernel asks this script instead.
 printf '#!/bin/sh\nexec /usr/sbin/modprobe -d %q "$@"\n' "$kernel_root" >/run/modprobe

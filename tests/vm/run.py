@@ -112,7 +112,7 @@ def _failed(what: str, why: str) -> dict[str, Any]:
 
 def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     what = f"guest {arguments.kernel}"
-    why = features.missing("qemu")
+    why = features.missing("qemu") or guest.why_hidden(guest.CHECKOUT)
     if why is None:
         try:
             kernel = kernels.ensure(arguments.kernel, _CACHE / "kernels")
