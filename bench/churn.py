@@ -35,7 +35,7 @@ from support.short_containers import RUNTIMES, Starter, why_not  # noqa: E402
 
 SAMPLE_SECONDS = 5.0
 SETTLE_SECONDS = 15
-"""For the last events, and for what is remembered of ended containers to be forgotten."""
+"""For the last events, and until ended containers are no longer kept."""
 
 _serial = itertools.count()
 

@@ -36,8 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _own_home() -> Callable[[], None]:
-    """The store, the settings and the credentials of whoever runs the tests are not looked at;
-    what was made once for compiling (the cache) is. Returns what restores the environment."""
+    """Keep tests away from the user's store, settings and credentials; only the cache of generated
+    headers stays the user's. Returns a function that restores the environment."""
     before = {name: os.environ.get(name) for name in _OF_THE_USER}
     directory = tempfile.TemporaryDirectory(prefix="ig-py-home-")
     os.environ["XDG_CACHE_HOME"] = before["XDG_CACHE_HOME"] or str(Path.home() / ".cache")

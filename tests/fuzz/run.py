@@ -1,4 +1,4 @@
-"""Fuzz the Python readers of what strangers write: ``run.py [--seconds N] [TARGET...]``.
+"""Fuzz the Python readers of untrusted input: ``run.py [--seconds N] [TARGET...]``.
 
 A sample that comes to a new end is kept and changed further. One that breaks a target's promise
 is written to ``--found`` and its traceback shown; exit code 1 then.

@@ -1,4 +1,4 @@
-"""What strangers write, and what must hold whatever it is. A target raises when it does not.
+"""Readers of untrusted input, each with its invariants. A target raises when one is broken.
 
 Every :class:`IgPyError` is a good end; its name, returned, tells the fuzzer which one.
 """
@@ -99,7 +99,7 @@ def archives(data: bytes) -> str:
 
 
 def signatures(data: bytes) -> str:
-    """A bundle or envelope: only those that were signed verify."""
+    """A bundle or envelope verifies only when it was signed."""
     document = json.loads(WIRE.read_text())
     descriptor = Descriptor(document["media_type"], document["image"], 1)
     ends = []

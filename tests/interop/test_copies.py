@@ -38,7 +38,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def public(registry: str, tmp_path: Path) -> str:
-    """The key of who signed ``HOST/from/x:1``, in all formats."""
+    """The public key for the signatures of ``HOST/from/x:1``, in all formats."""
     private, public = trust.make_key(tmp_path)
     store, reference = Store.open(tmp_path / "from"), normalize(f"{registry}/from/x:1")
     store.add(IMAGE, str(reference))
@@ -86,7 +86,7 @@ def test_oras_to_a_layout(registry: str, public: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("oras")
-def test_what_we_write_oras_reads(registry: str, public: str, tmp_path: Path) -> None:
+def test_oras_reads_our_layouts(registry: str, public: str, tmp_path: Path) -> None:
     """Out of the store itself, with what refers to the image."""
     store = Store.open(tmp_path / "from")
     source, target = f"{registry}/from/x:1", f"{registry}/by/oras-again:1"
@@ -101,7 +101,7 @@ def test_what_we_write_oras_reads(registry: str, public: str, tmp_path: Path) ->
 
 @pytest.mark.needs("root", "podman")
 def test_podman(registry: str, public: str, tmp_path: Path) -> None:
-    """Podman copies the manifests and makes an index of its own, which nobody signed."""
+    """Podman copies the manifests and makes an unsigned index of its own."""
     settings = tmp_path / "registries.conf"
     settings.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
     target = f"{registry}/by/podman:1"

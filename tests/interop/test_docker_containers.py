@@ -135,7 +135,7 @@ def test_a_container_is_known_before_its_first_instruction(
             watcher.until(f"short{number}", "CREATED", "DELETED")
     for number in range(10):
         created = watcher.of(f"short{number}")[0]
-        # init still is the runtime's own program, waiting for the word to go on.
+        # init still executes the runtime's program, which waits for the start command.
         assert created.comm.startswith(("runc", "crun")), created.comm
         assert created.container.mntns
         assert created.container.runtime.image_name == "ig-py-busybox:local"

@@ -1,4 +1,4 @@
-"""``ig-py run`` on containers of a real engine: the first exec is there, nobody else's is."""
+"""``ig-py run`` on containers of a real engine: selected ones only, from the first execution."""
 
 from __future__ import annotations
 

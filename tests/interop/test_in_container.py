@@ -106,7 +106,7 @@ def test_the_hosts_containers(
 
 
 @pytest.mark.parametrize("cgroupns", ["host", "private"])
-def test_what_it_knows_of_them(
+def test_list_containers_in_a_container(
     client: docker.DockerClient, engine: Engine, busybox: str, cgroupns: str
 ) -> None:
     arguments = ["list-containers", "-o", "json", "--docker-socketpath", str(engine.socket)]

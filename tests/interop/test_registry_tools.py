@@ -93,7 +93,7 @@ def test_pull_by_digest(registry: str, store: Store) -> None:
 
 
 @pytest.mark.needs("registry", "skopeo")
-def test_skopeo_reads_what_we_pushed(registry: str, store: Store, tmp_path: Path) -> None:
+def test_skopeo_reads_pushed_images(registry: str, store: Store, tmp_path: Path) -> None:
     reference = normalize(f"{registry}/sk/ours:1")
     store.add(IMAGE, str(reference))
     push(reference, store, insecure(registry))
@@ -108,7 +108,7 @@ def test_skopeo_reads_what_we_pushed(registry: str, store: Store, tmp_path: Path
 
 
 @pytest.mark.needs("registry", "skopeo")
-def test_we_read_what_skopeo_pushed(registry: str, store: Store, tmp_path: Path) -> None:
+def test_images_pushed_by_skopeo_are_read(registry: str, store: Store, tmp_path: Path) -> None:
     source = Store.open(tmp_path / "source")
     source.add(IMAGE, name("sk:1"))
     reference = normalize(f"{registry}/sk/theirs:1")

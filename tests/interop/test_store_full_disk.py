@@ -1,4 +1,4 @@
-"""A file system that is full: the error says so, and what was there stays whole."""
+"""On a full file system the error says so, and the images in the store stay intact."""
 
 from __future__ import annotations
 

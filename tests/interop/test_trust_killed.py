@@ -23,7 +23,7 @@ WORKER = Path(__file__).parents[1] / "support" / "kill_worker.py"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """In memory where there is such a place: every death is followed by many fsyncs."""
+    """In memory where /dev/shm exists: each killed process costs many fsyncs."""
     shared = Path("/dev/shm")
     if not os.access(shared, os.W_OK):
         yield tmp_path

@@ -109,7 +109,7 @@ def test_state_that_is_kept_elsewhere(tmp_path: Path) -> None:
     assert found[0].mntns
 
 
-def test_what_is_no_container() -> None:
+def test_namespaces_without_a_container_runtime_are_no_containers() -> None:
     own = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "sleep", "1000"])
     try:
         [init] = wait_for(lambda: children(own.pid), "the first process of the namespace", 10)

@@ -64,9 +64,7 @@ def test_the_first_execution_of_each_container(tmp_path: Path, image: str) -> No
 
 
 @pytest.mark.parametrize("runtime", ["runc", pytest.param("crun", marks=pytest.mark.needs("crun"))])
-def test_nobody_waits_for_a_tracer_that_stands_still(
-    tmp_path: Path, image: str, runtime: str
-) -> None:
+def test_a_stopped_tracer_delays_no_container(tmp_path: Path, image: str, runtime: str) -> None:
     bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", "/bin/true; exec /bin/echo out")
     names = [f"ig-py-stopped-{number}" for number in range(4)]
     with tracing(tmp_path / "run", image, *only(names)) as gadget:

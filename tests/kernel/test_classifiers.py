@@ -48,7 +48,9 @@ def directions(run: RunningGadget) -> list[int]:
     return sorted(e["egress"] for e in seen)
 
 
-def test_who_lets_packets_pass_hides_them_from_nobody(tmp_path: Path, image: str) -> None:
+def test_a_passing_verdict_hides_packets_from_no_other_classifier(
+    tmp_path: Path, image: str
+) -> None:
     with (
         classifier(tmp_path / "one", image, OK) as one,
         classifier(tmp_path / "other", image, OK) as other,

@@ -1,4 +1,4 @@
-"""A gadget that asks for it is told of containers, of which no engine knows here."""
+"""The containers data source reports containers that no engine manages."""
 
 from __future__ import annotations
 

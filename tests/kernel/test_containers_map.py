@@ -43,7 +43,7 @@ SELECTED = struct.pack("=I", 1)
 
 
 def namespaces(kernel_map: _core.Map) -> set[int]:
-    """Without those of whatever else this machine does, which are there while they are pending."""
+    """Without the namespaces of other processes, which are in the map while they are pending."""
     keys = [key for key in kernel_map.keys() if kernel_map.lookup(key) == SELECTED]  # noqa: SIM118
     return {struct.unpack("=Q", key)[0] for key in keys}
 
@@ -257,7 +257,7 @@ def test_every_selector_decides(
         with managed(engine, **params) as gadget:
             wanted = {mntns_of(pids[name]) for name in chosen}
             assert namespaces(gadget.load.maps[FILTER_MAP]) == wanted
-            # Whoever is not selected has a name all the same.
+            # Containers that are not selected are named, too.
             names = {name: event(gadget, mntns_of(pid)) for name, pid in pids.items()}
             assert all(e["runtime"]["containerName"] == name for name, e in names.items())
 

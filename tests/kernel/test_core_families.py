@@ -64,7 +64,7 @@ def test_iterators_of_tasks(families: Object) -> None:
     thread.start()
     try:
         ours = tasks(families, os.getpid())
-        # Ids as the initial pid namespace has them, which may not be ours.
+        # Ids of the initial pid namespace, which may not be this process's.
         assert len({tgid for tgid, _ in ours}) == 1
         assert len(ours) >= 2
         assert set(ours) < set(tasks(families))
@@ -105,7 +105,7 @@ def test_iterators_of_another_network_namespace(families: Object) -> None:
         assert port in ports()
 
 
-def test_what_does_not_iterate(families: Object) -> None:
+def test_programs_that_are_no_iterators_are_refused(families: Object) -> None:
     for program, options in (
         ("on_sample", {}),
         ("walk_counts", {}),

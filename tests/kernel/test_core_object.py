@@ -200,7 +200,7 @@ def test_kprobes_attach_or_say_why(
         obj.close()
 
 
-def test_what_has_no_hook_is_unsupported(stress: bytes) -> None:
+def test_programs_without_a_hook_are_unsupported(stress: bytes) -> None:
     obj = Object(stress, "stress")
     only(obj, "on_socket")
     obj.load()

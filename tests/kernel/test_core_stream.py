@@ -237,7 +237,7 @@ def test_perf_arrays_count_lost_samples(source: Callable[..., Source]) -> None:
     assert counters["emitted"] + counters["lost"] == s.produced == 42_000
 
 
-def test_loss_that_nobody_counts_is_unknown(source: Callable[..., Source]) -> None:
+def test_uncounted_loss_is_unknown(source: Callable[..., Source]) -> None:
     s = source(plan(loss={}), burst=500)
     s.fire(10)
     s.collect()

@@ -92,7 +92,7 @@ def test_names_come_from_the_cache(
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF", b"x" * 5000])
-def test_what_is_no_file_of_symbols_names_nothing(
+def test_invalid_symbol_files_name_nothing(
     stripped: tuple[Path, str, Path], running: int, tmp_path: Path, content: bytes
 ) -> None:
     place = tmp_path / "cache" / stripped[1]

@@ -1,4 +1,4 @@
-"""A flooding container costs a quiet one nothing when there is a budget, and everything without.
+"""With a budget a flooding container costs a quiet one no event; without, nearly all.
 
 Two mount namespaces and one small ring; the reader stands still while it fills, so that nothing
 depends on who is faster.
@@ -29,7 +29,7 @@ pytestmark = [
 CHECKOUT = Path(__file__).resolve().parents[2]
 GADGET = CHECKOUT / "tests/gadgets/trace_open"
 UID = 300_000 + os.getpid() % 100_000
-"""Of nobody else: a second run of this test may have the same machine."""
+"""This process's own: another run of this test may use the same machine."""
 RING = "128K"
 """Far more than two budgets, far less than a flood."""
 BUDGET = 25

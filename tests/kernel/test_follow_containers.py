@@ -124,7 +124,7 @@ def test_each_file_is_probed_once(engine: FakeDocker, built: Path, make: Make) -
 
 
 @pytest.mark.needs("uprobe")
-def test_hostile_files_harm_nobody(
+def test_hostile_files_do_not_stop_other_probes(
     engine: FakeDocker, built: Path, make: Make, image: Path, tmp_path: Path
 ) -> None:
     """Links out of the root, files that never end, and what is no file."""
@@ -222,5 +222,5 @@ def test_packets_of_interfaces(engine: FakeDocker, built: Path, make: Make) -> N
         wait_for(lambda: dispatchers() == before, "the programs go with the container")
         assert not [e for e in gadget.events()["packets"] if e["port"] == 47107]
     assert gadget.failure is None
-    # Nobody holds the namespace: the kernel takes it away, and both ends of the pair.
+    # The namespace has no reference left: the kernel removes it and both ends of the pair.
     wait_for(lambda: not Path(f"/sys/class/net/{near}").exists(), "the interface goes")

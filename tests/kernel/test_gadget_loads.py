@@ -1,4 +1,4 @@
-"""Every gadget of ours passes the verifier, compiled by each clang, and leaves it room."""
+"""Each gadget, compiled by each clang, passes the verifier with room to its limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_VERIFIED = 250_000
 NAME_MAX = 15
 """The kernel keeps so much of a program's name."""
 FEATURES = {"fentry": "fentry", "fexit": "fentry", "fmod_ret": "fentry", "lsm": "lsm"}
-"""Kinds of program that some kernels refuse whatever they do."""
+"""Program types that some kernels do not support at all."""
 
 
 def parts(spec: GadgetSpec) -> LoadParts:

@@ -1,4 +1,4 @@
-"""Who executes a held file waits, never longer than the deadline, whatever becomes of us."""
+"""A process that executes a held file waits until the deadline at most, even if the tracer dies."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def released_at_once(gate: Gate, program: str) -> bool:
     return gate.counts()["released"] > 0
 
 
-def test_a_file_that_cannot_be_marked_leaves_nobody_behind(program: str) -> None:
+def test_a_file_that_cannot_be_marked_leaves_no_process(program: str) -> None:
     before = children(os.getpid())
     with pytest.raises(CoreError, match="marking"):
         Gate([program, f"{program}/inside-of-a-file"], DEADLINE)
@@ -85,10 +85,10 @@ def test_one_waits_until_it_is_released(gate: Gate, program: str) -> None:
     assert counts["passed"] == 0
 
 
-def test_nobody_waits_beyond_the_deadline(gate: Gate, program: str) -> None:
+def test_no_process_waits_beyond_the_deadline(gate: Gate, program: str) -> None:
     times = [execute(program) for _ in range(5)]
     assert min(times[:3]) >= DEADLINE and max(times) < deadline(1)
-    # After three in a row nobody is waited for that does not speak.
+    # After three timeouts in a row a process is no longer held that does not answer.
     counts = gate.counts()
     assert (counts["released"], counts["expired"], counts["passed"]) == (0, 3, 2)
     gate.release(requests(gate)[0][0])
@@ -125,7 +125,7 @@ def test_when_it_is_stopped_it_is_ended(gate: Gate, program: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-def test_a_tracer_that_stops_or_dies_holds_nobody(program: str, number: int) -> None:
+def test_a_stopped_or_killed_tracer_holds_no_process(program: str, number: int) -> None:
     code = (
         "import sys, time; from ig_py._core import Gate; gate = Gate([sys.argv[1]], 0.1);"
         " print(gate.pid, flush=True); time.sleep(1000)"
@@ -150,7 +150,7 @@ def test_closing_lets_go(gate: Gate, program: str) -> None:
         requests(gate)
         keeper = gate.pid
         gate.close()
-        # Who is let go by the deadline alone would wait for this process.
+        # A process released only by the deadline would wait for this one.
         assert not Path(f"/proc/{keeper}").exists()
         gate.close()
         assert process.wait(deadline(10)) == 0

@@ -228,7 +228,7 @@ def test_numbers(ask: Ask, number: int) -> None:
     assert answers.hash64 == fnv1a(raw[:4] + raw[:2] + raw[:1], 64)
 
 
-def test_what_the_kernel_has(ask: Ask) -> None:
+def test_feature_answers_equal_the_kernels_btf(ask: Ask) -> None:
     answers = ask().answers
     types = Path("/sys/kernel/btf/vmlinux").read_bytes()
     assert answers.kfree == (b"\0trace_event_raw_kfree\0" in types)

@@ -1,5 +1,5 @@
-"""gadget/sockets-map.h and packetfilter.h: whose packet, whose socket is it? With packets made by
-hand, compiled by each clang there is."""
+"""gadget/sockets-map.h and packetfilter.h: the owners of packets and sockets. With packets
+made by the test, compiled by each clang."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_ipv6(received: Received, packet: bytes, found: bool) -> None:
 
 
 @pytest.mark.parametrize("size", [34, 36, 37])
-def test_what_is_cut_off(received: Received, size: int) -> None:
+def test_truncated_packets_have_no_owner(received: Received, size: int) -> None:
     """An IPv4 packet has its destination port at bytes 36 and 37."""
     assert received(ipv4(TCP, ports())[:size]) == 0
 

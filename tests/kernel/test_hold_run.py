@@ -1,5 +1,6 @@
-"""``ig-py run --hold-containers``: engines' two steps wait for us, but never long, and nothing is
-left behind. ``IG_PY_FAILED_CREATES`` says how many containers fail to be made (1000 take minutes).
+"""``ig-py run --hold-containers``: create and start wait for the tracer, for a limited time, and no
+process or mark stays. ``IG_PY_FAILED_CREATES``: how many containers fail to be made (1000 take
+minutes).
 """
 
 from __future__ import annotations
@@ -75,14 +76,14 @@ def test_runtimes_are_held_until_containers_are_known(
         wait_for(lambda: gadget.out.count("\n") >= len(names), "all events", 20)
         assert gadget.end() == 0
     assert gadget.executions() == [(name, "/bin/echo out") for name in names]
-    # On a machine that is slow enough nobody is waited for any more.
+    # On a very slow machine, runtimes are no longer held.
     told = re.search(r"(\d+) runtimes held .*; (\d+) not held", gadget.err)
     assert told is not None, gadget.err
     assert int(told[1]) >= 1
     assert int(told[1]) + int(told[2]) >= 2 * len(names)
 
 
-def test_a_stopped_tracer_holds_nobody(tmp_path: Path, image: str, runtime: Runtime) -> None:
+def test_a_stopped_tracer_holds_no_runtime(tmp_path: Path, image: str, runtime: Runtime) -> None:
     bundle = make_bundle(tmp_path / "bundle", "/bin/echo", "out")
     names = [f"ig-py-stopped-hold-{number}" for number in range(4)]
     with tracing(tmp_path / "run", image, names) as gadget:
@@ -99,7 +100,7 @@ def test_a_stopped_tracer_holds_nobody(tmp_path: Path, image: str, runtime: Runt
     assert gadget.account() == (len(names), 0)
 
 
-def test_a_killed_tracer_holds_nobody(tmp_path: Path, image: str, runtime: Runtime) -> None:
+def test_a_killed_tracer_holds_no_runtime(tmp_path: Path, image: str, runtime: Runtime) -> None:
     bundle = make_bundle(tmp_path / "bundle", "/bin/echo", "out")
     with tracing(tmp_path / "run", image, ["ig-py-killed"]) as gadget:
         gadget.wait_running()
@@ -129,7 +130,7 @@ def test_containers_that_fail_leave_nothing(tmp_path: Path, image: str, runtime:
             assert runtime.call("create", "--bundle", str(broken), name, check=False) != 0
         once(runtime, names[0], bundle)
         wait_for(lambda: gadget.out.count("\n") >= 1, "its event", 20)
-        # What has ended is remembered for some seconds, with its namespaces.
+        # An ended container and its namespaces are kept for some seconds.
         pins = fanotify.pinned(tracer)
         wait_for(lambda: not pins & fanotify.pinned(tracer), "all are forgotten", 30, 0.5)
         assert held() == before

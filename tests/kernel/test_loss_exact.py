@@ -25,7 +25,7 @@ pytestmark = [
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UID = 100_000 + os.getpid() % 900_000
-"""Nobody else's: events of another load at the same time would be counted here."""
+"""Unique to this test: events of another load with the same uid would be counted."""
 RUNS = 20 if SLOWNESS == 1 else 4
 """An emulated processor is slower, not other: what it would add is the kernel's version."""
 TINY = {"open": "8K", "exec": "16K"}

@@ -47,7 +47,7 @@ def test_more_filters_than_there_may_be(obj: bytes, monkeypatch: pytest.MonkeyPa
         filter_functions(Elf(obj))
 
 
-def test_what_is_behind_the_filter_moves(obj: bytes) -> None:
+def test_code_behind_the_filter_moves(obj: bytes) -> None:
     code = reject_all()
     before, after = functions(obj), functions(inserted(obj, "gadget_pf_", code, "it"))
     assert len(before) == 4

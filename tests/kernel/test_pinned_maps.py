@@ -63,7 +63,7 @@ def test_two_objects_share_it_in_a_mount_of_their_own(elf: bytes) -> None:
         assert not list(mounts.BPFFS.iterdir())
 
 
-def test_what_is_mounted_is_used(elf: bytes) -> None:
+def test_a_mounted_bpffs_is_used(elf: bytes) -> None:
     with mounts.bpffs_mounted():
         assert len(bpffs.with_bpffs(lambda: loaded_maps(elf))) == 1
         assert PIN.exists()
@@ -87,7 +87,7 @@ def test_only_a_bpf_file_system_is_one() -> None:
     assert not with_mount("tmpfs", bpffs.BPFFS, bpffs.mounted, "pinning")
 
 
-def test_what_is_missing_is_mounted_to_stay(tmp_path: Path) -> None:
+def test_missing_file_systems_are_mounted_to_stay(tmp_path: Path) -> None:
     """In a mount namespace of this test's own."""
     places = [(kind, tmp_path / kind) for kind in ("bpf", "debugfs", "tracefs")]
     for _, place in places:

@@ -108,7 +108,7 @@ def test_filters_in_the_kernel_and_after(tmp_path: Path, image: str) -> None:
     ):
         kernel.wait_running()
         after.wait_running()
-        # The name before the execution counts: that of the shell.
+        # comm is read before the execution: the shell's.
         execute("/bin/sh", "-c", "/bin/echo filtered; true")
         execute("/bin/cat", "/dev/null")
         execute("/bin/cat", "/proc/meminfo")

@@ -169,7 +169,7 @@ def test_closed_sockets_are_known_for_a_while(owners: SocketOwners) -> None:
 
 
 def test_a_socket_that_lost_its_port(owners: SocketOwners) -> None:
-    """Reset by the other side, or disconnected: when it is closed nobody finds its port in it."""
+    """A socket that was reset or disconnected has no port any more when it is closed."""
     with a_socket() as server, a_socket() as s:
         bind(server)
         server.listen()
@@ -200,7 +200,7 @@ def libc_connect(s: socket.socket, address: bytes) -> None:
     assert libc.connect(s.fileno(), address, len(address)) == 0
 
 
-def test_who_listens_keeps_the_port(owners: SocketOwners) -> None:
+def test_a_listening_socket_keeps_its_port(owners: SocketOwners) -> None:
     with a_socket() as server, a_socket() as s:
         bind(server)
         server.listen()
@@ -220,7 +220,7 @@ def test_only_ipv6(owners: SocketOwners) -> None:
             assert known(owners, s).ipv6only == only
 
 
-def test_what_was_there_before(view: HostView) -> None:
+def test_sockets_older_than_the_tracer(view: HostView) -> None:
     with ExitStack() as stack:
         there = [stack.enter_context(a_socket(f, k)) for f in (V4, V6) for k in (TCP, UDP)]
         for s in there:
@@ -260,7 +260,7 @@ def test_connected_by_a_ring(owners: SocketOwners, polled: bool) -> None:
 
 
 def crowd(owners: SocketOwners, stack: ExitStack) -> tuple[list[socket.socket], socket.socket]:
-    """Sockets until there is no room, and one that found none."""
+    """Sockets until the map is full, and the socket that found no room."""
     fit: list[socket.socket] = []
     for _ in range(500):
         s = stack.enter_context(a_socket(V4, UDP))
@@ -306,7 +306,7 @@ def test_a_port_of_several_sockets(owners: SocketOwners) -> None:
 
 
 @pytest.mark.any_kernel
-def test_who_was_closed_first_makes_room(view: HostView) -> None:
+def test_the_socket_closed_first_makes_room(view: HostView) -> None:
     with ExitStack() as stack:
         owners = stack.enter_context(closing(SocketOwners(Layout(), 200, view)))
         fit, _ = crowd(owners, stack)
@@ -325,7 +325,7 @@ def test_who_was_closed_first_makes_room(view: HostView) -> None:
         assert find(owners, V4, UDP, ports[-1]) is not None
 
 
-def test_connections_outlive_who_accepted_them(owners: SocketOwners) -> None:
+def test_a_connection_outlives_its_listening_socket(owners: SocketOwners) -> None:
     with ExitStack() as stack:
         server, client = (stack.enter_context(a_socket()) for _ in range(2))
         bind(server)
@@ -367,7 +367,7 @@ def test_a_kernel_that_refuses_trampolines(view: HostView) -> None:
 
 
 @pytest.mark.any_kernel
-def test_where_nobody_tells(
+def test_sockets_are_looked_for_where_no_hook_reports_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without the root of the control groups, sockets are looked for."""

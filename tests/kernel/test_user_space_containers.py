@@ -1,4 +1,4 @@
-"""Processes and limits of Docker containers, told by gadgets without programs."""
+"""Processes and limits of Docker containers, reported by gadgets without programs."""
 
 from __future__ import annotations
 

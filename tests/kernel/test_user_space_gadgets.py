@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.needs("root", "bpf"), pytest.mark.timeout(120)]
 SECONDS = 30
 PERIOD, QUOTA = 20_000, 2_000
 NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY)
-"""Why a control group cannot be made, or limited, here: its hierarchy is somebody else's."""
+"""Why a control group cannot be made or limited here: its hierarchy is not writable."""
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def test_a_group_that_is_held_back(group: tuple[Hierarchy, Path], tmp_path: Path
 
 
 @pytest.mark.any_kernel
-def test_only_what_selected_containers_run(tmp_path: Path) -> None:
+def test_only_programs_of_selected_containers(tmp_path: Path) -> None:
     with running("process_table", tmp_path, containername="there-is-none") as selected:
         with running("process_table", tmp_path) as everything:
             first(everything, "processes", lambda e: e["pid"] == os.getpid())
@@ -215,7 +215,7 @@ def test_environment_variables_that_are_allowed(
 
 
 @pytest.mark.any_kernel
-def test_an_expression_decides_what_is_shown(tmp_path: Path) -> None:
+def test_an_expression_filters_array_elements(tmp_path: Path) -> None:
     own = f"pid == {os.getpid()}"
     arguments = [str(GADGETS / "process_table"), "--host", "--verify-image=false", "-o", "json"]
     with RunningGadget(tmp_path / "run", *arguments, "-E", own, "--filter=pid>1") as gadget:

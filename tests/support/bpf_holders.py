@@ -1,4 +1,4 @@
-"""Which processes hold BPF programs and maps open: a machine's other tracers have theirs."""
+"""Which processes hold which BPF programs and maps: other tracers run on the machine, too."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def held_by(pid: int) -> set[tuple[Kind, int]]:
 
 
 def not_of_others(kind: Kind, numbers: Iterable[int]) -> set[int]:
-    """Those of *numbers* that no other process holds: this one's, and what nobody holds."""
+    """Those of *numbers* that no other process holds: this process's, and those without any."""
     found = set(numbers)
     for entry in Path("/proc").iterdir():
         if not found:

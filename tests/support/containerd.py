@@ -35,7 +35,7 @@ class Containerd:
         return NAME
 
     def load_pause(self) -> None:
-        """Bring in what pods are made with."""
+        """Load the image of a pod's first container."""
         self._import(archive(PAUSE, ("/bin/sleep", "1000000")), "k8s.io")
 
     def _import(self, content: bytes, namespace: str) -> None:

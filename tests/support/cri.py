@@ -1,4 +1,4 @@
-"""Pods, made through CRI with messages written by hand: independent of the client under test."""
+"""Pods, made through CRI with an encoder of its own: independent of the client under test."""
 
 from __future__ import annotations
 

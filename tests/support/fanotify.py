@@ -1,4 +1,4 @@
-"""What a process holds open, fanotify groups above all, as the kernel tells it."""
+"""Descriptors of a process, in particular its fanotify groups, from /proc."""
 
 from __future__ import annotations
 

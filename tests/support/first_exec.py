@@ -1,4 +1,4 @@
-"""A tracer, and many short containers: is the first execution of each seen, and named right?"""
+"""A tracer and many short containers: was the first execution of each reported, with its name?"""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from support.short_containers import COMMAND, RUNTIMES
 from support.waiting import deadline, wait_for
 
 SETTLE_SECONDS = 10
-"""How long the last containers' events may take."""
+"""How long the events of the last containers may take."""
 PROGRAMS = 4
-"""Of the root gadget: those that attach everywhere."""
+"""How many programs of the root gadget attach on every kernel."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Result:
     """Name → under which names its execution was printed."""
     missed: list[str] = field(default_factory=list)
     other: list[tuple[str, str]] = field(default_factory=list)
-    """Events that are none of the containers': what was executed, and the name that was said."""
+    """Other events: the command line, and the container's name in the event."""
     starts_a_second: float = 0
     status: int = 0
     messages: str = ""
@@ -86,7 +86,7 @@ class Tracer:
         except BaseException:
             end(self.process)
             raise
-        # What is attached may still wait for its first look at what runs already.
+        # After attaching, the tracer still lists the running containers.
         time.sleep(deadline(1) / 2)
         return self
 
@@ -108,7 +108,7 @@ class Tracer:
         return self._err.read_text()
 
     def seen(self) -> list[tuple[str, str]]:
-        """What was executed, and the container's name that the tracer says."""
+        """Command line and container name of each event."""
         found = []
         for line in self._out.read_bytes().splitlines(keepends=True):
             if line.endswith(b"\n"):

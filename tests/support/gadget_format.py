@@ -35,7 +35,7 @@ _CONDITIONS = frozenset({"$re", "$min", "$max", "$any"})
 
 
 class BadTest(Exception):
-    """A test.yaml that says something nobody understands."""
+    """A test.yaml with an unknown key or an invalid value."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def give(directory: Path, seconds: float = 30) -> None:
         try:
             return os.open(directory / "pipe", os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
-            # ENXIO: nobody reads yet.
+            # ENXIO: no process has opened the pipe for reading yet.
             if error.errno == errno.ENXIO:
                 return None
             raise

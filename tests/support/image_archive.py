@@ -12,7 +12,7 @@ from support.busybox import root_tar
 
 NAME = "docker.io/library/ig-py-busybox:local"
 PAUSE = "docker.io/library/ig-py-pause:local"
-"""Does nothing, for ever: what holds a pod's namespaces."""
+"""The image of a pod's first container, which sleeps and keeps the pod's namespaces."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 

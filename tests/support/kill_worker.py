@@ -74,7 +74,7 @@ def operation(which: str, argument: str, store: Store) -> None:
 
 
 def check(store: Store) -> None:
-    """Every image that is listed is whole, and the store takes another."""
+    """Every listed image is complete, and another image can be stored."""
     names = {i.name for i in store.images()}
     assert name("kept:1") in names
     for stored in store.images():

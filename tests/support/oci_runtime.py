@@ -1,4 +1,4 @@
-"""runc and crun called by hand, without an engine."""
+"""runc and crun called without an engine."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _FLOATS = {"f32": ("<f", st.floats(width=32)), "f64": ("<d", st.floats(width=64)
 
 
 class Case:
-    """A plan, samples for it, and what the pipeline is told about the world."""
+    """A plan, samples for it, and the lookups and container values of the pipeline."""
 
     def __init__(self, maker: PlanMaker) -> None:
         self.maker = maker

@@ -1,4 +1,4 @@
-"""podman with everything of its own below a directory, with or without its service."""
+"""podman with its storage and state below a directory, with or without its service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of ours: started with a log, watched while waited for, ended by their id."""
+"""Child processes: started with a log, watched until they are ready, ended by their id."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def output(argv: Sequence[str], seconds: float = 60) -> str:
 
 
 def free_port() -> int:
-    """A TCP port on the loopback address that nobody listens on right now."""
+    """A TCP port of the loopback address that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

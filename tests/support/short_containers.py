@@ -1,4 +1,4 @@
-"""Ways to run one short command in a container: every runtime there is, under one face."""
+"""One short command in a container of each runtime, behind one interface."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _containerd_flags(socket: Path) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def podman(directory: Path) -> Iterator[Starter]:
-    """Without its service: nobody can be asked."""
+    """Without its service: no engine answers."""
     with _podman(directory) as engine:
         yield Starter((), lambda name: _run_podman(engine, name))
 
@@ -148,7 +148,7 @@ RUNTIMES: dict[str, Callable[[Path], AbstractContextManager[Starter]]] = {
     "runc": runc,
     "crun": crun,
 }
-"""*directory* is where a runtime may keep everything of its own; a short path, for sockets."""
+"""*directory* is where a runtime keeps its files; a short path, because of its sockets."""
 _NEEDS = {
     "docker": ("engine",),
     "containerd": ("containerd",),

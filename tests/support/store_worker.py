@@ -33,7 +33,7 @@ def write(store: Store, number: int, rng: random.Random) -> None:
 
 
 def check(store: Store, reference: str) -> None:
-    """All of an image that nobody else removes must be there."""
+    """An image that no other process removes must be complete."""
     for descriptor in walk.walk(store, store.resolve(reference)).blobs:
         store.read(descriptor)
 

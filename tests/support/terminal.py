@@ -1,4 +1,4 @@
-"""A program on a terminal of its own, and somebody who types."""
+"""A program on a pseudo-terminal, with typed input."""
 
 from __future__ import annotations
 

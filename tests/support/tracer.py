@@ -1,6 +1,6 @@
-"""Looking at a tracer from outside: has it attached, and does its filter admit a container?
+"""A tracer seen from outside: its attached programs, and the containers in its filter.
 
-Works for any tool: it looks at what the process holds open, as the kernel names it.
+Works for any tool: it reads the process's descriptors in /proc.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAP_TYPE_HASH = "1"
 _KEY_SIZE = "8"
 _VALUE_SIZE = 4
 _SCOUT = "scout_"
-"""How the programs are called that find containers: they are not the gadget's."""
+"""Prefix of the names of ig-py's own programs that find containers."""
 
 
 def _held(pid: int, kinds: tuple[str, ...]) -> Iterator[str]:
@@ -38,7 +38,7 @@ def _held(pid: int, kinds: tuple[str, ...]) -> Iterator[str]:
 
 
 def links(pid: int) -> int:
-    """How many BPF links *pid* holds: one a program of the gadget that it has attached."""
+    """How many BPF links *pid* holds: one for each attached program of the gadget."""
     programs = bpf_ids.ids("program")
     held = (_facts(pid, descriptor).get("prog_id", "0") for descriptor in _held(pid, _LINKS))
     return sum(1 for number in held if not programs.get(int(number), "").startswith(_SCOUT))

@@ -26,7 +26,7 @@ PREFIX = "operator.ebpf."
 
 
 class Kernel:
-    """*programs* as the core tells them; *failure* is raised where counting begins."""
+    """*programs* as the core returns them; *failure* is raised when counting begins."""
 
     def __init__(self) -> None:
         self.programs: list[Row] = []
@@ -95,7 +95,7 @@ class Reporting:
         return list(self.rows)
 
 
-def test_what_programs_take(kernel: Kernel) -> None:
+def test_run_time_and_memory_of_programs(kernel: Kernel) -> None:
     kernel.programs = [(5, 5, "old", 1_000_000, 100, [1, 2]), (7, 17, "own", 0, 0, [])]
     reporting = Reporting()
     reporting.running.object = Object()  # type: ignore[assignment]
@@ -142,9 +142,7 @@ def test_gadgets_only(kernel: Kernel) -> None:
     assert (row["cpuTimeStr"], row["mapMemory_raw"], row["mapCount"]) == ("2.5µs", 1230, 3)
 
 
-def test_gadgets_only_asks_nobody_for_descriptors(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gadgets_only_reads_no_descriptors(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     reporting = Reporting(gadgets_only="true")
     reporting.start()
     monkeypatch.setattr(Holders, "of", lambda *_: pytest.fail("looked for holders"))
@@ -264,7 +262,7 @@ class Processes:
             (here / f"fdinfo/{number}").write_text(info)
 
 
-def test_who_holds_a_program(tmp_path: Path) -> None:
+def test_processes_that_hold_a_program(tmp_path: Path) -> None:
     processes, now = Processes(tmp_path), [0.0]
     program = ("anon_inode:bpf-prog", "pos:\t0\nprog_type:\t5\nprog_id:\t5\n")
     link = ("anon_inode:bpf_link", "link_type:\t2\nprog_id:\t6\n")

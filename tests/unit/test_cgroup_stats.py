@@ -130,7 +130,7 @@ def test_counts_since_the_report_before(tree: Tree) -> None:
     }
 
 
-def test_what_is_left_out(tree: Tree) -> None:
+def test_groups_that_are_left_out(tree: Tree) -> None:
     tree.group("idle", 10)
     tree.group("free", 10, quota="max")
     tree.group("odd", 10, quota="much")
@@ -169,7 +169,7 @@ def test_a_kernel_without_pressure(unified: Tree) -> None:
     assert rows(reader)["/x"]["psiSomeAvg10"] == 0
 
 
-def test_whose_group_it_is(unified: Tree) -> None:
+def test_the_container_of_a_group(unified: Tree) -> None:
     one, other = unified.process(11, "one"), unified.process(12, "other")
     assert unified.process(13, "one") == one != other
     reader = unified.reader()

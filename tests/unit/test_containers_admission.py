@@ -195,7 +195,7 @@ def test_a_described_container_is_taken_in_when_its_init_is_born(trial: Trial) -
     assert (trial.rejected, trial.admission.totals.containers) == ([], 1)
 
 
-def test_without_a_pid_namespace_init_is_who_executes_first(trial: Trial) -> None:
+def test_without_a_pid_namespace_the_first_to_execute_is_init(trial: Trial) -> None:
     trial.known.descriptions[ID] = container(ID, "web")
     trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=NO_PID + 1))
     assert trial.names == []
@@ -231,7 +231,7 @@ def test_an_engine_that_never_tells_leaves_the_id(trial: Trial) -> None:
     assert trial.admission.totals.unidentified == 1
 
 
-def test_no_engine_answers_so_nobody_is_awaited(trial: Trial) -> None:
+def test_without_an_engine_no_container_is_awaited(trial: Trial) -> None:
     trial.tell(docker(), docker(kind=Kind.FORK, pid=NO_PID + 1, nspid=1))
     assert trial.names == [ID]
 
@@ -253,7 +253,7 @@ def test_an_ordinary_program_is_no_container_once_it_executes(trial: Trial) -> N
     assert trial.admission.totals.others == 1
 
 
-def test_one_that_never_executes_is_given_up(trial: Trial) -> None:
+def test_a_namespace_that_never_executes_is_given_up(trial: Trial) -> None:
     trial.tell(Notice())
     trial.time_is_up()
     assert trial.rejected == [(7, 70, False)]
@@ -270,7 +270,7 @@ def test_init_may_enter_its_cgroup_late(trial: Trial) -> None:
     assert trial.names == ["web"]
 
 
-def test_what_podmans_monitor_says_is_enough_where_only_podman_is_asked(trial: Trial) -> None:
+def test_where_only_podman_is_asked_its_containers_need_no_engine(trial: Trial) -> None:
     trial.known.reports_unmanaged, trial.known.monitored = False, True
     trial.known.engines.names, trial.known.engines.answering = ("podman",), True
     trial.tell(docker(nspid=1))
@@ -322,7 +322,7 @@ def test_a_namespace_inside_a_container_is_not_the_containers(trial: Trial) -> N
     assert trial.rejected == [(7, 70, False)]
 
 
-def test_one_that_ended_before_anybody_looked_keeps_its_name(trial: Trial) -> None:
+def test_a_container_that_ended_early_keeps_its_name(trial: Trial) -> None:
     trial.known.alive = False
     trial.known.descriptions[ID] = container(ID, "web")
     trial.tell(
@@ -339,7 +339,7 @@ def test_one_that_ended_before_anybody_looked_keeps_its_name(trial: Trial) -> No
     assert (trial.admission.totals.containers, trial.admission.totals.ended) == (1, 1)
 
 
-def test_one_that_never_ran_anything_is_no_container(trial: Trial) -> None:
+def test_a_namespace_that_executed_nothing_is_no_container(trial: Trial) -> None:
     trial.known.alive = False
     trial.known.descriptions[ID] = container(ID, "web")
     trial.tell(docker(), docker(kind=Kind.EXIT))
@@ -389,7 +389,7 @@ def test_the_end_of_an_earlier_one_decides_nothing(trial: Trial) -> None:
     assert trial.scout.settled == []
 
 
-def test_what_was_forgotten_by_the_kernel_is_known_here(trial: Trial) -> None:
+def test_a_known_namespace_that_the_kernel_forgot_is_settled(trial: Trial) -> None:
     trial.known.running[ID] = container(ID, "web", mntns=7)
     trial.tell(Notice())
     assert trial.scout.settled == [(7, 70)]
@@ -417,7 +417,7 @@ def waiting(trial: Trial) -> list[str]:
     return said
 
 
-def test_with_nothing_pending_nobody_waits_for_a_decision(trial: Trial) -> None:
+def test_with_nothing_pending_no_event_waits(trial: Trial) -> None:
     assert waiting(trial) == ["go"]
     assert trial.scout.reads == 1
     trial.tell(Notice())

@@ -1,4 +1,4 @@
-"""The cgroup scout on a tree of ordinary directories, which inotify treats alike."""
+"""The cgroup watch on ordinary directories, for which inotify works the same."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_init_that_comes_after_its_directory(host: Host) -> None:
     host.until(("1", 22))
 
 
-def test_what_an_engine_left_behind_is_not_waited_for(host: Host) -> None:
+def test_stale_groups_of_an_engine_are_not_awaited(host: Host) -> None:
     v2(host)
     host.process(21, 10, "sh", "new", "\t1")
     left = host.container(f"docker/{ID}1")

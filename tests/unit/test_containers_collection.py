@@ -1,4 +1,4 @@
-"""The collection: nothing lost, nothing doubled, and a memory of those that went."""
+"""The collection: no container is lost or doubled, and removed ones are kept for a while."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_restarted_under_the_same_id_within_the_grace_time() -> None:
     assert collection.by_mntns(12) is not None
 
 
-def test_an_unknown_namespace_finds_nobody() -> None:
+def test_an_unknown_namespace_finds_no_container() -> None:
     collection = ContainerCollection()
     collection.add(make(1))
     assert collection.by_mntns(0) is None
@@ -146,7 +146,7 @@ def test_pins_are_held_through_the_grace_time_and_then_closed() -> None:
     assert open_fds() == before
 
 
-def test_one_failing_subscriber_costs_nobody_else_anything(
+def test_a_failing_subscriber_does_not_affect_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     collection = ContainerCollection()

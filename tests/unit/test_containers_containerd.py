@@ -122,7 +122,7 @@ def test_life_by_events_without_waiting(
         wait_for(lambda: events[1:] == [("CREATED", "two")], "in a new namespace", 5, 0.01)
 
 
-def test_a_listing_finds_what_no_event_told_of(
+def test_a_listing_finds_containers_without_an_event(
     fake: FakeContainerd, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(containerd, "FIRST_CHECK", 0.05)

@@ -279,7 +279,7 @@ def test_hostile_names_and_labels_are_bounded(fake: FakeCri, spawn: Spawn) -> No
     assert found.sandbox_id == ""
     assert len(found.runtime.container_name) == len(found.k8s.container_name) == 1024
     assert len(found.k8s.pod_name) == MAX_LABEL_VALUE
-    # What is printed is escaped by whoever prints.
+    # Escaping is the output's work.
     assert found.k8s.pod_name.startswith("p\x1b[2J")
 
 

@@ -123,7 +123,7 @@ def test_exit_is_seen_without_the_engine(engine: FakeDocker, spawn: Spawn) -> No
 def test_exit_where_pids_are_of_another_namespace(
     engine: FakeDocker, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without pidfds /proc is looked at, and the engine's word counts."""
+    """Without pidfds, /proc is read and the engine's answer counts."""
     monkeypatch.setattr(proc.HostView, "same_pidns", False)
     init = spawn()
     seen = FakeContainer(container_id(1), "polled", pid=init.pid)
@@ -149,7 +149,9 @@ def test_exit_where_pids_are_of_another_namespace(
         wait_for(lambda: watcher.events[-1] == ("DELETED", "missed"), "resynced", 10, 0.01)
 
 
-def test_a_late_die_of_an_earlier_life_ends_nobody(engine: FakeDocker, spawn: Spawn) -> None:
+def test_a_late_die_event_of_an_earlier_start_ends_nothing(
+    engine: FakeDocker, spawn: Spawn
+) -> None:
     container = running(engine, 1, "one", spawn)
     with watching(engine.path) as watcher:
         assert watcher.discovery.wait_listed(5)

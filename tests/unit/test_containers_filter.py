@@ -129,7 +129,7 @@ def test_host_mode_gives_names_only() -> None:
     assert journal.lines == ["names+1/101=n1", "names~1"]
 
 
-def test_one_that_waits_anew_is_decided_about_as_before() -> None:
+def test_a_second_decision_follows_the_same_selector() -> None:
     class Stream(Journal):
         def decide(self, mntns: int, generation: int, verdict: str) -> None:
             self.lines.append(f"{verdict} {mntns}/{generation}")
@@ -278,7 +278,7 @@ def run_params(**given: str) -> Context:
         ({"k8s_selector": "a"}, UsageError, "key=value"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_anything_starts(
+def test_impossible_filters_are_refused_before_the_start(
     given: dict[str, str], error: type[Exception], names: str
 ) -> None:
     ctx = run_params(**given)

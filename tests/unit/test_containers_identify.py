@@ -1,4 +1,4 @@
-"""Whose namespace it is, from cgroups and command lines."""
+"""The container of a namespace, from cgroups and command lines."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def test_ids_that_cannot(bad: object) -> None:
     assert not model.valid_id(bad)
 
 
-def test_json_leaves_out_what_is_empty() -> None:
+def test_json_leaves_out_empty_fields() -> None:
     assert Container().to_json() == {"runtime": {}, "k8s": {}}
     container = Container(
         runtime=RuntimeInfo(name="docker", container_id=ID, pid=7, started_at=5),

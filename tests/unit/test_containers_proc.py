@@ -181,7 +181,7 @@ def init_of(root: Path, *pids: int) -> int | None:
     return init_of_cgroup(HostView(str(root)), str(root / "cgroup"))
 
 
-def test_init_is_told_from_what_comes_before_it(host: Path) -> None:
+def test_init_is_distinguished_from_the_runtime(host: Path) -> None:
     assert init_of(host) is None
     fake_process(host, 20, 10, "runc:[0:PARENT]", host / "host")
     fake_process(host, 21, 10, "runc:[1:CHILD]", host / "new")

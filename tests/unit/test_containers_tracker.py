@@ -25,7 +25,7 @@ def settings(socket: Path, name: str = "") -> TrackerSettings:
     return TrackerSettings.from_params(values.__getitem__, HostView(), selector, oci_configs=False)
 
 
-def test_the_selected_containers_and_what_they_are_called(tmp_path: Path) -> None:
+def test_the_selected_containers_and_their_names(tmp_path: Path) -> None:
     told: list[str] = []
 
     def hear(event: Event) -> None:
@@ -96,7 +96,7 @@ def test_without_the_scout_the_run_goes_on_and_says_so(
     assert "may be found late: no BTF" in caplog.text
 
 
-def test_one_that_was_never_started_can_be_stopped() -> None:
+def test_a_tracker_that_was_never_started_can_be_stopped() -> None:
     tracker = ContainerTracker(TrackerSettings(), HostView())
     tracker.stop()
     with pytest.raises(ContainerError, match="not started"):

@@ -158,7 +158,7 @@ def test_state_there_is_and_state_that_comes(host: FakeHost, sink: Sink, begin: 
     assert {c.id for c in sink.announced} <= {"two", "three", "four"}
 
 
-def test_what_is_announced(host: FakeHost, sink: Sink, begin: Any) -> None:
+def test_announced_containers(host: FakeHost, sink: Sink, begin: Any) -> None:
     (host.root / "run/runc").mkdir(parents=True)
     host.write("b/config.json", '{"annotations": {}}')
     host.process(90, words=("runc", "create", "--bundle", "/b", "one"))
@@ -172,7 +172,7 @@ def test_what_is_announced(host: FakeHost, sink: Sink, begin: Any) -> None:
     assert container.runtime.container_name == ""
 
 
-def test_what_an_engine_tells_is_left_to_it(host: FakeHost, sink: Sink, begin: Any) -> None:
+def test_containers_of_an_engine_are_left_to_it(host: FakeHost, sink: Sink, begin: Any) -> None:
     engines = sink.engines
     engines.names, engines.slow, engines.chosen = (
         {"docker", "containerd"},
@@ -231,7 +231,7 @@ def test_a_pods_sandbox_is_ignored(host: FakeHost, sink: Sink, begin: Any) -> No
         ({"levels": "1", "mntns": "m", "cgroup": "/odd name"}, None),
     ],
 )
-def test_what_an_init_looks_like(
+def test_processes_that_are_an_init(
     host: FakeHost, sink: Sink, begin: Any, given: dict[str, str], found: tuple[str, str] | None
 ) -> None:
     host.process(50, parent=1, **given)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Where nobody may read the namespaces of processes, the kernel's word has to do."""
+"""Where /proc/PID/ns cannot be read, the kernel's notices are used."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_as_python_sorts(rows: list[tuple[int, str]], data: st.DataObject) -> No
     assert got == [i for i, _ in expected]
 
 
-def test_steps_fill_what_is_sorted_and_shown() -> None:
+def test_steps_fill_fields_before_sorting() -> None:
     made = maker()
     text = made.slot("text")
     made.step("enum", src=NUMBER, dst=text, values=[[1, "zebra"], [2, "ant"]])

@@ -259,7 +259,7 @@ def test_enrichment_by_namespaces() -> None:
     assert show(7, 10) == found
     stream.set_container(2, 10, {"runtime.containerName": "other"})
     assert show(7, 10) == nothing
-    # The living come first where they share a network namespace with one that ended.
+    # Running containers come first where they share a network namespace with an ended one.
     stream.end_container(2)
     assert show(7, 10) == found
     assert show(2, 10)["containerName"] == "other"

@@ -109,7 +109,7 @@ def test_headers_and_version() -> None:
 
 
 @pytest.mark.parametrize("blob", [b"", b"abc", bytes(64), b"\x9f\xeb\x01\x00" + b"\xff" * 40])
-def test_what_is_no_btf(blob: bytes) -> None:
+def test_invalid_btf_is_refused(blob: bytes) -> None:
     with pytest.raises(CoreError) as failure:
         _core.btf_to_c(blob)
     assert failure.value.kind == "btf"

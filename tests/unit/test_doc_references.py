@@ -130,7 +130,7 @@ def test_no_unpublished_document_is_cited() -> None:
     assert not wrong
 
 
-def test_what_leads_nowhere_is_found() -> None:
+def test_dangling_references_are_found() -> None:
     assert cited_wrongly("(docs/nosuch.md)") == ["docs/nosuch.md: no such file"]
     assert cited_wrongly("docs/plan.md#nosuch.") == ["docs/plan.md#nosuch: no heading 'nosuch'"]
     assert not cited_wrongly("docs/plan.md#arrays, docs/plan.md")

@@ -27,7 +27,9 @@ def engine(tmp_path: Path) -> Iterator[FakeDocker]:
     child.wait()
 
 
-def test_what_it_tells(engine: FakeDocker, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_the_report_of_doctor(
+    engine: FakeDocker, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     flags = ["-r", "docker", f"--docker-socketpath={engine.path}"]
     assert main(["doctor", "-o", "json", *flags]) == 0
     found = json.loads(capsysbinary.readouterr().out)

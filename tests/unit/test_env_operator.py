@@ -48,7 +48,7 @@ def test_fields_have_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_what_is_not_allowed_is_neither_read_nor_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_are_not_allowed_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IG_PY_SECRET", "s3cret")
     context = asked("HOME", key="IG_PY_SECRET", home="HOME")
     operator = instantiated(context)

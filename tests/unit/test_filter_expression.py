@@ -1,4 +1,4 @@
-"""``--filter-expr``: which events meet an expression, and what is none."""
+"""``--filter-expr``: which events meet an expression, and which texts are no expression."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ pid not in []
 
 
 @pytest.mark.parametrize("text", TRUE.splitlines())
-def test_what_is_met(text: str) -> None:
+def test_conditions_that_are_met(text: str) -> None:
     assert met(text) is True
     assert met(f"not ({text})") is False
 
@@ -160,12 +160,12 @@ def test_what_is_met(text: str) -> None:
         "big * big * big * big == 1",
     ],
 )
-def test_what_has_no_value_is_counted(text: str) -> None:
+def test_events_without_a_value_are_counted(text: str) -> None:
     assert met(text) is None
 
 
 @pytest.mark.parametrize("text", ["true or pid % 0 == 1", "not (false and int(comm) == 1)"])
-def test_what_is_decided_already_is_not_looked_at(text: str) -> None:
+def test_decided_conditions_are_not_evaluated(text: str) -> None:
     assert met(text) is True
 
 
@@ -251,7 +251,7 @@ def test_text_that_is_no_text() -> None:
         (" " * (MAX_LENGTH + 1), "longer than"),
     ],
 )
-def test_what_is_no_condition(text: str, said: str) -> None:
+def test_expressions_that_are_no_condition(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as raised:
         condition(source(), text, "--filter-expr")
     assert "\x1b" not in str(raised.value)

@@ -159,7 +159,7 @@ def header(**changes: int) -> bytes:
         ),
     ],
 )
-def test_malformed_blobs_say_what_is_wrong(raw: bytes, why: str) -> None:
+def test_malformed_btf_is_refused_with_the_reason(raw: bytes, why: str) -> None:
     with pytest.raises(ObjectError, match=why):
         Btf(raw)
 

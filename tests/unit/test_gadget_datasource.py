@@ -26,7 +26,7 @@ def test_base_annotations_unless_given_others() -> None:
     assert add_field(ds, "b", Kind.STRING, annotations={}).annotations == {}
 
 
-def test_a_template_overrides_what_the_operator_gives() -> None:
+def test_a_template_overrides_the_operator() -> None:
     field = add_field(
         ds_with(), "a", Kind.STRING, annotations={"template": "bytes", "columns.width": "99"}
     )

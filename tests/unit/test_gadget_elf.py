@@ -77,7 +77,7 @@ def patched(offset: int, data: bytes) -> bytes:
         (patched(40, struct.pack("<Q", 1 << 60)), "lies outside the file"),
     ],
 )
-def test_malformed_files_say_what_is_wrong(raw: bytes, why: str) -> None:
+def test_malformed_files_are_refused_with_the_reason(raw: bytes, why: str) -> None:
     with pytest.raises(ObjectError, match=why):
         Elf(raw, "x").relocations  # noqa: B018
 

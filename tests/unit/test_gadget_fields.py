@@ -86,7 +86,7 @@ def test_arrays() -> None:
     assert ds.fields[0].tags == ["type:gadget_comm", "type:char", "name:comm", "src:ebpf"]
 
 
-def test_what_has_no_field() -> None:
+def test_types_without_a_field() -> None:
     def members(btf: BtfWriter) -> Members:
         struct = btf.struct("s", 4, [("a", u32(btf), 0)])
         return [

@@ -58,7 +58,7 @@ def test_a_whole_test(tmp_path: Path) -> None:
         "tests: [{name: a, says: x}, {name: a, says: y}]",
     ],
 )
-def test_what_nobody_understands_is_an_error(tmp_path: Path, text: str) -> None:
+def test_unknown_keys_are_an_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(BadTest):
         entries(tmp_path, text)
 

@@ -53,7 +53,7 @@ def test_absent_is_empty() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"- a", b"text", b"{", b"a: &x 1\nb: *x", b"\xff"])
-def test_what_is_no_metadata(raw: bytes) -> None:
+def test_invalid_metadata_is_refused(raw: bytes) -> None:
     with pytest.raises((MetadataError, LimitError)):
         Metadata.parse(raw)
 

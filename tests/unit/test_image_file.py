@@ -21,16 +21,16 @@ def stages() -> list[str]:
     return re.split(r"^FROM ", DOCKERFILE, flags=re.M)[1:]
 
 
-def test_it_builds_with_what_set_up_installs() -> None:
+def test_it_builds_with_the_packages_of_set_up() -> None:
     assert packages("build") | packages("rust") <= set(stages()[0].split()) | NOT_FOR_WHEELS
 
 
-def test_what_runs_has_no_compiler() -> None:
+def test_the_final_image_has_no_compiler() -> None:
     assert "libpcap0.8" in stages()[-1].split()
     assert not {"build-essential", "clang", "cargo-web", "python3-venv"} & set(stages()[-1].split())
 
 
-def test_the_context_has_what_is_copied() -> None:
+def test_the_context_has_all_copied_files() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     given = {line[1:] for line in lines if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, flags=re.M)

@@ -64,7 +64,7 @@ def test_sums_by_key() -> None:
     ]
 
 
-def test_only_what_is_shown_is_summed() -> None:
+def test_only_shown_fields_are_summed() -> None:
     made = maker(values=[value(1, "counter")], keys=[])
     made.filter(1, ">", "0")
     made.datasource["limit"] = 2
@@ -164,7 +164,7 @@ def test_the_data_source_that_is_printed() -> None:
     assert len(emitted) == 3
 
 
-def test_what_is_no_metric() -> None:
+def test_invalid_metrics_are_refused() -> None:
     ds = array(**{"metrics.type": "gauge"})
     assert collect(ds).metrics == []
     assert "cannot be a gauge" in ds.notes[-1]

@@ -61,7 +61,7 @@ def test_the_archives_shape(exported: Path) -> None:
     assert exported.stat().st_size == size
 
 
-def test_exporting_what_is_not_there(tmp_path: Path) -> None:
+def test_exporting_an_absent_image(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     with pytest.raises(ImageNotFound):
         export_images([normalize("x:1")], store, tmp_path / "x.tar")
@@ -255,7 +255,7 @@ def test_missing_blobs_are_told(tmp_path: Path, exported: Path) -> None:
     "content",
     [b"", b"hello", b"x" * 5000, b"\0" * 511, b"\0" * 10240, gzip.compress(b"x" * 9000, mtime=0)],
 )
-def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
+def test_invalid_archives_are_refused(tmp_path: Path, content: bytes) -> None:
     bad = tmp_path / "bad.tar"
     bad.write_bytes(content)
     with pytest.raises(IntegrityError, match=r"bad\.tar"):

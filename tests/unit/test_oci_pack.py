@@ -170,7 +170,7 @@ def test_every_digest_is_that_of_its_blob() -> None:
     assert b"\\u003c\\u0026\\u003e" in packed.blobs[packed.index.digest]
 
 
-def test_what_no_reader_would_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_beyond_the_readers_limits_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_CONFIG", 10)
     with pytest.raises(LimitError, match=r"gadget\.yaml"):
         pack.pack({}, b"name: too long", builder_version="v", created="c")

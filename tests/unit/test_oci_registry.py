@@ -96,7 +96,7 @@ def test_push(registry: FaultyRegistry, store: Store) -> None:
     assert [r.method for r in registry.requests] == ["HEAD"]
 
 
-def test_push_uploads_only_what_is_missing(registry: FaultyRegistry, store: Store) -> None:
+def test_push_uploads_only_missing_blobs(registry: FaultyRegistry, store: Store) -> None:
     packed = image("a")
     reference = normalize(f"{registry.host}/te:2")
     store.add(packed, str(reference))
@@ -104,7 +104,7 @@ def test_push_uploads_only_what_is_missing(registry: FaultyRegistry, store: Stor
     assert registry.seen("^POST") == []
 
 
-def test_pushing_what_is_not_there(registry: FaultyRegistry, store: Store) -> None:
+def test_pushing_an_absent_image(registry: FaultyRegistry, store: Store) -> None:
     with pytest.raises(ImageNotFound):
         push(normalize(f"{registry.host}/te:2"), store, options(registry))
     assert registry.requests == []
@@ -353,7 +353,7 @@ def test_slow_registries(registry: FaultyRegistry, store: Store, where: str, slo
     assert_clean(store)
 
 
-def test_nobody_listens(store: Store) -> None:
+def test_a_registry_that_does_not_listen(store: Store) -> None:
     with serving(FaultyRegistry()) as gone:
         pass
     started = time.monotonic()

@@ -303,7 +303,7 @@ def test_pulling_disallowed(options: ResolveOptions, monkeypatch: pytest.MonkeyP
     assert pulled.asked == []
 
 
-def test_what_cannot_be_allowed_is_not_pulled(
+def test_images_that_policy_cannot_allow_are_not_pulled(
     options: ResolveOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pulled = Pulled(monkeypatch)

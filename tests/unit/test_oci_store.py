@@ -44,7 +44,7 @@ def leftovers(store: Store) -> list[str]:
     ]
 
 
-def test_reading_what_is_not_there(store: Store) -> None:
+def test_reading_an_absent_image(store: Store) -> None:
     assert store.images() == []
     with pytest.raises(ImageNotFound):
         store.resolve(name("x:1"))

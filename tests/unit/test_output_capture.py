@@ -1,4 +1,4 @@
-"""Captures: which fields make a packet, who else writes, and what the core makes of it."""
+"""Captures: the fields of a packet, other outputs beside them, and the core's file."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_data_source_without_packets(notes: dict[str, str], why: str) -> None:
         capture(packets(**notes))
 
 
-def test_what_tells_no_interface() -> None:
+def test_data_sources_that_cannot_be_captured() -> None:
     ds = packets()
     ds.fields[5].annotations["pcap.interface-key"] = "true"
     with pytest.raises(OutputError, match="'numbers'"):
@@ -89,7 +89,7 @@ def test_what_tells_no_interface() -> None:
         capture(ds)
 
 
-def test_a_capture_is_alone_and_not_for_eyes() -> None:
+def test_a_capture_excludes_other_modes_and_terminals() -> None:
     check_alone({"a": "json", "b": "columns"}, terminal=True)
     check_alone({"a": "none", "b": "pcap-ng"}, terminal=False)
     with pytest.raises(UsageError, match="not for a terminal"):
@@ -99,7 +99,7 @@ def test_a_capture_is_alone_and_not_for_eyes() -> None:
             check_alone({"a": "pcap-ng", "b": other}, terminal=False)
 
 
-def test_the_mode_is_of_those_who_list_it() -> None:
+def test_the_mode_needs_an_annotation() -> None:
     ds = packets()
     said: list[str] = []
     assert choose_mode(ds, "pcap-ng", said.append) is None

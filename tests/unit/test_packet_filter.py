@@ -209,7 +209,7 @@ def test_nothing_passes_the_word_for_it() -> None:
 
 @pytest.mark.needs("libpcap")
 @pytest.mark.parametrize("text", ["dst prot 1", "udp and", "\udc80", "x" * 5000, "tcp\0"])
-def test_what_is_no_expression(text: str) -> None:
+def test_invalid_expressions_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--pf"):
         compiled(text, "--pf")
 
@@ -224,6 +224,6 @@ def test_what_is_no_expression(text: str) -> None:
         [Classic(0xF4, 0, 0, 16), Classic(0x06, 0, 0, 1)],
     ],
 )
-def test_what_is_no_program(program: list[Classic]) -> None:
+def test_invalid_programs_are_refused(program: list[Classic]) -> None:
     with pytest.raises(ObjectError):
         translated(program)

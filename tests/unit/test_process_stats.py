@@ -1,4 +1,4 @@
-"""Processes as /proc tells of them, on a /proc that is made up."""
+"""Processes read from a /proc made for the test."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def reader(host: Host, now: Now | None = None, wanted: frozenset[str] = ALL) -> 
     return ProcessReader(HostView(str(host.root)), wanted, MACHINE, now or Now())
 
 
-def test_what_is_told_of_a_process(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fields_of_a_process(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_processes, "rfc3339", str)
     host.process(5, "a) b (c", ticks=(100, 23), start=1234)
     [row] = reader(host).read()
@@ -102,7 +102,7 @@ def test_usage_since_the_report_before(host: Host) -> None:
     host.process(1, ticks=(1040, 1010), start=10)
     # Started since: all that it used is since then.
     host.process(3, ticks=(10, 10), start=9000)
-    # The same number, but another process; it is older than those that were known.
+    # The same pid for another process, which started before the known ones.
     host.process(2, ticks=(70, 0), start=15)
     usage = {row["pid"]: (row["cpuUsage"], row["cpuUsageRelative"]) for row in read.read()}
     assert usage == {1: (25, 6.25), 2: (0, 0), 3: (10, 2.5)}
@@ -129,7 +129,7 @@ def test_a_stat_that_says_too_little(host: Host, text: str) -> None:
     assert list(reader(host).read()) == []
 
 
-def test_nobody_reads_what_nobody_wants(host: Host) -> None:
+def test_unwanted_fields_are_not_read(host: Host) -> None:
     host.process(5)
     [row] = reader(host, wanted=frozenset({"comm"})).read()
     assert not {"uid", "memoryRSS_raw", "startTimeStr", "cpuTimeStr"} & set(row)
@@ -240,7 +240,7 @@ def test_the_pace(said: dict[str, Any], timer: tuple[int, int, int]) -> None:
         ({"interval": ["1s"]}, "interval"),
     ],
 )
-def test_what_gadget_yaml_says_wrongly(said: dict[str, Any], why: str) -> None:
+def test_errors_in_gadget_yaml(said: dict[str, Any], why: str) -> None:
     with pytest.raises(MetadataError, match=why):
         ProcessStats().instantiate(context(**said))
 
@@ -252,7 +252,7 @@ def test_a_data_source_of_that_name_is_there_already() -> None:
         ProcessStats().instantiate(ctx)
 
 
-def test_a_report_has_only_what_is_selected(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_has_only_selected_processes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     for pid in (1, 2, 3):
         host.process(pid)
     monkeypatch.setenv("HOST_ROOT", str(host.root))

@@ -43,7 +43,7 @@ def test_no_durations(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "24ms", "-1s", "0", "\x1b[2J"])
-def test_an_interval_says_what_would_be_one(text: str) -> None:
+def test_invalid_intervals_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"--every: .* is no duration from 25ms") as raised:
         parse_interval(text, "--every")
     assert raised.value.remedy == "give one such as 500ms or 3s"

@@ -17,7 +17,7 @@ def test_account_takes_the_unwritten_from_the_emitted() -> None:
     assert entry.summary() == "open: 6 events emitted, 7 lost"
 
 
-def test_what_nobody_counts_is_not_zero() -> None:
+def test_uncounted_loss_is_not_zero() -> None:
     (entry,) = account({"open": counters(10, None)}, {}, {})  # type: ignore[dict-item]
     assert entry.summary() == "open: 10 events emitted, lost: not measurable"
     report = LossReport()
@@ -32,7 +32,7 @@ def test_unwritten_is_known_even_then() -> None:
     assert (record["lost"], record["measurable"]) == (2, False)
 
 
-def test_records_say_what_is_new_and_stay_silent_otherwise() -> None:
+def test_only_new_loss_is_logged() -> None:
     report = LossReport()
     assert report.records([Account("a", 1, 0, 0), Account("b", 1, 0, 0)]) == []
     assert report.lossless
@@ -74,7 +74,7 @@ def test_throttled_is_told_by_container_and_is_no_loss() -> None:
     assert (record["throttled_new"], record["throttled"]) == (5, 35)
 
 
-def test_a_budget_that_nobody_exceeded() -> None:
+def test_a_budget_that_was_not_exceeded() -> None:
     entry = Account("open", 10, 0, 0, Throttled())
     assert entry.summary() == "open: 10 events emitted, 0 lost, 0 throttled"
     assert LossReport().records([entry]) == []

@@ -72,7 +72,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ("true", "[true]", r"the value of 'operator.oci.ebpf.paths' is no text"),
     ],
 )
-def test_what_is_wrong_is_told_by_line(tmp_path: Path, changed: str, to: str, said: str) -> None:
+def test_errors_name_the_line(tmp_path: Path, changed: str, to: str, said: str) -> None:
     assert changed in ONE
     with pytest.raises(UsageError, match=said):
         read(tmp_path, ONE.replace(changed, to))
@@ -88,12 +88,12 @@ def test_what_is_wrong_is_told_by_line(tmp_path: Path, changed: str, to: str, sa
         ("text", "it is no mapping"),
     ],
 )
-def test_what_is_no_manifest(tmp_path: Path, text: str, said: str) -> None:
+def test_documents_that_are_no_manifest(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         read(tmp_path, text)
 
 
-def test_what_is_no_yaml(tmp_path: Path) -> None:
+def test_invalid_yaml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MetadataError, match=r"m\.yaml:2: "):
         read(tmp_path, "a: 1\n  b: [\n")
     with pytest.raises(LimitError):
@@ -143,7 +143,7 @@ def test_an_address() -> None:
         _manifest.read(url)
 
 
-def test_what_may_run_is_not_for_a_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_cannot_set_the_trust_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(_terminal, "warn", said.append)
     static = static_flags()

@@ -82,7 +82,7 @@ def test_slots_arrays_bits_and_parents() -> None:
     assert not any("slot" in f for f in (parent, child, array, bits))
 
 
-def test_what_stays_out_of_json() -> None:
+def test_fields_that_stay_out_of_json() -> None:
     skip = {"json.skip": "true"}
     got = fields(
         FieldSpec("a", "a", 0, Kind.UINT8, flags=STATIC, annotations=skip),
@@ -171,7 +171,7 @@ def test_values_of_parameters() -> None:
      ("uprobe/x:y", True), ("raw_tp/x", False), ("tp_btf/x", False), ("fentry/f", False),
      ("iter/task", False)],
 )  # fmt: skip
-def test_who_needs_tracefs(section: str, needed: bool) -> None:
+def test_sections_that_need_tracefs(section: str, needed: bool) -> None:
     assert tracefs.needs_tracefs(section) == needed
 
 

@@ -49,7 +49,7 @@ def test_events() -> None:
         (GOOD, {"period": "9" * 30}, "no positive number"),
     ],
 )
-def test_what_is_missing_or_wrong(perf: Any, sampler: Any, why: str) -> None:
+def test_missing_and_wrong_options(perf: Any, sampler: Any, why: str) -> None:
     with pytest.raises(MetadataError) as failure:
         of(perf, sampler)
     assert why in str(failure.value)

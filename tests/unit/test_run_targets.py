@@ -22,7 +22,7 @@ from ig_py.runtime.uprobes import file_and_symbol
 
 
 class Recorder:
-    """A follower and an attachment that writes down what it is told."""
+    """A follower and an attachment that record each call."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -111,7 +111,7 @@ def test_a_container_that_is_gone_again_is_no_warning(
     ]
 
 
-def test_a_slow_attachment_holds_nobody() -> None:
+def test_a_slow_attachment_delays_no_other() -> None:
     targets, go = Targets(), threading.Event()
 
     class Slow(Recorder):
@@ -175,7 +175,7 @@ def test_directions() -> None:
             direction(ProgramSpec("p", section))
 
 
-def test_what_comes_after_waits_for_all_followers() -> None:
+def test_later_steps_wait_for_all_followers() -> None:
     targets, said = Targets(), list[str]()
     targets.after(lambda: said.append("nobody follows"))
     assert said == ["nobody follows"]

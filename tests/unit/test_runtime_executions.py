@@ -111,7 +111,7 @@ def test_paths_are_those_that_are_there(host: FakeHost, monkeypatch: pytest.Monk
     assert runtime_paths(view) == [below[1]]
 
 
-def test_what_a_runtime_began_is_expected(host: FakeHost) -> None:
+def test_a_container_begun_by_a_runtime_is_expected(host: FakeHost) -> None:
     watched = Watched(host)
     assert watched.executions.status() == (
         True,
@@ -150,7 +150,7 @@ def test_disagreements_are_counted(host: FakeHost) -> None:
     assert (watched.executions.runtime_not_seen, watched.executions.begun_only) == (1, 1)
 
 
-def test_one_that_came_first_and_ended_at_once_agrees(host: FakeHost) -> None:
+def test_a_container_that_came_first_and_ended_at_once_agrees(host: FakeHost) -> None:
     watched = Watched(host)
     info = RuntimeInfo(container_id="c1", pid=99)
     watched.executions.changed(Event(EventType.CREATED, Container(runtime=info)))
@@ -228,7 +228,7 @@ def test_each_is_released_when_the_barrier_says_so(
     assert gate.closed
 
 
-def test_what_cannot_be_held_is_an_error(gates: HostView, tmp_path: Path) -> None:
+def test_a_runtime_that_cannot_be_held_is_an_error(gates: HostView, tmp_path: Path) -> None:
     with pytest.raises(ContainerError, match="fanotify: no"):
         RuntimeExecHold(gates, Clock(), lambda _: None, -1)  # type: ignore[arg-type]
     (tmp_path / "empty").mkdir()

@@ -146,7 +146,7 @@ def test_gadgets_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made[1].closed.wait(10) and made[2].closed.wait(10)
 
 
-def test_who_cannot_be_made_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_owners_that_cannot_be_made_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket_owners, "_shared", {})
 
     def fails(*_args: Any) -> Any:

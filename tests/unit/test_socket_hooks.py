@@ -66,11 +66,11 @@ def test_no_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not obj.attached
 
 
-def test_what_cannot_be_attached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hooks_that_cannot_be_attached_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     root = ("/host/sys/fs/cgroup/unified",)
     assert attach(FakeObject("sockets_sent6"), root, monkeypatch) == "no sockets_sent6"
     assert attach(FakeObject("sockets_connected"), root, monkeypatch) == "no sockets_connected"
-    # A kernel without io_uring has nobody who uses it.
+    # A kernel without io_uring has no users of it.
     assert attach(FakeObject("sockets_ring_entered"), root, monkeypatch) == ""
 
     def refuse(_work: object) -> None:

@@ -1,4 +1,4 @@
-"""What tests mount for themselves is seen by nobody else and is gone afterwards."""
+"""Private mounts of tests are invisible to other processes and end with the block."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_a_timeout_ends_children_too(tmp_path: Path) -> None:
     wait_for(lambda: not alive(child), "the child is gone")
 
 
-def test_end_all_ends_what_other_threads_run(tmp_path: Path) -> None:
+def test_end_all_ends_processes_of_other_threads(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     failures: list[BaseException] = []
 

@@ -83,7 +83,7 @@ def test_without_programs_there_is_no_flag() -> None:
     assert context.spec.params == []
 
 
-def test_what_is_in_the_pipe_is_said_also_without_verbosity(
+def test_pipe_lines_are_shown_without_verbosity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from ig_py.cli import _logging

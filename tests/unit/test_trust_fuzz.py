@@ -1,4 +1,4 @@
-"""Whatever strangers write, what comes of it is an error of ours, or a signature that holds."""
+"""Untrusted documents end in an IgPyError or in a valid signature, never in another exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``login`` and ``logout``: what is kept, where, and who is shown it."""
+"""``login`` and ``logout``: which credentials are kept, where, and which registry gets them."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_mirrors(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_several_mirrors(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In their order; one that is gone or has nothing is no failure."""
+    """Mirrors are asked in their order; one that is gone or has no image is no failure."""
     make_quick(monkeypatch)
     said: list[str] = []
     with serving(FaultyRegistry()) as gone:
@@ -215,7 +215,7 @@ def test_default_registry(files: Path, place: str, text: str, meant: str) -> Non
 def test_every_command_completes_short_names_alike(
     files: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also those that neither pull nor run: one name must not mean two images."""
+    """Also for commands that neither pull nor run: one name must not mean two images."""
     monkeypatch.setenv("IG_PY_STORE", str(files / "store"))
     monkeypatch.setenv("COSIGN_PASSWORD", "")
     say(files / "system", default_registry="own.test/team")
@@ -273,7 +273,7 @@ def test_policies_are_read_again_when_they_change(files: Path) -> None:
      "", "# " + "x" * 300_000],
     ids=lambda text: text[:20],
 )  # fmt: skip
-def test_what_is_not_understood_lets_nothing_through(
+def test_a_policy_that_is_not_understood_allows_nothing(
     files: Path, options: ResolveOptions, text: str
 ) -> None:
     (files / "system").write_text(text)

@@ -79,7 +79,7 @@ def test_a_new_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["run"], ["image", "inspect"]])
 def test_downloads_are_shown(tmp_path: Path, command: list[str]) -> None:
-    """Whoever waits sees why; what comes of an image that is none is another matter."""
+    """The wait for a build is announced; the image's own errors come later."""
     with serving(FaultyRegistry()) as registry:
         registry.put("te", "1", image("big", size=50_000))
         flags = ["--insecure-registries", registry.host, "--verify-image=false"]

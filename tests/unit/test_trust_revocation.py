@@ -150,7 +150,7 @@ def responder(*extensions: Any, issuer: Authority = ROOT) -> tuple[x509.Certific
     return issuer.issue(*extensions, key=key), key
 
 
-def test_others_who_may_answer(server: FaultyRegistry) -> None:
+def test_delegated_responders(server: FaultyRegistry) -> None:
     leaf = ROOT.issue(*places(server, "ocsp"))
     allowed = responder(x509.ExtendedKeyUsage([Use.OCSP_SIGNING]))
     says(server, ROOT.answer(leaf, responder=allowed))

@@ -104,7 +104,7 @@ def test_two_signers(store: Store, keys: Path) -> None:
     assert len(json.loads(store.read(entry.descriptor))["layers"]) == 2
 
 
-def test_signing_what_is_not_there(store: Store, keys: Path) -> None:
+def test_signing_an_absent_image(store: Store, keys: Path) -> None:
     with pytest.raises(ImageNotFound):
         sign(normalize("y"), store, load(keys / "p256.key"))
     with pytest.raises(UsageError, match="format"):
@@ -255,14 +255,14 @@ def test_push_and_pull(
         store.tag(name("x:1"), str(reference))
         sign(reference, store, load(keys / "p256.key"), FORMATS)
         transfer.push(reference, store, registry_options(registry))
-        # Once more, signed by somebody else: the image is there, the signature is new.
+        # Pulled again with another signature: the image is there, the signature is new.
         sign(reference, store, load(keys / "rsa.key"), ["referrer"])
         transfer.push(reference, store, registry_options(registry))
         assert (("te", ROOT.digest.replace(":", "-")) in registry.manifests) is not kept
         other = Store.open(tmp_path / "other")
         transfer.pull(reference, other, registry_options(registry))
         assert blob_files(other) == blob_files(store)
-    # The registry is gone: nobody is asked.
+    # The registry is gone: no request is made.
     for public in ("p256", "rsa"):
         options = ResolveOptions(
             arch="amd64", store=other, public_keys=[str(keys / f"{public}.pub")]

@@ -200,7 +200,7 @@ def test_damaged_signatures_do_not_pass(store: Store, keys: Path) -> None:
         resolve("x:1", options(store, keys / "p256.pub"))
 
 
-def test_what_is_verified_is_what_is_loaded(store: Store, keys: Path) -> None:
+def test_the_verified_content_is_loaded(store: Store, keys: Path) -> None:
     """The tag moves between verification and reading: the image verified is read."""
     trust.sign_legacy(store, ROOT, keys / "p256.key")
 

@@ -19,7 +19,7 @@ _INSIDE = Path(__file__).with_name("inside.sh")
 _MEMORY = "4G"
 _BOOT_SECONDS = 180
 _BOOTS = 2
-"""Emulated kernels sometimes panic before they run anything; whatever ran is never repeated."""
+"""Emulated kernels sometimes panic before they run anything; a command that ran is not repeated."""
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 10
 _TAIL_LINES = 15

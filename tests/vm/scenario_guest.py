@@ -1,4 +1,4 @@
-"""The guest is the one that was asked for."""
+"""The guest runs the requested kernel."""
 
 import os
 import platform

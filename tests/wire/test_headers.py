@@ -1,4 +1,4 @@
-"""build/include/gadget: what programs and user space agree on, with each clang there is."""
+"""build/include/gadget: the interface of programs and user space, compiled by each clang."""
 
 from __future__ import annotations
 
