@@ -153,9 +153,9 @@ def test_the_engine_may_start_after_the_gadget(tmp_path: Path, image: str, engin
     """The socket is a link that appears later, as if the engine did."""
     late = Engine(tmp_path / "late.sock", ours=False)
     name = "ig-py-after-the-gadget"
-    # Containers that no engine knows are traced, too, and the machine may have some.
-    arguments = ["--docker-socketpath", str(late.socket), "-o", "json", "--verify-image=false"]
-    arguments += ["-c", name]
+    # The machine's other engines, and containers that no engine manages, do not count here.
+    arguments = ["-r", "docker", "--docker-socketpath", str(late.socket), "-c", name]
+    arguments += ["-o", "json", "--verify-image=false"]
     with RunningGadget(tmp_path / "refused", image, *arguments) as refused:
         assert refused.process.wait(60) == 1
     assert "no such socket" in refused.err

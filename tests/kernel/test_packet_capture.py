@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from support import pcapng, terminal
+from support.fake_docker import fake_docker
 from support.gadget_format import GADGETS
 from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget, ig_py
@@ -31,9 +33,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(image_tar(directory, GADGETS / "packet_capture"))
 
 
-def started(tmp_path: Path, image: str, *more: str) -> RunningGadget:
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[tuple[str, ...]]:
+    """Flags for an engine without containers: the machine's own may use the host's network."""
+    with fake_docker(tmp_path) as fake:
+        yield "-r", "docker", f"--docker-socketpath={fake.path}"
+
+
+def started(tmp_path: Path, image: str, engine: Sequence[str], *more: str) -> RunningGadget:
     flags = ("--verify-image=false", "--host", "--iface", "lo", "-o", "pcap-ng")
-    return RunningGadget(tmp_path, image, *flags, *more)
+    return RunningGadget(tmp_path, image, *flags, *engine, *more)
 
 
 def send(*payloads: bytes) -> None:
@@ -42,9 +51,9 @@ def send(*payloads: bytes) -> None:
             out.sendto(payload, ("127.0.0.1", 47013))
 
 
-def test_packets_as_they_pass(tmp_path: Path, image: str) -> None:
+def test_packets_as_they_pass(tmp_path: Path, image: str, engine: tuple[str, ...]) -> None:
     before = time.time_ns()
-    with started(tmp_path, image) as run:
+    with started(tmp_path, image, engine) as run:
         run.wait_running()
         wait_for(lambda: run.raw, "the capture begins before any packet", 30)
         send(b"first 4711", b"x" * 9000, b"last 4711")
@@ -65,8 +74,8 @@ def test_packets_as_they_pass(tmp_path: Path, image: str) -> None:
     assert run.account() == (len(found.packets), 0)
 
 
-def test_a_filter_and_a_length(tmp_path: Path, image: str) -> None:
-    with started(tmp_path, image, "--snaplen", "50", "-F", "direction==coming in") as run:
+def test_a_filter_and_a_length(tmp_path: Path, image: str, engine: tuple[str, ...]) -> None:
+    with started(tmp_path, image, engine, "--snaplen", "50", "-F", "direction==coming in") as run:
         run.wait_running()
         send(b"y" * 100)
         wait_for(lambda: b"yyyyyyyy" in run.raw, "the packet is captured", 30)
@@ -75,8 +84,8 @@ def test_a_filter_and_a_length(tmp_path: Path, image: str) -> None:
     assert (packet.interface, len(packet.data), packet.length) == (IN, 50, 142)
 
 
-def test_a_capture_without_packets(tmp_path: Path, image: str) -> None:
-    with started(tmp_path, image, "-F", "length==1") as run:
+def test_a_capture_without_packets(tmp_path: Path, image: str, engine: tuple[str, ...]) -> None:
+    with started(tmp_path, image, engine, "-F", "length==1") as run:
         run.wait_running()
         assert run.end() == 0
     assert pcapng.read(run.raw).packets == []
