@@ -68,10 +68,10 @@ def _is_address(place: str) -> bool:
 def _bytes(place: str) -> bytes:
     """One byte more than may be, at most."""
     if _is_address(place):
-        from ig_py.oci.trust.ask import ask
+        from ig_py.oci.http_request import http_request
 
         try:
-            return ask(place, limit=MAX_BYTES)
+            return http_request(place, limit=MAX_BYTES)
         except IgPyError as error:
             raise UsageError(f"downloading manifest: {error.message}") from error
     try:

@@ -43,7 +43,7 @@ _FILE_MODE = 0o644
 
 
 class ArchiveSource(FileSource):
-    """An image tar, read in place. A context manager.
+    """An image archive (tar), read in place. A context manager.
 
     Raises:
         StoreError: The file cannot be opened or read.
@@ -125,20 +125,20 @@ def import_images(
         other = next((d for d in entries if not walk.is_document(d)), None)
         if other is not None:
             raise IntegrityError(
-                f"{path}: index.json lists {other.media_type!r}, which is no image"
+                f"{path}: index.json lists {other.media_type!r}, neither an index nor a manifest"
             )
         images = [(d, _full_name(d.annotations[media.REF_NAME], default)) for d in tagged]
         content = walk.walk_all(archive, entries)
         with store.ingest() as session:
             stage(archive, content, session, store, Silent())
-            # Those that have a name are listed already.
+            # commit lists a document once: those with a name stay as they are.
             store.commit(session, images, [d for d, _ in content.documents])
     names = [name for _, name in images if name and not _SIGNATURE_TAG.fullmatch(name)]
     return list(dict.fromkeys(names))
 
 
 def _full_name(name: str, default: RegistryLocation) -> str:
-    """*name* as the store has it: other tools write short names into archives.
+    """The full reference of *name*: other tools write short names into archives.
 
     Raises:
         InvalidReference: It does not parse.
@@ -187,7 +187,7 @@ def export_images(references: Sequence[Reference], store: Store, target: Path) -
 def _signatures(
     store: Store, image: Descriptor, blobs: dict[str, Descriptor]
 ) -> Iterator[tuple[Descriptor, str]]:
-    """Entries of an image's signatures, whose content is added to *blobs*."""
+    """(descriptor, tag) of an image's signatures; their content is added to *blobs*."""
     from ig_py.oci.trust.bundle import collect, local
 
     bundle = collect(local(store), image)
@@ -211,9 +211,9 @@ def _members(
 
 @contextmanager
 def _created(target: Path) -> Iterator[BinaryIO]:
-    """A new file that takes *target*'s place when the block succeeds.
+    """A new file, which replaces *target* when the block succeeds.
 
-    A link at *target* is replaced, not followed; a device or pipe is written to.
+    A symbolic link at *target* is replaced, not followed; a device or pipe is written to.
     """
     failing = f"creating tar for gadget image: open {target}"
     try:
@@ -230,7 +230,7 @@ def _created(target: Path) -> Iterator[BinaryIO]:
     except OSError as err:
         raise StoreError(f"{failing}: {_reason(err)}") from err
     try:
-        # What is still buffered is written when the file is closed.
+        # Closing the file writes buffered bytes, which may fail.
         with storage(f"writing {target}"), os.fdopen(fd, "wb") as file:
             yield file
         with storage(failing):

@@ -1,4 +1,4 @@
-"""Images as plain values."""
+"""Records of images: platform, descriptor, layer, artifact."""
 
 from __future__ import annotations
 

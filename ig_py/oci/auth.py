@@ -1,4 +1,4 @@
-"""Answering a registry's demand for credentials, without showing them to anybody else.
+"""Answers a registry's authentication challenge; credentials go to no other server.
 
 This is where the ``oras`` package serves: :class:`Auth` is one of its authentication back-ends
 (``oras.auth``), so that its client, too, may use it. What the package's own back-end does not
@@ -28,7 +28,7 @@ _REALM_HOSTS = {
     HUB_HOST: frozenset({"auth.docker.io"}),
     "registry.gitlab.com": frozenset({"gitlab.com"}),
 }
-"""Token services on another host than their registry."""
+"""Registry → host of its token service, where that is another host."""
 _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _MAX_CHALLENGE = 8 * limits.KIB
 
@@ -108,7 +108,9 @@ class Auth(TokenAuth):  # type: ignore[misc]
                 remedy="name a file that has them with --authfile",
             )
         else:
-            raise RegistryDenied(f"{what}: the registry's demand for credentials is not understood")
+            raise RegistryDenied(
+                f"{what}: the registry's authentication challenge is not supported"
+            )
         return {**headers, **self.get_auth_header()}, True
 
     def _token(self, params: Mapping[str, str], what: str) -> str:
@@ -127,7 +129,7 @@ class Auth(TokenAuth):  # type: ignore[misc]
             )
         answer = load_json(raw, f"{what}: token", limits.MAX_TOKEN)
         token = isinstance(answer, dict) and (answer.get("token") or answer.get("access_token"))
-        # A line break in a token would become a header of its own.
+        # A line break in a token would start another header.
         if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
             raise RegistryDenied(f"{what}: the token service gave no token")
         return token

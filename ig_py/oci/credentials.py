@@ -32,7 +32,7 @@ _TOKEN_USER = "<token>"
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a registry is shown; empty fields are not known."""
+    """Credentials for one registry; an empty field is unknown."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -54,10 +54,10 @@ class Credentials:
 def find_auth_file(explicit: str | None) -> Path | None:
     """The file to read: *explicit*, ``$REGISTRY_AUTH_FILE``, ig's own, then docker's.
 
-    The first two must exist; of the others, the first that does.
+    The first two must exist; of the others, the first that exists is read.
     """
     chosen = explicit or os.environ.get(AUTH_FILE_VARIABLE)
-    # The flags' own default is no wish: that file need not exist.
+    # The default of --authfile counts as not given: that file need not exist.
     if explicit == str(DEFAULT_AUTH_FILE):
         chosen = os.environ.get(AUTH_FILE_VARIABLE)
     if chosen:
@@ -150,7 +150,7 @@ def _from_entry(entry: dict[str, Any], what: str) -> Credentials:
 
 
 def _from_helper(helper: str, server: str) -> Credentials:
-    """Ask ``docker-credential-HELPER``; empty when it knows nothing of *server*."""
+    """Credentials from ``docker-credential-HELPER``; empty when it has none for *server*."""
     output = ask_helper(helper, "get", server)
     if not output:
         return Credentials()
@@ -159,7 +159,7 @@ def _from_helper(helper: str, server: str) -> Credentials:
         username, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError):
         raise RegistryError(
-            f"asking docker-credential-{helper} about {server}: its answer is not understood"
+            f"asking docker-credential-{helper} about {server}: its answer is not valid"
         ) from None
     if username == _TOKEN_USER:
         return Credentials(identity_token=secret)
@@ -188,7 +188,7 @@ def ask_helper(helper: str, verb: str, text: str) -> bytes:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as err:
-        # Not the whole error: it may show the secret that was sent.
+        # Not the whole error: its text may contain the secret.
         reason = getattr(err, "strerror", None) or "no answer in time"
         raise RegistryError(f"{what}: {reason}: {program}") from err
     output = done.stdout[: MAX_HELPER_OUTPUT + 1]

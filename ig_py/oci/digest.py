@@ -1,7 +1,7 @@
-"""Digests: checked before anything is done with them.
+"""Digests, validated before use.
 
-A digest is the only untrusted string that becomes a file name, hence one strict
-pattern, applied before any path is joined (CVE-2024-3727 is what happens otherwise).
+A digest is the only untrusted string that becomes a file name: it must match a strict
+pattern before a path is made of it (CVE-2024-3727).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DIGEST = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
 
 
 class Damaged(IntegrityError):
-    """Content that is not what its digest and size say."""
+    """Content does not match its digest or size."""
 
 
 def is_valid(digest: str) -> bool:
@@ -42,7 +42,7 @@ def of(data: bytes) -> str:
 
 
 class Verifier:
-    """Hashes and counts what streams through it, against a digest and size.
+    """Hashes and counts streamed content and compares it with a digest and a size.
 
     *what* names the content in errors.
 

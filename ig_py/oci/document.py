@@ -1,8 +1,8 @@
 """Index and manifest documents: parsed under limits, refused when ambiguous.
 
-Two parsers that disagree about a document are an attack (CVE-2021-41190): duplicate
-keys, keys that differ only by case (readers in Go take either) and documents that
-are both an index and a manifest are refused.
+A document that two parsers read differently is an attack (CVE-2021-41190). Refused are
+duplicate keys, keys that differ only by case (Go's encoding/json accepts either) and documents
+that are both an index and a manifest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What went wrong between us and a registry, in words; and URLs fit to be printed."""
+"""HTTP failures as errors that users understand; URLs without secrets."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ FAILURES = (
     OSError,
     ValueError,
 )
-"""Everything that a request may raise."""
+"""Exceptions that a request may raise."""
 BUSY = (429, 500, 502, 503, 504)
-"""Answers after which the same request may succeed later."""
+"""Status codes after which the same request may succeed later."""
 BROKEN = (
     ConnectionError,
     http.client.RemoteDisconnected,
     urllib3.exceptions.ProtocolError,
     urllib3.exceptions.ReadTimeoutError,
 )
-"""Connections that were good and then were not."""
+"""Exceptions of a connection that broke after it was established."""
 
 _PLAIN_HTTP_REASONS = {
     "WRONG_VERSION_NUMBER",
@@ -82,11 +82,11 @@ def explain(err: Exception, what: str, domain: str) -> RegistryError:
         reason = "the registry does not speak HTTPS"
         remedy = f"if it speaks plain HTTP, allow it by --insecure-registries {domain}"
     elif isinstance(err, requests.exceptions.ConnectTimeout):
-        reason = "no connection could be made in time"
+        reason = "the connection could not be established in time"
     elif cause(err, (requests.exceptions.ReadTimeout, TimeoutError)):
-        reason = "the registry fell silent"
+        reason = "the registry sent nothing for too long"
     elif cause(err, broken) or cause(err, http.client.RemoteDisconnected):
-        reason = "the registry broke the connection off"
+        reason = "the registry closed the connection early"
     elif system is not None and system.strerror:
         reason = system.strerror[0].lower() + system.strerror[1:]
     gone = cause(err, BROKEN) and not cause(err, ConnectionRefusedError)
@@ -97,7 +97,7 @@ def explain(err: Exception, what: str, domain: str) -> RegistryError:
 def refusal(
     status: int, reason: str | None, body: str, *, what: str, domain: str, authorized: bool
 ) -> RegistryError:
-    """The error for an answer that is none of the expected ones."""
+    """The error for an unexpected status code."""
     text = f"{what}: response status code {status}: {_error_text(body, reason)}"
     if status == 404:
         return RegistryNotFound(f"{what}: not found", detail=body)
@@ -123,7 +123,7 @@ def _error_text(body: str, reason: str | None) -> str:
 
 
 def cause(err: BaseException | None, kind: Any, not_a: Any = ()) -> Any:
-    """The first exception of *kind* that *err* was made from, itself included."""
+    """The first exception of *kind* among *err* and its causes; None without one."""
     seen = 0
     while err is not None and seen < 20:
         if isinstance(err, kind) and not isinstance(err, not_a):

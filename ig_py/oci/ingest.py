@@ -1,7 +1,7 @@
-"""Writing blobs: hashed on the way into a private directory, renamed in one step.
+"""Writing blobs: hashed while they are written to a private directory, then renamed.
 
-Every session has a directory of its own below ``ingest/``, locked while its process
-lives; leftovers of killed processes are recognised by their lock being free.
+Every session has a directory of its own below ``ingest/`` and locks it until its process
+ends; a session directory whose lock is free is a leftover of a killed process.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ FOREIGN_MAX_AGE_S = 24 * 3600
 
 
 class Ingest:
-    """Blobs on their way into a layout: nothing is visible before :meth:`publish`.
+    """Blobs staged for a layout, which shows none of them before :meth:`publish`.
 
-    Use as a context manager: at its end whatever was not published is gone.
+    A context manager; its end deletes blobs that were not published.
     """
 
     def __init__(self, layout: LayoutSource) -> None:
@@ -49,7 +49,7 @@ class Ingest:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # With its compressors it would take longer to import than a store takes to read.
+        # shutil imports compressors: that takes longer than reading a store.
         import shutil
 
         shutil.rmtree(self._dir, ignore_errors=True)
@@ -131,7 +131,7 @@ def _open_session(base: Path) -> tuple[Path, int]:
     while True:
         path = base / (SESSION_PREFIX + os.urandom(8).hex())
         path.mkdir(mode=0o700)
-        # Another process's sweep may come at any moment before the lock is held.
+        # Until the lock is held, another process may delete the directory as a leftover.
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -9,7 +9,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 MAX_DOCUMENT = 4 * MIB
-"""An index or manifest (the registries' own common limit)."""
+"""An index or manifest; registries commonly have the same limit."""
 MAX_STORE_INDEX = 64 * MIB
 """``index.json`` of a store, which grows with the number of images."""
 MAX_DEPTH = 32
@@ -46,7 +46,7 @@ MAX_PAX_RECORDS = 1 << 16
 """Records of all extended headers of an image archive."""
 
 MAX_TOKEN = 64 * KIB
-"""The answer of a token service, or an error's body."""
+"""The answer of a token service, or the body of an error."""
 MAX_AUTH_FILE = 1 * MIB
 """A docker config.json."""
 

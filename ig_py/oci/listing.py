@@ -72,7 +72,7 @@ def _created(store: Store, root: Descriptor, arch: str) -> str:
 
 
 def _any_manifest(index: Index, arch: str) -> Descriptor | None:
-    """This architecture's manifest; an image without one is listed all the same."""
+    """The manifest of *arch*, else any: an image of other architectures is listed too."""
     try:
         return reader.select(index, arch, "")
     except IntegrityError:

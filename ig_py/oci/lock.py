@@ -1,4 +1,4 @@
-"""The lock that all writers of a store take, those of other tools included."""
+"""The lock of a store, which ``ig`` takes for writing too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeping credentials: checked with the registry, written to docker's config.json format."""
+"""Log-in and log-out: credentials are checked with the registry and stored."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def login(
     plain_http: bool = False,
     timeouts: Timeouts | None = None,
 ) -> str:
-    """Try the credentials on ``/v2/`` and keep them; returns where.
+    """Try the credentials on ``/v2/`` and store them; returns the file or the helper.
 
     Raises:
         UsageError: The registry's name or the credentials are malformed.
@@ -54,7 +54,9 @@ def login(
     if not username or not password:
         raise UsageError("username and password are required")
     if ":" in username or re.search(r"[\x00-\x1f\x7f]", username + password):
-        raise UsageError("a username has no colon, and neither has control characters")
+        raise UsageError(
+            "a username must not contain a colon, and neither it nor a password control characters"
+        )
     known = Credentials(username, password)
     http = Transport(
         registry, scope="", insecure=plain_http, credentials=known, timeouts=timeouts,
@@ -80,7 +82,7 @@ def login(
 
 
 def logout(registry: str, *, authfile: str | None = None) -> None:
-    """Forget the credentials of *registry*, of all when it is empty.
+    """Delete the credentials of *registry*, or of all registries when it is empty.
 
     Raises:
         UsageError: The registry's name is malformed.
@@ -114,7 +116,7 @@ def _helper(config: dict[str, Any], registry: str, path: Path) -> str:
 
 
 def _erase(config: dict[str, Any], name: str, path: Path) -> bool:
-    """Did a helper know *name*, and forget it?"""
+    """Did a credential helper delete the credentials of *name*?"""
     helper = _helper(config, name, path)
     if not helper:
         return False
@@ -154,7 +156,7 @@ def _changed(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    # A link, as people have to their configuration, stays one.
+    # A symbolic link to the file stays a link.
     target = path.resolve()
     temporary = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}")
     try:

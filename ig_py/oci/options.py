@@ -30,7 +30,7 @@ class ResolveOptions:
         pull: One of :data:`PULL_POLICIES`. Default: ``missing``.
         verify_image: Refuse an image without a valid signature. Default: True.
         insecure_registries: Registries (``host:port``) to talk to over plain HTTP.
-        authfile: Credentials in docker's config.json format; None looks in the usual places.
+        authfile: Credentials in docker's config.json format; None: the default files.
         allowed_gadgets: Images that may be used (:func:`ig_py.oci.verification.check_allowed`);
             empty: all.
         disallow_pulling: Never ask a registry.

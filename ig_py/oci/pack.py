@@ -1,4 +1,4 @@
-"""Files → image: the same bytes, hence the same digests, as ``ig`` makes.
+"""Builds an image of files, with the same bytes and digests as ``ig image build``.
 
 Facts: docs/reference/image-format.md#documents.
 """
@@ -31,7 +31,7 @@ _NULL_TAG = "tag:yaml.org,2002:null"
 
 @dataclass(frozen=True)
 class GadgetFiles:
-    """What one architecture is made of."""
+    """Files of one architecture."""
 
     ebpf: bytes | None = field(default=None, repr=False)
     wasm: bytes | None = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""Several blobs of an image at once, over a few connections."""
+"""Downloads several blobs of an image at once, over a few connections."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ig_py.oci.ingest import Ingest
 from ig_py.oci.registry import Repository
 
 MAX_CONNECTIONS = 3
-"""As many as container tools open: more makes registries suspicious, not downloads faster."""
+"""As many as containerd and Docker open: registries throttle clients with more."""
 
 
-class Heard(Protocol):
-    """Hears how many bytes have moved."""
+class Advance(Protocol):
+    """Is told how many bytes have moved."""
 
     def advance(self, size: int) -> None: ...
 
@@ -26,11 +26,11 @@ class _Stopped(Exception):
 
 
 def download(
-    remote: Repository, blobs: Sequence[Descriptor], session: Ingest, progress: Heard
+    remote: Repository, blobs: Sequence[Descriptor], session: Ingest, progress: Advance
 ) -> None:
     """Bring *blobs* into *session*, the largest first.
 
-    The first failure ends all; it is raised, as is what interrupts the caller.
+    The first failure stops all downloads and is raised, as is a signal's exception.
 
     Raises:
         RegistryError: The registry cannot be reached, or denies or lacks a blob.
@@ -39,37 +39,37 @@ def download(
     """
     count = min(MAX_CONNECTIONS, len(blobs))
     remotes = [remote, *(remote.clone() for _ in range(count - 1))]
-    crew = _Crew(remotes, sorted(blobs, key=lambda d: d.size), session, progress)
+    downloads = _Downloads(remotes, sorted(blobs, key=lambda d: d.size), session, progress)
     threads = [
-        threading.Thread(target=crew.work, args=(one,), name="ig-download", daemon=True)
+        threading.Thread(target=downloads.work, args=(one,), name="ig-download", daemon=True)
         for one in remotes[1:]
     ]
     try:
         for thread in threads:
             thread.start()
-        crew.work(remote)
+        downloads.work(remote)
         for thread in threads:
             thread.join()
     finally:
-        crew.stop(remote)
+        downloads.stop(remote)
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
         for one in remotes[1:]:
             one.close()
-    if crew.failures:
-        raise crew.failures[0]
+    if downloads.failures:
+        raise downloads.failures[0]
 
 
-class _Crew:
-    """*blobs* are taken from the end."""
+class _Downloads:
+    """Blobs to download by several threads, which take them from the end of *blobs*."""
 
     def __init__(
         self,
         remotes: Sequence[Repository],
         blobs: list[Descriptor],
         session: Ingest,
-        progress: Heard,
+        progress: Advance,
     ) -> None:
         self._remotes = remotes
         self._blobs = blobs
@@ -80,7 +80,7 @@ class _Crew:
         self.failures: list[Exception] = []
 
     def work(self, remote: Repository) -> None:
-        """Until there is no more to do."""
+        """Download blobs over *remote* until none is left."""
         while True:
             with self._lock:
                 if not self._blobs or self._stopping:
@@ -97,7 +97,7 @@ class _Crew:
                 return
 
     def stop(self, caller: Repository) -> None:
-        """Nothing new is begun, and what others do is broken off."""
+        """Start no further download, and abort those of the other threads."""
         with self._lock:
             if self._stopping:
                 return

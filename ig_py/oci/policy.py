@@ -1,19 +1,19 @@
-"""What an administrator, then the user, has written down about images and registries.
+"""Policy files of the administrator and the user about images and registries.
 
 ``/etc/ig-py/policy.yaml`` and ``~/.ig/policy.yaml``, all keys optional::
 
     verify-image: true                  # --verify-image=false is refused
-    public-keys: [/etc/ig-py/team.pub]  # PEM texts or files: these, and no others
+    public-keys: [/etc/ig-py/team.pub]  # PEM texts or files; no other key is trusted
     notation-certificates: [ca.pem]
     notation-policy-document: /etc/ig-py/trustpolicy.json
     allowed-gadgets: ["registry.example/gadgets/*"]
     disallow-pulling: true
-    insecure-registries: ["127.0.0.1:5000"]       # these at most
-    mirrors: {ghcr.io: "mirror.example/ghcr"}     # or a list; asked first, in this order
-    default-registry: registry.example/gadgets    # of names like trace_exec
+    insecure-registries: ["127.0.0.1:5000"]       # no other registry may be insecure
+    mirrors: {ghcr.io: "mirror.example/ghcr"}     # or a list, in the order to ask
+    default-registry: registry.example/gadgets    # of names without registry
 
-Each file only tightens what comes after it: the user's file cannot loosen the system's, nor a
-flag either of them. A file that is not understood lets nothing through.
+Each policy can only add restrictions: neither the user's file nor a flag removes one. With a
+file that is not valid no image may be used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAX_MIRRORS = 16
 
 @dataclass(frozen=True)
 class Policy:
-    """One file. None: it says nothing about that."""
+    """The settings of one policy file; None: not set."""
 
     source: str
     verify_image: bool = False
@@ -59,7 +59,7 @@ class Policy:
     default_registry: RegistryLocation | None = None
 
     def tighten(self, options: ResolveOptions) -> ResolveOptions:
-        """*options* with nothing allowed that this policy does not allow.
+        """Restrict *options* to what this policy allows.
 
         Raises:
             UsageError: They ask for what it refuses.
@@ -86,7 +86,7 @@ class Policy:
         return permitted(self, options.insecure_registries)
 
     def _keys(self, options: ResolveOptions) -> tuple[str, ...]:
-        """This policy's keys; of them those that the user named, if any were."""
+        """This policy's public keys, or those of them that the user named."""
         from ig_py.oci.trust.keys import UPSTREAM, load_public_keys
 
         own = self.public_keys or ()
@@ -99,18 +99,18 @@ class Policy:
         return chosen
 
     def _refuses(self, what: str) -> UsageError:
-        return UsageError(f"{what} by {self.source}", remedy="ask who administers this machine")
+        return UsageError(f"{what} by {self.source}", remedy="ask this machine's administrator")
 
 
 def permitted(policy: Policy, registries: Sequence[str]) -> tuple[str, ...]:
-    """Those of *registries* that the policy lets be insecure."""
+    """Those of *registries* that *policy* allows to be insecure."""
     if policy.insecure_registries is None:
         return tuple(registries)
     return tuple(r for r in registries if r in policy.insecure_registries)
 
 
 def policies() -> list[Policy]:
-    """The system's policy, then the user's; those that exist.
+    """The system's policy and the user's, as far as the files exist.
 
     Raises:
         UsageError: A policy file cannot be read or is not valid.
@@ -128,10 +128,10 @@ def policies() -> list[Policy]:
 
 
 def tighten(options: ResolveOptions) -> ResolveOptions:
-    """*options* under all policies.
+    """Restrict *options* to what all policies allow.
 
     Raises:
-        UsageError: A policy file cannot be read or is not valid, or they ask for what it refuses.
+        UsageError: A policy file is not valid, or refuses *options*.
     """
     for policy in policies():
         options = policy.tighten(options)
@@ -139,7 +139,7 @@ def tighten(options: ResolveOptions) -> ResolveOptions:
 
 
 def insecure(registries: Sequence[str]) -> tuple[str, ...]:
-    """Those of *registries* that all policies let be insecure."""
+    """Those of *registries* that all policies allow to be insecure."""
     for policy in policies():
         registries = permitted(policy, registries)
     return tuple(registries)
@@ -158,7 +158,7 @@ def default_registry() -> RegistryLocation:
 
 
 _known: dict[Path, tuple[tuple[int, ...], Policy]] = {}
-"""What files said, by path, and the state of the file that said it."""
+"""Parsed files by path, each with the stat fields it was parsed at."""
 
 
 def _read(path: Path) -> Policy | None:
@@ -197,7 +197,7 @@ def _parsed(raw: bytes, path: Path, what: str) -> Policy:
     values: dict[str, Any] = {}
     for key, value in document.items():
         if key not in readers:
-            raise UsageError(f"{what}: {str(key)[:80]!r} is no setting of a policy")
+            raise UsageError(f"{what}: {str(key)[:80]!r} is not a setting of policies")
         values[key] = readers[key](value, f"{what}: {key}")
     return Policy(
         str(path),

@@ -1,4 +1,4 @@
-"""Giving back what no tag of the store leads to."""
+"""Deletes content of a store that no tag refers to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIGNATURE_TAG = re.compile(r"sha256-([0-9a-f]{64})(\.sig)?")
 
 @dataclass(frozen=True)
 class Pruned:
-    """What went, or would go: digests by name, and *size* bytes."""
+    """The digests of the deleted blobs (or, in a dry run, of those to delete) and their bytes."""
 
     digests: tuple[str, ...]
     size: int
@@ -27,15 +27,15 @@ class Pruned:
 
 
 def prune(store: Store, *, dry_run: bool = False, now: float | None = None) -> Pruned:
-    """Delete images without tag, signatures without image, and blobs that belong to nothing.
+    """Delete images without tag, signatures without image, and blobs of no image.
 
-    Blobs that ``index.json`` does not lead to may be another tool's that is still writing:
-    they go when they are :data:`FOREIGN_MAX_AGE_S` old at *now* (seconds of the epoch).
+    A blob that ``index.json`` does not refer to may belong to an image that another tool is
+    writing: it is deleted when it is :data:`FOREIGN_MAX_AGE_S` old at *now* (Unix seconds).
 
     Raises:
         StoreError: The store cannot be read or written.
-        IntegrityError: A document of a tagged image is broken, so that it cannot be told what
-            belongs to the image.
+        IntegrityError: A document of a tagged image is damaged, so that its blobs are
+            unknown.
     """
     before = (time.time() if now is None else now) - FOREIGN_MAX_AGE_S
 
@@ -52,7 +52,7 @@ def prune(store: Store, *, dry_run: bool = False, now: float | None = None) -> P
 
 
 def subject_of(tag: str) -> str:
-    """The digest that a tag of signatures is about; empty for any other tag."""
+    """The digest of the image that a signature tag refers to; empty for another tag."""
     match = _SIGNATURE_TAG.fullmatch(tag)
     return f"sha256:{match[1]}" if match else ""
 

@@ -52,7 +52,7 @@ def read_manifest(
     descriptor = select(index, arch, what)
     if descriptor.media_type != media.MANIFEST:
         raise IntegrityError(
-            f"{what}: the entry for {arch} is no manifest but {descriptor.media_type!r}"
+            f"{what}: the entry for {arch} is not a manifest but {descriptor.media_type!r}"
         )
     return descriptor, parse_manifest(source.read(descriptor), source.describe(descriptor))
 
@@ -66,7 +66,7 @@ def read_artifact(
     normalized: str,
     origin: Origin,
 ) -> Artifact:
-    """Everything of one architecture, verified.
+    """All content of one architecture, verified.
 
     Raises:
         IntegrityError: There is nothing for *arch*, or content is malformed or damaged.

@@ -1,4 +1,4 @@
-"""One repository of a registry: documents and blobs, verified whichever way they go."""
+"""One repository of a registry: reading and writing of documents and blobs, verified."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ig_py.records import dataclass, field
 _ACCEPT = f"{media.INDEX}, {media.MANIFEST}"
 MAX_REFERRER_PAGES = 20
 _NO_REFERRERS = (400, 404, 405, 501)
-"""How registries answer that have no list of referrers."""
+"""Status codes of registries without the referrers API."""
 _MAX_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True)
 class RegistryOptions:
-    """*insecure_registries*: ``host:port`` spelled as in references. *authfile*: None looks
-    in the usual places.
+    """*insecure_registries*: ``host:port`` spelled as in references. *authfile*: None: the
+    default files.
     """
 
     authfile: str | None = None
@@ -40,7 +40,7 @@ class RegistryOptions:
 class Repository(BlobSource):
     """The repository of *reference*. A context manager.
 
-    *write*: ask for the right to push too.
+    *write*: the token allows to push too.
 
     Raises:
         UsageError: A policy file is not valid.
@@ -73,13 +73,13 @@ class Repository(BlobSource):
         self._documents: dict[str, bytes] = {}
 
     def clone(self) -> Repository:
-        """The same repository over connections of its own, for another thread."""
-        twin = copy.copy(self)
-        twin._http, twin._documents = self._http.clone(), {}
-        return twin
+        """The same repository over other connections, for another thread."""
+        clone = copy.copy(self)
+        clone._http, clone._documents = self._http.clone(), {}
+        return clone
 
     def abort(self) -> None:
-        """End what is under way in another thread; it fails there."""
+        """Abort the request of another thread, which raises there."""
         self._http.abort()
 
     def __enter__(self) -> Repository:
@@ -131,7 +131,7 @@ class Repository(BlobSource):
         return iter([self._documents[descriptor.digest]])
 
     def referrers(self, digest: str) -> list[Descriptor] | None:
-        """What names *digest* as its subject; None when the registry does not keep count.
+        """Manifests whose subject is *digest*; None without the referrers API.
 
         Raises:
             LimitError: There are more than :data:`MAX_REFERRER_PAGES` pages.
@@ -163,7 +163,7 @@ class Repository(BlobSource):
     # Writing
 
     def tagged(self, tag: str) -> str:
-        """Digest that the registry gives for a tag; empty when it has none or does not say."""
+        """The digest of a tag; empty when the registry has no such tag or names no digest."""
         try:
             response, _ = self._http.read(
                 "HEAD", self._manifest_url(tag), headers={"Accept": _ACCEPT}
@@ -183,13 +183,13 @@ class Repository(BlobSource):
     def put_blob(
         self, descriptor: Descriptor, data: bytes, on_bytes: Callable[[int], None]
     ) -> None:
-        """Upload a verified blob; again when the registry breaks off or is busy."""
+        """Upload a verified blob; retry when the connection breaks or the registry is busy."""
         upload(self._http, f"{self._base}/blobs/uploads/", descriptor, data, on_bytes)
 
     def put_document(self, descriptor: Descriptor, raw: bytes, tag: str = "") -> bool:
         """Upload exactly these bytes, by digest or under *tag*.
 
-        True when the registry says that it has noted the document's subject.
+        True when the registry has added it to the referrers of its subject (``OCI-Subject``).
         """
         target = tag or descriptor.digest
         response, _ = self._http.read(

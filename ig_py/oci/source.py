@@ -1,4 +1,4 @@
-"""Where the blobs of an image are read from, and reading them verified."""
+"""Sources of an image's blobs, which are verified while they are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLOBS = "blobs"
 
 
 class BlobMissing(ImageNotFound):
-    """A blob that a document names is not there."""
+    """A document names a blob that its source does not have."""
 
 
 class BlobSource(ABC):
@@ -36,7 +36,7 @@ class BlobSource(ABC):
         return f"{self.name}: {kind_name(descriptor.media_type)} {descriptor.digest}"
 
     def chunks(self, descriptor: Descriptor, limit: int) -> Iterator[bytes]:
-        """The blob's content. Nothing of it may be trusted before the last step.
+        """The blob's content, which is verified only at the iterator's last step.
 
         Raises:
             LimitError: It has more than *limit* bytes; before anything is read.
@@ -178,7 +178,7 @@ class LayoutSource(FileSource):
 
 
 def open_regular(path: Path) -> tuple[BinaryIO, int]:
-    """Open a regular file, never blocking on a FIFO; (file, size).
+    """Open a regular file, without blocking on a FIFO: (file, size).
 
     Raises:
         OSError: It cannot be opened, or is not a regular file.
@@ -195,7 +195,7 @@ def open_regular(path: Path) -> tuple[BinaryIO, int]:
 
 
 def kind_name(media_type: str) -> str:
-    """What a media type is, in a word."""
+    """A media type as error messages name it."""
     return {
         media.INDEX: "index",
         media.MANIFEST: "manifest",
@@ -208,7 +208,7 @@ def kind_name(media_type: str) -> str:
 
 
 def storage_error(attempt: str, err: OSError) -> StoreError:
-    """*err* as a :class:`StoreError` that says what to do about the usual causes."""
+    """*err* as a :class:`StoreError`, with a remedy for the usual causes."""
     import errno
 
     reason = err.strerror or str(err)

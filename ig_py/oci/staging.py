@@ -1,6 +1,6 @@
-"""Bringing an image into the store, from wherever its blobs are read.
+"""Copies an image from any source into the store.
 
-Without a registry's client: an archive is read without what speaks HTTP.
+The module does not import the registry client: importing an archive needs no HTTP.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DISK_RESERVE = 4 * limits.MIB
 
 
 class Progress(Protocol):
-    """Hears of bytes: how many more to expect, and how many have moved."""
+    """Is told of bytes: how many more to expect, and how many have moved."""
 
     def expect(self, size: int) -> None: ...
 
@@ -29,7 +29,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Nobody looks."""
+    """A :class:`Progress` that shows nothing."""
 
     def expect(self, size: int) -> None:
         pass
@@ -46,9 +46,9 @@ def stage(
     progress: Progress,
     ahead: Callable[[Sequence[Descriptor]], None] = lambda _missing: None,
 ) -> None:
-    """Bring what the store lacks of an image into *session*.
+    """Stage the content of an image that the store lacks.
 
-    *ahead* may stage some of the missing blobs first, by quicker means.
+    *ahead* may stage some of the missing blobs first, in parallel.
 
     Raises:
         StoreError: The disk has no room, or a blob cannot be written.

@@ -1,8 +1,8 @@
 """The local store: an OCI image layout shared with ``ig`` (docs/reference/image-format.md#store).
 
-Writers take the lock, read ``index.json`` again, and replace it in one rename, so
-readers need no lock. ``ig`` does not rename: a reader that finds the file half
-written reads again under a shared lock.
+Writers take the lock, read ``index.json`` again and replace it by a rename: readers need no
+lock. ``ig`` writes the file in place: a reader that finds it incomplete reads it again under a
+shared lock.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Store(LayoutSource):
 
     @classmethod
     def open(cls, path: Path | str | None = None) -> Store:
-        """The store at *path* (default: :func:`default_path`); made when first written to."""
+        """The store at *path* (default: :func:`default_path`); created by the first write."""
         return cls(Path(path) if path else default_path())
 
     # Reading
@@ -196,10 +196,10 @@ class Store(LayoutSource):
         *,
         dry_run: bool,
     ) -> dict[str, int]:
-        """Delete what tags do not lead to; digest → bytes of what went, or would.
+        """Delete content that no tag refers to: digest → bytes of each blob deleted or to delete.
 
-        *subject_of* (tag): the image that a tag's document is about, empty for what stands
-        for itself. *strays* (digests in use, digests that were listed): what to delete. See
+        *subject_of*: signature tag → digest of its image; empty for another tag. *strays*:
+        (digests in use, digests in ``index.json``) → digests to delete. See
         :func:`ig_py.oci.prune.prune`.
         """
         if not self._exists():
@@ -241,10 +241,10 @@ class Store(LayoutSource):
         return kept, sizes
 
     def _unreachable(self, left: Sequence[Descriptor], removed: Descriptor) -> set[str]:
-        """Digests that may go; none when that cannot be told.
+        """Digests to delete with the image *removed*; none when a document is damaged.
 
-        Only what ``index.json`` led to counts: blobs in no image yet may belong to a
-        writer of another tool that has not come to its commit.
+        Only content that ``index.json`` referred to is deleted: other blobs may belong to an
+        image that another tool is writing.
         """
         tagged = [d for d in left if d.annotations.get(media.REF_NAME)]
         untagged = [d for d in left if not d.annotations.get(media.REF_NAME)]
@@ -269,7 +269,7 @@ class Store(LayoutSource):
         return found
 
     def _referrers(self, candidates: Sequence[Descriptor], alive: set[str]) -> list[Descriptor]:
-        """Signatures and other documents whose subject stays."""
+        """Signatures and other documents whose subject is kept."""
         found = []
         for descriptor in candidates:
             with suppress(ImageNotFound, IntegrityError, LimitError):
@@ -317,7 +317,7 @@ class Store(LayoutSource):
             if len(content) > limits.MAX_STORE_INDEX:
                 raise LimitError(f"{self.name}: index.json would become too large")
             self._replace(INDEX_FILE, content)
-            # After the index: what it lists is always there.
+            # After index.json, which never lists a missing blob.
             for digest in sorted(change.garbage):
                 with suppress(OSError):
                     self.blob_path(digest).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Image archives as tar: a strict reader of what is there, and a reproducible writer.
+"""Image archives as tar: a strict reader and a reproducible writer.
 
-The reader never extracts: it notes where each regular file's bytes are. Links,
-devices, duplicates and names that an image layout does not have are refused, which
-leaves nothing to traverse or overwrite (CVE-2026-50162, CVE-2021-32760).
+The reader extracts nothing: it records the offset of each regular file. Links, devices,
+duplicates and names that an image layout does not have are refused, so no path can be
+traversed and no file overwritten (CVE-2026-50162, CVE-2021-32760).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PAX_HARMLESS = re.compile(r"[am]time|ctime|comment|uid|gid|uname|gname|(SCHILY|
 
 @dataclass(frozen=True)
 class Member:
-    """Where a file's bytes are."""
+    """Offset and size of a file's bytes."""
 
     offset: int
     size: int
@@ -89,9 +89,9 @@ def _note(members: dict[str, Member], header: bytes, kind: bytes, at: Member, wh
     if kind not in _REGULAR:
         raise IntegrityError(f"{what}: {name[:200]!r} is not a regular file")
     if not _NAME.fullmatch(name):
-        raise IntegrityError(f"{what}: {name[:200]!r} has no place in an image")
+        raise IntegrityError(f"{what}: {name[:200]!r} is not a file of an image layout")
     if name in members:
-        raise IntegrityError(f"{what}: {name!r} is there twice")
+        raise IntegrityError(f"{what}: {name!r} occurs twice")
     members[name] = at
 
 
@@ -111,7 +111,7 @@ def _check_header(header: bytes, what: str, *, first: bool) -> None:
 def _number(field: bytes, what: str) -> int:
     text = field.strip(b" \0")
     if not re.fullmatch(rb"[0-7]{0,12}", text):
-        raise IntegrityError(f"{what}: not a tar archive that is understood")
+        raise IntegrityError(f"{what}: not a tar archive: a header has an invalid number")
     return int(text or b"0", 8)
 
 
@@ -123,7 +123,7 @@ def _name(header: bytes, what: str) -> str:
     try:
         return name.decode("ascii").removeprefix("./")
     except UnicodeDecodeError:
-        raise IntegrityError(f"{what}: {name[:200]!r} has no place in an image") from None
+        raise IntegrityError(f"{what}: {name[:200]!r} is not a file of an image layout") from None
 
 
 _RECORD = re.compile(rb"([0-9]{1,6}) ")

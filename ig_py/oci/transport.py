@@ -1,11 +1,11 @@
 """HTTP to one registry, with requests; oras's back-end (:mod:`ig_py.oci.auth`) answers a 401.
 
-oras's own client (``oras.provider.Registry``) is not used: it follows redirects wherever they
-lead, has no time limits, and verifies no digest of a manifest.
+oras's own client (``oras.provider.Registry``) is not used: it follows every redirect, has no
+time limits, and verifies no digest of a manifest.
 
 * Credentials go to the registry's own origin (scheme, host, port), and to a token
   service on the same host or on the list below; nowhere else (CVE-2026-48978,
-  CVE-2026-50151, GHSA-vh4v-2xq2-g5cg are what happens otherwise).
+  CVE-2026-50151, GHSA-vh4v-2xq2-g5cg).
 * Redirects are followed by hand: downloads only, few, never from https to http.
 * Every request has a bound on its whole duration and on what it reads.
 """
@@ -49,7 +49,7 @@ RETRY_DELAYS_S = (0.5, 1.5)
 MAX_RETRY_AFTER_S = 10.0
 """The longest pause that a registry may ask for."""
 MAX_RESUMES = 5
-"""How often one download goes on where it broke off."""
+"""How often a broken download is resumed."""
 CHUNK = 1 << 18
 
 _PERMANENT = (
@@ -58,7 +58,7 @@ _PERMANENT = (
     ConnectionRefusedError,
     requests.exceptions.ConnectTimeout,
 )
-"""Failures that a second try would only repeat."""
+"""Failures that a retry would repeat."""
 
 Body = Callable[[], Any]
 """Makes a request's body anew: bytes, or a file-like object with a length."""
@@ -116,7 +116,7 @@ class Transport:
         self._auth = Auth(self, self.base, known, scope)
 
     def clone(self) -> Transport:
-        """Connections of its own, for another thread; the same rights."""
+        """The same transport over other connections, for another thread."""
         twin = Transport(
             self.domain, scope=self._scope, insecure=self._insecure, credentials=self._known,
             timeouts=self.timeouts, plain_credentials=True,
@@ -125,7 +125,7 @@ class Transport:
         return twin
 
     def abort(self) -> None:
-        """End what is under way in another thread; it fails there."""
+        """Abort the request of another thread, which raises there."""
         self._watchdog.abort()
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class Transport:
                 response.close()
 
     def stream(self, url: str, size: int) -> Iterator[bytes]:
-        """Download *size* bytes, going on where a connection broke off; the caller verifies them.
+        """Download *size* bytes, resumed after a broken connection; the caller verifies them.
 
         Raises:
             RegistryError: As :meth:`read`, also one of its kinds.
@@ -188,7 +188,7 @@ class Transport:
                 time.sleep(pauses.pop(0))
 
     def _from(self, url: str, offset: int, what: str) -> Iterator[bytes]:
-        """The content from *offset* on, whether or not the registry knows of ranges."""
+        """The content from *offset* on, also from a registry without range requests."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         response = self._retried("GET", url, headers, None, elsewhere=True)
         try:
@@ -284,17 +284,17 @@ class Transport:
         raise RegistryError(f"{method} {redacted(url)}: more than {MAX_REDIRECTS} redirects")
 
     def check_location(self, url: str, target: str, *, elsewhere: bool) -> str:
-        """The absolute form of a Location, unless it leads where it must not."""
+        """The absolute form of a Location header, if it is allowed."""
         absolute = urljoin(url, target)
         if origin(absolute) == self._origin:
             return absolute
         if not elsewhere:
             raise RegistryError(
-                f"{redacted(url)}: sends us to another server: {redacted(absolute)}"
+                f"{redacted(url)}: redirects to another server: {redacted(absolute)}"
             )
         if urlsplit(absolute).scheme != "https":
             raise RegistryError(
-                f"{redacted(url)}: sends us to an unprotected server: {redacted(absolute)}"
+                f"{redacted(url)}: redirects to a server without HTTPS: {redacted(absolute)}"
             )
         return absolute
 
@@ -348,7 +348,7 @@ class Transport:
 
 
 def trusted_certificates() -> str | bool:
-    """The system's certificate authorities, as OpenSSL is told; certifi's when it has none."""
+    """The system's CA file or directory as OpenSSL finds it; certifi's without one."""
     paths = ssl.get_default_verify_paths()
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
         if os.environ.get(name):
@@ -361,7 +361,7 @@ def trusted_certificates() -> str | bool:
 
 
 def proxies(url: str) -> dict[str, str]:
-    """What the environment says; none for this machine."""
+    """Proxies from the environment; none for this machine's own addresses."""
     host = (urlsplit(url).hostname or "").lower()
     if host in ("localhost", "::1") or host.startswith("127."):
         return {}
@@ -369,7 +369,7 @@ def proxies(url: str) -> dict[str, str]:
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Seconds that the registry asks us to wait; dates are not looked at."""
+    """Seconds of a Retry-After header; its date form is ignored."""
     text = response.headers.get("Retry-After", "").strip()
     return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else 0.0
 

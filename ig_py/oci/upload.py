@@ -1,4 +1,4 @@
-"""Sending a blob to a registry: in one piece, or in chunks where a registry wants that."""
+"""Uploads a blob in one request, or in chunks if the registry refuses it as too large."""
 
 from __future__ import annotations
 
@@ -14,86 +14,88 @@ from ig_py.oci.transport import Transport
 
 FIRST_CHUNK = 8 * limits.MIB
 MIN_CHUNK = 64 * limits.KIB
-"""A registry that refuses even this is not asked again."""
+"""The smallest chunk to try."""
 _TOO_LARGE = 413
 _HEADERS = {"Content-Type": "application/octet-stream"}
 
-Heard = Callable[[int], None]
-"""Hears how many bytes have moved; negative for those that have to move again."""
+Advance = Callable[[int], None]
+"""Is told how many bytes have moved; negative for bytes that are sent again."""
 
 
-def upload(http: Transport, url: str, descriptor: Descriptor, data: bytes, heard: Heard) -> None:
-    """Send *data* to where *url* (``…/blobs/uploads/``) says.
+def upload(
+    http: Transport, url: str, descriptor: Descriptor, data: bytes, advance: Advance
+) -> None:
+    """Upload *data*; *url* is the repository's ``…/blobs/uploads/``.
 
     Raises:
         RegistryError: The registry cannot be reached or refuses; also one of its kinds.
     """
     pauses = list(transport.RETRY_DELAYS_S)
     while True:
-        told = _Told(heard)
+        sent = _Sent(advance)
         try:
-            if not _whole(http, url, descriptor, data, told):
-                told.take_back()
-                _in_chunks(http, url, descriptor, data, told)
+            if not _whole(http, url, descriptor, data, sent):
+                sent.take_back()
+                _in_chunks(http, url, descriptor, data, sent)
             return
         except RegistryUnavailable:
-            told.take_back()
+            sent.take_back()
             if not pauses:
                 raise
         time.sleep(pauses.pop(0))
 
 
-def _whole(http: Transport, url: str, descriptor: Descriptor, data: bytes, told: _Told) -> bool:
-    """False when the registry finds it too large."""
+def _whole(http: Transport, url: str, descriptor: Descriptor, data: bytes, sent: _Sent) -> bool:
+    """False when the registry refuses it as too large."""
     target, _ = _begin(http, url)
     response, _ = http.read(
         "PUT",
         _finishing(target, descriptor),
         headers=_HEADERS,
-        body=lambda: _Upload(data, told),
+        body=lambda: _Upload(data, sent),
         ok=(201, _TOO_LARGE),
         seconds=http.timeouts.transfer(len(data)),
     )
     return response.status_code != _TOO_LARGE
 
 
-def _in_chunks(http: Transport, url: str, descriptor: Descriptor, data: bytes, told: _Told) -> None:
+def _in_chunks(http: Transport, url: str, descriptor: Descriptor, data: bytes, sent: _Sent) -> None:
     size = min(FIRST_CHUNK, max(len(data) // 2, 1))
     while True:
         target, least = _begin(http, url)
-        if _chunks(http, target, data, max(size, least), told):
+        if _chunks(http, target, data, max(size, least), sent):
             break
-        told.take_back()
+        sent.take_back()
         if size <= max(MIN_CHUNK, least):
             raise RegistryError(
                 f"PATCH {url}: the registry refuses chunks of {limits.human(size)} as too large"
             )
         size //= 2
-    http.read("PUT", _finishing(told.target, descriptor), headers=_HEADERS, ok=(201,),
+    http.read("PUT", _finishing(sent.target, descriptor), headers=_HEADERS, ok=(201,),
               body=lambda: b"")  # fmt: skip
 
 
-def _chunks(http: Transport, target: str, data: bytes, size: int, told: _Told) -> bool:
-    """False when the registry finds one too large."""
-    told.target = target
+def _chunks(http: Transport, target: str, data: bytes, size: int, sent: _Sent) -> bool:
+    """False when the registry refuses a chunk as too large."""
+    sent.target = target
     for start in range(0, len(data), size):
         chunk = data[start : start + size]
         response, _ = http.read(
             "PATCH",
-            told.target,
+            sent.target,
             headers={**_HEADERS, "Content-Range": f"{start}-{start + len(chunk) - 1}"},
-            body=lambda chunk=chunk: _Upload(chunk, told),  # type: ignore[misc]
+            body=lambda chunk=chunk: _Upload(chunk, sent),  # type: ignore[misc]
             ok=(202, _TOO_LARGE),
             seconds=http.timeouts.transfer(len(chunk)),
         )
         if response.status_code == _TOO_LARGE:
             return False
-        told.target = _location(http, told.target, response)
+        sent.target = _location(http, sent.target, response)
     return True
 
 
 def _begin(http: Transport, url: str) -> tuple[str, int]:
-    """(where to send, the smallest chunk that the registry takes)"""
+    """(URL to upload to, bytes of the smallest chunk that the registry accepts)"""
     response, _ = http.read("POST", url, ok=(202,), body=lambda: b"")
     least = response.headers.get("OCI-Chunk-Min-Length", "")
     known = least.isascii() and least.isdigit() and len(least) < 10
@@ -103,7 +105,7 @@ def _begin(http: Transport, url: str) -> tuple[str, int]:
 def _location(http: Transport, url: str, response: Any) -> str:
     location = response.headers.get("Location", "")
     if not location:
-        raise RegistryError(f"{url}: the registry named no place to upload to")
+        raise RegistryError(f"{url}: the registry's answer has no upload location")
     return http.check_location(url, location, elsewhere=True)
 
 
@@ -112,30 +114,30 @@ def _finishing(target: str, descriptor: Descriptor) -> str:
     return f"{target}{'&' if '?' in target else '?'}{query}"
 
 
-class _Told:
-    """What was said to have moved; *target*: where the next part goes."""
+class _Sent:
+    """Bytes reported as sent; *target*: URL for the next chunk."""
 
-    def __init__(self, heard: Heard) -> None:
-        self._heard = heard
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
         self._bytes = 0
         self.target = ""
 
     def __call__(self, size: int) -> None:
         self._bytes += size
-        self._heard(size)
+        self._advance(size)
 
     def take_back(self) -> None:
-        self._heard(-self._bytes)
+        self._advance(-self._bytes)
         self._bytes = 0
 
 
 class _Upload:
-    """Bytes as a file that tells how far it was read."""
+    """Bytes as a file that reports how many were read."""
 
-    def __init__(self, data: bytes, heard: Heard) -> None:
+    def __init__(self, data: bytes, advance: Advance) -> None:
         self._view = memoryview(data)
         self._size = len(data)
-        self._heard = heard
+        self._advance = advance
 
     def __len__(self) -> int:
         return self._size
@@ -143,5 +145,5 @@ class _Upload:
     def read(self, size: int = -1) -> bytes:
         part = bytes(self._view[: len(self._view) if size is None or size < 0 else size])
         self._view = self._view[len(part) :]
-        self._heard(len(part))
+        self._advance(len(part))
         return part

@@ -27,7 +27,7 @@ def blob_limit(descriptor: Descriptor) -> int:
 
 
 def parse(descriptor: Descriptor, raw: bytes, what: str) -> Index | Manifest:
-    """The document that *descriptor* announces."""
+    """Parse *raw* as the document that *descriptor* announces."""
     if descriptor.media_type == media.INDEX:
         return parse_index(raw, what)
     return parse_manifest(raw, what)
@@ -106,12 +106,12 @@ class _Walker:
         self._heights: dict[str, int] = {}
 
     def visit(self, descriptor: Descriptor, nesting: int) -> int:
-        """Visit what is below *descriptor*; the levels of documents that it begins."""
+        """Visit *descriptor* and its content; the number of document levels from it down."""
         source = self._source
         known = self._seen.get(descriptor.digest)
         if known is not None:
             if (known.size, is_document(known)) != (descriptor.size, is_document(descriptor)):
-                raise IntegrityError(f"{source.describe(descriptor)}: described in two ways")
+                raise IntegrityError(f"{source.describe(descriptor)}: two descriptors of it differ")
             height = self._heights.get(descriptor.digest, 0)
             self._check_nesting(descriptor, nesting + height - 1)
             return height

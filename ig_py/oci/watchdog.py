@@ -1,7 +1,7 @@
-"""A bound on the whole of a request, not only on each read.
+"""A time limit for a whole request, not only for each read.
 
-A timeout of sockets starts again with every byte: a server that sends one byte at a
-time holds a client for ever. The watchdog shuts the connections down instead.
+A socket timeout starts again with every byte: a server that sends single bytes slowly blocks a
+client for ever. The watchdog shuts its connections down.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 _KEPT_SOCKETS = 8
-"""More than the connections that are open at one time."""
+"""More than the connections that are open at the same time."""
 
 
 class Expired(Exception):
-    """The time for a request is over."""
+    """A request took too long."""
 
 
 class Watchdog:
-    """Bounds requests made through :meth:`adapter`. One request at a time.
+    """Limits the time of requests through :meth:`adapter`, one at a time.
 
-    *expired*: the time of the current request is over; no other attempt may be made.
+    *expired*: the current request took too long and must not be retried.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Watchdog:
         self._aborted = False
 
     def adapter(self) -> HTTPAdapter:
-        """An adapter whose connections this watchdog can end."""
+        """An adapter whose connections this watchdog can shut down."""
         return _Adapter(self)
 
     @contextmanager
@@ -67,7 +67,7 @@ class Watchdog:
         """Watch a new connection.
 
         Raises:
-            TimeoutError: The time for the request is over.
+            TimeoutError: The time for the request is over already.
         """
         with self._lock:
             if self.expired:
@@ -79,9 +79,7 @@ class Watchdog:
                 self._sockets.pop(0).close()
 
     def abort(self) -> None:
-        """End the current request from another thread, as if its time were over; no other
-        can be made.
-        """
+        """Abort the current request from another thread; no other can be made."""
         with self._lock:
             self._aborted = True
         self._expire()

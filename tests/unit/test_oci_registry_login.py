@@ -144,7 +144,7 @@ def test_from_tls_to_plain_http(trusted: tuple[Path, Path], store: Store, tmp_pa
         registry.put("te", "1", image("a"))
         plain.put("te", "1", image("a"))
         registry.on("/blobs/", lambda q, _: Reply(302, headers={"Location": plain.base + q.path}))
-        with pytest.raises(RegistryError, match="unprotected"):
+        with pytest.raises(RegistryError, match="server without HTTPS"):
             pull(normalize(f"{registry.host}/te:1"), store, with_login(registry, tmp_path))
         assert plain.requests == []
 

@@ -194,17 +194,17 @@ def expired(header: dict[str, Any]) -> None:
     ("arguments", "reason"),
     [
         ({"signer": "mailer"}, "for mail"),
-        ({"signer": "unsigning"}, "not for signing"),
-        ({"signer": "below", "chain": ("leaf", "ca")}, "is no authority"),
+        ({"signer": "unsigning"}, "lacks digitalSignature"),
+        ({"signer": "below", "chain": ("leaf", "ca")}, "is not a CA certificate"),
         ({"signer": "leaf", "chain": ()}, "not issued by itself"),
         ({"signer": "leaf", "chain": ("stranger",)}, "not issued by"),
-        ({"signer": "ca", "chain": ()}, "authority's certificate"),
+        ({"signer": "ca", "chain": ()}, "a CA certificate must not sign"),
         ({"chain": ("ca",) * 10}, "11 certificates"),
         ({"target": {"digest": "sha256:" + "0" * 64}}, "does not correspond"),
         ({"target": {"size": 1}}, "does not correspond"),
-        ({"protected": lambda h: h.update(alg="none")}, "does not go with"),
-        ({"protected": lambda h: h.update(alg="ES256")}, "does not go with"),
-        ({"protected": lambda h: h.update(alg="PS512")}, "does not go with"),
+        ({"protected": lambda h: h.update(alg="none")}, "does not match the signer"),
+        ({"protected": lambda h: h.update(alg="ES256")}, "does not match the signer"),
+        ({"protected": lambda h: h.update(alg="PS512")}, "does not match the signer"),
         ({"protected": lambda h: h.update(cty="text/plain")}, "payload of type"),
         ({"protected": lambda h: h.pop("crit")}, "no list of critical"),
         ({"protected": lambda h: h.update(crit=[])}, "not marked as critical"),
@@ -262,11 +262,11 @@ def test_revoked(store: Store, pki: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Servers are asked about trusted certificates only, when anybody may be asked."""
     asked: list[str] = []
 
-    def ask(url: str, **_: Any) -> bytes:
+    def http_request(url: str, **_: Any) -> bytes:
         asked.append(url)
         raise VerificationError("nobody there")
 
-    monkeypatch.setattr(revocation, "ask", ask)
+    monkeypatch.setattr(revocation, "http_request", http_request)
     attach(store, envelope(pki, "revocable"))
     online = replace(options(store, pki), pull="missing")
     with pytest.raises(VerificationError, match="revocation: it is not known whether"):
@@ -330,7 +330,7 @@ def test_policies_that_are_none(policy: Any) -> None:
 
 def test_trust_anchors(pki: Path) -> None:
     assert certificates.load_trusted([str(pki / "ca.pem"), (pki / "alone.pem").read_text()])
-    with pytest.raises(UsageError, match="neither an authority's nor signed by itself"):
+    with pytest.raises(UsageError, match="neither a CA certificate nor self-signed"):
         certificates.load_trusted([str(pki / "leaf.pem")])
 
 

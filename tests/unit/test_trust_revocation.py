@@ -17,7 +17,8 @@ from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 from cryptography.x509.oid import ExtendedKeyUsageOID as Use
 from support.registry_server import FaultyRegistry, Reply, Request, serving
 
-from ig_py.oci.trust import ask, revocation
+from ig_py.oci import http_request
+from ig_py.oci.trust import revocation
 
 NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 DAY = datetime.timedelta(days=1)
@@ -84,7 +85,7 @@ ROOT, STRANGER = Authority(), Authority()
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyRegistry]:
-    monkeypatch.setattr(ask, "SECONDS", 0.5)
+    monkeypatch.setattr(http_request, "TIMEOUT_S", 0.5)
     with serving(FaultyRegistry()) as running:
         yield running
 
@@ -172,15 +173,15 @@ def unsuccessful() -> bytes:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (lambda leaf: b"", "not understood"),
-        (lambda leaf: b"\x30\x80", "not understood"),
+        (lambda leaf: b"", "not valid"),
+        (lambda leaf: b"\x30\x80", "not valid"),
         (lambda leaf: unsuccessful(), "try_later"),
         (lambda leaf: STRANGER.answer(leaf), "not signed by"),
         (lambda leaf: ROOT.answer(ROOT.issue()), "about another certificate"),
-        (lambda leaf: ROOT.answer(leaf, ocsp.OCSPCertStatus.UNKNOWN), "not known there"),
+        (lambda leaf: ROOT.answer(leaf, ocsp.OCSPCertStatus.UNKNOWN), "does not know"),
         (lambda leaf: ROOT.answer(leaf, until=-DAY / 2), "out of date"),
         (lambda leaf: ROOT.answer(leaf, until=None), "out of date"),
-        (lambda leaf: ROOT.answer(leaf, since=DAY / 2), "of the future"),
+        (lambda leaf: ROOT.answer(leaf, since=DAY / 2), "its time is in the future"),
         (lambda leaf: b"x" * (revocation.MAX_ANSWER + 1), "sent more than 64.0 KiB"),
     ],
 )
@@ -213,14 +214,14 @@ def scope(**only: bool) -> Any:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (lambda: b"", "not understood"),
+        (lambda: b"", "not valid"),
         (lambda: STRANGER.crl(), "not signed by"),
         (lambda: Authority("other").crl(), "not signed by"),
         (lambda: ROOT.crl(since=-3, until=-1), "out of date"),
-        (lambda: ROOT.crl(since=1, until=2), "of the future"),
-        (lambda: ROOT.crl(extension=x509.DeltaCRLIndicator(1)), "not of all certificates"),
-        (lambda: ROOT.crl(extension=scope(indirect_crl=True)), "not of all certificates"),
-        (lambda: ROOT.crl(extension=scope(only_contains_ca_certs=True)), "not of all"),
+        (lambda: ROOT.crl(since=1, until=2), "its time is in the future"),
+        (lambda: ROOT.crl(extension=x509.DeltaCRLIndicator(1)), "does not cover all certificates"),
+        (lambda: ROOT.crl(extension=scope(indirect_crl=True)), "does not cover all certificates"),
+        (lambda: ROOT.crl(extension=scope(only_contains_ca_certs=True)), "does not cover all"),
         (lambda: ROOT.crl(extension=scope()), ""),
     ],
 )
@@ -237,7 +238,7 @@ def test_authorities_that_may_not_sign_lists(server: FaultyRegistry) -> None:
     modest = Authority(crl_sign=False)
     leaf = modest.issue(*places(server, "crl"))
     says(server, crl=modest.crl())
-    assert "may not sign lists" in revocation.check([leaf, modest.certificate], NOW)
+    assert "must not sign lists" in revocation.check([leaf, modest.certificate], NOW)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_an_attestation_is_no_signature(store: Store, keys: Path) -> None:
     content = trust.bundle(keys / "p256.key", sbom)
     root, blobs = trust.manifest([(trust.BUNDLE, content, {})], subject=ROOT, artifact=trust.BUNDLE)
     trust.put(store, root, blobs)
-    with pytest.raises(VerificationError, match="not that the image is signed"):
+    with pytest.raises(VerificationError, match="not an image signature"):
         resolve("x:1", options(store, keys / "p256.pub"))
 
 
@@ -219,7 +219,7 @@ def test_the_verified_content_is_loaded(store: Store, keys: Path) -> None:
     [
         ("", "empty"),
         ("/does/not/exist", "No such file"),
-        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "not understood"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "not valid"),
         ("-----BEGIN PUBLIC KEY-----", "no PEM block"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "holds a certificate"),
     ],
@@ -254,5 +254,5 @@ def test_the_usual_kind_of_key_is_read_without_the_loader_for_all() -> None:
 
 def test_a_point_that_is_not_on_the_curve_is_no_key() -> None:
     lines = UPSTREAM_KEY.splitlines()
-    with pytest.raises(UsageError, match="not understood"):
+    with pytest.raises(UsageError, match="not valid"):
         load_public_keys(["\n".join([lines[0], lines[1], lines[2][:-6] + "AAAA==", lines[3]])])

@@ -1,1 +1,1 @@
-"""Who signed an image: finding signatures, checking them, making them (docs/trust.md)."""
+"""Signatures of images: finding, verifying and making them (docs/trust.md)."""

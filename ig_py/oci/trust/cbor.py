@@ -21,7 +21,7 @@ class Tag:
 
 
 def load(raw: bytes, what: str) -> Any:
-    """The one item that *raw* is: ints, bytes, texts, lists, dicts, :class:`Tag`, bools, None.
+    """Decode the single item *raw*: ints, bytes, texts, lists, dicts, :class:`Tag`, bools, None.
 
     Raises:
         IntegrityError: It is malformed, or something follows it.
@@ -35,7 +35,7 @@ def load(raw: bytes, what: str) -> Any:
 
 
 def head(major: int, argument: int) -> bytes:
-    """An item's first bytes."""
+    """The head of an item: major type and argument (RFC 8949 §3)."""
     if argument < 24:
         return bytes([major << 5 | argument])
     for code, size in ((24, 1), (25, 2), (26, 4), (27, 8)):
@@ -92,7 +92,7 @@ class _Reader:
         return found
 
     def _count(self, number: int) -> int:
-        # Each item takes a byte at least.
+        # Each item has at least one byte.
         if number > len(self._raw) - self.position:
             raise self._wrong("a list longer than itself")
         return number

@@ -1,4 +1,4 @@
-"""Certificate chains as the Notary Project wants them: small, ordered, for signing code."""
+"""Certificate chains of the Notary Project: short, ordered, for code signing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ALIASES = {"S": "ST"}
 
 
 def load_trusted(sources: Sequence[str]) -> list[Certificate]:
-    """Trust anchors from PEM texts or files: authorities, or signed by themselves.
+    """Load trust anchors, CA or self-signed certificates, from PEM texts or files.
 
     Raises:
         UsageError: One cannot be read, or is neither.
@@ -42,23 +42,23 @@ def load_trusted(sources: Sequence[str]) -> list[Certificate]:
                 subject(certificate)
                 anchor = _is_authority(certificate) or issued(certificate, certificate)
             except unreadable() as err:
-                raise UsageError(f"notation certificate: not understood: {str(err)[:200]}") from err
+                raise UsageError(f"notation certificate: not valid: {str(err)[:200]}") from err
             if not anchor:
                 name = certificate.subject.rfc4514_string()[:200]
                 raise UsageError(
-                    f"notation certificate {name}: neither an authority's nor signed by itself",
-                    remedy="trust the authority that issued it",
+                    f"notation certificate {name}: neither a CA certificate nor self-signed",
+                    remedy="name the certificate of the CA that issued it",
                 )
             found.append(certificate)
     return found
 
 
 def parse_chain(raw: Sequence[bytes]) -> list[Certificate]:
-    """The chain of a signature, the signer first.
+    """Parse the chain of a signature, the signer first.
 
     Raises:
-        VerificationError: It is empty, too long or malformed, or is not what Notary's
-            specification asks of a chain.
+        VerificationError: It is empty, too long or malformed, or violates the Notary
+            Project's specification.
     """
     from cryptography.x509 import load_der_x509_certificate
 
@@ -66,22 +66,22 @@ def parse_chain(raw: Sequence[bytes]) -> list[Certificate]:
         raise VerificationError(f"certificate chain: {len(raw)} certificates")
     try:
         with warnings.catch_warnings():
-            # What a later version of the library will refuse.
+            # cryptography warns of what a later version will refuse.
             warnings.simplefilter("error")
             chain = [load_der_x509_certificate(item) for item in raw]
             check_chain(chain)
-            # Read lazily, they would raise later.
+            # cryptography parses these on access: it must raise here.
             for certificate in chain:
                 list(certificate.extensions)
                 valid_at([certificate], certificate.not_valid_after_utc)
                 subject(certificate)
     except unreadable() as err:
-        raise VerificationError(f"certificate chain: not understood: {str(err)[:200]}") from err
+        raise VerificationError(f"certificate chain: not valid: {str(err)[:200]}") from err
     return chain
 
 
 def unreadable() -> tuple[type[Exception], ...]:
-    """What reading a certificate that is none may raise."""
+    """Exceptions that parsing a malformed certificate may raise."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.x509 import DuplicateExtension, InvalidVersion
 
@@ -90,7 +90,7 @@ def unreadable() -> tuple[type[Exception], ...]:
 
 
 def check_chain(chain: Sequence[Certificate]) -> None:
-    """Every certificate is issued by the next, the last by itself; each may do what it does."""
+    """Check issuers, keys and usages; the last certificate must be issued by itself."""
     for position, certificate in enumerate(chain):
         last = position == len(chain) - 1
         if not issued(certificate, certificate if last else chain[position + 1]):
@@ -144,7 +144,7 @@ def parse_name(text: str) -> dict[str, str]:
 
     parts: list[str] = []
     for piece in text.split(","):
-        # A comma in a value is escaped.
+        # A backslash escapes a comma in a value (RFC 4514).
         if parts and parts[-1].endswith("\\"):
             parts[-1] += "," + piece
         else:
@@ -187,7 +187,7 @@ def _check_authority(certificate: Certificate, *, below: int) -> None:
 
     constraints = _extension(certificate, BasicConstraints)
     if constraints is None or not constraints.ca:
-        raise VerificationError(f"certificate chain: {_name(certificate)} is no authority")
+        raise VerificationError(f"certificate chain: {_name(certificate)} is not a CA certificate")
     if constraints.path_length is not None and constraints.path_length < below:
         raise VerificationError(f"certificate chain: longer than {_name(certificate)} allows")
     usage = _extension(certificate, KeyUsage)
@@ -201,16 +201,16 @@ def _check_signer(certificate: Certificate) -> None:
     from cryptography.x509 import ExtendedKeyUsage, KeyUsage
 
     if _is_authority(certificate):
-        raise VerificationError(f"{_name(certificate)}: an authority's certificate signs no images")
+        raise VerificationError(f"{_name(certificate)}: a CA certificate must not sign images")
     usage = _extension(certificate, KeyUsage)
     if usage is None or not usage.digital_signature:
-        raise VerificationError(f"{_name(certificate)}: not for signing")
+        raise VerificationError(f"{_name(certificate)}: its key usage lacks digitalSignature")
     extended = _extension(certificate, ExtendedKeyUsage)
     uses = {oid.dotted_string for oid in extended} if extended is not None else set()
     for oid in sorted(uses & _FORBIDDEN_USES.keys()):
         raise VerificationError(f"{_name(certificate)}: for {_FORBIDDEN_USES[oid]}, not for images")
     if uses and _CODE_SIGNING not in uses:
-        raise VerificationError(f"{_name(certificate)}: not for signing code")
+        raise VerificationError(f"{_name(certificate)}: its extended key usage lacks code signing")
 
 
 def _check_key(certificate: Certificate) -> None:

@@ -79,4 +79,4 @@ def _time(value: Any) -> datetime.datetime:
             return datetime.datetime.fromtimestamp(value.value, datetime.UTC)
         except (OverflowError, ValueError, OSError):
             pass
-    raise VerificationError("envelope: a time is not understood")
+    raise VerificationError("envelope: a time is not valid")

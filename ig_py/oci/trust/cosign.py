@@ -32,7 +32,7 @@ def verify(
     """Check one signature manifest: any of its signatures by any of *keys* is enough.
 
     Raises:
-        VerificationError: None holds.
+        VerificationError: No signature is valid.
         IgPyError: *source* cannot be read.
     """
     layers = signature.manifest.layers
@@ -59,7 +59,7 @@ def verify(
 def check_payload(
     payload: bytes, signature: bytes, image: Descriptor, keys: Sequence[PublicKey]
 ) -> str:
-    """Simple signing; returns the key's id."""
+    """Verify a simple-signing payload; returns the key's id."""
     key = _signer(payload, signature, keys)
     document = _parsed(payload, "signed payload")
     named = _at(document, "critical", "image", "docker-manifest-digest")
@@ -69,10 +69,10 @@ def check_payload(
 
 
 def check_bundle(raw: bytes, image: Descriptor, keys: Sequence[PublicKey]) -> str:
-    """A sigstore bundle with a DSSE envelope around an in-toto statement; the key's id."""
+    """Verify a sigstore bundle: an in-toto statement in a DSSE envelope; returns the key's id."""
     bundle = _parsed(raw, "bundle")
     if _at(bundle, "mediaType") != BUNDLE:
-        raise VerificationError("bundle: not of version 0.3")
+        raise VerificationError("bundle: its version is not 0.3")
     envelope = _at(bundle, "dsseEnvelope")
     if not isinstance(envelope, dict):
         raise VerificationError("bundle: holds no DSSE envelope")
@@ -86,11 +86,13 @@ def check_bundle(raw: bytes, image: Descriptor, keys: Sequence[PublicKey]) -> st
     key = _signer(pae(kind, payload), decode(_at(made[0], "sig"), "bundle's signature"), keys)
     statement = _parsed(payload, "statement")
     if _at(statement, "_type") not in STATEMENTS:
-        raise VerificationError("statement: of an unknown type")
-    # The same key may have signed an SBOM or a scan's report about the image.
+        raise VerificationError("statement: its type is unknown")
+    # The key may have signed another statement about the image, such as an SBOM.
     if _at(statement, "predicateType") != SIGN_PREDICATE:
         predicate = str(_at(statement, "predicateType"))[:100]
-        raise VerificationError(f"statement: says {predicate!r}, not that the image is signed")
+        raise VerificationError(
+            f"statement: its predicate is {predicate!r}, not an image signature"
+        )
     subjects = _at(statement, "subject")
     algorithm, _, hexa = image.digest.partition(":")
     named = [_at(s, "digest", algorithm) for s in subjects] if isinstance(subjects, list) else []
@@ -100,7 +102,7 @@ def check_bundle(raw: bytes, image: Descriptor, keys: Sequence[PublicKey]) -> st
 
 
 def pae(kind: str, payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding: what is signed."""
+    """The bytes that DSSE signs: its pre-authentication encoding."""
     name = kind.encode()
     return b"DSSEv1 %d %s %d %s" % (len(name), name, len(payload), payload)
 

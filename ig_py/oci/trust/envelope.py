@@ -28,13 +28,13 @@ JWS = "application/jose+json"
 COSE = "application/cose"
 PAYLOAD = "application/vnd.cncf.notary.payload.v1+json"
 STORES = {"notary.x509": "ca", "notary.x509.signingAuthority": "signingAuthority"}
-"""Signing scheme → the kind of trust store that has its anchors."""
+"""Signing scheme → type of the trust store with its anchors."""
 _KNOWN = {"alg", "cty", "crit", SCHEME, *TIMES}
 _ALGORITHMS = {
     "PS256": ("rsa", 2048), "PS384": ("rsa", 3072), "PS512": ("rsa", 4096),
     "ES256": ("ec", 256), "ES384": ("ec", 384), "ES512": ("ec", 521),
 }  # fmt: skip
-"""Algorithm → key type and size; the specification pairs them one to one."""
+"""Algorithm → key type and size, as the specification pairs them."""
 
 
 class Envelope:
@@ -99,7 +99,7 @@ def _check(certificate: Certificate, algorithm: str, signature: bytes, data: byt
     key = certificate.public_key()
     kind = "rsa" if isinstance(key, rsa.RSAPublicKey) else "ec"
     if _ALGORITHMS.get(algorithm) != (kind, getattr(key, "key_size", 0)):
-        raise VerificationError(f"algorithm {algorithm[:40]!r} does not go with the signer's key")
+        raise VerificationError(f"algorithm {algorithm[:40]!r} does not match the signer's key")
     bits = algorithm[2:]
     digest = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}[bits]
     try:
@@ -113,4 +113,4 @@ def _check(certificate: Certificate, algorithm: str, signature: bytes, data: byt
             r, s = (int.from_bytes(signature[i : i + half], "big") for i in (0, half))
             key.verify(encode_dss_signature(r, s), data, ec.ECDSA(digest))
     except InvalidSignature:
-        raise VerificationError("the signature does not fit its certificate") from None
+        raise VerificationError("the signature was not made with the certificate's key") from None

@@ -1,4 +1,4 @@
-"""Finding an image's signatures, wherever they are kept.
+"""Finds an image's signatures: by tag, by the referrers API, or in ``index.json``.
 
 Facts: docs/reference/image-format.md#signatures.
 """
@@ -36,7 +36,7 @@ class LocalSignatures:
     def tagged(self, tag: str) -> Descriptor | None:
         for entry in self._entries:
             name = entry.annotations.get(media.REF_NAME, "")
-            # Copied by other tools, a tag may come with its repository.
+            # Other tools write the repository before the tag.
             if name == tag or name.endswith(f":{tag}"):
                 return entry
         return None
@@ -53,7 +53,7 @@ class LocalSignatures:
             try:
                 manifest = parse_manifest(self.read(entry, MAX_SIGNATURE), self.name)
             except IgPyError:
-                # A damaged document elsewhere in the store is not this image's matter.
+                # The damaged document may belong to another image.
                 continue
             if manifest.subject is not None and manifest.subject.digest == digest:
                 listed.append(entry)
@@ -64,7 +64,7 @@ class LocalSignatures:
 
 
 def listed_referrers(source: SignatureSource, digest: str) -> list[Descriptor]:
-    """What the referrers tag of *digest* lists (distribution specification 1.1, fallback)."""
+    """Manifests in the referrers tag of *digest* (distribution specification 1.1)."""
     entry = source.tagged(tag_of(digest))
     if entry is None or entry.media_type != media.INDEX:
         return []
@@ -73,7 +73,7 @@ def listed_referrers(source: SignatureSource, digest: str) -> list[Descriptor]:
 
 
 def find(source: SignatureSource, image: Descriptor) -> tuple[list[Signature], list[str]]:
-    """Signatures of *image*, and what was wrong with others.
+    """Signatures of *image*, and error texts of malformed ones.
 
     Raises:
         LimitError: There are more than :data:`MAX_SIGNATURES`.
@@ -105,7 +105,7 @@ def find(source: SignatureSource, image: Descriptor) -> tuple[list[Signature], l
 
 
 def _may_sign(descriptor: Descriptor) -> bool:
-    # Some writers give the config's type where the artifact's belongs.
+    # Some tools put the config's media type into artifactType.
     return descriptor.artifact_type in ARTIFACTS | {"", media.EMPTY_CONFIG}
 
 

@@ -56,7 +56,7 @@ def _time(value: Any) -> datetime.datetime:
     try:
         parsed = datetime.datetime.fromisoformat(as_text(value, "time"))
     except ValueError:
-        raise VerificationError("envelope: a time is not understood") from None
+        raise VerificationError("envelope: a time is not valid") from None
     if parsed.tzinfo is None:
         raise VerificationError("envelope: a time without zone")
     return parsed

@@ -1,4 +1,4 @@
-"""Public keys that signatures are checked with."""
+"""Public keys to verify signatures with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Ir4EKRt5jC+mXaJ7c7J+oREskYMn/SfZdRHNSOjLTZUMDm60zpXGhkFecg==
 """The key that Inspektor Gadget signs its own gadgets with."""
 
 UPSTREAM = "inspektor-gadget"
-"""Its name, which may stand where a key's text or file does."""
+"""Name of the built-in key, accepted in place of a PEM text or file."""
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
@@ -88,10 +88,10 @@ def public_key(pem: str, what: str) -> PublicKey:
 
 
 def _p256_key(pem: str) -> PublicKey | None:
-    """None when it is of another kind, or wrong.
+    """An ECDSA P-256 key; None for another or a malformed key.
 
-    Nearly all images are signed with such a key, and the loader for every kind
-    takes longer to import than an image to be verified.
+    Nearly all images are signed with such a key. cryptography's loader for every kind of key
+    takes longer to import than verifying an image.
     """
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -114,7 +114,7 @@ def _any_key(pem: str, what: str) -> PublicKey:
     try:
         key = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as err:
-        raise UsageError(f"public key {what}: not understood: {str(err)[:200]}") from None
+        raise UsageError(f"public key {what}: not valid: {str(err)[:200]}") from None
     if isinstance(key, rsa.RSAPublicKey):
         if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
             raise UsageError(

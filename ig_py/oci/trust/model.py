@@ -1,4 +1,4 @@
-"""What the parts of verification share."""
+"""Records and limits of signature verification."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTATION_ARTIFACT = "application/vnd.cncf.notary.signature"
 ARTIFACTS = frozenset({COSIGN_ARTIFACT, BUNDLE, NOTATION_ARTIFACT})
 
 MAX_SIGNATURES = 50
-"""Signatures looked at for one image."""
+"""Signatures of one image that are read."""
 MAX_SIGNATURE = 1 << 20
 """Bytes of one signature's config or layer."""
 MAX_KEY_FILE = 64 << 10
@@ -26,14 +26,14 @@ MAX_KEY_FILE = 64 << 10
 
 
 class NoSignature(VerificationError):
-    """The image has no signature that the given keys or certificates could be tried on."""
+    """The image has no signature of a kind for which keys or certificates are given."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Whom to believe. *public_keys* and *certificates* are each PEM text or a file's path;
-    *policy* is a notation trust policy, JSON text or a file's path; *online*: servers that
-    trusted certificates name may be asked whether they were revoked.
+    """Trusted keys and certificates. *public_keys* and *certificates*: PEM texts or files;
+    *policy*: Notary Project trust policy, a JSON text or file; *online*: revocation may be
+    checked with the servers that trusted certificates name.
     """
 
     public_keys: Sequence[str] = ()
@@ -44,8 +44,8 @@ class Trust:
 
 @dataclass(frozen=True)
 class Signature:
-    """A manifest that signs an image. *kind*: one of :data:`ARTIFACTS`; *tag* is what names
-    it, empty for a referrer.
+    """A manifest that signs an image. *kind*: one of :data:`ARTIFACTS`; *tag*: its tag, empty
+    for a referrer.
     """
 
     kind: str
@@ -56,8 +56,8 @@ class Signature:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A signature that holds: made *by* which key or certificate, in which format. *doubts*:
-    what a trust policy wants to be told of, and lets pass.
+    """A valid signature: *by* names the key or certificate. *doubts*: failed checks that the
+    trust policy only logs.
     """
 
     by: str
@@ -66,12 +66,12 @@ class Verdict:
 
 
 class SignatureSource(Protocol):
-    """Where signatures are looked for: the store, an archive, a registry."""
+    """A source of signatures: the store, an archive, a registry."""
 
     name: str
 
     def tagged(self, tag: str) -> Descriptor | None:
-        """The document of this tag."""
+        """The document with this tag."""
 
     def referrers(self, digest: str) -> Sequence[Descriptor]:
         """Manifests whose subject is *digest*; may list others too."""

@@ -1,7 +1,7 @@
-"""Signatures of the Notary Project: a certificate chain, judged by a trust policy.
+"""Signatures of the Notary Project: a certificate chain, verified under a trust policy.
 
-Rules: notaryproject/specifications, "trust-store-trust-policy". Time stamps of authorities count
-for nothing: the one trust store that a policy may name here is never one of theirs.
+Rules: notaryproject/specifications, "trust-store-trust-policy". Time stamps (RFC 3161) are
+ignored: a policy may name one trust store here, and it cannot be of type ``tsa``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ig_py.oci.trust.model import MAX_SIGNATURE, Signature, SignatureSource, Ver
 
 
 class Notation:
-    """*trusted*: certificates (PEM texts or files), the content of the one trust store that
-    the *policy* (JSON text or file) may name. *online*: ask whether certificates were revoked.
+    """*trusted*: certificates (PEM texts or files) of the one trust store that the *policy*
+    (JSON text or file) may name. *online*: check revocation with servers.
 
     Raises:
         UsageError: A certificate or the policy cannot be read or is not valid.
@@ -76,34 +76,34 @@ class Notation:
             )
 
     def _doubts(self, envelope: Envelope, policy: trustpolicy.Policy) -> Iterator[tuple[str, str]]:
-        """(aspect, reason) of what is not as it should be, the cheapest to learn first."""
+        """(aspect, reason) of each failed check, the cheapest check first."""
         now = datetime.datetime.now(datetime.UTC)
         store = STORES[envelope.scheme]
         anchors = self._trusted if policy.store_type == store else []
-        strangers = not any(anchor == one for anchor in anchors for one in envelope.chain)
-        if strangers:
+        trusted = any(anchor == one for anchor in anchors for one in envelope.chain)
+        if not trusted:
             reason = "the certificate chain leads to no trusted certificate"
             yield "authenticity", reason
         elif not policy.trusts(certificates.subject(envelope.chain[0])):
             signer = envelope.chain[0].subject.rfc4514_string()[:200]
-            yield "authenticity", f"{signer!r} is none of the trusted identities"
+            yield "authenticity", f"{signer!r} is not a trusted identity"
         authentic = envelope.authentic_time or now
         if reason := certificates.valid_at(envelope.chain, authentic):
             yield "authenticTimestamp", reason
         if envelope.expiry is not None and now > envelope.expiry:
             yield "expiry", f"the signature expired on {envelope.expiry}"
         asks = policy.actions["revocation"] != trustpolicy.SKIP
-        if asks and (reason := self._revoked(envelope, now, known=not strangers)):
+        if asks and (reason := self._revoked(envelope, now, trusted=trusted)):
             yield "revocation", reason
 
-    def _revoked(self, envelope: Envelope, now: datetime.datetime, *, known: bool) -> str:
-        """Servers that a stranger's certificate names are not asked."""
+    def _revoked(self, envelope: Envelope, now: datetime.datetime, *, trusted: bool) -> str:
+        """Why revocation is in doubt. Servers named by untrusted certificates are not asked."""
         if not any(revocation.revocable(certificate) for certificate in envelope.chain[:-1]):
             return ""
-        if known and self._online:
+        if trusted and self._online:
             return revocation.check(envelope.chain, now)
-        reason = "pulling is not allowed" if known else "the certificates are not trusted"
+        reason = "pulling is not allowed" if trusted else "the certificates are not trusted"
         return (
-            f"nobody was asked whether a certificate was revoked, for {reason}; "
+            f"the certificates' revocation was not checked: {reason}; "
             'a policy can have "override": {"revocation": "skip"}'
         )

@@ -1,7 +1,7 @@
-"""Were a signature's certificates revoked? OCSP (RFC 6960) first, then lists (RFC 5280).
+"""Certificate revocation: OCSP (RFC 6960), then revocation lists (CRLs, RFC 5280).
 
-Rules: notaryproject/specifications, "certificate revocation evaluation". Only the servers that
-the certificates themselves name are asked; a certificate that names none cannot be revoked.
+Rules: notaryproject/specifications, "certificate revocation evaluation". Only servers that the
+certificates name are asked; a certificate that names none cannot be revoked.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from ig_py.errors import VerificationError
 from ig_py.oci import limits
-from ig_py.oci.trust.ask import ask
+from ig_py.oci.http_request import http_request
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-MAX_PLACES = 4
+MAX_SERVERS = 4
 """Servers asked about one certificate."""
 MAX_ANSWER = 64 * limits.KIB
 """Bytes of an OCSP answer."""
@@ -30,19 +30,19 @@ _OCSP_SIGNING = "1.3.6.1.5.5.7.3.9"
 
 
 def check(chain: Sequence[Certificate], now: datetime.datetime) -> str:
-    """Why the chain (signer first, root last) must not be believed; empty when it may be."""
+    """Why the chain (signer first, root last) is revoked or unchecked; empty when it is good."""
     for certificate, issuer in pairwise(chain):
         if not revocable(certificate):
             continue
-        servers, lists = ocsp_servers(certificate), crl_places(certificate)
+        servers, lists = ocsp_servers(certificate), crl_urls(certificate)
         name = f"certificate {certificate.subject.rfc4514_string()[:200]!r}"
         unknown = [] if servers or lists else ["it names no server that could be asked"]
-        for place, question in (
+        for url, question in (
             *((server, _by_ocsp) for server in servers),
-            *((place, _by_list) for place in lists),
+            *((url, _by_list) for url in lists),
         ):
             try:
-                revoked = question(place, certificate, issuer, now)
+                revoked = question(url, certificate, issuer, now)
             except VerificationError as err:
                 unknown.append(err.message)
                 continue
@@ -56,7 +56,7 @@ def check(chain: Sequence[Certificate], now: datetime.datetime) -> str:
 
 
 def revocable(certificate: Certificate) -> bool:
-    """Does it name a place that may say it is revoked, whether or not that can be asked?"""
+    """Does it name a revocation server, of whatever URL scheme?"""
     from cryptography.x509 import CRLDistributionPoints, FreshestCRL
 
     lists = (CRLDistributionPoints, FreshestCRL)
@@ -65,7 +65,7 @@ def revocable(certificate: Certificate) -> bool:
 
 
 def ocsp_servers(certificate: Certificate) -> list[str]:
-    """URLs that answer about *certificate*."""
+    """URLs of the OCSP servers that *certificate* names."""
     return _urls(_ocsp(certificate))
 
 
@@ -80,8 +80,8 @@ def _ocsp(certificate: Certificate) -> list[Any]:
     return found
 
 
-def crl_places(certificate: Certificate) -> list[str]:
-    """URLs of lists that *certificate* would be on."""
+def crl_urls(certificate: Certificate) -> list[str]:
+    """URLs of the revocation lists that *certificate* names."""
     from cryptography.x509 import CRLDistributionPoints
 
     found: list[Any] = []
@@ -95,7 +95,7 @@ def crl_places(certificate: Certificate) -> list[str]:
 def _urls(names: Sequence[Any]) -> list[str]:
     from cryptography.x509 import UniformResourceIdentifier
 
-    return [n.value for n in names if isinstance(n, UniformResourceIdentifier)][:MAX_PLACES]
+    return [n.value for n in names if isinstance(n, UniformResourceIdentifier)][:MAX_SERVERS]
 
 
 def _by_ocsp(
@@ -104,15 +104,15 @@ def _by_ocsp(
     """When it was revoked; None when it was not.
 
     Raises:
-        VerificationError: That cannot be learned.
+        VerificationError: The server gives no valid answer.
     """
     from cryptography.hazmat.primitives.hashes import SHA1
     from cryptography.hazmat.primitives.serialization import Encoding
     from cryptography.x509 import ocsp
 
-    # What many servers know certificates by; it protects nothing here.
+    # Many servers identify certificates by SHA-1 only; the hash protects nothing here.
     request = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, SHA1()).build()
-    raw = ask(
+    raw = http_request(
         server,
         body=request.public_bytes(Encoding.DER),
         kind="application/ocsp-request",
@@ -138,12 +138,12 @@ def _by_ocsp(
                 return None
             if single.certificate_status == ocsp.OCSPCertStatus.REVOKED:
                 return single.revocation_time_utc or now
-            raise VerificationError(f"{what}: the certificate is not known there")
-    raise VerificationError(f"{what}: about another certificate")
+            raise VerificationError(f"{what}: the server does not know the certificate")
+    raise VerificationError(f"{what}: it is about another certificate")
 
 
 def _check_answer(answer: Any, issuer: Certificate, now: datetime.datetime, what: str) -> None:
-    """Signed by the issuer, or by whom it lets answer."""
+    """Check the answer's signature: by the issuer, or by a responder that it authorised."""
     for signer in (issuer, *answer.certificates):
         if signer is not issuer and not _may_answer(signer, issuer, now):
             continue
@@ -188,24 +188,26 @@ def _signed(signer: Certificate, signature: bytes, data: bytes, algorithm: Any) 
 
 
 def _by_list(
-    place: str, certificate: Certificate, issuer: Certificate, now: datetime.datetime
+    url: str, certificate: Certificate, issuer: Certificate, now: datetime.datetime
 ) -> datetime.datetime | None:
     """As :func:`_by_ocsp`."""
     from cryptography.x509 import KeyUsage, load_der_x509_crl
 
-    raw = ask(place, limit=MAX_LIST)
-    what = f"the list {place[:200]}"
+    raw = http_request(url, limit=MAX_LIST)
+    what = f"the list {url[:200]}"
     with _read(what):
         found = load_der_x509_crl(raw)
         key: Any = issuer.public_key()
         usages = [e.value for e in issuer.extensions if isinstance(e.value, KeyUsage)]
         if not all(usage.crl_sign for usage in usages):
-            raise VerificationError(f"{what}: the certificate's issuer may not sign lists")
+            raise VerificationError(f"{what}: the certificate's issuer must not sign lists")
         if found.issuer != issuer.subject or not found.is_signature_valid(key):
             raise VerificationError(f"{what}: not signed by the certificate's issuer")
         _check_time(found.last_update_utc, found.next_update_utc, now, what)
         if any(e.critical and not _for_all(e.value) for e in found.extensions):
-            raise VerificationError(f"{what}: not of all certificates, or not understood")
+            raise VerificationError(
+                f"{what}: it does not cover all certificates, or has an unknown extension"
+            )
         entry = found.get_revoked_certificate_by_serial_number(certificate.serial_number)
         return entry.revocation_date_utc if entry is not None else None
 
@@ -225,7 +227,7 @@ def _for_all(extension: Any) -> bool:
 
 @contextmanager
 def _read(what: str) -> Iterator[None]:
-    """What reading a malformed answer raises becomes a :class:`VerificationError`."""
+    """Exceptions of a malformed answer become a :class:`VerificationError`."""
     import warnings
 
     from ig_py.oci.trust.certificates import unreadable
@@ -235,7 +237,7 @@ def _read(what: str) -> Iterator[None]:
             warnings.simplefilter("error")
             yield
     except unreadable() as err:
-        raise VerificationError(f"{what}: not understood: {str(err)[:200]}") from err
+        raise VerificationError(f"{what}: not valid: {str(err)[:200]}") from err
 
 
 def _check_time(
@@ -245,6 +247,6 @@ def _check_time(
     what: str,
 ) -> None:
     if since is None or since > now + CLOCK_SKEW:
-        raise VerificationError(f"{what}: of the future")
+        raise VerificationError(f"{what}: its time is in the future")
     if until is None or until < now:
         raise VerificationError(f"{what}: out of date")

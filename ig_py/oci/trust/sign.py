@@ -1,4 +1,4 @@
-"""Signing an image of the store, in the formats of cosign; no registry is needed."""
+"""Signs an image of the store in the formats of cosign, without a registry."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Blobs = list[tuple[Descriptor, bytes]]
 def sign(
     reference: Reference, store: Store, key: PrivateKey, formats: Sequence[str] = ("tag",)
 ) -> Descriptor:
-    """Sign the image stored as *reference*; returns what was signed.
+    """Sign the image stored as *reference*; returns its descriptor.
 
     Raises:
         UsageError: A format is not known.
@@ -67,7 +67,7 @@ def sign(
 def _tagged(
     reference: Reference, store: Store, image: Descriptor, key: PrivateKey
 ) -> tuple[Blobs, tuple[Descriptor, str | None]]:
-    """Signatures of other keys stay in the manifest, as cosign leaves them."""
+    """A ``.sig`` tag; the manifest keeps the signatures of other keys, as cosign does."""
     tag = tag_of(image.digest, find.LEGACY)
     layer, blobs = _simple_signing(reference, image, key)
     layers = [*_others(store, image, tag, key)[: MAX_SIGNATURES - 1], layer]
@@ -93,7 +93,7 @@ def _tagged(
 
 
 def _others(store: Store, image: Descriptor, tag: str, key: PrivateKey) -> list[Descriptor]:
-    """Layers of the manifest there is that *key* did not make."""
+    """Layers of the existing manifest that *key* did not sign."""
     source = local(store)
     found, _ = find.find(source, image)
     others = []

@@ -1,4 +1,4 @@
-"""Notation's trust policy document: which signatures are good enough for which repository."""
+"""Trust policy documents of the Notary Project: which signatures a repository needs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _IDENTITY = "x509.subject:"
 
 @dataclass(frozen=True)
 class Policy:
-    """*actions*: what to do about each of :data:`ASPECTS`. *identities*: subjects of which one
-    must fit, None for all. *store_type*: ``ca`` or ``signingAuthority``.
+    """*actions*: action by each of :data:`ASPECTS`. *identities*: subjects of which one must
+    match, None for any. *store_type*: ``ca`` or ``signingAuthority``.
     """
 
     name: str
@@ -62,7 +62,7 @@ def load(source: str) -> list[Policy]:
     if not version:
         raise _bad("has empty version, version must be specified")
     if version != "1.0":
-        raise _bad(f"version {str(version)[:40]!r} is not known")
+        raise _bad(f"version {str(version)[:40]!r} is unknown")
     listed = document.get("trustPolicies")
     if not isinstance(listed, list) or not listed:
         raise _bad("has no policies")
@@ -77,17 +77,17 @@ def load(source: str) -> list[Policy]:
 
 
 def select(policies: Sequence[Policy], repository: str) -> Policy:
-    """The policy of a repository, or that of all others.
+    """The policy of *repository*, else that of scope ``*``.
 
     Raises:
-        VerificationError: There is neither.
+        VerificationError: There is no such policy.
     """
     for wanted in (repository, "*"):
         for policy in policies:
             if wanted and wanted in policy.scopes:
                 return policy
     shown = repository or "an image without a name"
-    raise VerificationError(f"the notation trust policy has nothing about {shown}")
+    raise VerificationError(f"the notation trust policy has no policy for {shown}")
 
 
 def _policy(item: Any) -> Policy:
@@ -99,20 +99,20 @@ def _policy(item: Any) -> Policy:
     scopes = _strings(item, "registryScopes", name)
     for scope in scopes:
         if scope != "*" and not _SCOPE.fullmatch(scope):
-            raise _bad(f"policy {name!r}: registry scope {scope[:100]!r} is no repository")
+            raise _bad(f"policy {name!r}: registry scope {scope[:100]!r} is not a repository")
     if "*" in scopes and len(scopes) > 1:
-        raise _bad(f"policy {name!r}: the scope * stands alone")
+        raise _bad(f"policy {name!r}: the scope * must be the only one")
     actions = _actions(item.get("signatureVerification"), name)
     if actions["integrity"] == SKIP:
         if item.get("trustStores") or item.get("trustedIdentities"):
-            raise _bad(f"policy {name!r}: skips verification, and names whom to trust")
+            raise _bad(f"policy {name!r}: skips verification, and has trust stores or identities")
         return Policy(name, scopes, actions, "", None)
     stores = _strings(item, "trustStores", name)
     matches = [_STORE.fullmatch(store) for store in stores]
     if len(stores) > 1:
         raise _bad(f"policy {name!r}: trust policies with multiple trust stores are unsupported")
     if matches[0] is None or matches[0][1] == "tsa":
-        raise _bad(f"policy {name!r}: trust store {stores[0][:100]!r} is not understood")
+        raise _bad(f"policy {name!r}: trust store {stores[0][:100]!r} is not supported")
     return Policy(name, scopes, actions, matches[0][1], _identities(item, name))
 
 
@@ -123,7 +123,7 @@ def _identities(item: Mapping[str, Any], name: str) -> tuple[Mapping[str, str], 
     found = []
     for identity in listed:
         if not identity.startswith(_IDENTITY):
-            raise _bad(f"policy {name!r}: trusted identity {identity[:100]!r} is not understood")
+            raise _bad(f"policy {name!r}: trusted identity {identity[:100]!r} is not supported")
         found.append(parse_name(identity.removeprefix(_IDENTITY).strip()))
     return tuple(found)
 
@@ -133,11 +133,11 @@ def _actions(value: Any, name: str) -> dict[str, str]:
         raise _bad(f"policy {name!r}: has no signatureVerification")
     level = value.get("level")
     if not isinstance(level, str) or level not in _LEVELS:
-        raise _bad(f"policy {name!r}: level {str(level)[:40]!r} is not known")
+        raise _bad(f"policy {name!r}: level {str(level)[:40]!r} is unknown")
     actions = dict(zip(ASPECTS, _LEVELS[level], strict=True))
     override = value.get("override") or {}
     if not isinstance(override, dict) or (override and level == "skip"):
-        raise _bad(f"policy {name!r}: its override is not understood")
+        raise _bad(f"policy {name!r}: its override is not supported")
     for aspect, action in override.items():
         allowed = {ENFORCE, LOG, SKIP} - ({SKIP} if aspect == "authenticity" else set())
         if aspect not in ASPECTS[1:] or not isinstance(action, str) or action not in allowed:

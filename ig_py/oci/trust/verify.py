@@ -1,4 +1,4 @@
-"""Is an image signed by somebody it should be signed by? Fails closed."""
+"""Verifies an image's signatures: one must be valid."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Verifier:
             raise VerificationError("no verification method available", remedy=_WAYS)
 
     def verify(self, source: SignatureSource, image: Descriptor, repository: str) -> Verdict:
-        """Find a signature of *image* (the descriptor that will be loaded) that holds.
+        """Find a valid signature of *image*, the descriptor that will be loaded.
 
-        *repository* is what notation's policies are about.
+        *repository* selects the trust policy.
 
         Raises:
-            NoSignature: There is none that the keys or certificates could be tried on.
-            VerificationError: None holds, or signatures cannot be looked for.
+            NoSignature: There is none of a kind for which keys or certificates are given.
+            VerificationError: None is valid, or they cannot be read.
         """
         try:
             found, wrong = find(source, image)

@@ -1,16 +1,16 @@
-"""One question to a server that a trusted certificate names: no credentials, no redirects."""
+"""One HTTP request without credentials or redirects, under limits of time and size."""
 
 from __future__ import annotations
 
 from ig_py.errors import IgPyError, RegistryError, VerificationError
 from ig_py.oci import limits
 
-SECONDS = 5.0
-"""For a whole answer."""
+TIMEOUT_S = 5.0
+"""Seconds for connecting and the whole answer."""
 
 
-def ask(url: str, *, body: bytes | None = None, kind: str = "", limit: int) -> bytes:
-    """The answer to a GET, or to a POST of *body*, which is of the media type *kind*.
+def http_request(url: str, *, body: bytes | None = None, kind: str = "", limit: int) -> bytes:
+    """The body of the answer to a GET, or to a POST of *body* with the media type *kind*.
 
     Raises:
         VerificationError: There is none in time, its status is not 200, or it is larger than
@@ -25,7 +25,7 @@ def ask(url: str, *, body: bytes | None = None, kind: str = "", limit: int) -> b
     try:
         host = origin(url)[1]
     except RegistryError:
-        raise VerificationError(f"{url[:200]!r} is no address of HTTP") from None
+        raise VerificationError(f"{url[:200]!r} is not an HTTP URL") from None
     where = redacted(url)
     watchdog = Watchdog()
     session = requests.Session()
@@ -33,13 +33,13 @@ def ask(url: str, *, body: bytes | None = None, kind: str = "", limit: int) -> b
     try:
         for prefix in ("http://", "https://"):
             session.mount(prefix, watchdog.adapter())
-        with watchdog.limit(SECONDS):
+        with watchdog.limit(TIMEOUT_S):
             response = session.request(
                 "GET" if body is None else "POST",
                 url,
                 data=body,
                 headers={"Accept-Encoding": "identity", **({"Content-Type": kind} if kind else {})},
-                timeout=SECONDS,
+                timeout=TIMEOUT_S,
                 allow_redirects=False,
                 stream=True,
                 verify=trusted_certificates(),
@@ -54,7 +54,7 @@ def ask(url: str, *, body: bytes | None = None, kind: str = "", limit: int) -> b
                     raise VerificationError(f"{where} sent more than {limits.human(limit)}")
             return bytes(answer)
     except Expired:
-        raise VerificationError(f"{where} did not answer within {SECONDS:g} s") from None
+        raise VerificationError(f"{where} did not answer within {TIMEOUT_S:g} s") from None
     except IgPyError as err:
         raise VerificationError(err.message) from err
     except FAILURES as err:
