@@ -11,19 +11,19 @@ __all__ = [
     "Batch",
     "Binary",
     "CoreError",
+    "ExecHold",
     "ExecWatch",
-    "Gate",
     "Map",
-    "Notice",
     "Object",
     "ProgramStatistics",
     "Scout",
+    "ScoutNotice",
     "Stream",
     "btf_to_c",
     "btf_with_struct",
+    "exec_hold_refusal",
     "find_libraries",
     "headers",
-    "hold_refusal",
     "interfaces_into",
     "libbpf_version",
     "pattern_refusal",
@@ -262,7 +262,7 @@ class Stream:
         GIL is released. At most a bounded amount a call."""
     def push(self, datasource: str, samples: Sequence[bytes]) -> Batch:
         """Run samples through the pipeline without a kernel (tests, replay)."""
-    def fetch(self, datasource: str, netns: Sequence[int] = ()) -> tuple[Batch, str]:
+    def read_array(self, datasource: str, netns: Sequence[int] = ()) -> tuple[Batch, str]:
         """Read an array data source once: empty its map, or run its iterator
         programs (those of a network namespace once in each of *netns*, open descriptors).
         With the array, what went wrong on the way ("" for nothing): what was read
@@ -277,9 +277,9 @@ class Stream:
         """The host's user and group names (passwd, group)."""
     def admit_by(self, scout: Scout) -> None:
         """From now on samples of namespaces that *scout* saw begin wait for :meth:`decide`."""
-    def decide(self, mntns: int, birth: int, verdict: str) -> None:
+    def decide(self, mntns: int, generation: int, verdict: str) -> None:
         """*verdict* ``keep``, ``reject`` or ``lose`` for samples that waited and those to come;
-        *birth* 0: of the namespace that has the number now."""
+        *generation* 0: the namespace that has the inode number now."""
     def waiting(self) -> int:
         """Samples that wait for a decision."""
     def end_waiting(self, verdict: str) -> None:
@@ -301,12 +301,12 @@ class Stream:
     def close(self) -> None: ...
 
 @final
-class Notice:
+class ScoutNotice:
     """A mount namespace that was not there before (kind 1), or what a process of one that is
     pending did: 2 was forked, 3 executed a program, 4 ended, 5 was moved to a cgroup."""
 
     mntns: int
-    birth: int
+    generation: int
     """Tells it from an earlier namespace of the same number."""
     kind: int
     flags: int
@@ -337,13 +337,13 @@ class Scout:
     def add_filter(self, map: Map) -> int:
         """Pending namespaces pass this filter map; the slot for :meth:`remove_filter`."""
     def remove_filter(self, slot: int) -> None: ...
-    def withdraw(self, map: Map, mntns: int, birth: int) -> None:
+    def withdraw(self, map: Map, mntns: int, generation: int) -> None:
         """Delete *mntns* from a filter map, unless a later namespace has the number."""
     def fileno(self) -> int:
         """Readable when there are notices."""
-    def notices(self) -> list[Notice]:
+    def notices(self) -> list[ScoutNotice]:
         """What came since the last call; never waits."""
-    def settle(self, mntns: int, birth: int) -> None:
+    def settle(self, mntns: int, generation: int) -> None:
         """It was decided about: it is pending no longer."""
     def counts(self) -> dict[str, int]:
         """``admitted`` namespaces, ``pending`` ones, ``missed`` notices, ``shut`` out ones,
@@ -365,7 +365,7 @@ class ProgramStatistics:
     def close(self) -> None: ...
 
 @final
-class Gate:
+class ExecHold:
     """Container runtimes wait when they are executed (docs/discovery.md). The answers come from
     a process of its own, whatever happens to this one."""
 
@@ -402,7 +402,7 @@ class ExecWatch:
     def read(self) -> list[int]:
         """Processes in order; 0 for one of another pid namespace, -1 where some were lost."""
 
-def hold_refusal() -> str | None:
+def exec_hold_refusal() -> str | None:
     """Why nobody can be made to wait here; None when that works."""
 
 def pipeline(plan: str) -> Stream:

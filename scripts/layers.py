@@ -131,6 +131,8 @@ def _lint() -> Outcome:
     outcome.add(_check("ruff check", [str(VENV / "ruff"), "check", "."], 2 * _MINUTE))
     outcome.add(_check("ruff format", [str(VENV / "ruff"), "format", "--check", "."], 2 * _MINUTE))
     outcome.add(_check("import layers", [str(VENV / "lint-imports")], 2 * _MINUTE))
+    argv = [str(VENV / "python"), "scripts/import_cycles.py"]
+    outcome.add(_check("import cycles", argv, _MINUTE))
     outcome.add(_check("mypy --strict", [str(VENV / "mypy")], 10 * _MINUTE))
     argv = [str(VENV / "stubtest"), "ig_py._core", "--allowlist", "scripts/stubtest-allowlist.txt"]
     outcome.add(_check("stubtest", argv, 5 * _MINUTE))

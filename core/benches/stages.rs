@@ -7,9 +7,9 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use _core::bpf::ring::Ring;
-use _core::pipeline::plan::Plan;
-use _core::pipeline::source::Source;
-use _core::pipeline::world::{Held, World};
+use _core::pipeline::datasource::DataSource;
+use _core::schema::lookups::{ContainerValue, Lookups};
+use _core::schema::plan::Plan;
 use criterion::{black_box, criterion_group, criterion_main, Criterion, Throughput};
 use serde_json::{json, Value};
 
@@ -63,8 +63,8 @@ fn samples(plan: &Value) -> Vec<Vec<u8>> {
 }
 
 struct Stage {
-    source: Source,
-    world: World,
+    source: DataSource,
+    lookups: Lookups,
 }
 
 impl Stage {
@@ -72,26 +72,26 @@ impl Stage {
         let mut plan = plan.clone();
         change(&mut plan["datasources"][0]);
         let plan = Plan::parse(&plan.to_string()).unwrap();
-        let mut world = World { clock_offset_ns: plan.clock_offset_ns, ..World::default() };
+        let mut lookups = Lookups { clock_offset_ns: plan.clock_offset_ns, ..Lookups::default() };
         let names = || [(0, "root".into()), (33, "www-data".into())].into();
-        world.set_names(names(), names()).unwrap();
-        let source = Source::compile(&plan.datasources[0], &mut world).unwrap();
-        let text = |name: &str, value: &str| (name.to_string(), Held::Text(value.into()));
+        lookups.set_names(names(), names()).unwrap();
+        let source = DataSource::compile(&plan.datasources[0], &mut lookups).unwrap();
+        let text = |name: &str, value: &str| (name.to_string(), ContainerValue::Text(value.into()));
         let values = [
             text("runtime.containerName", "web-1"),
             text("runtime.runtimeName", "docker"),
             text("runtime.containerId", &"3f".repeat(32)),
             text("runtime.containerImageName", "docker.io/library/nginx:1.27"),
             text("runtime.containerImageDigest", &format!("sha256:{}", "9c".repeat(32))),
-            ("runtime.containerPid".to_string(), Held::Uint(30_999)),
+            ("runtime.containerPid".to_string(), ContainerValue::Uint(30_999)),
         ];
-        world.containers.set(MNTNS, 0, &values).unwrap();
-        Stage { source, world }
+        lookups.containers.set(MNTNS, 0, &values).unwrap();
+        Stage { source, lookups }
     }
 
     fn run(&mut self, samples: &[Vec<u8>]) -> usize {
         for sample in samples {
-            self.source.process(&self.world, sample);
+            self.source.process(&self.lookups, sample);
         }
         self.source.take().map_or(0, |out| black_box(out).data.len())
     }
@@ -209,13 +209,13 @@ fn ring(c: &mut Criterion) {
         });
     });
     for name in ["none", "json", "columns"] {
-        let Stage { mut source, world } = Stage::new(&plan, |ds| mode(ds, name));
+        let Stage { mut source, lookups } = Stage::new(&plan, |ds| mode(ds, name));
         group.bench_function(format!("drain to {name}"), |b| {
             b.iter(|| {
                 let mut events = 0;
                 memory.rewind();
                 while events < memory.events {
-                    memory.ring.drain(&mut |sample| source.process(&world, sample)).unwrap();
+                    memory.ring.drain(&mut |sample| source.process(&lookups, sample)).unwrap();
                     events += black_box(source.take()).map_or(0, |out| out.events);
                 }
                 assert_eq!(events, memory.events);

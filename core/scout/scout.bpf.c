@@ -48,7 +48,7 @@ enum state {
 
 struct process_notice {
 	__u64 mntns;
-	__u64 birth; /* of the namespace: tells it from an earlier one of the same number */
+	__u64 generation; /* of the namespace: tells it from an earlier one of the same number */
 	__u32 kind;
 	__u32 flags;
 	__u32 pid;    /* as user space sees it, 0 if it does not */
@@ -71,7 +71,7 @@ struct notice {
 };
 
 struct seen {
-	__u64 birth;
+	__u64 generation;
 	__u32 state;
 	__u32 notices;
 };
@@ -91,7 +91,7 @@ struct offsets {
 	__u32 task_cgroups;
 	__u32 nsproxy_mnt;
 	__u32 mnt_inum;
-	__u32 mnt_birth; /* seq, or since Linux 6.18 ns.ns_id: never used again */
+	__u32 mnt_generation; /* seq, or since Linux 6.18 ns.ns_id: never used again */
 	__u32 pid_level;
 	__u32 pid_numbers;
 	__u32 upid_size;
@@ -133,8 +133,8 @@ struct {
 } settled SEC(".maps");
 
 /*
- * Namespaces that were there before the scout: number -> birth, 0 until a process of it is seen.
- * A number that is used again has another birth.
+ * Namespaces that were there before the scout: number -> generation, 0 until a process of it is seen.
+ * A number that is used again has another generation.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -187,7 +187,7 @@ struct {
 
 struct place {
 	__u64 mntns;
-	__u64 birth;
+	__u64 generation;
 };
 
 /* Kernel memory "at" bytes behind "base"; 0 where there is none. */
@@ -218,19 +218,19 @@ static __always_inline bool find_place(address task, struct place *place)
 		return false;
 	place->mntns = READ(__u32, ns, given.offsets.mnt_inum);
 	/* 0 stands for "not known yet" */
-	place->birth = READ(__u64, ns, given.offsets.mnt_birth) + 1;
+	place->generation = READ(__u64, ns, given.offsets.mnt_generation) + 1;
 	return true;
 }
 
 static __always_inline bool was_there(const struct place *place)
 {
-	__u64 *birth = bpf_map_lookup_elem(&old, &place->mntns);
+	__u64 *generation = bpf_map_lookup_elem(&old, &place->mntns);
 
-	if (!birth)
+	if (!generation)
 		return false;
-	if (!*birth)
-		*birth = place->birth;
-	return *birth == place->birth;
+	if (!*generation)
+		*generation = place->generation;
+	return *generation == place->generation;
 }
 
 static __always_inline address number_of(address pid, __u32 level)
@@ -276,7 +276,7 @@ static __always_inline void fill_head(struct process_notice *head, const struct 
 	address unified = READ(address, set, given.offsets.set_unified);
 
 	head->mntns = place->mntns;
-	head->birth = place->birth;
+	head->generation = place->generation;
 	head->kind = kind;
 	head->flags = 0;
 	head->pid = pid_for_user((__u64)task);
@@ -348,9 +348,9 @@ __noinline __u64 written(__u32 slot)
 	return ring ? bpf_ringbuf_query(ring, BPF_RB_PROD_POS) : 0;
 }
 
-__noinline int tell(__u64 task, __u64 mntns, __u64 birth, __u32 kind, __u32 flags)
+__noinline int tell(__u64 task, __u64 mntns, __u64 generation, __u32 kind, __u32 flags)
 {
-	struct place place = {.mntns = mntns, .birth = birth};
+	struct place place = {.mntns = mntns, .generation = generation};
 	struct notice *notice = bpf_ringbuf_reserve(&notices, sizeof(*notice), 0);
 
 	if (!notice) {
@@ -407,9 +407,9 @@ static __always_inline void open_filters(__u64 mntns)
 		open_filter(mntns, slot);
 }
 
-__noinline int admit(__u64 task, __u64 mntns, __u64 birth)
+__noinline int admit(__u64 task, __u64 mntns, __u64 generation)
 {
-	struct seen seen = {.birth = birth, .state = STATE_PENDING};
+	struct seen seen = {.generation = generation, .state = STATE_PENDING};
 	bool closed = too_many_pending();
 	__u32 flags = closed ? FLAG_SHUT : 0;
 
@@ -419,7 +419,7 @@ __noinline int admit(__u64 task, __u64 mntns, __u64 birth)
 	/* Two processors may come here with one namespace: its notices are the same. */
 	if (bpf_map_update_elem(&namespaces, &mntns, &seen, BPF_ANY))
 		return 0;
-	if (!tell(task, mntns, birth, KIND_NEW, flags)) {
+	if (!tell(task, mntns, generation, KIND_NEW, flags)) {
 		bpf_map_delete_elem(&namespaces, &mntns);
 		return 0;
 	}
@@ -436,7 +436,7 @@ static __always_inline struct seen *pending(const struct place *place)
 {
 	struct seen *seen = bpf_map_lookup_elem(&namespaces, &place->mntns);
 
-	if (!seen || seen->birth != place->birth || seen->state != STATE_PENDING)
+	if (!seen || seen->generation != place->generation || seen->state != STATE_PENDING)
 		return NULL;
 	if (seen->notices >= MAX_NOTICES)
 		return NULL;
@@ -452,9 +452,9 @@ static __always_inline bool visit(address task, struct place *place)
 	if (!find_place(task, place) || was_there(place))
 		return true;
 	seen = bpf_map_lookup_elem(&namespaces, &place->mntns);
-	if (seen && seen->birth == place->birth)
+	if (seen && seen->generation == place->generation)
 		return true;
-	admit((__u64)task, place->mntns, place->birth);
+	admit((__u64)task, place->mntns, place->generation);
 	return false;
 }
 
@@ -507,7 +507,7 @@ int scout_exec(struct raw_args *ctx)
 
 	visit(task, &place);
 	if (pending(&place))
-		tell((__u64)task, place.mntns, place.birth, KIND_EXEC, 0);
+		tell((__u64)task, place.mntns, place.generation, KIND_EXEC, 0);
 	return 0;
 }
 
@@ -517,7 +517,7 @@ int scout_exit(struct raw_args *ctx)
 	address task = (address)ctx->args[0];
 	struct place place = {};
 
-	/* numbers of old namespaces learn their birth here at the latest */
+	/* numbers of old namespaces learn their generation here at the latest */
 	if (!find_place(task, &place) || was_there(&place))
 		return 0;
 	if (is_process(task) && pending(&place))
@@ -533,7 +533,7 @@ int scout_attach(struct raw_args *ctx)
 	struct place place = {};
 
 	if (find_place(task, &place) && !was_there(&place) && pending(&place))
-		tell((__u64)task, place.mntns, place.birth, KIND_MOVED, 0);
+		tell((__u64)task, place.mntns, place.generation, KIND_MOVED, 0);
 	return 0;
 }
 

@@ -1,15 +1,18 @@
-//! Descriptors that system calls return, and waiting for several.
+//! File descriptors: those that system calls return, and waiting for several of them.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::errors::{Error, Result};
 
-/// The descriptor, or why there is none.
+/// The descriptor that a system call returned, or why there is none.
 ///
 /// # Safety
-/// The number must have come from a system call just now: nobody else owns it, and errno is of
-/// that call.
+/// `number` must be what a system call has just returned: nobody else owns the descriptor, and
+/// errno is that of the call.
 pub unsafe fn owned(number: impl Into<i64>) -> io::Result<OwnedFd> {
     match RawFd::try_from(number.into()) {
         // SAFETY: the caller vouches for it.
@@ -18,37 +21,31 @@ pub unsafe fn owned(number: impl Into<i64>) -> io::Result<OwnedFd> {
     }
 }
 
-fn created(what: &str, fd: io::Result<OwnedFd>) -> Result<OwnedFd> {
-    fd.map_err(|cause| Error::map(format!("cannot create {what}: {cause}")))
+fn created<T>(what: &str, made: nix::Result<T>) -> Result<T> {
+    let why = |e| Error::map(format!("cannot create {what}: {}", io::Error::from(e)));
+    made.map_err(why)
 }
 
-/// Readable when one of those is that it is given by [`watch`].
-pub fn epoll() -> Result<OwnedFd> {
-    // SAFETY: no pointers; a fresh descriptor.
-    created("an epoll", unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC)) })
+/// Readable when a descriptor is that was added by [`watch`].
+pub fn epoll() -> Result<Epoll> {
+    created("an epoll", Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC))
 }
 
-/// Readable after [`wake`]; it never blocks.
-pub fn waker() -> Result<OwnedFd> {
-    // SAFETY: no pointers; a fresh descriptor.
-    let fd = unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) };
-    created("an eventfd", fd)
+/// Readable after [`wake`]; reading it never blocks.
+pub fn waker() -> Result<EventFd> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    created("an eventfd", EventFd::from_flags(flags))
 }
 
-pub fn wake(waker: &OwnedFd) {
-    let one = 1u64;
-    // SAFETY: eight readable bytes; failing means it is awake already.
-    unsafe { libc::write(waker.as_raw_fd(), (&raw const one).cast(), size_of_val(&one)) };
+pub fn wake(waker: &EventFd) {
+    // It fails when the counter is full: then the descriptor is readable already.
+    let _ = waker.write(1);
 }
 
-/// The event tells `fd`.
-pub fn watch(epoll: &OwnedFd, fd: RawFd) -> Result<()> {
-    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
-    // SAFETY: an open descriptor and one that the kernel checks; the event outlives the call.
-    let rc = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
-    if rc < 0 {
-        let cause = io::Error::last_os_error();
-        return Err(Error::map(format!("cannot wait for events: {cause}")));
-    }
-    Ok(())
+/// Adds a descriptor. The data of its events is the descriptor's number.
+pub fn watch(epoll: &Epoll, fd: BorrowedFd<'_>) -> Result<()> {
+    let event = EpollEvent::new(EpollFlags::EPOLLIN, fd.as_raw_fd() as u64);
+    epoll
+        .add(fd, event)
+        .map_err(|e| Error::map(format!("cannot wait for events: {}", io::Error::from(e))))
 }

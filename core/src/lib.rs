@@ -2,22 +2,18 @@
 //! The contract with Python is `ig_py/_core.pyi`; without the feature `python`
 //! this is a plain Rust library (tests, benchmarks, fuzzing).
 
-pub mod admission;
 pub mod binary;
 pub mod bpf;
 pub mod errors;
-pub mod fanotify;
+pub mod exec_hold;
 mod fds;
-mod fetch;
-pub mod gate;
-mod gatekeeper;
-pub mod hold;
 pub mod names;
 mod numbers;
 pub mod pipeline;
 #[cfg(feature = "python")]
 mod python;
 pub mod render;
+pub mod schema;
 pub mod stream;
 pub mod symbols;
 

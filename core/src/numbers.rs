@@ -1,9 +1,9 @@
-//! Tables by numbers, looked up for every event.
+//! Hash maps with numbers as keys, which are looked up for every event.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// For keys that nobody chooses: inode numbers, births, numbers of users that have a name.
+/// For keys that a container cannot choose: inode numbers, generations, ids of named users.
 #[derive(Default)]
 pub struct Multiply(u64);
 

@@ -1,8 +1,8 @@
 //! Random plans and samples: never a panic, always valid JSON, every sample accounted for.
 
-use _core::pipeline::plan::Plan;
-use _core::pipeline::source::Source;
-use _core::pipeline::world::{Held, World};
+use _core::pipeline::datasource::DataSource;
+use _core::schema::lookups::{ContainerValue, Lookups};
+use _core::schema::plan::Plan;
 use _core::stream::Stream;
 use serde_json::{json, Value};
 
@@ -125,19 +125,21 @@ fn random_samples_never_break_the_pipeline() {
         let mode = ["json", "jsonpretty", "yaml", "columns", "none"][round % 5];
         let (document, size) = random_plan(&mut r, mode);
         let plan = Plan::parse(&document.to_string()).expect("well-formed");
-        let mut world = World::default();
+        let mut lookups = Lookups::default();
         // Random geometry may be impossible (an element cut by the sample's end).
-        let Ok(mut source) = Source::compile(&plan.datasources[0], &mut world) else { continue };
+        let Ok(mut source) = DataSource::compile(&plan.datasources[0], &mut lookups) else {
+            continue;
+        };
         compiled += 1;
-        world
+        lookups
             .containers
-            .set(1, 2, &[("runtime.containerName".into(), Held::Text("c".into()))])
+            .set(1, 2, &[("runtime.containerName".into(), ContainerValue::Text("c".into()))])
             .unwrap();
         let samples = 1 + r.below(6);
         for _ in 0..samples {
             let length = [0, size, size / 2, size + 7, 1][r.below(5)];
             let sample = r.bytes(length);
-            source.process(&world, &sample);
+            source.process(&lookups, &sample);
         }
         let rendered = source.take().expect("no filter drops anything");
         assert_eq!(rendered.events as usize, samples);

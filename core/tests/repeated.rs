@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use _core::pipeline::plan::Plan;
-use _core::pipeline::source::Source;
-use _core::pipeline::world::{Held, World};
+use _core::pipeline::datasource::DataSource;
+use _core::schema::lookups::{ContainerValue, Lookups};
+use _core::schema::plan::Plan;
 use serde_json::{json, Value};
 
 const PLAN: &str = include_str!("../benches/trace_open.json");
@@ -62,25 +62,26 @@ impl Samples {
 }
 
 /// A container comes, goes or ends, or users get other names.
-fn change(world: &mut World, numbers: &mut Numbers) {
+fn change(lookups: &mut Lookups, numbers: &mut Numbers) {
     let mntns = u64::from(numbers.below(6));
-    let text = |name: &str, n: u32| (name.to_string(), Held::Text(format!("{name}-{n}").into()));
+    let text =
+        |name: &str, n: u32| (name.to_string(), ContainerValue::Text(format!("{name}-{n}").into()));
     match numbers.below(5) {
-        0 => world.containers.drop(mntns),
-        1 => world.containers.end(mntns),
+        0 => lookups.containers.drop(mntns),
+        1 => lookups.containers.end(mntns),
         2 => {
             let name = |id: u32, n: u32| (id, format!("user-{n}").into_boxed_str());
             let names = |n: u32| [name(0, n), name(2, n + 1)].into();
-            world.set_names(names(numbers.below(3)), names(numbers.below(3))).unwrap();
+            lookups.set_names(names(numbers.below(3)), names(numbers.below(3))).unwrap();
         }
         _ => {
             let values = [
                 text("runtime.containerName", numbers.below(3)),
                 text("k8s.podName", numbers.below(2)),
-                ("runtime.containerPid".to_string(), Held::Uint(numbers.below(3).into())),
-                ("k8s.hostnetwork".to_string(), Held::Bool(numbers.below(2) == 0)),
+                ("runtime.containerPid".to_string(), ContainerValue::Uint(numbers.below(3).into())),
+                ("k8s.hostnetwork".to_string(), ContainerValue::Bool(numbers.below(2) == 0)),
             ];
-            world.containers.set(mntns, u64::from(numbers.below(3)), &values).unwrap();
+            lookups.containers.set(mntns, u64::from(numbers.below(3)), &values).unwrap();
         }
     }
 }
@@ -92,17 +93,17 @@ fn whatever_changes_in_between() {
         plan["datasources"][0]["output"] = json!({"mode": mode});
         let samples = Samples::of(&plan);
         let plan = Plan::parse(&plan.to_string()).unwrap();
-        let mut world = World::default();
-        let mut source = Source::compile(&plan.datasources[0], &mut world).unwrap();
+        let mut lookups = Lookups::default();
+        let mut source = DataSource::compile(&plan.datasources[0], &mut lookups).unwrap();
         let mut numbers = Numbers(4711);
         for number in 0..EVENTS {
             if numbers.below(40) == 0 {
-                change(&mut world, &mut numbers);
+                change(&mut lookups, &mut numbers);
             }
-            let mut anew = Source::compile(&plan.datasources[0], &mut world).unwrap();
+            let mut anew = DataSource::compile(&plan.datasources[0], &mut lookups).unwrap();
             let sample = samples.one(&mut numbers);
-            source.process(&world, &sample);
-            anew.process(&world, &sample);
+            source.process(&lookups, &sample);
+            anew.process(&lookups, &sample);
             let [got, wanted] = [&mut source, &mut anew].map(|s| s.take().unwrap().data);
             assert_eq!(
                 String::from_utf8_lossy(&got),

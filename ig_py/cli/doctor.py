@@ -149,10 +149,10 @@ def _exec_hold() -> dict[str, Any]:
 
     paths = runtime_paths(HostView.from_env())
     try:
-        from ig_py._core import hold_refusal
+        from ig_py._core import exec_hold_refusal
     except ImportError as error:
         return {"possible": False, "detail": str(error)}
-    why = hold_refusal() or ("" if paths else "no runtime is where they usually are")
+    why = exec_hold_refusal() or ("" if paths else "no runtime is where they usually are")
     return {"possible": not why, "detail": why or ", ".join(paths)}
 
 

@@ -22,7 +22,7 @@ from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass, replace
 
 if TYPE_CHECKING:
-    from ig_py._core import Map, Notice, Stream
+    from ig_py._core import Map, ScoutNotice, Stream
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Admission:
         self._seconds = decide_seconds
         self._pending = PendingNamespaces()
         self._observers: list[AdmissionObserver] = []
-        self._early: list[Notice] | None = []
+        self._early: list[ScoutNotice] | None = []
         self._closed = False
         self._silence_said = False
         self.totals = Totals()
@@ -171,13 +171,13 @@ class Admission:
         for notice in early or ():
             self._notice(notice)
 
-    def _notice(self, notice: Notice) -> None:
+    def _notice(self, notice: ScoutNotice) -> None:
         if self._closed:
             return
         if self._early is not None:
             self._early.append(notice)
             return
-        pending = self._pending.get(notice.birth)
+        pending = self._pending.get(notice.generation)
         if notice.kind == Kind.NEW:
             if pending is None:
                 self._begin(PendingNamespace.from_notice(notice))

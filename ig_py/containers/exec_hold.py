@@ -19,7 +19,7 @@ from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
 if TYPE_CHECKING:
-    from ig_py._core import Gate
+    from ig_py._core import ExecHold
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +52,16 @@ class RuntimeExecHold:
                 "--hold-containers: there is no runtime where they usually are",
                 remedy=f"give its path by the environment variable {VARIABLE}",
             )
-        self._gate = self._open(paths, seconds)
-        self._fd = self._gate.fileno()
+        self._hold = self._open(paths, seconds)
+        self._fd = self._hold.fileno()
         reactor.watch(self._fd, self._read)
         keep_marked(view, reactor, self._mark, lambda: not self._closed)
 
-    def _open(self, paths: list[str], seconds: float) -> Gate:
-        from ig_py._core import CoreError, Gate
+    def _open(self, paths: list[str], seconds: float) -> ExecHold:
+        from ig_py._core import CoreError, ExecHold
 
         try:
-            return Gate(paths, seconds)
+            return ExecHold(paths, seconds)
         except CoreError as error:
             raise ContainerError(
                 f"--hold-containers: {error.message}",
@@ -71,7 +71,7 @@ class RuntimeExecHold:
 
     def account(self) -> str:
         """One line: how many executions waited, how long, and how many to the deadline."""
-        found = self._gate.counts()
+        found = self._hold.counts()
         held = found["released"] + found["expired"]
         mean = found["waited"] / held / 1e6 if held else 0.0
         return (
@@ -84,7 +84,7 @@ class RuntimeExecHold:
         reactor stops."""
         self._closed = True
         self._reactor.unwatch(self._fd)
-        self._gate.close()
+        self._hold.close()
 
     # The reactor's thread.
 
@@ -92,7 +92,7 @@ class RuntimeExecHold:
         from ig_py._core import CoreError
 
         try:
-            requests = self._gate.requests()
+            requests = self._hold.requests()
         except CoreError as error:
             if not self._closed:
                 log.warning("container runtimes are not held any more: %s", error.message)
@@ -100,10 +100,10 @@ class RuntimeExecHold:
             self._reactor.unwatch(self._fd)
             return
         for serial, _pid in requests:
-            self._barrier(lambda serial=serial: self._gate.release(serial))  # type: ignore[misc]
+            self._barrier(lambda serial=serial: self._hold.release(serial))  # type: ignore[misc]
 
     def _mark(self, path: str) -> None:
         from ig_py._core import CoreError
 
         with contextlib.suppress(CoreError):
-            self._gate.mark(path)
+            self._hold.mark(path)

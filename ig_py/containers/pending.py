@@ -16,7 +16,7 @@ from ig_py.containers.scout import PLACED, Kind
 from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
-    from ig_py._core import Notice
+    from ig_py._core import ScoutNotice
 
 MAX_PROCESSES = 64
 """Processes of one pending namespace that are followed (the kernel tells of no more)."""
@@ -45,12 +45,12 @@ class PendingNamespace:
     processes: set[int] = field(default_factory=set)
 
     @classmethod
-    def from_notice(cls, notice: Notice) -> PendingNamespace:
+    def from_notice(cls, notice: ScoutNotice) -> PendingNamespace:
         """Of a notice of kind NEW."""
         cgroup = os.fsdecode(notice.cgroup)
         return cls(
             notice.mntns,
-            notice.birth,
+            notice.generation,
             notice.pid,
             notice.ppid,
             os.fsdecode(notice.comm),
@@ -61,7 +61,7 @@ class PendingNamespace:
             processes={notice.pid},
         )
 
-    def heed(self, notice: Notice) -> None:
+    def heed(self, notice: ScoutNotice) -> None:
         """Take over what a notice of kind FORK, EXEC or MOVED tells."""
         if len(self.processes) < MAX_PROCESSES:
             self.processes.add(notice.pid)

@@ -18,7 +18,7 @@ from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
 if TYPE_CHECKING:
-    from ig_py._core import Map, Notice, Stream
+    from ig_py._core import Map, ScoutNotice, Stream
     from ig_py._core import Scout as CoreScout
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ SHUT = 1
 PLACED = 2
 """Flag of a new namespace whose first process is in another control group than its parent."""
 
-Listener = Callable[["Notice"], None]
+Listener = Callable[["ScoutNotice"], None]
 
 
 class Scout:
@@ -119,9 +119,9 @@ class _Shared:
             with self._lock:
                 listeners = list(self._listeners)
                 if notice.kind == Kind.NEW and listeners:
-                    self._undecided[notice.mntns, notice.birth] = set(listeners)
+                    self._undecided[notice.mntns, notice.generation] = set(listeners)
             if notice.kind == Kind.NEW and not listeners:
-                self.core.settle(notice.mntns, notice.birth)
+                self.core.settle(notice.mntns, notice.generation)
             for listener in listeners:
                 try:
                     listener(notice)

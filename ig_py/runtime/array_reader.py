@@ -174,7 +174,7 @@ class ArrayReader:
     def _read(self, stream: Stream, name: str) -> None:
         namespaces = self._open_netns()
         try:
-            batch, failure = stream.fetch(name, namespaces)
+            batch, failure = stream.read_array(name, namespaces)
         finally:
             for fd in namespaces:
                 os.close(fd)

@@ -49,7 +49,7 @@ class Opened:
         self.stream: Stream = self.object.stream(json.dumps(document))
 
     def fetch(self, *netns: int) -> list[dict[str, Any]]:
-        batch, failure = self.stream.fetch(self.name, netns)
+        batch, failure = self.stream.read_array(self.name, netns)
         assert failure == ""
         rows: list[dict[str, Any]] = json.loads(batch.data)
         assert len(rows) == batch.events
@@ -121,7 +121,7 @@ def test_every_entry_comes_once(directory: Path, batch: bool, entries: int) -> N
     stream = obj.stream(map_plan("counts", batch=batch))
     for key in range(entries):
         own.update(key.to_bytes(8, "little"), (key * 3).to_bytes(8, "little"))
-    batch_of, failure = stream.fetch("x")
+    batch_of, failure = stream.read_array("x")
     rows = {row["k"]: row["v"] for row in json.loads(batch_of.data)}
     assert failure == ""
     assert batch_of.events == len(rows) == entries
@@ -181,9 +181,9 @@ def test_sockets_of_each_namespace(directory: Path, elsewhere: int) -> None:
             assert {ours, theirs} <= listening(here, there)
             [name] = opened.stream.counters()
             with pytest.raises(CoreError, match="no data source"):
-                opened.stream.fetch("other")
+                opened.stream.read_array("other")
             with Path("/dev/null").open() as file:
-                batch, failure = opened.stream.fetch(name, [file.fileno(), there])
+                batch, failure = opened.stream.read_array(name, [file.fileno(), there])
             assert "another network namespace" in failure
             assert {r["src"]["port"] for r in json.loads(batch.data)} >= {4321}
         assert Path("/proc/thread-self/ns/net").stat().st_ino == ours[0]
@@ -199,12 +199,12 @@ def test_a_fetch_after_the_end_is_refused(directory: Path) -> None:
     assert any(row["pid"] == os.getpid() for row in opened.fetch())
     opened.close()
     with pytest.raises(CoreError, match="closed"):
-        opened.stream.fetch(opened.name)
+        opened.stream.read_array(opened.name)
 
 
 def test_nothing_is_fetched_without_an_object() -> None:
     with pytest.raises(CoreError, match="nothing to fetch"):
-        pipeline(map_plan("counts")).fetch("x")
+        pipeline(map_plan("counts")).read_array("x")
 
 
 @pytest.mark.needs("iter")

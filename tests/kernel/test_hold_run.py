@@ -60,7 +60,7 @@ def tracing(directory: Path, image: str, names: list[str]) -> RunningGadget:
 
 
 def keeper_of(gadget: RunningGadget) -> int:
-    (found,) = [p for p in children(gadget.process.pid) if fanotify.named(p) == "ig-gate"]
+    (found,) = [p for p in children(gadget.process.pid) if fanotify.named(p) == "ig-exec-hold"]
     return found
 
 

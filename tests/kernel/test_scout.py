@@ -55,16 +55,16 @@ class Notices:
 
     def __init__(self, core: _core.Scout) -> None:
         self._core = core
-        self.all: list[_core.Notice] = []
+        self.all: list[_core.ScoutNotice] = []
 
-    def of(self, pid: int) -> list[_core.Notice]:
+    def of(self, pid: int) -> list[_core.ScoutNotice]:
         self.all += self._core.notices()
         return [n for n in self.all if n.pid == pid]
 
     def kinds(self, pid: int) -> list[Kind]:
         return [Kind(n.kind) for n in self.of(pid)]
 
-    def wait(self, pid: int, kind: Kind) -> _core.Notice:
+    def wait(self, pid: int, kind: Kind) -> _core.ScoutNotice:
         wait_for(lambda: kind in self.kinds(pid), f"{kind.name} of {pid}", 10, 0.01)
         return next(n for n in self.of(pid) if n.kind == kind)
 
@@ -111,8 +111,8 @@ def test_a_new_namespace_is_told_and_passes_at_once() -> None:
         notices.wait(pid, Kind.EXIT)
         assert {n.mntns for n in notices.of(pid)} == {new.mntns}
         before = core.counts()["pending"]
-        core.withdraw(passes, new.mntns, new.birth)
-        core.settle(new.mntns, new.birth)
+        core.withdraw(passes, new.mntns, new.generation)
+        core.settle(new.mntns, new.generation)
         assert new.mntns not in namespaces(passes)
         assert core.counts()["pending"] < before or before > 1
         core.remove_filter(slot)
@@ -151,7 +151,7 @@ def test_of_a_settled_namespace_nothing_more_is_told() -> None:
         with unshared() as pid:
             notices.wait(pid, Kind.EXEC)
             new = notices.of(pid)[0]
-            core.settle(new.mntns, new.birth)
+            core.settle(new.mntns, new.generation)
         notices.wait(short_lived(), Kind.EXEC)
         assert notices.kinds(pid) == [Kind.NEW, Kind.EXEC]
 
@@ -164,11 +164,11 @@ def test_a_number_that_is_used_again_is_born_again() -> None:
         def reused() -> bool:
             new = notices.wait(short_lived(), Kind.NEW)
             # It counts as pending until it is settled, even when it has ended.
-            core.settle(new.mntns, new.birth)
-            births = seen.setdefault(new.mntns, set())
-            assert new.birth not in births
-            births.add(new.birth)
-            return len(births) > 1
+            core.settle(new.mntns, new.generation)
+            generations = seen.setdefault(new.mntns, set())
+            assert new.generation not in generations
+            generations.add(new.generation)
+            return len(generations) > 1
 
         wait_for(reused, "a number used twice", 10, 0)
 
@@ -180,7 +180,7 @@ def test_an_earlier_namespace_is_withdrawn_without_the_later_one() -> None:
         notices = Notices(core)
         with unshared() as pid:
             new = notices.wait(pid, Kind.NEW)
-            core.withdraw(passes, new.mntns, new.birth - 1)
+            core.withdraw(passes, new.mntns, new.generation - 1)
             assert new.mntns in namespaces(passes)
 
 
@@ -227,7 +227,7 @@ def test_init_of_a_pid_namespace_is_number_one() -> None:
             child.wait()
 
 
-def core_all(notices: Notices) -> list[_core.Notice]:
+def core_all(notices: Notices) -> list[_core.ScoutNotice]:
     notices.of(0)
     return notices.all
 
@@ -249,7 +249,7 @@ def test_when_too_many_are_pending_later_ones_are_told_but_kept_out() -> None:
             def admitted() -> bool:
                 # The machine's own processes take places, too.
                 for notice in core_all(notices):
-                    core.settle(notice.mntns, notice.birth)
+                    core.settle(notice.mntns, notice.generation)
                 with unshared() as d:
                     return notices.wait(d, Kind.NEW).flags == 0
 
@@ -348,7 +348,7 @@ def test_many_readers_lose_nothing() -> None:
     with scout(512) as core:
         streams = [stream_of(core) for _ in range(3)]
         done = threading.Event()
-        taken: list[_core.Notice] = []
+        taken: list[_core.ScoutNotice] = []
 
         def take() -> None:
             while not done.is_set():
@@ -371,5 +371,5 @@ def test_many_readers_lose_nothing() -> None:
             done.set()
             for thread in threads:
                 thread.join()
-        new = [n.birth for n in taken if n.kind == Kind.NEW and n.pid in pids]
+        new = [n.generation for n in taken if n.kind == Kind.NEW and n.pid in pids]
         assert len(new) == len(set(new)) == len(pids)

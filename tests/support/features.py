@@ -258,7 +258,7 @@ def _libpcap() -> str | None:
 def _hold() -> str | None:
     from ig_py import _core
 
-    why = _core.hold_refusal()
+    why = _core.exec_hold_refusal()
     return why and f"nobody can be held: {why}"
 
 

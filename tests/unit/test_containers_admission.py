@@ -25,7 +25,7 @@ NO_PID = 1 << 22
 @dataclass
 class Notice:
     mntns: int = 7
-    birth: int = 70
+    generation: int = 70
     kind: int = Kind.NEW
     flags: int = 0
     pid: int = NO_PID
@@ -257,7 +257,7 @@ def test_a_namespace_that_never_executes_is_given_up(trial: Trial) -> None:
     trial.tell(Notice())
     trial.time_is_up()
     assert trial.rejected == [(7, 70, False)]
-    trial.tell(Notice(mntns=8, birth=80), Notice(mntns=8, birth=80, kind=Kind.EXIT))
+    trial.tell(Notice(mntns=8, generation=80), Notice(mntns=8, generation=80, kind=Kind.EXIT))
     assert trial.rejected[1:] == [(8, 80, False)]
 
 
@@ -351,7 +351,7 @@ def test_a_number_may_be_used_again_while_its_first_namespace_is_pending(trial: 
     trial.known.engines.answering = True
     trial.known.alive = False
     trial.tell(docker(), docker(kind=Kind.EXEC, nspid=1), docker(kind=Kind.EXIT))
-    trial.tell(Notice(birth=71), Notice(birth=71, kind=Kind.EXEC))
+    trial.tell(Notice(generation=71), Notice(generation=71, kind=Kind.EXEC))
     assert trial.rejected == [(7, 71, False)]
     trial.known.descriptions[ID] = container(ID, "web")
     trial.time_is_up()
@@ -376,7 +376,7 @@ def test_of_two_with_one_number_the_later_one_is_told_last(
     later = "cd" * 32
     trial.known.descriptions[later] = container(later, "second")
     trial.known.alive = True
-    trial.tell(Notice(birth=71, nspid=1, cgroup=f"/docker/{later}".encode()))
+    trial.tell(Notice(generation=71, nspid=1, cgroup=f"/docker/{later}".encode()))
     assert said == ["first", "second"]
 
 

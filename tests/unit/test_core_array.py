@@ -160,11 +160,11 @@ def test_impossible_arrays(change: dict[str, Any], said: str) -> None:
 def test_fetch_needs_something_to_fetch() -> None:
     stream = pipeline(maker().text())
     with pytest.raises(CoreError, match="nothing to fetch"):
-        stream.fetch("x")
+        stream.read_array("x")
     with pytest.raises(CoreError, match="no data source y"):
-        stream.fetch("y")
+        stream.read_array("y")
     with pytest.raises(ValueError, match="open descriptor"):
-        stream.fetch("x", [-1])
+        stream.read_array("x", [-1])
 
 
 def rest_maker(length: bool) -> PlanMaker:

@@ -108,7 +108,7 @@ class FakeStream:
         self.places: list[int] = []
         self.failure = ""
 
-    def fetch(self, name: str, places: list[int]) -> tuple[str, str]:
+    def read_array(self, name: str, places: list[int]) -> tuple[str, str]:
         self.fetched.append(name)
         self.places = list(places)
         return name, self.failure

@@ -170,7 +170,7 @@ def test_without_fanotify_the_others_go_on(host: FakeHost, monkeypatch: pytest.M
     assert not active and "not permitted" in why
 
 
-class FakeGate:
+class FakeExecHold:
     def __init__(self, paths: list[str], seconds: float) -> None:
         if seconds < 0:
             raise CoreError("unsupported", "fanotify: no", "")
@@ -199,38 +199,38 @@ class FakeGate:
 
 
 @pytest.fixture
-def gates(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> HostView:
-    core = SimpleNamespace(Gate=FakeGate, CoreError=CoreError)
+def holds(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> HostView:
+    core = SimpleNamespace(ExecHold=FakeExecHold, CoreError=CoreError)
     monkeypatch.setitem(sys.modules, "ig_py._core", core)
     return HostView(str(host.root))
 
 
 def test_each_is_released_when_the_barrier_says_so(
-    gates: HostView, caplog: pytest.LogCaptureFixture
+    holds: HostView, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, behind = Clock(), list[Callable[[], None]]()
-    held = RuntimeExecHold(gates, clock, behind.append)  # type: ignore[arg-type]
+    held = RuntimeExecHold(holds, clock, behind.append)  # type: ignore[arg-type]
     clock.watched[6]()
-    gate = held._gate
-    assert isinstance(gate, FakeGate)
-    assert gate.released == []
+    hold = held._hold
+    assert isinstance(hold, FakeExecHold)
+    assert hold.released == []
     behind.pop()()
     behind.pop()()
-    assert gate.released == [2, 1]
+    assert hold.released == [2, 1]
     assert held.account() == (
         "2 runtimes held (51.0 ms in the mean, 100.0 ms at most), 1 to the deadline; 3 not held"
     )
-    gate.ended = True
+    hold.ended = True
     clock.watched[6]()
     assert clock.watched == {}
     assert "not held any more" in caplog.text
     held.close()
-    assert gate.closed
+    assert hold.closed
 
 
-def test_a_runtime_that_cannot_be_held_is_an_error(gates: HostView, tmp_path: Path) -> None:
+def test_a_runtime_that_cannot_be_held_is_an_error(holds: HostView, tmp_path: Path) -> None:
     with pytest.raises(ContainerError, match="fanotify: no"):
-        RuntimeExecHold(gates, Clock(), lambda _: None, -1)  # type: ignore[arg-type]
+        RuntimeExecHold(holds, Clock(), lambda _: None, -1)  # type: ignore[arg-type]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ContainerError, match="no runtime") as caught:
         RuntimeExecHold(HostView(str(tmp_path / "empty")), Clock(), lambda _: None)  # type: ignore[arg-type]

@@ -2,9 +2,9 @@
 //! The data are elements of 16 bytes.
 #![no_main]
 
-use _core::pipeline::plan::Plan;
-use _core::pipeline::source::Source;
-use _core::pipeline::world::World;
+use _core::schema::plan::Plan;
+use _core::pipeline::datasource::DataSource;
+use _core::schema::lookups::Lookups;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -14,15 +14,15 @@ const LIMIT: usize = 20;
 
 fuzz_target!(|data: &[u8]| {
     let plan = Plan::parse(PLAN).expect("the plan is well-formed");
-    let mut world = World::default();
-    let mut source = Source::compile(&plan.datasources[0], &mut world).expect("it compiles");
+    let mut lookups = Lookups::default();
+    let mut source = DataSource::compile(&plan.datasources[0], &mut lookups).expect("it compiles");
     source.begin();
     let mut elements = 0;
     for element in data.chunks(ELEMENT) {
-        source.process(&world, element);
+        source.process(&lookups, element);
         elements += 1;
     }
-    let rendered = source.finish(&world);
+    let rendered = source.finish(&lookups);
     let array: Value = serde_json::from_slice(&rendered.data).expect("an array is JSON");
     let shown = array.as_array().expect("it is an array");
     assert_eq!(shown.len() as u64, rendered.events);

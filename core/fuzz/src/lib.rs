@@ -6,9 +6,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use _core::pipeline::plan::Plan;
-use _core::pipeline::source::{Rendered, Source};
-use _core::pipeline::world::{Held, World};
+use _core::schema::plan::Plan;
+use _core::pipeline::datasource::{Rendered, DataSource};
+use _core::schema::lookups::{ContainerValue, Lookups};
 use serde_json::{json, Value};
 
 const PLANS: [&str; 4] = [
@@ -35,7 +35,7 @@ pub enum Mode {
 }
 
 /// By plan, mode and settings.
-type Compiled = HashMap<(usize, Mode, u8), (World, Source)>;
+type Compiled = HashMap<(usize, Mode, u8), (Lookups, DataSource)>;
 
 thread_local! {
     /// Compiled once: that costs more than a sample.
@@ -62,12 +62,12 @@ impl<'a> Input<'a> {
     pub fn run(&self, mode: Mode) -> Rendered {
         let settings = if mode == Mode::Columns { self.settings } else { 0 };
         COMPILED.with_borrow_mut(|compiled| {
-            let (world, source) = compiled
+            let (lookups, source) = compiled
                 .entry((self.plan, mode, settings))
                 .or_insert_with(|| compile(PLANS[self.plan], mode, settings));
             let before = source.counts;
             for sample in &self.samples {
-                source.process(world, sample);
+                source.process(lookups, sample);
             }
             let counts = source.counts;
             let emitted = counts.emitted - before.emitted;
@@ -80,7 +80,7 @@ impl<'a> Input<'a> {
     }
 }
 
-fn compile(plan: &str, mode: Mode, settings: u8) -> (World, Source) {
+fn compile(plan: &str, mode: Mode, settings: u8) -> (Lookups, DataSource) {
     let mut plan: Value = serde_json::from_str(plan).expect("plans are JSON");
     let output = match mode {
         Mode::Json => json!({"mode": "json"}),
@@ -90,14 +90,14 @@ fn compile(plan: &str, mode: Mode, settings: u8) -> (World, Source) {
     };
     plan["datasources"][0]["output"] = output;
     let plan = Plan::parse(&plan.to_string()).expect("the plan is well-formed");
-    let mut world = World { clock_offset_ns: 1_795_400_000_000_000_000, ..World::default() };
-    world
+    let mut lookups = Lookups { clock_offset_ns: 1_795_400_000_000_000_000, ..Lookups::default() };
+    lookups
         .set_names([(0, "root".into())].into(), [(0, "\u{1b}wheel".into())].into())
         .expect("two names");
-    let source = Source::compile(&plan.datasources[0], &mut world).expect("it compiles");
-    let name = [("runtime.containerName".to_string(), Held::Text("a\u{202e}\"\n".into()))];
-    world.containers.set(1, 1, &name).expect("one container");
-    (world, source)
+    let source = DataSource::compile(&plan.datasources[0], &mut lookups).expect("it compiles");
+    let name = [("runtime.containerName".to_string(), ContainerValue::Text("a\u{202e}\"\n".into()))];
+    lookups.containers.set(1, 1, &name).expect("one container");
+    (lookups, source)
 }
 
 /// Columns over all fields, each with other settings.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use libbpf_sys as sys;
 
 use super::map::Map;
-use super::probe::{self, insn};
+use super::program::{self, insn};
 use crate::errors::{Error, Result};
 
 /// Of `struct __sk_buff`.
@@ -48,7 +48,7 @@ impl Dispatcher {
             insn(set, 0, 0, otherwise),
             insn(sys::BPF_JMP | sys::BPF_EXIT, 0, 0, 0),
         ];
-        let program = probe::load_as(NAME, kind, 0, 0, &insns).ok_or_else(|| {
+        let program = program::load_as(NAME, kind, 0, 0, &insns).ok_or_else(|| {
             let why = io::Error::last_os_error();
             Error::map(format!("cannot load the program before a packet program: {why}"))
         })?;

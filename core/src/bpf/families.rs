@@ -8,8 +8,8 @@ use std::ptr::NonNull;
 use libbpf_rs::Link;
 use libbpf_sys as sys;
 
+use super::attachment::Attachment;
 use super::facts::{borrow_fd, program_facts};
-use super::held::Held;
 use super::log;
 use crate::errors::{Error, Kind, Result};
 use crate::fds::owned;
@@ -74,7 +74,12 @@ pub enum Rate {
 }
 
 /// Samples of event (`kind`, `config`) on every CPU that is online.
-pub fn perf_event(program: Program, kind: u32, config: u64, rate: &Rate) -> Result<Box<dyn Held>> {
+pub fn perf_event(
+    program: Program,
+    kind: u32,
+    config: u64,
+    rate: &Rate,
+) -> Result<Box<dyn Attachment>> {
     let cpus = online().map_err(|e| refusal(program, "perf events", &e))?;
     let mut links: Vec<Link> = Vec::with_capacity(cpus.len());
     for cpu in cpus {
@@ -138,7 +143,7 @@ fn cpus(text: &str) -> Option<Vec<u32>> {
 }
 
 /// Every process of the control group at `path` and below.
-pub fn cgroup(program: Program, path: &str) -> Result<Box<dyn Held>> {
+pub fn cgroup(program: Program, path: &str) -> Result<Box<dyn Attachment>> {
     let at = format!("control group {path}");
     let directory = File::open(path).map_err(|e| refusal(program, &at, &e))?;
     let link = attempt(program, &at, || {
@@ -149,7 +154,7 @@ pub fn cgroup(program: Program, path: &str) -> Result<Box<dyn Held>> {
 }
 
 /// The program of every packet of one interface, before the kernel's stack.
-pub fn xdp(program: Program, ifindex: u32) -> Result<Box<dyn Held>> {
+pub fn xdp(program: Program, ifindex: u32) -> Result<Box<dyn Attachment>> {
     let link = attempt(program, &format!("interface {ifindex}"), || {
         // SAFETY: a live program.
         linked(unsafe { sys::bpf_program__attach_xdp(program.as_ptr(), ifindex as i32) })
@@ -164,7 +169,7 @@ struct OfSockets {
     attach_type: sys::bpf_attach_type,
 }
 
-impl Held for OfSockets {}
+impl Attachment for OfSockets {}
 
 impl Drop for OfSockets {
     fn drop(&mut self) {
@@ -176,7 +181,7 @@ impl Drop for OfSockets {
 }
 
 /// Sockets in the map `map`.
-pub fn sockmap(program: Program, map: OwnedFd, name: &str) -> Result<Box<dyn Held>> {
+pub fn sockmap(program: Program, map: OwnedFd, name: &str) -> Result<Box<dyn Attachment>> {
     let at = format!("map {name}");
     let fd = program_fd(program)?;
     // SAFETY: a live program.

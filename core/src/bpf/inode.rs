@@ -14,7 +14,7 @@ use libbpf_sys as sys;
 
 use super::btf::Btf;
 use super::iterate::{self, Scope};
-use super::probe::{self, insn};
+use super::program::{self, insn};
 
 /// As unequal for unequal files as can be found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,7 +160,7 @@ fn load() -> Option<OwnedFd> {
         insn(set, 0, 0, 0),
         insn(sys::BPF_JMP | sys::BPF_EXIT, 0, 0, 0),
     ];
-    let target = probe::btf_id("task_vma", sys::BPF_TRACE_ITER)?;
+    let target = program::btf_id("task_vma", sys::BPF_TRACE_ITER)?;
     let kind = sys::BPF_PROG_TYPE_TRACING;
-    probe::load_as(c"ig_inodes", kind, sys::BPF_TRACE_ITER, target, &insns)
+    program::load_as(c"ig_inodes", kind, sys::BPF_TRACE_ITER, target, &insns)
 }

@@ -1,18 +1,19 @@
 //! Everything that talks to libbpf and the kernel.
 
 pub mod attach;
+pub mod attachment;
 pub mod btf;
 pub mod btf_add;
 pub mod dispatch;
 pub mod drain;
 pub mod facts;
 pub mod families;
-pub mod held;
 pub mod inode;
 pub mod iterate;
 pub mod links;
 pub mod log;
 pub mod map;
+mod mapping;
 pub mod netns;
 pub mod object;
 pub mod offsets;
@@ -20,9 +21,11 @@ mod perf_buffer;
 mod perf_probe;
 mod pins;
 pub mod probe;
+mod program;
 pub mod reader;
 pub mod ring;
 pub mod scout;
+mod sink;
 pub mod sockets;
 pub mod statistics;
 pub mod tc;

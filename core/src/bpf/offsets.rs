@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
-use super::ring::Mapping;
+use super::mapping::Mapping;
 use crate::errors::{Error, Kind, Result};
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -173,7 +173,7 @@ fn of(raw: &[u8]) -> Result<Vec<u8>> {
         .ok_or_else(|| Error::new(Kind::Btf, format!("{VMLINUX} is not understood")))?;
     let common = types.offset("mnt_namespace", "ns")?;
     let inum = types.offset("ns_common", "inum")?;
-    let birth = match types.offset("mnt_namespace", "seq") {
+    let generation = match types.offset("mnt_namespace", "seq") {
         Ok(seq) => seq,
         Err(_) => common + types.offset("ns_common", "ns_id")?,
     };
@@ -193,7 +193,7 @@ fn of(raw: &[u8]) -> Result<Vec<u8>> {
         types.offset("task_struct", "cgroups")?,
         types.offset("nsproxy", "mnt_ns")?,
         common + inum,
-        birth,
+        generation,
         types.offset("pid", "level")?,
         types.offset("pid", "numbers")?,
         upid,

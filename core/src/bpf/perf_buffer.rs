@@ -2,13 +2,13 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::NonNull;
 
 use libbpf_sys as sys;
 
-use super::reader::{Sink, BROKEN};
+use super::sink::{Sink, BROKEN};
 use crate::errors::{Error, Result};
 
 /// Bytes of all CPUs' buffers together, unless those of one CPU are more.
@@ -165,9 +165,9 @@ impl Perf {
         Err(cause)
     }
 
-    pub fn epoll_fd(&self) -> RawFd {
-        // SAFETY: a live buffer.
-        unsafe { sys::perf_buffer__epoll_fd(self.buffer.as_ptr()) }
+    pub fn epoll_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: a live buffer, whose descriptor stays open as long as it lives.
+        unsafe { BorrowedFd::borrow_raw(sys::perf_buffer__epoll_fd(self.buffer.as_ptr())) }
     }
 
     /// Samples the kernel dropped.

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use libbpf_sys as sys;
 
-use super::probe::load_nothing;
+use super::program::load_nothing;
 use crate::fds::owned;
 
 const KPROBE_TYPE: &str = "/sys/bus/event_source/devices/kprobe/type";

@@ -1,6 +1,5 @@
 //! What the running kernel can do, found out by doing it.
 
-use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use libbpf_sys as sys;
@@ -8,6 +7,7 @@ use libbpf_sys as sys;
 use super::btf::Btf;
 use super::map::Map;
 use super::perf_probe;
+use super::program::{btf_id, insn, load, load_nothing, nothing};
 use super::statistics::Counting;
 use crate::errors::{Error, Kind, Result};
 use crate::fds::owned;
@@ -36,75 +36,6 @@ pub fn probe(feature: &str) -> Result<bool> {
         "run_stats" => Counting::begin().is_ok(),
         _ => return Err(Error::new(Kind::Unsupported, format!("no feature is named {feature}"))),
     })
-}
-
-pub const fn insn(code: u32, registers: u8, off: i16, imm: i32) -> sys::bpf_insn {
-    sys::bpf_insn {
-        code: code as u8,
-        _bitfield_align_1: [],
-        _bitfield_1: sys::__BindgenBitfieldUnit::new([registers]),
-        off,
-        imm,
-    }
-}
-
-/// r0 = 0; exit.
-fn nothing() -> Vec<sys::bpf_insn> {
-    vec![
-        insn(sys::BPF_ALU64 | sys::BPF_MOV | sys::BPF_K, 0, 0, 0),
-        insn(sys::BPF_JMP | sys::BPF_EXIT, 0, 0, 0),
-    ]
-}
-
-/// Loads a program; None when the kernel refuses.
-pub fn load(
-    program_type: u32,
-    attach_type: u32,
-    target: u32,
-    insns: &[sys::bpf_insn],
-) -> Option<OwnedFd> {
-    load_as(c"ig_probe", program_type, attach_type, target, insns)
-}
-
-/// Loads a program of the name `name`.
-pub fn load_as(
-    name: &CStr,
-    program_type: u32,
-    attach_type: u32,
-    target: u32,
-    insns: &[sys::bpf_insn],
-) -> Option<OwnedFd> {
-    let mut options = sys::bpf_prog_load_opts {
-        sz: size_of::<sys::bpf_prog_load_opts>() as sys::size_t,
-        expected_attach_type: attach_type,
-        attach_btf_id: target,
-        attempts: 1,
-        ..Default::default()
-    };
-    // SAFETY: instructions, names and options outlive the call; a fresh descriptor.
-    let fd = unsafe {
-        owned(sys::bpf_prog_load(
-            program_type,
-            name.as_ptr(),
-            c"GPL".as_ptr(),
-            insns.as_ptr(),
-            insns.len() as sys::size_t,
-            &mut options,
-        ))
-    };
-    fd.ok()
-}
-
-pub fn load_nothing(program_type: u32) -> Option<OwnedFd> {
-    load(program_type, 0, 0, &nothing())
-}
-
-/// BTF id of a kernel function as target of `attach_type`.
-pub fn btf_id(name: &str, attach_type: u32) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: the name outlives the call.
-    let id = unsafe { sys::libbpf_find_vmlinux_btf_id(name.as_ptr(), attach_type) };
-    u32::try_from(id).ok()
 }
 
 fn open_tracing(program: &OwnedFd) -> Option<OwnedFd> {

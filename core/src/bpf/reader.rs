@@ -1,6 +1,6 @@
-//! Readers of a tracer map: ring buffer or perf event array.
+//! The reader of a tracer map, which is a ring buffer or a perf event array.
 
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
@@ -9,13 +9,9 @@ use libbpf_sys as sys;
 
 use super::perf_buffer::Perf;
 use super::ring::Ring;
+use super::sink::{Sink, BROKEN};
 use super::{log, map};
 use crate::errors::{Error, Result};
-
-/// Takes one sample; false asks to stop draining.
-pub type Sink<'a> = dyn FnMut(&[u8]) -> bool + 'a;
-
-pub(super) const BROKEN: &str = "a sample broke the pipeline; this is a defect of ig-py";
 
 pub enum Reader {
     Ring(Ring),
@@ -40,22 +36,22 @@ impl Reader {
     }
 
     /// Becomes readable when samples wait.
-    pub fn epoll_fd(&self) -> RawFd {
+    pub fn epoll_fd(&self) -> BorrowedFd<'_> {
         match self {
             Reader::Ring(ring) => ring.epoll_fd(),
             Reader::Perf(perf) => perf.epoll_fd(),
         }
     }
 
-    /// Of a ring: where the sample begins that the sink sees now, and the ring's map.
-    pub fn place(&self) -> Option<(Arc<AtomicUsize>, OwnedFd)> {
+    /// Of a ring buffer: the position of the sample that the sink sees, and the map.
+    pub fn position(&self) -> Option<(Arc<AtomicUsize>, OwnedFd)> {
         match self {
-            Reader::Ring(ring) => ring.place().ok(),
+            Reader::Ring(ring) => ring.position().ok(),
             Reader::Perf(_) => None,
         }
     }
 
-    /// Perf samples the kernel dropped; None for ring buffers, which do not say.
+    /// Perf samples that the kernel dropped. None for ring buffers: the kernel does not count there.
     pub fn lost(&self) -> Option<u64> {
         match self {
             Reader::Ring(_) => None,
@@ -63,7 +59,7 @@ impl Reader {
         }
     }
 
-    /// Bytes that wait in a ring buffer, and its size; of perf buffers it is not known.
+    /// Bytes that are not read yet, and the size of the ring buffer; None for perf buffers.
     pub fn filled(&self) -> Option<(usize, usize)> {
         match self {
             Reader::Ring(ring) => Some(ring.filled()),
@@ -71,7 +67,7 @@ impl Reader {
         }
     }
 
-    /// Feeds what waits to `sink`, in place, until it is empty or `sink` says stop.
+    /// Feeds samples to `sink`, in place, until there are no more or `sink` returns false.
     pub fn drain(&mut self, sink: &mut Sink<'_>) -> Result<()> {
         match self {
             Reader::Perf(perf) => perf.drain(sink),

@@ -6,9 +6,9 @@ use std::ptr::NonNull;
 
 use libbpf_sys as sys;
 
+use super::attachment::Attachment;
 use super::dispatch::Dispatcher;
 use super::families::{program_fd, refusal};
-use super::held::Held;
 use super::netns;
 use crate::errors::Result;
 
@@ -17,14 +17,14 @@ struct Filter {
     _dispatcher: Dispatcher,
 }
 
-impl Held for Filter {}
+impl Attachment for Filter {}
 
 /// Every packet of the network namespace `fd`, whose number programs see is `id`.
 pub fn attach(
     program: NonNull<sys::bpf_program>,
     fd: BorrowedFd<'_>,
     id: u32,
-) -> Result<Box<dyn Held>> {
+) -> Result<Box<dyn Attachment>> {
     let at = format!("network namespace {id}");
     let dispatcher =
         Dispatcher::new(sys::BPF_PROG_TYPE_SOCKET_FILTER, program_fd(program)?, id, 0)?;

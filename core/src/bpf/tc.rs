@@ -6,9 +6,9 @@ use std::ptr::NonNull;
 
 use libbpf_sys as sys;
 
+use super::attachment::Attachment;
 use super::dispatch::Dispatcher;
 use super::families::{program_fd, refusal};
-use super::held::Held;
 use super::{log, netns};
 use crate::errors::Result;
 use crate::fds::owned;
@@ -32,7 +32,7 @@ struct Linked {
     _dispatcher: Dispatcher,
 }
 
-impl Held for Linked {}
+impl Attachment for Linked {}
 
 /// A filter of a `clsact` queueing discipline, which stays when we are killed.
 struct Filter {
@@ -43,7 +43,7 @@ struct Filter {
     _dispatcher: Dispatcher,
 }
 
-impl Held for Filter {}
+impl Attachment for Filter {}
 
 fn hook(ifindex: u32, ingress: bool) -> sys::bpf_tc_hook {
     sys::bpf_tc_hook {
@@ -79,7 +79,7 @@ pub fn attach(
     program: NonNull<sys::bpf_program>,
     place: &Place<'_>,
     id: u32,
-) -> Result<Box<dyn Held>> {
+) -> Result<Box<dyn Attachment>> {
     let side = if place.ingress { "ingress" } else { "egress" };
     let at = format!("{side} of interface {}", place.ifindex);
     let failed = |e: &io::Error| refusal(program, &at, e);

@@ -9,8 +9,8 @@ use libbpf_rs::Link;
 use libbpf_sys as sys;
 
 use super::attach::{function_and_offset, split};
+use super::attachment::Attachment;
 use super::families::{attempt, linked};
-use super::held::Held;
 use super::inode::{self, Identity};
 use crate::binary::elf::Elf;
 use crate::binary::{gosym, root, symbols, usdt, FileBytes};
@@ -131,7 +131,7 @@ impl Binary {
         &self,
         program: NonNull<sys::bpf_program>,
         places: &Places,
-    ) -> Result<Box<dyn Held>> {
+    ) -> Result<Box<dyn Attachment>> {
         let path = CString::new(format!("/proc/self/fd/{}", self.bytes.file.as_raw_fd()))
             .unwrap_or_default();
         let at = format!("{} in {}", places.target, self.path);

@@ -2,14 +2,14 @@
 
 use std::cmp::Ordering;
 
-use super::event::{Event, Value};
-use super::field::Fields;
-use super::plan;
 use crate::errors::{Error, Result};
+use crate::schema::event::{Event, Value};
+use crate::schema::field::Fields;
+use crate::schema::plan;
 
 const MAX_SORT_FIELDS: usize = 64;
 /// Bytes of elements and sort keys that wait to be sorted.
-const MAX_HELD: usize = 128 << 20;
+const MAX_UNSORTED: usize = 128 << 20;
 /// Rendered bytes of one array.
 pub const MAX_RENDERED: usize = 128 << 20;
 
@@ -59,7 +59,7 @@ pub struct Array {
     pub shown: u64,
     pub open: bool,
     /// Whole samples that wait to be sorted, one after another.
-    held: Vec<u8>,
+    unsorted: Vec<u8>,
     keys: Vec<Key>,
     key_bytes: usize,
 }
@@ -80,7 +80,7 @@ impl Array {
             header: plan.output.header.clone().into_bytes(),
             shown: 0,
             open: false,
-            held: Vec::new(),
+            unsorted: Vec::new(),
             keys: Vec::new(),
             key_bytes: 0,
         })
@@ -91,18 +91,18 @@ impl Array {
     }
 
     /// Keeps an element to be sorted; false when there is no room.
-    pub fn hold(&mut self, event: &Event<'_>, fields: &Fields) -> bool {
+    pub fn collect(&mut self, event: &Event<'_>, fields: &Fields) -> bool {
         let start = self.keys.len();
         for (index, _) in &self.by {
             let key = Key::of(event.value(*index, &fields.list[*index]));
             self.key_bytes += key.bytes();
             self.keys.push(key);
         }
-        if self.held.len() + event.sample.len() + self.key_bytes > MAX_HELD {
+        if self.unsorted.len() + event.sample.len() + self.key_bytes > MAX_UNSORTED {
             self.key_bytes -= self.keys.drain(start..).map(|k| k.bytes()).sum::<usize>();
             return false;
         }
-        self.held.extend_from_slice(event.sample);
+        self.unsorted.extend_from_slice(event.sample);
         true
     }
 
@@ -121,6 +121,6 @@ impl Array {
                 order.sort_by(|a, b| key(*a).cmp(key(*b)));
             }
         }
-        (std::mem::take(&mut self.held), order)
+        (std::mem::take(&mut self.unsorted), order)
     }
 }

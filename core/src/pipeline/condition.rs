@@ -1,6 +1,6 @@
 //! Conditions: expressions of which an event must meet each (docs/filter-expressions.md).
 //!
-//! Who writes the plan has checked the types. What does not fit anyway, and what has no value
+//! StackOwner writes the plan has checked the types. What does not fit anyway, and what has no value
 //! (a remainder of a division by zero), leaves the condition undecided.
 
 mod functions;
@@ -13,11 +13,11 @@ use std::net::IpAddr;
 use functions::{call, function, Function};
 use value::{arithmetic, number, order, text, truth, whole, V};
 
-use super::event::{Event, Value};
-use super::field::Fields;
 use super::filter;
-use super::plan::Node;
 use crate::errors::{Error, Result};
+use crate::schema::event::{Event, Value};
+use crate::schema::field::Fields;
+use crate::schema::plan::Node;
 
 const MAX_CONDITIONS: usize = 64;
 const MAX_NODES: usize = 4096;

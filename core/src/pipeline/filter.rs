@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
-use super::event::{Event, Value};
-use super::field::{is_integer, is_signed, width, Fields};
-use super::plan::{self, Kind};
 use crate::errors::{Error, Result};
+use crate::schema::event::{Event, Value};
+use crate::schema::field::{is_integer, is_signed, width, Fields};
+use crate::schema::plan::{self, Kind};
 
 const MAX_FILTERS: usize = 256;
 /// Compiled size of one regular expression, bytes.

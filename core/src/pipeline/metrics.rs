@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::event::{Event, Value};
-use super::field::{is_integer, Fields};
-use super::plan::{self, Kind, MetricKind};
 use crate::errors::{Error, Result};
 use crate::render::json;
+use crate::schema::event::{Event, Value};
+use crate::schema::field::{is_integer, Fields};
+use crate::schema::plan::{self, Kind, MetricKind};
 
 /// Combinations of key values that are told apart; the rest shares one without keys.
 const MAX_SERIES: usize = 2000;

@@ -2,13 +2,9 @@
 
 pub mod array;
 pub mod condition;
-pub mod event;
-pub mod field;
+pub mod datasource;
+pub mod dependencies;
 pub mod filter;
 pub mod metrics;
-pub mod need;
-pub mod plan;
-pub mod source;
 pub mod step;
 pub mod steps;
-pub mod world;

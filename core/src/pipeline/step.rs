@@ -1,15 +1,16 @@
 //! Steps: what operators do natively to each event, compiled from the plan.
 
-use super::event::{from_sample, Slot, Slots, Value};
-use super::field::{width, Field, Fields};
-use super::need::Source;
-use super::plan::{self, Kind, Pair};
+use super::steps::context::Context;
+use super::steps::input::StepInput;
 use super::steps::layout::Layout;
 use super::steps::stack::{KernelStack, UserStack};
-use super::steps::{duration, enums, files, net, time};
-use super::world::{Match, World};
+use super::steps::{duration, enums, files, net};
 use crate::errors::{Error, Result};
 use crate::names;
+use crate::schema::event::{from_sample, Slot, Value};
+use crate::schema::field::{width, Fields};
+use crate::schema::lookups::{Lookups, Match};
+use crate::schema::plan::{self, Kind, Pair};
 
 const MAX_STEPS: usize = 1024;
 const MAX_ENUM_VALUES: usize = 65536;
@@ -45,7 +46,7 @@ pub enum Step {
     Container {
         mntns: Option<usize>,
         netns: Option<usize>,
-        fields: Vec<HeldField>,
+        fields: Vec<ContainerField>,
     },
 }
 
@@ -59,7 +60,7 @@ pub struct Endpoint {
     endpoint: Option<usize>,
 }
 
-pub struct HeldField {
+pub struct ContainerField {
     column: u32,
     field: usize,
     /// Written also when only the pod is known.
@@ -68,39 +69,16 @@ pub struct HeldField {
     by_mntns: bool,
 }
 
-/// What steps may touch while an event passes.
-pub struct Context<'a> {
-    pub fields: &'a [Field],
-    pub sample: &'a [u8],
-    pub slots: &'a mut Slots,
-    pub world: &'a World,
-    pub names: &'a [Box<str>],
-    pub clock: &'a mut time::Clock,
-}
-
-impl Context<'_> {
-    /// The integer in a field, whoever put it there.
-    pub fn word(&self, index: usize) -> u64 {
-        match self.slots.values[index] {
-            Slot::Bool(b) => u64::from(b),
-            Slot::Int(i) => i as u64,
-            Slot::Uint(u) => u,
-            _ if self.fields[index].slot => 0,
-            _ => from_sample(&self.fields[index], self.sample).word(),
-        }
-    }
-}
-
 pub fn compile(
     plans: &[plan::Step],
     fields: &mut Fields,
-    world: &mut World,
+    lookups: &mut Lookups,
     texts: &mut Vec<Box<str>>,
 ) -> Result<Vec<Step>> {
     if plans.len() > MAX_STEPS {
         return Err(Error::plan(format!("{} steps, at most {MAX_STEPS}", plans.len())));
     }
-    plans.iter().map(|p| compile_one(p, fields, world, texts)).collect()
+    plans.iter().map(|p| compile_one(p, fields, lookups, texts)).collect()
 }
 
 fn pair(fields: &Fields, p: &Pair, role: &str) -> Result<(usize, usize)> {
@@ -110,7 +88,7 @@ fn pair(fields: &Fields, p: &Pair, role: &str) -> Result<(usize, usize)> {
 fn compile_one(
     plan: &plan::Step,
     fields: &mut Fields,
-    world: &mut World,
+    lookups: &mut Lookups,
     texts: &mut Vec<Box<str>>,
 ) -> Result<Step> {
     let two = |p: &Pair, role: &str| pair(fields, p, role);
@@ -184,23 +162,23 @@ fn compile_one(
                 endpoint: endpoint.map(|e| fields.text_slot(e, role)).transpose()?,
             })
         }
-        plan::Step::KernelStack(p) => Step::KernelStack(KernelStack::compile(p, fields, world)?),
-        plan::Step::UserStack(p) => Step::UserStack(UserStack::compile(p, fields, world)?.into()),
+        plan::Step::KernelStack(p) => Step::KernelStack(KernelStack::compile(p, fields, lookups)?),
+        plan::Step::UserStack(p) => Step::UserStack(UserStack::compile(p, fields, lookups)?.into()),
         plan::Step::Container { mntns, netns, fields: wanted } => {
             let role = "step container";
             let integer = |id: &Option<u32>| id.map(|i| fields.integer(i, role)).transpose();
-            let held = wanted
+            let fields = wanted
                 .iter()
                 .map(|(name, id)| {
-                    Ok(HeldField {
-                        column: world.containers.column(name),
+                    Ok(ContainerField {
+                        column: lookups.containers.column(name),
                         field: fields.any_slot(*id, role)?,
                         of_pod: name != "runtime.containerPid",
                         by_mntns: name == "k8s.hostnetwork",
                     })
                 })
                 .collect::<Result<Vec<_>>>()?;
-            Step::Container { mntns: integer(mntns)?, netns: integer(netns)?, fields: held }
+            Step::Container { mntns: integer(mntns)?, netns: integer(netns)?, fields }
         }
     })
 }
@@ -215,7 +193,7 @@ impl Step {
     }
 
     /// Calls `sink` with each field that this fills, and what of.
-    pub fn outputs(&self, sink: &mut dyn FnMut(usize, Source)) {
+    pub fn outputs(&self, sink: &mut dyn FnMut(usize, StepInput)) {
         match self {
             Step::Errno(src, dst)
             | Step::Signal(src, dst)
@@ -226,21 +204,21 @@ impl Step {
             | Step::FileMode(src, dst)
             | Step::FileFlags(src, dst)
             | Step::Syscall(src, dst)
-            | Step::Enum { src, dst, .. } => sink(*dst, Source::Field(*src)),
+            | Step::Enum { src, dst, .. } => sink(*dst, StepInput::Field(*src)),
             Step::Container { fields, .. } => {
-                fields.iter().for_each(|f| sink(f.field, Source::Container));
+                fields.iter().for_each(|f| sink(f.field, StepInput::Container));
             }
             Step::Timestamp { src, dst, .. } => {
-                [Some(*src), *dst].into_iter().flatten().for_each(|i| sink(i, Source::Other));
+                [Some(*src), *dst].into_iter().flatten().for_each(|i| sink(i, StepInput::Other));
             }
             Step::Endpoint(e) => {
                 let proto = e.proto.map(|(_, text)| text);
                 let all = [Some(e.addr), proto, e.endpoint];
-                all.into_iter().flatten().for_each(|i| sink(i, Source::Other));
+                all.into_iter().flatten().for_each(|i| sink(i, StepInput::Other));
             }
-            Step::Text { dst, .. } => sink(*dst, Source::Other),
-            Step::KernelStack(s) => sink(s.output(), Source::Other),
-            Step::UserStack(s) => s.outputs().for_each(|i| sink(i, Source::Other)),
+            Step::Text { dst, .. } => sink(*dst, StepInput::Other),
+            Step::KernelStack(s) => sink(s.output(), StepInput::Other),
+            Step::UserStack(s) => s.outputs().for_each(|i| sink(i, StepInput::Other)),
         }
     }
 
@@ -256,13 +234,13 @@ impl Step {
         match self {
             Step::Timestamp { src, dst, layout } => {
                 let boot = cx.word(*src);
-                let wall = cx.clock.wall(boot, cx.world.clock_offset_ns);
+                let wall = cx.clock.wall(boot, cx.lookups.clock_offset_ns);
                 cx.slots.values[*src] = match cx.fields[*src].kind {
                     Kind::I64 => Slot::Int(wall),
                     _ => Slot::Uint(wall as u64),
                 };
                 if let Some(dst) = dst {
-                    let zone = cx.world.timezone_offset_s;
+                    let zone = cx.lookups.timezone_offset_s;
                     let clock = &mut *cx.clock;
                     cx.slots.write_text(*dst, |out| clock.format(wall, zone, layout, out));
                 }
@@ -307,8 +285,8 @@ impl Step {
             Step::Container { mntns, netns, fields } => {
                 let mntns = mntns.map(|i| cx.word(i));
                 let netns = netns.map(|i| cx.word(i));
-                let found = cx.world.containers.find(mntns, netns);
-                let by_mntns = mntns.is_some_and(|m| cx.world.containers.knows(m));
+                let found = cx.lookups.containers.find(mntns, netns);
+                let by_mntns = mntns.is_some_and(|m| cx.lookups.containers.knows(m));
                 let (row, whole) = match found {
                     None => return,
                     Some(Match::Full(row)) => (row, true),
@@ -318,7 +296,7 @@ impl Step {
                 cx.slots.container = u64::from(row) << 2 | extent | 1 << 63;
                 for f in fields {
                     if (whole || f.of_pod) && (by_mntns || !f.by_mntns) {
-                        cx.slots.values[f.field] = Slot::Held(row, f.column);
+                        cx.slots.values[f.field] = Slot::Container(row, f.column);
                     }
                 }
             }
@@ -353,7 +331,8 @@ fn named(
 
 fn owner(cx: &mut Context<'_>, src: usize, dst: usize, user: bool) {
     let id = cx.word(src) as u32;
-    let (table, prefix) = if user { (&cx.world.users, "uid:") } else { (&cx.world.groups, "gid:") };
+    let (table, prefix) =
+        if user { (&cx.lookups.users, "uid:") } else { (&cx.lookups.groups, "gid:") };
     let known = table.get(&id);
     cx.slots.write_text(dst, |out| match known {
         Some(name) => out.extend_from_slice(name.as_bytes()),

@@ -3,7 +3,7 @@
 
 mod binary;
 mod error;
-mod gate;
+mod exec_hold;
 mod map;
 mod object;
 mod scout;
@@ -97,10 +97,10 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<stream::Batch>()?;
     m.add_class::<scout::Scout>()?;
     m.add_class::<statistics::ProgramStatistics>()?;
-    m.add_class::<scout::Notice>()?;
-    m.add_class::<gate::Gate>()?;
-    m.add_class::<gate::ExecWatch>()?;
-    m.add_function(wrap_pyfunction!(gate::hold_refusal, m)?)?;
+    m.add_class::<scout::ScoutNotice>()?;
+    m.add_class::<exec_hold::ExecHold>()?;
+    m.add_class::<exec_hold::ExecWatch>()?;
+    m.add_function(wrap_pyfunction!(exec_hold::exec_hold_refusal, m)?)?;
     m.add_function(wrap_pyfunction!(binary::find_libraries, m)?)?;
     m.add_function(wrap_pyfunction!(binary::interfaces_into, m)?)?;
     m.add_function(wrap_pyfunction!(headers, m)?)?;

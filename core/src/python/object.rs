@@ -1,4 +1,4 @@
-//! `Object`: one BPF object and its life.
+//! `Object`: one BPF object, from opening to closing.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -139,21 +139,23 @@ impl Object {
             0 => Rate::Frequency(frequency),
             n => Rate::Period(n),
         };
-        self.with(py, |o| o.hold(program, |p| families::perf_event(p, r#type, config, &rate)))
+        self.with(py, |o| {
+            o.attach_with(program, |p| families::perf_event(p, r#type, config, &rate))
+        })
     }
 
     fn attach_cgroup(&self, py: Python<'_>, program: &str, path: &str) -> PyResult<u64> {
-        self.with(py, |o| o.hold(program, |p| families::cgroup(p, path)))
+        self.with(py, |o| o.attach_with(program, |p| families::cgroup(p, path)))
     }
 
     fn attach_xdp(&self, py: Python<'_>, program: &str, ifindex: u32) -> PyResult<u64> {
-        self.with(py, |o| o.hold(program, |p| families::xdp(p, ifindex)))
+        self.with(py, |o| o.attach_with(program, |p| families::xdp(p, ifindex)))
     }
 
     fn attach_sockmap(&self, py: Python<'_>, program: &str, map: &str) -> PyResult<u64> {
         self.with(py, |o| {
             let fd = o.map_fd(map)?;
-            o.hold(program, |p| families::sockmap(p, fd, map))
+            o.attach_with(program, |p| families::sockmap(p, fd, map))
         })
     }
 
@@ -165,7 +167,7 @@ impl Object {
         netns_id: u32,
     ) -> PyResult<u64> {
         let fd = duplicate(netns)?;
-        self.with(py, |o| o.hold(program, |p| sockets::attach(p, fd.as_fd(), netns_id)))
+        self.with(py, |o| o.attach_with(program, |p| sockets::attach(p, fd.as_fd(), netns_id)))
     }
 
     #[pyo3(signature = (program, netns, ifindex, *, ingress, netns_id))]
@@ -181,7 +183,7 @@ impl Object {
         let fd = duplicate(netns)?;
         self.with(py, |o| {
             let place = Place { netns: fd.as_fd(), ifindex, ingress };
-            o.hold(program, |p| tc::attach(p, &place, netns_id))
+            o.attach_with(program, |p| tc::attach(p, &place, netns_id))
         })
     }
 
@@ -196,7 +198,7 @@ impl Object {
             self.with(py, |o| Ok((o.section(program)?, o.has_map(USDT_MAP))))?;
         // Without the object's lock: the file may be large.
         let places = py.detach(|| binary.inner.places(&section, target, described))?;
-        self.with(py, |o| o.hold(program, |p| binary.inner.attach(p, &places)))
+        self.with(py, |o| o.attach_with(program, |p| binary.inner.attach(p, &places)))
     }
 
     fn release(&self, py: Python<'_>, attachment: u64) -> PyResult<bool> {

@@ -1,4 +1,4 @@
-//! `Scout`: the kernel's news about mount namespaces, as Python sees it.
+//! `Scout`: what the kernel reports about mount namespaces, as Python sees it.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ pub struct Scout {
 }
 
 #[pyclass(frozen, get_all, module = "ig_py._core")]
-pub struct Notice {
+pub struct ScoutNotice {
     mntns: u64,
-    birth: u64,
+    generation: u64,
     kind: u32,
     flags: u32,
     pid: u32,
@@ -56,19 +56,19 @@ impl Scout {
         Ok(py.detach(|| self.inner.remove_filter(slot))?)
     }
 
-    fn withdraw(&self, py: Python<'_>, map: &Map, mntns: u64, birth: u64) -> PyResult<()> {
-        Ok(py.detach(|| self.inner.withdraw(map.duplicate()?.as_fd(), mntns, birth))?)
+    fn withdraw(&self, py: Python<'_>, map: &Map, mntns: u64, generation: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.inner.withdraw(map.duplicate()?.as_fd(), mntns, generation))?)
     }
 
     fn fileno(&self) -> i32 {
         self.inner.fd()
     }
 
-    fn notices(&self, py: Python<'_>) -> PyResult<Vec<Notice>> {
+    fn notices(&self, py: Python<'_>) -> PyResult<Vec<ScoutNotice>> {
         let found = py.detach(|| self.inner.notices())?;
-        let notice = |n: scout::Notice| Notice {
+        let notice = |n: scout::ScoutNotice| ScoutNotice {
             mntns: n.mntns,
-            birth: n.birth,
+            generation: n.generation,
             kind: n.kind,
             flags: n.flags,
             pid: n.pid,
@@ -81,8 +81,8 @@ impl Scout {
         Ok(found.into_iter().map(notice).collect())
     }
 
-    fn settle(&self, py: Python<'_>, mntns: u64, birth: u64) -> PyResult<()> {
-        Ok(py.detach(|| self.inner.settle(mntns, birth))?)
+    fn settle(&self, py: Python<'_>, mntns: u64, generation: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.inner.settle(mntns, generation))?)
     }
 
     fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

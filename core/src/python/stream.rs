@@ -11,10 +11,10 @@ use pyo3::IntoPyObjectExt;
 
 use super::scout::Scout;
 use crate::errors::{Error, Kind};
-use crate::hold::Verdict;
 use crate::pipeline::metrics::Sum;
-use crate::pipeline::world::Held;
+use crate::schema::lookups::ContainerValue;
 use crate::stream;
+use crate::stream::pending::Verdict;
 
 #[pyclass(frozen, module = "ig_py._core")]
 pub struct Batch {
@@ -70,19 +70,19 @@ impl Stream {
     }
 }
 
-fn held(value: &Bound<'_, PyAny>) -> PyResult<Held> {
+fn container_value(value: &Bound<'_, PyAny>) -> PyResult<ContainerValue> {
     if let Ok(flag) = value.cast::<PyBool>() {
-        return Ok(Held::Bool(flag.is_true()));
+        return Ok(ContainerValue::Bool(flag.is_true()));
     }
     if value.is_instance_of::<PyInt>() {
         return match value.extract::<u64>() {
-            Ok(u) => Ok(Held::Uint(u)),
-            Err(_) => Ok(Held::Int(value.extract()?)),
+            Ok(u) => Ok(ContainerValue::Uint(u)),
+            Err(_) => Ok(ContainerValue::Int(value.extract()?)),
         };
     }
     if let Ok(text) = value.cast::<PyString>() {
         // Surrogates (undecodable bytes of names) have no UTF-8: replaced.
-        return Ok(Held::Text(text.to_string_lossy().as_ref().into()));
+        return Ok(ContainerValue::Text(text.to_string_lossy().as_ref().into()));
     }
     Err(PyTypeError::new_err("a container's value must be str, int or bool"))
 }
@@ -118,7 +118,7 @@ impl Stream {
         signature = (datasource, netns = Vec::new()),
         text_signature = "($self, datasource, netns=())"
     )]
-    fn fetch(
+    fn read_array(
         &self,
         py: Python<'_>,
         datasource: &str,
@@ -128,9 +128,9 @@ impl Stream {
             return Err(PyValueError::new_err("a network namespace is an open descriptor"));
         }
         // SAFETY: not negative; the caller keeps them open, else the kernel refuses them.
-        let places: Vec<BorrowedFd<'_>> =
+        let namespaces: Vec<BorrowedFd<'_>> =
             netns.iter().map(|fd| unsafe { BorrowedFd::borrow_raw(*fd) }).collect();
-        let (batch, error) = py.detach(|| self.inner.fetch(datasource, &places))?;
+        let (batch, error) = py.detach(|| self.inner.read_array(datasource, &namespaces))?;
         Ok((Batch::of(py, batch), error.map(|e| e.message).unwrap_or_default()))
     }
 
@@ -146,14 +146,16 @@ impl Stream {
             .try_iter()?
             .map(|i| i?.extract())
             .collect::<PyResult<_>>()?;
-        let given: Vec<(String, Held)> =
-            items.into_iter().map(|(n, v)| Ok((n, held(&v)?))).collect::<PyResult<_>>()?;
-        Ok(py.detach(|| self.inner.with_world(|w| w.containers.set(mntns, netns, &given)))?)
+        let given: Vec<(String, ContainerValue)> = items
+            .into_iter()
+            .map(|(n, v)| Ok((n, container_value(&v)?)))
+            .collect::<PyResult<_>>()?;
+        Ok(py.detach(|| self.inner.with_lookups(|w| w.containers.set(mntns, netns, &given)))?)
     }
 
     fn end_container(&self, py: Python<'_>, mntns: u64) -> PyResult<()> {
         Ok(py.detach(|| {
-            self.inner.with_world(|w| {
+            self.inner.with_lookups(|w| {
                 w.containers.end(mntns);
                 Ok(())
             })
@@ -162,7 +164,7 @@ impl Stream {
 
     fn drop_container(&self, py: Python<'_>, mntns: u64) -> PyResult<()> {
         Ok(py.detach(|| {
-            self.inner.with_world(|w| {
+            self.inner.with_lookups(|w| {
                 w.containers.drop(mntns);
                 Ok(())
             })
@@ -177,7 +179,7 @@ impl Stream {
     ) -> PyResult<()> {
         let boxed = |m: HashMap<u32, String>| m.into_iter().map(|(k, v)| (k, v.into())).collect();
         let (users, groups) = (boxed(users), boxed(groups));
-        Ok(py.detach(|| self.inner.with_world(|w| w.set_names(users, groups)))?)
+        Ok(py.detach(|| self.inner.with_lookups(|w| w.set_names(users, groups)))?)
     }
 
     fn admit_by(&self, py: Python<'_>, scout: &Scout) -> PyResult<()> {
@@ -185,9 +187,9 @@ impl Stream {
         Ok(py.detach(|| self.inner.admit_by(scout))?)
     }
 
-    fn decide(&self, py: Python<'_>, mntns: u64, birth: u64, verdict: &str) -> PyResult<()> {
+    fn decide(&self, py: Python<'_>, mntns: u64, generation: u64, verdict: &str) -> PyResult<()> {
         let verdict = parse_verdict(verdict)?;
-        Ok(py.detach(|| self.inner.decide(mntns, birth, verdict))?)
+        Ok(py.detach(|| self.inner.decide(mntns, generation, verdict))?)
     }
 
     fn waiting(&self, py: Python<'_>) -> PyResult<u64> {

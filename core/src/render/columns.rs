@@ -2,9 +2,9 @@
 
 use super::unicode;
 use crate::errors::{Error, Result};
-use crate::pipeline::event::{Event, Value};
-use crate::pipeline::field::Fields;
-use crate::pipeline::plan::{self, Align, Ellipsis};
+use crate::schema::event::{Event, Value};
+use crate::schema::field::Fields;
+use crate::schema::plan::{self, Align, Ellipsis};
 
 const MAX_COLUMNS: usize = 4096;
 const MAX_WIDTH: i64 = 1 << 16;

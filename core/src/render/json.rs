@@ -5,9 +5,9 @@ use std::ops::Range;
 use super::float;
 use super::memo::Memo;
 use super::tree::Node;
-use crate::pipeline::event::{Event, Value};
-use crate::pipeline::field::{Field, Fields};
-use crate::pipeline::need::Need;
+use crate::schema::dependency::Dependency;
+use crate::schema::event::{Event, Value};
+use crate::schema::field::{Field, Fields};
 
 /// Longest literal that is copied as one block of fixed size.
 const SHORT: usize = 32;
@@ -15,7 +15,7 @@ const SHORT: usize = 32;
 /// Literal bytes, then a field's value (usize::MAX: no value).
 struct Part {
     literal: Box<[u8]>,
-    /// The literal padded, when it fits: copying a constant size needs no call.
+    /// The literal padded, when it fits: copying a constant size dependencies no call.
     short: Option<[u8; SHORT]>,
     field: usize,
 }
@@ -57,7 +57,7 @@ pub struct Json {
 const NO_FIELD: usize = usize::MAX;
 
 struct Builder<'a> {
-    needs: &'a [Need],
+    dependencies: &'a [Dependency],
     parts: Vec<Part>,
     repeated: Vec<(Range<usize>, Memo)>,
     indents: Vec<usize>,
@@ -104,9 +104,9 @@ impl Builder<'_> {
         let (first, inner) = (self.parts.len(), self.repeated.len());
         self.object(&node.children, fields, depth);
         let parts = first..self.parts.len();
-        let needs = self.parts[first..].iter().map(|part| &self.needs[part.field]);
+        let dependencies = self.parts[first..].iter().map(|part| &self.dependencies[part.field]);
         if parts.len() >= MIN_REPEATED {
-            if let Some(memo) = Memo::of(needs) {
+            if let Some(memo) = Memo::of(dependencies) {
                 // Instead of those of objects inside.
                 self.repeated.truncate(inner);
                 self.repeated.push((parts, memo));
@@ -116,23 +116,39 @@ impl Builder<'_> {
 }
 
 pub fn is_object(node: &Node, field: &Field) -> bool {
-    !node.children.is_empty() || field.kind == crate::pipeline::plan::Kind::Container
+    !node.children.is_empty() || field.kind == crate::schema::plan::Kind::Container
 }
 
 impl Json {
-    /// `needs`: of each field.
-    pub fn compile(nodes: &[Node], fields: &Fields, needs: &[Need], pretty: bool) -> Json {
-        Json::of(nodes, fields, needs, pretty, b"\n")
+    /// `dependencies`: of each field.
+    pub fn compile(
+        nodes: &[Node],
+        fields: &Fields,
+        dependencies: &[Dependency],
+        pretty: bool,
+    ) -> Json {
+        Json::of(nodes, fields, dependencies, pretty, b"\n")
     }
 
     /// The same as an element of an array, without a newline.
-    pub fn element(nodes: &[Node], fields: &Fields, needs: &[Need], pretty: bool) -> Json {
-        Json::of(nodes, fields, needs, pretty, b"")
+    pub fn element(
+        nodes: &[Node],
+        fields: &Fields,
+        dependencies: &[Dependency],
+        pretty: bool,
+    ) -> Json {
+        Json::of(nodes, fields, dependencies, pretty, b"")
     }
 
-    fn of(nodes: &[Node], fields: &Fields, needs: &[Need], pretty: bool, end: &[u8]) -> Json {
+    fn of(
+        nodes: &[Node],
+        fields: &Fields,
+        dependencies: &[Dependency],
+        pretty: bool,
+        end: &[u8],
+    ) -> Json {
         let mut b = Builder {
-            needs,
+            dependencies,
             parts: Vec::new(),
             repeated: Vec::new(),
             indents: Vec::new(),
@@ -172,7 +188,7 @@ impl Json {
     }
 }
 
-fn write_array(array: &crate::pipeline::event::Array<'_>, depth: Option<usize>, out: &mut Vec<u8>) {
+fn write_array(array: &crate::schema::event::Array<'_>, depth: Option<usize>, out: &mut Vec<u8>) {
     out.push(b'[');
     for (i, value) in array.iter().enumerate() {
         if i > 0 {

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use crate::pipeline::event::Event;
-use crate::pipeline::need::Need;
+use crate::schema::dependency::Dependency;
+use crate::schema::event::Event;
 
 /// Bytes of a sample that are worth comparing.
 const MAX_KEY: usize = 256;
@@ -20,7 +20,7 @@ struct Key {
 
 #[derive(Default)]
 struct Entry {
-    /// Of the world; None: empty.
+    /// Of the lookups; None: empty.
     version: Option<u64>,
     container: u64,
     sample: Vec<u8>,
@@ -34,18 +34,18 @@ pub struct Memo {
 
 impl Key {
     /// None: not worth it.
-    fn of<'a>(needs: impl Iterator<Item = &'a Need>) -> Option<Key> {
+    fn of<'a>(dependencies: impl Iterator<Item = &'a Dependency>) -> Option<Key> {
         let mut key = Key::default();
-        for need in needs {
+        for need in dependencies {
             match need {
-                Need::Nothing => {}
-                Need::Container => key.container = true,
-                Need::Sample(range) if key.sample.is_empty() => key.sample = range.clone(),
-                Need::Sample(range) => {
+                Dependency::Nothing => {}
+                Dependency::Container => key.container = true,
+                Dependency::Sample(range) if key.sample.is_empty() => key.sample = range.clone(),
+                Dependency::Sample(range) => {
                     key.sample.start = key.sample.start.min(range.start);
                     key.sample.end = key.sample.end.max(range.end);
                 }
-                Need::Anything => return None,
+                Dependency::Anything => return None,
             }
         }
         (key.sample.len() <= MAX_KEY).then_some(key)
@@ -64,9 +64,9 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
 }
 
 impl Memo {
-    /// For the text of fields with these needs; None when it hardly ever repeats.
-    pub fn of<'a>(needs: impl Iterator<Item = &'a Need>) -> Option<Memo> {
-        Key::of(needs).map(|key| Memo { key, entries: Default::default() })
+    /// For the text of fields with these dependencies; None when it hardly ever repeats.
+    pub fn of<'a>(dependencies: impl Iterator<Item = &'a Dependency>) -> Option<Memo> {
+        Key::of(dependencies).map(|key| Memo { key, entries: Default::default() })
     }
 
     /// Appends what `write` would; it must append the same for the same key.
@@ -79,7 +79,7 @@ impl Memo {
     ) {
         let container = if self.key.container { event.slots.container } else { 0 };
         let Some(sample) = event.sample.get(self.key.sample.clone()) else { return write(out) };
-        let version = Some(event.world.version());
+        let version = Some(event.lookups.version());
         let place = (hash(container, sample) >> 32) as usize % ENTRIES;
         let entry = &mut self.entries[place];
         // An empty one has no place that could be read: comparing it takes the processor long.
@@ -104,12 +104,12 @@ mod tests {
 
     #[test]
     fn keys_cover_what_fields_need() {
-        let key = |needs: &[Need]| Key::of(needs.iter());
-        let (a, b) = (Need::Sample(8..16), Need::Sample(100..104));
+        let key = |dependencies: &[Dependency]| Key::of(dependencies.iter());
+        let (a, b) = (Dependency::Sample(8..16), Dependency::Sample(100..104));
         let both = Key { sample: 8..104, container: true };
-        assert_eq!(key(&[a.clone(), Need::Nothing, Need::Container, b]), Some(both));
-        assert_eq!(key(&[Need::Nothing]), Some(Key::default()));
-        assert_eq!(key(&[a.clone(), Need::Anything]), None);
-        assert_eq!(key(&[a, Need::Sample(1000..1001)]), None);
+        assert_eq!(key(&[a.clone(), Dependency::Nothing, Dependency::Container, b]), Some(both));
+        assert_eq!(key(&[Dependency::Nothing]), Some(Key::default()));
+        assert_eq!(key(&[a.clone(), Dependency::Anything]), None);
+        assert_eq!(key(&[a, Dependency::Sample(1000..1001)]), None);
     }
 }

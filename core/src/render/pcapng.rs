@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::pcapng_blocks::{self as blocks, MAX_OPTION, SNAPLEN};
 use crate::errors::{Error, Result};
-use crate::pipeline::event::{Event, Value};
-use crate::pipeline::field::{Field, Fields};
-use crate::pipeline::plan::{self, Kind};
+use crate::schema::event::{Event, Value};
+use crate::schema::field::{Field, Fields};
+use crate::schema::plan::{self, Kind};
 
 /// Interfaces of a capture, and bytes of their descriptions together: every packet may claim to
 /// come from another one. Packets of those beyond are of interface 0.
@@ -196,8 +196,8 @@ fn escape(text: &[u8], plain: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::source::Source;
-    use crate::pipeline::world::World;
+    use crate::pipeline::datasource::DataSource;
+    use crate::schema::lookups::Lookups;
     use serde_json::{json, Value as Json};
 
     const NOW: u64 = 1_795_448_000_123_456_789;
@@ -226,9 +226,9 @@ mod tests {
                "interfaces": [{"field": 2, "name": "place;"}]})
     }
 
-    fn compile(plan: &Json) -> Result<Source> {
+    fn compile(plan: &Json) -> Result<DataSource> {
         let plan = serde_json::from_value(plan.clone()).unwrap();
-        Source::compile(&plan, &mut World::default())
+        DataSource::compile(&plan, &mut Lookups::default())
     }
 
     fn sample(time: u64, length: i32, place: &[u8], payload: &[u8]) -> Vec<u8> {
@@ -258,9 +258,9 @@ mod tests {
 
     fn run(plan: &Json, samples: &[Vec<u8>]) -> Vec<(u32, Vec<u8>)> {
         let mut source = compile(plan).unwrap();
-        let world = World::default();
+        let lookups = Lookups::default();
         for sample in samples {
-            source.process(&world, sample);
+            source.process(&lookups, sample);
         }
         blocks(&source.take().unwrap().data)
     }

@@ -1,6 +1,6 @@
 //! The nesting of a data source's fields, as JSON and YAML print it.
 
-use crate::pipeline::field::Fields;
+use crate::schema::field::Fields;
 
 /// A field with its children, both sorted by name bytewise.
 pub struct Node {

@@ -4,8 +4,8 @@ use super::json::is_object;
 use super::tree::Node;
 use super::yaml_scalar;
 use super::{float, json};
-use crate::pipeline::event::{Array, Event, Value};
-use crate::pipeline::field::{Field, Fields};
+use crate::schema::event::{Array, Event, Value};
+use crate::schema::field::{Field, Fields};
 
 struct Part {
     literal: Box<[u8]>,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::files::MAX_FILE;
+use super::readable::is_readable;
 use crate::binary::elf::Elf;
 use crate::binary::{Bytes, FileBytes};
 
@@ -21,20 +21,20 @@ const MAX_MISSING: usize = 64;
 
 /// Where symbols are looked for.
 #[derive(Debug, Default)]
-pub struct Sources {
+pub struct SymbolFiles {
     /// The mapped files themselves, and perf maps.
     pub own: bool,
     pub cache: Option<PathBuf>,
     pub missing: BTreeSet<String>,
 }
 
-impl Sources {
+impl SymbolFiles {
     /// What the cache has of a file, if it is asked.
     pub fn apart<B: Bytes + ?Sized>(&mut self, source: &B) -> Option<FileBytes> {
         let cache = self.cache.as_ref()?;
         let id = build_id(&Elf::parse(source).ok()?)?;
         let found = File::open(cache.join(&id).join("debuginfo")).ok().filter(|file| {
-            file.metadata().is_ok_and(|m| m.is_file() && (1..=MAX_FILE).contains(&m.len()))
+            file.metadata().is_ok_and(|about| is_readable(&about) && about.len() > 0)
         });
         if found.is_none() && self.missing.len() < MAX_MISSING {
             self.missing.insert(id);
@@ -71,10 +71,11 @@ mod tests {
     fn what_is_not_there_is_told_once() {
         let file = FileBytes::new(File::open("/proc/self/exe").unwrap()).unwrap();
         let known = build_id(&Elf::parse(&file).unwrap()).is_some();
-        let mut sources = Sources { cache: Some("/nonexistent".into()), ..Sources::default() };
+        let mut sources =
+            SymbolFiles { cache: Some("/nonexistent".into()), ..SymbolFiles::default() };
         assert!(sources.apart(&file).is_none() && sources.apart(&file).is_none());
         assert_eq!(sources.missing.len(), usize::from(known));
-        sources = Sources::default();
+        sources = SymbolFiles::default();
         assert!(sources.apart(&file).is_none() && sources.missing.is_empty());
     }
 }

@@ -9,13 +9,12 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::Input;
 
-use super::debuginfo::Sources;
+use super::debuginfo::SymbolFiles;
 use super::distill::{distill_with, Distilled};
 use super::kernel::Isolated;
+use super::readable::is_readable;
 use crate::binary::FileBytes;
 
-/// Files larger than this have no names here.
-pub const MAX_FILE: u64 = 2 << 30;
 /// Bytes of symbols that are kept; more go, the longest unused first.
 const MAX_KEPT: usize = 256 << 20;
 const MAX_FILES: usize = 1024;
@@ -42,14 +41,14 @@ struct FileSymbols {
 
 #[derive(Default)]
 pub struct Files {
-    pub sources: Sources,
+    pub sources: SymbolFiles,
     kept: HashMap<FileId, Kept>,
     bytes: usize,
     clock: u64,
 }
 
 impl Files {
-    pub fn new(sources: Sources) -> Files {
+    pub fn new(sources: SymbolFiles) -> Files {
         Files { sources, ..Files::default() }
     }
 
@@ -64,8 +63,8 @@ impl Files {
             changed: (about.mtime(), about.mtime_nsec()),
         };
         if !self.kept.contains_key(&id) {
-            let readable = about.is_file() && about.len() <= MAX_FILE;
-            let symbols = readable.then(|| FileSymbols::read(file, &mut self.sources)).flatten();
+            let symbols =
+                is_readable(&about).then(|| FileSymbols::read(file, &mut self.sources)).flatten();
             self.bytes += symbols.as_ref().map_or(0, |s| s.distilled.size);
             self.kept.insert(id, Kept { symbols, used: u64::MAX });
             self.shrink();
@@ -91,7 +90,7 @@ impl Files {
 }
 
 impl FileSymbols {
-    fn read(file: File, sources: &mut Sources) -> Option<FileSymbols> {
+    fn read(file: File, sources: &mut SymbolFiles) -> Option<FileSymbols> {
         let file = FileBytes::new(file).ok()?;
         let apart = sources.apart(&file);
         let distilled = distill_with(&file, sources.own, apart.as_ref()).ok()?;

@@ -11,17 +11,18 @@ mod kernel;
 mod maps;
 mod perf_map;
 mod process;
+mod readable;
 mod text;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-pub use debuginfo::Sources;
+pub use debuginfo::SymbolFiles;
 pub use distill::distill;
 pub use maps::parse as parse_maps;
 pub use perf_map::PerfMap;
-pub use process::Who;
+pub use process::StackOwner;
 pub use text::{addresses, build_ids};
 
 /// Processes that are remembered at once.
@@ -45,12 +46,12 @@ struct Inner {
 
 impl Default for Symbols {
     fn default() -> Symbols {
-        Symbols::new("/proc", 0, Sources { own: true, ..Sources::default() })
+        Symbols::new("/proc", 0, SymbolFiles { own: true, ..SymbolFiles::default() })
     }
 }
 
 impl Symbols {
-    pub fn new(proc_root: &str, pidns: u64, sources: Sources) -> Symbols {
+    pub fn new(proc_root: &str, pidns: u64, sources: SymbolFiles) -> Symbols {
         Symbols {
             inner: RefCell::new(Inner {
                 proc_root: proc_root.into(),
@@ -73,7 +74,7 @@ impl Symbols {
     }
 
     /// The same of a process's addresses; those without a name as hexadecimal numbers.
-    pub fn user_stack(&self, who: &Who, addresses: &[u64], out: &mut Vec<u8>) {
+    pub fn user_stack(&self, who: &StackOwner, addresses: &[u64], out: &mut Vec<u8>) {
         let mut inner = self.inner.borrow_mut();
         let Inner { proc_root, pidns, processes, files, lost, .. } = &mut *inner;
         let Some(pid) = who.pid_in(*pidns) else {
@@ -126,7 +127,7 @@ mod tests {
         std::hint::black_box(n) + 1
     }
 
-    fn named(who: &Who, addresses: &[u64]) -> (String, u64) {
+    fn named(who: &StackOwner, addresses: &[u64]) -> (String, u64) {
         let symbols = Symbols::default();
         let mut out = Vec::new();
         symbols.user_stack(who, addresses, &mut out);
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn functions_of_this_process_have_names() {
-        let who = Who { pids: [(std::process::id(), 1), (0, 0)], ..Who::default() };
+        let who = StackOwner { pids: [(std::process::id(), 1), (0, 0)], ..StackOwner::default() };
         let address = ig_py_known_function as *const () as u64;
         let (text, lost) = named(&who, &[address, address + 1, 0x10]);
         assert_eq!(text, "ig_py_known_function; ig_py_known_function; 0x10; ");
@@ -144,14 +145,18 @@ mod tests {
 
     #[test]
     fn another_executable_is_another_process() {
-        let who = Who { pids: [(std::process::id(), 1), (0, 0)], inode: 1, ..Who::default() };
+        let who = StackOwner {
+            pids: [(std::process::id(), 1), (0, 0)],
+            inode: 1,
+            ..StackOwner::default()
+        };
         assert_eq!(named(&who, &[1]), (String::new(), 1));
-        assert_eq!(named(&Who::default(), &[1]), (String::new(), 1));
+        assert_eq!(named(&StackOwner::default(), &[1]), (String::new(), 1));
     }
 
     #[test]
     fn the_number_of_our_pid_namespace_counts() {
-        let who = Who { pids: [(10, 100), (20, 200)], ..Who::default() };
+        let who = StackOwner { pids: [(10, 100), (20, 200)], ..StackOwner::default() };
         assert_eq!(who.pid_in(200), Some(20));
         assert_eq!(who.pid_in(0), Some(10));
         assert_eq!(who.pid_in(300), None);

@@ -20,7 +20,7 @@ const MAX_NAMES: usize = 1 << 14;
 
 /// The process of a stack, as the event tells it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Who {
+pub struct StackOwner {
     /// (pid, inode number of its namespace) at each level that is known; 0: none.
     pub pids: [(u32, u64); 2],
     pub tgid: u32,
@@ -32,7 +32,7 @@ pub struct Who {
     pub mtime: (u64, u32),
 }
 
-impl Who {
+impl StackOwner {
     /// Its number in the pid namespace `pidns`; where that is 0, the outermost one.
     pub fn pid_in(&self, pidns: u64) -> Option<u32> {
         let known = |(pid, ns): &(u32, u64)| *pid != 0 && (pidns == 0 || *ns == pidns);
@@ -59,7 +59,7 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn of(who: &Who, pid: u32) -> Key {
+    pub fn of(who: &StackOwner, pid: u32) -> Key {
         Key { pid, base_addr_hash: who.base_addr_hash, inode: who.inode }
     }
 }
@@ -75,7 +75,7 @@ pub struct Process {
 
 impl Process {
     /// None when it is gone, or when its number is another process's now.
-    pub fn open(proc_root: &Path, pid: u32, who: &Who) -> Option<Process> {
+    pub fn open(proc_root: &Path, pid: u32, who: &StackOwner) -> Option<Process> {
         let directory = proc_root.join(pid.to_string());
         if !who.has_exe(&directory.join("exe")) {
             return None;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::errors::{Error, Result};
-use crate::pipeline::event::Slot;
+use crate::schema::event::Slot;
 
 pub struct Table {
     by_value: HashMap<u64, u32>,

@@ -1,6 +1,6 @@
 //! Time layouts in Go's notation: the reference time spelled as it should look.
 
-use super::time::push_digits;
+use super::digits::push_digits;
 use crate::errors::{Error, Result};
 
 const MAX_LAYOUT: usize = 256;

@@ -1,11 +1,11 @@
 //! Stacks: from the number that a program noted to addresses, and on to names.
 
+use super::context::Context;
 use crate::errors::Result;
-use crate::pipeline::field::Fields;
-use crate::pipeline::plan;
-use crate::pipeline::step::Context;
-use crate::pipeline::world::World;
-use crate::symbols::{addresses, build_ids, Who};
+use crate::schema::field::Fields;
+use crate::schema::lookups::Lookups;
+use crate::schema::plan;
+use crate::symbols::{addresses, build_ids, StackOwner};
 
 /// `gadget_kernel_stack`: a number in a map of stacks.
 pub struct KernelStack {
@@ -41,12 +41,12 @@ impl KernelStack {
     pub fn compile(
         plan: &plan::KernelStack,
         fields: &Fields,
-        world: &mut World,
+        lookups: &mut Lookups,
     ) -> Result<KernelStack> {
         Ok(KernelStack {
             src: fields.integer(plan.src, "step kernel_stack")?,
             dst: fields.text_slot(plan.dst, "step kernel_stack")?,
-            map: world.maps.index(&plan.map)?,
+            map: lookups.maps.index(&plan.map)?,
         })
     }
 
@@ -56,12 +56,12 @@ impl KernelStack {
 
     pub fn run(&self, cx: &mut Context<'_>) {
         let id = cx.word(self.src) as u32;
-        let world = cx.world;
-        match world.maps.lookup(self.map, &id.to_ne_bytes()) {
+        let lookups = cx.lookups;
+        match lookups.maps.lookup(self.map, &id.to_ne_bytes()) {
             Some(raw) => cx.slots.write_text(self.dst, |out| {
-                world.symbols.kernel_stack(frames(&raw), out);
+                lookups.symbols.kernel_stack(frames(&raw), out);
             }),
-            None => count_lost(world, id),
+            None => count_lost(lookups, id),
         }
     }
 }
@@ -70,7 +70,7 @@ impl UserStack {
     pub fn compile(
         plan: &plan::UserStack,
         fields: &Fields,
-        world: &mut World,
+        lookups: &mut Lookups,
     ) -> Result<UserStack> {
         let role = "step user_stack";
         let number = |id: u32| fields.integer(id, role);
@@ -92,8 +92,8 @@ impl UserStack {
         };
         Ok(UserStack {
             who,
-            map: world.maps.index(&plan.map)?,
-            build_id_map: plan.build_id_map.as_ref().map(|m| world.maps.index(m)).transpose()?,
+            map: lookups.maps.index(&plan.map)?,
+            build_id_map: plan.build_id_map.as_ref().map(|m| lookups.maps.index(m)).transpose()?,
             addresses: text(plan.addresses)?,
             build_ids: text(plan.buildid)?,
             symbols: text(plan.symbols)?,
@@ -112,9 +112,9 @@ impl UserStack {
         }
         let number = cx.word(self.who.stack_id) as u32;
         let id = number.to_ne_bytes();
-        let world = cx.world;
-        let Some(raw) = world.maps.lookup(self.map, &id) else {
-            count_lost(world, number);
+        let lookups = cx.lookups;
+        let Some(raw) = lookups.maps.lookup(self.map, &id) else {
+            count_lost(lookups, number);
             return;
         };
         let found: Vec<u64> = frames(&raw).collect();
@@ -122,19 +122,19 @@ impl UserStack {
             cx.slots.write_text(dst, |out| addresses(&found, out));
         }
         if let (Some(dst), Some(map)) = (self.build_ids, self.build_id_map) {
-            let records = world.maps.lookup(map, &id).unwrap_or_default();
+            let records = lookups.maps.lookup(map, &id).unwrap_or_default();
             cx.slots.write_text(dst, |out| build_ids(&records, out));
         }
         if let Some(dst) = self.symbols {
-            cx.slots.write_text(dst, |out| world.symbols.user_stack(&who, &found, out));
+            cx.slots.write_text(dst, |out| lookups.symbols.user_stack(&who, &found, out));
         }
     }
 }
 
 impl Places {
-    fn read(&self, cx: &Context<'_>) -> Who {
+    fn read(&self, cx: &Context<'_>) -> StackOwner {
         let word = |index: usize| cx.word(index);
-        Who {
+        StackOwner {
             pids: self.pids.map(|(pid, ns)| (word(pid) as u32, word(ns))),
             tgid: word(self.tgid) as u32,
             base_addr_hash: word(self.base_addr_hash) as u32,
@@ -148,9 +148,9 @@ impl Places {
 
 /// A stack that is not there is lost, unless there was none: in user mode the kernel has no
 /// stack, and a kernel thread has no other (bpf_get_stackid: EFAULT).
-fn count_lost(world: &World, id: u32) {
+fn count_lost(lookups: &Lookups, id: u32) {
     if id as i32 != -libc::EFAULT {
-        world.symbols.count_lost();
+        lookups.symbols.count_lost();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::digits::push_digits;
 use super::layout::{Civil, Layout};
 
 const NS: i64 = 1_000_000_000;
@@ -46,16 +47,6 @@ impl Clock {
         push_digits(fraction, 9, out);
         out.extend_from_slice(&self.zone);
     }
-}
-
-/// The last `width` decimal digits of `n`, zero-padded.
-pub fn push_digits(mut n: u32, width: usize, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 10];
-    for place in digits[..width].iter_mut().rev() {
-        *place = b'0' + (n % 10) as u8;
-        n /= 10;
-    }
-    out.extend_from_slice(&digits[..width]);
 }
 
 #[cfg(test)]

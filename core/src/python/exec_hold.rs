@@ -1,4 +1,4 @@
-//! `Gate` and `ExecWatch`: executions of container runtimes, as Python sees them.
+//! `ExecHold` and `ExecWatch`: executions of container runtimes, as Python sees them.
 
 use std::ffi::CString;
 use std::sync::atomic::Ordering;
@@ -8,28 +8,28 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::{fanotify, gate};
+use crate::exec_hold::{self, fanotify};
 
 fn text(path: String) -> PyResult<CString> {
     CString::new(path).map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
 #[pyclass(frozen, module = "ig_py._core")]
-pub struct Gate {
-    inner: gate::Gate,
+pub struct ExecHold {
+    inner: exec_hold::ExecHold,
     #[pyo3(get)]
     marked: Vec<String>,
 }
 
 #[pymethods]
-impl Gate {
+impl ExecHold {
     #[new]
-    fn new(py: Python<'_>, paths: Vec<String>, deadline: f64) -> PyResult<Gate> {
+    fn new(py: Python<'_>, paths: Vec<String>, deadline: f64) -> PyResult<ExecHold> {
         let deadline = Duration::try_from_secs_f64(deadline)
             .map_err(|e| PyValueError::new_err(e.to_string()))?;
         let given = paths.iter().cloned().map(text).collect::<PyResult<Vec<_>>>()?;
-        let (inner, marked) = py.detach(|| gate::Gate::open(&given, deadline))?;
-        Ok(Gate { inner, marked: marked.into_iter().map(|i| paths[i].clone()).collect() })
+        let (inner, marked) = py.detach(|| exec_hold::ExecHold::open(&given, deadline))?;
+        Ok(ExecHold { inner, marked: marked.into_iter().map(|i| paths[i].clone()).collect() })
     }
 
     fn fileno(&self) -> i32 {
@@ -76,7 +76,7 @@ impl Gate {
 
 #[pyclass(frozen, module = "ig_py._core")]
 pub struct ExecWatch {
-    inner: fanotify::Watch,
+    inner: fanotify::ExecWatch,
     #[pyo3(get)]
     marked: Vec<String>,
 }
@@ -85,7 +85,7 @@ pub struct ExecWatch {
 impl ExecWatch {
     #[new]
     fn new(py: Python<'_>, paths: Vec<String>) -> PyResult<ExecWatch> {
-        let inner = fanotify::Watch::new()?;
+        let inner = fanotify::ExecWatch::new()?;
         let mut marked = Vec::new();
         for path in paths {
             let name = text(path.clone())?;
@@ -111,6 +111,6 @@ impl ExecWatch {
 }
 
 #[pyfunction]
-pub fn hold_refusal() -> Option<String> {
+pub fn exec_hold_refusal() -> Option<String> {
     fanotify::refusal().map(|e| e.to_string())
 }

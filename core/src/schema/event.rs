@@ -1,8 +1,8 @@
 //! One event while it passes through: the sample in place, and what steps added.
 
 use super::field::{is_signed, Bits, Field};
+use super::lookups::{ContainerValue, Lookups};
 use super::plan::Kind;
-use super::world::{Held, World};
 
 /// What a step put into a field.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,8 +15,8 @@ pub enum Slot {
     Static(&'static str),
     /// A range of the slots' text.
     Text(u32, u32),
-    /// A value of the world's container table: row, column.
-    Held(u32, u32),
+    /// A container's value: row and column in [`Containers`](super::lookups::Containers).
+    Container(u32, u32),
     /// A text of the pipeline's own table (enum names).
     Named(u32),
     /// The bytes behind the sample: as such, or as text.
@@ -170,7 +170,7 @@ pub struct Event<'a> {
     /// What came behind it, where the plan wants it.
     pub rest: &'a [u8],
     pub slots: &'a Slots,
-    pub world: &'a World,
+    pub lookups: &'a Lookups,
     pub names: &'a [Box<str>],
 }
 
@@ -201,11 +201,11 @@ impl<'a> Event<'a> {
             Slot::Rest => Value::Bytes(self.rest),
             Slot::RestText => Value::Text(until_nul(self.rest)),
             Slot::Named(n) => Value::Text(self.names.get(n as usize)?.as_bytes()),
-            Slot::Held(row, column) => match self.world.containers.held(row, column)? {
-                Held::Text(s) => Value::Text(s.as_bytes()),
-                Held::Bool(b) => Value::Bool(*b),
-                Held::Int(i) => Value::Int(*i),
-                Held::Uint(u) => Value::Uint(*u),
+            Slot::Container(row, column) => match self.lookups.containers.value(row, column)? {
+                ContainerValue::Text(s) => Value::Text(s.as_bytes()),
+                ContainerValue::Bool(b) => Value::Bool(*b),
+                ContainerValue::Int(i) => Value::Int(*i),
+                ContainerValue::Uint(u) => Value::Uint(*u),
             },
         })
     }

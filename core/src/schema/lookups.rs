@@ -14,16 +14,16 @@ const MAX_MAPS: usize = 64;
 
 /// A value given for a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum ContainerValue {
     Text(Box<str>),
     Bool(bool),
     Int(i64),
     Uint(u64),
 }
 
-impl Held {
+impl ContainerValue {
     fn is_text(&self) -> bool {
-        matches!(self, Held::Text(s) if !s.is_empty())
+        matches!(self, ContainerValue::Text(s) if !s.is_empty())
     }
 }
 
@@ -36,7 +36,7 @@ struct Row {
     /// It ended, and is still found while no living container shares its network namespace.
     ended: bool,
     /// By column.
-    values: Vec<Option<Held>>,
+    values: Vec<Option<ContainerValue>>,
 }
 
 /// How much of a row an event gets.
@@ -71,11 +71,16 @@ impl Containers {
         index as u32
     }
 
-    pub fn held(&self, row: u32, column: u32) -> Option<&Held> {
+    pub fn value(&self, row: u32, column: u32) -> Option<&ContainerValue> {
         self.rows.get(row as usize)?.values.get(column as usize)?.as_ref()
     }
 
-    pub fn set(&mut self, mntns: u64, netns: u64, given: &[(String, Held)]) -> Result<()> {
+    pub fn set(
+        &mut self,
+        mntns: u64,
+        netns: u64,
+        given: &[(String, ContainerValue)],
+    ) -> Result<()> {
         self.drop(mntns);
         if self.by_mntns.len() >= MAX_CONTAINERS {
             return Err(Error::plan(format!("more than {MAX_CONTAINERS} containers")));
@@ -84,9 +89,9 @@ impl Containers {
         let row = Row {
             mntns,
             netns,
-            host_network: find("k8s.hostnetwork") == Some(&Held::Bool(true)),
-            pod: find("k8s.podName").is_some_and(Held::is_text)
-                && find("k8s.namespace").is_some_and(Held::is_text),
+            host_network: find("k8s.hostnetwork") == Some(&ContainerValue::Bool(true)),
+            pod: find("k8s.podName").is_some_and(ContainerValue::is_text)
+                && find("k8s.namespace").is_some_and(ContainerValue::is_text),
             ended: false,
             values: self.columns.iter().map(|c| find(c).cloned()).collect(),
         };
@@ -184,7 +189,7 @@ impl Maps {
 
 /// Shared by all data sources of a stream.
 #[derive(Default)]
-pub struct World {
+pub struct Lookups {
     pub maps: Maps,
     pub symbols: Symbols,
     pub clock_offset_ns: i64,
@@ -196,7 +201,7 @@ pub struct World {
     pub renamed: u64,
 }
 
-impl World {
+impl Lookups {
     /// Grows whenever a container or a name changes.
     #[inline]
     pub fn version(&self) -> u64 {
@@ -222,8 +227,8 @@ impl World {
 mod tests {
     use super::*;
 
-    fn text(name: &str, value: &str) -> (String, Held) {
-        (name.into(), Held::Text(value.into()))
+    fn text(name: &str, value: &str) -> (String, ContainerValue) {
+        (name.into(), ContainerValue::Text(value.into()))
     }
 
     #[test]
@@ -233,12 +238,12 @@ mod tests {
         c.set(1, 10, &[text("runtime.containerName", "a")]).unwrap();
         c.set(2, 20, &[text("runtime.containerName", "b")]).unwrap();
         let Some(Match::Full(row)) = c.find(Some(2), Some(10)) else { panic!() };
-        assert_eq!(c.held(row, name), Some(&Held::Text("b".into())));
+        assert_eq!(c.value(row, name), Some(&ContainerValue::Text("b".into())));
         c.drop(2);
         assert_eq!(c.find(Some(2), Some(20)), None);
         c.set(3, 0, &[]).unwrap();
         assert_eq!(c.rows.len(), 2);
-        assert_eq!(c.held(row, name), None);
+        assert_eq!(c.value(row, name), None);
     }
 
     #[test]
@@ -252,7 +257,7 @@ mod tests {
         c.set(3, 11, &pod).unwrap();
         c.set(4, 11, &pod).unwrap();
         assert!(matches!(c.find(None, Some(11)), Some(Match::Pod(_))));
-        c.set(5, 12, &[("k8s.hostnetwork".into(), Held::Bool(true))]).unwrap();
+        c.set(5, 12, &[("k8s.hostnetwork".into(), ContainerValue::Bool(true))]).unwrap();
         assert_eq!(c.find(None, Some(12)), None);
         assert_eq!(c.find(None, Some(0)), None);
     }
@@ -266,13 +271,13 @@ mod tests {
         c.end(1);
         c.end(7);
         let Some(Match::Full(row)) = c.find(None, Some(10)) else { panic!() };
-        assert_eq!(c.held(row, name), Some(&Held::Text("b".into())));
+        assert_eq!(c.value(row, name), Some(&ContainerValue::Text("b".into())));
         assert!(matches!(c.find(Some(1), None), Some(Match::Full(_))));
         c.end(2);
         assert_eq!(c.find(None, Some(10)), None);
         c.drop(2);
         let Some(Match::Full(row)) = c.find(None, Some(10)) else { panic!() };
-        assert_eq!(c.held(row, name), Some(&Held::Text("a".into())));
+        assert_eq!(c.value(row, name), Some(&ContainerValue::Text("a".into())));
     }
 
     #[test]

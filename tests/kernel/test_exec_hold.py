@@ -17,7 +17,7 @@ from support import fanotify
 from support.tracer import children
 from support.waiting import deadline, wait_for
 
-from ig_py._core import CoreError, ExecWatch, Gate
+from ig_py._core import CoreError, ExecHold, ExecWatch
 
 pytestmark = [
     pytest.mark.needs("root", "busybox", "hold"),
@@ -36,8 +36,8 @@ def program(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def gate(program: str) -> Iterator[Gate]:
-    made = Gate([program, f"{program}-that-is-not-there"], DEADLINE)
+def hold(program: str) -> Iterator[ExecHold]:
+    made = ExecHold([program, f"{program}-that-is-not-there"], DEADLINE)
     yield made
     made.close()
 
@@ -54,81 +54,81 @@ def execute(program: str) -> float:
     return time.monotonic() - begun
 
 
-def requests(gate: Gate) -> list[tuple[int, int]]:
-    select.select([gate.fileno()], [], [], deadline(10))
-    return gate.requests()
+def requests(hold: ExecHold) -> list[tuple[int, int]]:
+    select.select([hold.fileno()], [], [], deadline(10))
+    return hold.requests()
 
 
-def released_at_once(gate: Gate, program: str) -> bool:
+def released_at_once(hold: ExecHold, program: str) -> bool:
     with begin(program) as process:
-        ((serial, pid),) = requests(gate)
-        gate.release(serial)
+        ((serial, pid),) = requests(hold)
+        hold.release(serial)
         assert pid == process.pid
         assert process.wait(deadline(10)) == 0
-    return gate.counts()["released"] > 0
+    return hold.counts()["released"] > 0
 
 
 def test_a_file_that_cannot_be_marked_leaves_no_process(program: str) -> None:
     before = children(os.getpid())
     with pytest.raises(CoreError, match="marking"):
-        Gate([program, f"{program}/inside-of-a-file"], DEADLINE)
+        ExecHold([program, f"{program}/inside-of-a-file"], DEADLINE)
     assert children(os.getpid()) == before
     assert execute(program) < deadline(DEADLINE)
 
 
-def test_one_waits_until_it_is_released(gate: Gate, program: str) -> None:
-    assert gate.marked == [program]
+def test_one_waits_until_it_is_released(hold: ExecHold, program: str) -> None:
+    assert hold.marked == [program]
     # A busy machine may take longer than the deadline.
-    wait_for(lambda: released_at_once(gate, program), "it is released", 10)
-    counts = gate.counts()
+    wait_for(lambda: released_at_once(hold, program), "it is released", 10)
+    counts = hold.counts()
     assert counts["waited"] >= counts["longest"] > 0
     assert counts["passed"] == 0
 
 
-def test_no_process_waits_beyond_the_deadline(gate: Gate, program: str) -> None:
+def test_no_process_waits_beyond_the_deadline(hold: ExecHold, program: str) -> None:
     times = [execute(program) for _ in range(5)]
     assert min(times[:3]) >= DEADLINE and max(times) < deadline(1)
     # After three timeouts in a row a process is no longer held that does not answer.
-    counts = gate.counts()
+    counts = hold.counts()
     assert (counts["released"], counts["expired"], counts["passed"]) == (0, 3, 2)
-    gate.release(requests(gate)[0][0])
+    hold.release(requests(hold)[0][0])
     wait_for(lambda: execute(program) >= DEADLINE, "it is waited for again", 10)
 
 
-def test_other_files_are_not_held(gate: Gate, program: str) -> None:
+def test_other_files_are_not_held(hold: ExecHold, program: str) -> None:
     execute(shutil.copy(program, f"{program}-copy"))
-    assert gate.requests() == []
+    assert hold.requests() == []
 
 
-def test_a_runtime_that_comes_anew(gate: Gate, program: str) -> None:
+def test_a_runtime_that_comes_anew(hold: ExecHold, program: str) -> None:
     copy = shutil.copy(program, f"{program}-new")
     Path(copy).replace(program)
-    gate.mark(program)
-    wait_for(lambda: execute(program) and gate.requests(), "it is held", 10)
+    hold.mark(program)
+    wait_for(lambda: execute(program) and hold.requests(), "it is held", 10)
 
 
-def test_the_answering_process_has_nothing_of_ours(gate: Gate) -> None:
-    wait_for(lambda: fanotify.descriptors(gate.pid) == 5, "only its own descriptors", 10)
-    assert fanotify.named(gate.pid) == "ig-gate"
-    assert os.getsid(gate.pid) == gate.pid
-    assert fanotify.groups(gate.pid) == {"4": 1}
+def test_the_answering_process_has_nothing_of_ours(hold: ExecHold) -> None:
+    wait_for(lambda: fanotify.descriptors(hold.pid) == 5, "only its own descriptors", 10)
+    assert fanotify.named(hold.pid) == "ig-exec-hold"
+    assert os.getsid(hold.pid) == hold.pid
+    assert fanotify.groups(hold.pid) == {"4": 1}
     assert fanotify.groups(os.getpid()) == {}
 
 
-def test_when_it_is_stopped_it_is_ended(gate: Gate, program: str) -> None:
+def test_when_it_is_stopped_it_is_ended(hold: ExecHold, program: str) -> None:
     execute(program)
-    os.kill(gate.pid, signal.SIGSTOP)
+    os.kill(hold.pid, signal.SIGSTOP)
     execute(program)
     with pytest.raises(CoreError):
-        wait_for(lambda: requests(gate) and False, "closed", 10)
+        wait_for(lambda: requests(hold) and False, "closed", 10)
     assert execute(program) < deadline(1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_stopped_or_killed_tracer_holds_no_process(program: str, number: int) -> None:
     code = (
-        "import sys, time; from ig_py._core import Gate; gate = Gate([sys.argv[1]], 0.1);"
-        " print(gate.pid, flush=True); time.sleep(1000)"
+        "import sys, time; from ig_py._core import ExecHold; hold = ExecHold([sys.argv[1]], 0.1);"
+        " print(hold.pid, flush=True); time.sleep(1000)"
     )
     # The checkout, which is found first otherwise, may have no core.
     argv = [sys.executable, "-P", "-c", code, program]
@@ -145,18 +145,18 @@ def test_a_stopped_or_killed_tracer_holds_no_process(program: str, number: int) 
     wait_for(lambda: not Path(f"/proc/{keeper}/fd/4").exists(), "it has ended, too", 10)
 
 
-def test_closing_lets_go(gate: Gate, program: str) -> None:
+def test_closing_lets_go(hold: ExecHold, program: str) -> None:
     with begin(program) as process:
-        requests(gate)
-        keeper = gate.pid
-        gate.close()
+        requests(hold)
+        keeper = hold.pid
+        hold.close()
         # A process released only by the deadline would wait for this one.
         assert not Path(f"/proc/{keeper}").exists()
-        gate.close()
+        hold.close()
         assert process.wait(deadline(10)) == 0
-    assert (gate.pid, gate.fileno()) == (0, -1)
+    assert (hold.pid, hold.fileno()) == (0, -1)
     with pytest.raises(CoreError):
-        gate.requests()
+        hold.requests()
 
 
 def test_watching_tells_afterwards(program: str) -> None:

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use libbpf_rs::Link;
 
 /// Something attached for as long as it lives.
-pub trait Held: Send {}
+pub trait Attachment: Send {}
 
-impl Held for Link {}
+impl Attachment for Link {}
 /// A link's descriptor, or a socket with a filter.
-impl Held for OwnedFd {}
-impl Held for Vec<Link> {}
+impl Attachment for OwnedFd {}
+impl Attachment for Vec<Link> {}

@@ -1,108 +1,50 @@
-//! A BPF ring buffer read by its published protocol (kernel: Documentation/bpf/ringbuf.rst).
-//!
-//! The kernel offers the data pages twice in a row, so that no record is ever cut; one copy is
-//! mapped here, since each mapped page counts as resident, and the rare record that wraps
-//! around the end is put together in a scratch buffer.
+//! The records of a BPF ring buffer in memory, read by the protocol that the kernel documents
+//! (Documentation/bpf/ringbuf.rst).
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicU32, AtomicUsize, Ordering};
-use std::sync::Arc;
 
-use super::reader::Sink;
-use crate::errors::{Error, Result};
+use crate::bpf::sink::Sink;
 
 const HEADER: usize = 8;
 /// Bits of a header's length (uapi BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT).
 const BUSY: u32 = 1 << 31;
 const DISCARD: u32 = 1 << 30;
-/// Consumed bytes after which producers are told: each telling moves a cache line
-/// that they read for every record…
+/// Consumed bytes after which the consumer's position is published. Publishing moves a cache line
+/// that producers read for every record…
 const PUBLISH: usize = 64 << 10;
-/// …but at least this often in a round, so that a small ring does not fill meanwhile.
+/// …but it happens at least this often in a round, so that a small ring buffer does not become
+/// full meanwhile.
 const PUBLISH_PART: usize = 8;
 
-/// Memory mapped from a file, for as long as it lives.
-pub(super) struct Mapping {
-    start: NonNull<u8>,
-    length: usize,
-}
-
-impl Mapping {
-    fn new(fd: RawFd, offset: usize, length: usize, protection: i32) -> io::Result<Mapping> {
-        Mapping::map(fd, offset, length, protection, libc::MAP_SHARED)
-    }
-
-    /// The beginning of a file that nobody writes to.
-    pub fn read_only(fd: RawFd, length: usize) -> io::Result<Mapping> {
-        Mapping::map(fd, 0, length, libc::PROT_READ, libc::MAP_PRIVATE)
-    }
-
-    fn map(
-        fd: RawFd,
-        offset: usize,
-        length: usize,
-        protection: i32,
-        flags: i32,
-    ) -> io::Result<Mapping> {
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe {
-            let offset = offset as libc::off_t;
-            libc::mmap(std::ptr::null_mut(), length, protection, flags, fd, offset)
-        };
-        match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => {
-                Ok(Mapping { start, length })
-            }
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-}
-
-impl Mapping {
-    /// Of a mapping that nobody writes to.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped for as long as self, and readable.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new` and unmapped once.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
-    }
-}
-
-/// The three places of a ring. All pointers stay valid as long as the value.
-struct Places {
-    consumer: NonNull<AtomicUsize>,
-    producer: NonNull<AtomicUsize>,
-    data: NonNull<u8>,
+/// The positions and the data of a ring buffer. All pointers stay valid as long as the value.
+pub struct RingMemory {
+    pub consumer: NonNull<AtomicUsize>,
+    pub producer: NonNull<AtomicUsize>,
+    pub data: NonNull<u8>,
     /// Bytes of data, a power of two.
-    size: usize,
+    pub size: usize,
 }
 
 enum Next<'a> {
     Sample(&'a [u8]),
     Discarded,
-    /// Not written to its end yet, or nothing there.
+    /// The record is not written to its end yet.
     Wait,
 }
 
-impl Places {
-    fn consumer(&self) -> &AtomicUsize {
+impl RingMemory {
+    pub fn consumer(&self) -> &AtomicUsize {
         // SAFETY: aligned and alive as the type promises; shared with the kernel.
         unsafe { self.consumer.as_ref() }
     }
 
-    fn produced(&self) -> usize {
-        // SAFETY: as above. Acquire: what lies before the position has a header.
+    pub fn produced(&self) -> usize {
+        // SAFETY: as above. Acquire: every record before the position has a header.
         unsafe { self.producer.as_ref() }.load(Ordering::Acquire)
     }
 
-    /// The record at `position`, which lies before `produced`, and where the next begins.
+    /// The record at `position`, which lies before `produced`, and the position of the next.
     fn record<'a>(
         &'a self,
         position: usize,
@@ -115,7 +57,7 @@ impl Places {
         }
         let mask = self.size - 1;
         // SAFETY: records start at multiples of 8 and the size is one: inside and aligned.
-        // Acquire: the bytes of a record that is not busy are all there.
+        // Acquire: all bytes of a record that is not busy are written.
         let header = unsafe {
             let at = self.data.as_ptr().add(position & mask).cast::<AtomicU32>();
             (*at).load(Ordering::Acquire)
@@ -152,9 +94,10 @@ impl Places {
         Ok((Next::Sample(scratch), next))
     }
 
-    /// Feeds records to `sink` until none waits, `sink` says stop, or twice the ring went
-    /// through (writers may be faster than a sink that keeps nothing).
-    fn drain(
+    /// Feeds records to `sink` until there are no more, `sink` returns false, or twice the size of
+    /// the ring buffer has been read (producers may be faster than any sink). `at` is the
+    /// position of the record that the sink sees.
+    pub fn drain(
         &self,
         sink: &mut Sink<'_>,
         scratch: &mut Vec<u8>,
@@ -162,7 +105,7 @@ impl Places {
     ) -> std::result::Result<(), String> {
         let every = PUBLISH.min(self.size / PUBLISH_PART);
         let start = self.consumer().load(Ordering::Relaxed);
-        let mut done = Consumed { places: self, position: start, published: start };
+        let mut done = Consumed { memory: self, position: start, published: start };
         let mut produced = self.produced();
         loop {
             let mut wait = done.position == produced;
@@ -170,7 +113,7 @@ impl Places {
             if !wait {
                 let (next, after) = self.record(done.position, produced, scratch)?;
                 at.store(done.position, Ordering::Relaxed);
-                // Before the sink sees it: a sample that breaks it does not come again.
+                // Before the call: a sample on which the sink panics is not read again.
                 done.position = after;
                 match next {
                     Next::Sample(sample) => stop = !sink(sample),
@@ -187,8 +130,9 @@ impl Places {
                 if nothing_new {
                     return Ok(());
                 }
-                // A writer wakes a waiting reader only if it finds the position at its own
-                // record: either it sees this one, or its record is seen here.
+                // A producer wakes a waiting consumer only if the consumer's position is at the
+                // new record. With the fence, either the producer sees this position, or the
+                // record is seen here.
                 fence(Ordering::SeqCst);
                 produced = self.produced();
             }
@@ -196,9 +140,9 @@ impl Places {
     }
 }
 
-/// How far a drain has come; producers learn it at the latest when it ends, however it ends.
+/// The position of a drain. It is published at the latest when the drain ends, also by a panic.
 struct Consumed<'a> {
-    places: &'a Places,
+    memory: &'a RingMemory,
     position: usize,
     published: usize,
 }
@@ -209,8 +153,8 @@ impl Consumed<'_> {
     }
 
     fn publish(&mut self) {
-        // Release: what was read stays before the moment its bytes may be written again.
-        self.places.consumer().store(self.position, Ordering::Release);
+        // Release: the bytes are read before producers may overwrite them.
+        self.memory.consumer().store(self.position, Ordering::Release);
         self.published = self.position;
     }
 }
@@ -221,108 +165,13 @@ impl Drop for Consumed<'_> {
     }
 }
 
-pub struct Ring {
-    places: Places,
-    scratch: Vec<u8>,
-    at: Arc<AtomicUsize>,
-    _consumer: Mapping,
-    _data: Mapping,
-    /// Kept open: waiting is on this descriptor.
-    map: OwnedFd,
-}
-
-// SAFETY: mappings have no thread affinity; &mut self serialises their use.
-unsafe impl Send for Ring {}
-
-impl Ring {
-    /// `size` is the map's `max_entries`.
-    pub fn open(map: OwnedFd, size: usize) -> io::Result<Ring> {
-        // SAFETY: a plain call.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        if !size.is_power_of_two() || size < page {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        }
-        let fd = map.as_fd().as_raw_fd();
-        let consumer = Mapping::new(fd, 0, page, libc::PROT_READ | libc::PROT_WRITE)?;
-        let data = Mapping::new(fd, page, page + size, libc::PROT_READ)?;
-        let places = Places {
-            consumer: consumer.start.cast(),
-            producer: data.start.cast(),
-            // SAFETY: the page of the producer's position is followed by the data.
-            data: unsafe { data.start.add(page) },
-            size,
-        };
-        Ok(Ring {
-            places,
-            scratch: Vec::new(),
-            at: Arc::default(),
-            _consumer: consumer,
-            _data: data,
-            map,
-        })
-    }
-
-    pub fn epoll_fd(&self) -> RawFd {
-        self.map.as_raw_fd()
-    }
-
-    /// Where the sample begins that the sink sees now, and the ring.
-    pub fn place(&self) -> io::Result<(Arc<AtomicUsize>, OwnedFd)> {
-        Ok((Arc::clone(&self.at), self.map.try_clone()?))
-    }
-
-    /// To be used no longer than the ring.
-    pub fn peek(&self) -> Peek {
-        Peek { consumer: self.places.consumer, producer: self.places.producer }
-    }
-
-    /// Bytes that wait, and the size.
-    pub fn filled(&self) -> (usize, usize) {
-        let consumed = self.places.consumer().load(Ordering::Relaxed);
-        (self.places.produced().wrapping_sub(consumed), self.places.size)
-    }
-
-    pub fn drain(&mut self, sink: &mut Sink<'_>) -> Result<()> {
-        let Ring { places, scratch, at, .. } = self;
-        places
-            .drain(sink, scratch, at)
-            .map_err(|why| Error::map(format!("the ring buffer is damaged: {why}")))
-    }
-}
-
-/// Looks from any thread whether a ring is empty.
-pub struct Peek {
-    consumer: NonNull<AtomicUsize>,
-    producer: NonNull<AtomicUsize>,
-}
-
-// SAFETY: atomics in shared memory; whoever holds a peek keeps its ring.
-unsafe impl Send for Peek {}
-// SAFETY: as above.
-unsafe impl Sync for Peek {}
-
-impl Peek {
-    #[inline]
-    pub fn waits(&self) -> bool {
-        // SAFETY: mapped as long as the ring lives. Acquire: a record that was complete before
-        // an event came is seen by whoever saw the event.
-        let (consumed, produced) = unsafe {
-            (
-                self.consumer.as_ref().load(Ordering::Acquire),
-                self.producer.as_ref().load(Ordering::Acquire),
-            )
-        };
-        consumed != produced
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SIZE: usize = 4096;
 
-    /// A ring in ordinary memory, written as the kernel does.
+    /// A ring buffer in ordinary memory, written as the kernel writes it.
     struct Synthetic {
         positions: Box<[AtomicUsize; 2]>,
         data: Vec<u64>,
@@ -335,10 +184,10 @@ mod tests {
             Synthetic { positions, data: vec![0; SIZE / 8], scratch: Vec::new() }
         }
 
-        fn places(&mut self) -> Places {
+        fn memory(&mut self) -> RingMemory {
             let data = NonNull::new(self.data.as_mut_ptr().cast()).unwrap();
             let [consumer, producer] = &*self.positions;
-            Places { consumer: consumer.into(), producer: producer.into(), data, size: SIZE }
+            RingMemory { consumer: consumer.into(), producer: producer.into(), data, size: SIZE }
         }
 
         fn poke(&mut self, position: usize, bytes: &[u8]) {
@@ -361,7 +210,7 @@ mod tests {
         fn drain(&mut self, most: usize) -> std::result::Result<Vec<Vec<u8>>, String> {
             let mut seen = Vec::new();
             let mut scratch = std::mem::take(&mut self.scratch);
-            self.places().drain(
+            self.memory().drain(
                 &mut |sample| {
                     seen.push(sample.to_vec());
                     seen.len() < most
@@ -436,7 +285,7 @@ mod tests {
         }
         let consumer: *const AtomicUsize = &ring.positions[0];
         let (mut seen, mut known) = (0, 0);
-        ring.places()
+        ring.memory()
             .drain(
                 &mut |sample| {
                     assert_eq!(sample, body);
@@ -478,9 +327,9 @@ mod tests {
         ring.write(b"good", 0);
         ring.write(b"bad", 0);
         ring.write(b"next", 0);
-        let places = ring.places();
+        let memory = ring.memory();
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            places.drain(
+            memory.drain(
                 &mut |sample| sample != b"bad" || panic!("broken"),
                 &mut Vec::new(),
                 &AtomicUsize::new(0),
@@ -497,7 +346,7 @@ mod tests {
         let producer: *const AtomicUsize = &ring.positions[1];
         let mut seen = 0usize;
         ring.data = [0x38u64, 0, 0, 0, 0, 0, 0, 0].repeat(SIZE / 64);
-        ring.places()
+        ring.memory()
             .drain(
                 &mut |_| {
                     seen += 1;

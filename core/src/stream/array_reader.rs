@@ -1,4 +1,5 @@
-//! Where arrays come from: a map that is emptied, or iterator programs that are read.
+//! Reads the elements of an array data source: from a map, which is emptied, or from iterator
+//! programs.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -6,7 +7,7 @@ use crate::bpf::drain::Drain;
 use crate::bpf::iterate::{self, Scope};
 use crate::bpf::object::Object;
 use crate::errors::{Error, Result};
-use crate::pipeline::plan;
+use crate::schema::plan;
 
 const MAX_PROGRAMS: usize = 64;
 
@@ -16,70 +17,76 @@ struct Program {
     link: OwnedFd,
 }
 
-enum Kind {
+enum Origin {
     Map(Box<Drain>),
     Programs(Vec<Program>),
 }
 
-pub struct Feed {
-    kind: Kind,
-    size: usize,
+pub struct ArrayReader {
+    from: Origin,
+    element_size: usize,
 }
 
-/// Takes whole elements, one after another; false asks to stop.
+/// Takes whole elements, one behind the other; false asks to stop.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<bool> + 'a;
 
-impl Feed {
-    pub fn open(ds: &plan::DataSource, object: Option<&Object>) -> Result<Option<Feed>> {
+impl ArrayReader {
+    pub fn open(ds: &plan::DataSource, object: Option<&Object>) -> Result<Option<ArrayReader>> {
         let Some(fetch) = &ds.fetch else { return Ok(None) };
         let bad = |why: &str| Error::plan(format!("data source {}: {why}", ds.name));
         if !ds.array || ds.map.is_some() || ds.sample_size == 0 {
             return Err(bad("only arrays of elements with a size are fetched"));
         }
-        let kind = match (&fetch.map, fetch.programs.len()) {
+        let from = match (&fetch.map, fetch.programs.len()) {
             (Some(map), 0) => match object {
                 Some(object) => {
                     let fd = object.map_fd(map)?;
-                    Kind::Map(Drain::open(fd, map, ds.sample_size, fetch.batch)?.into())
+                    Origin::Map(Drain::open(fd, map, ds.sample_size, fetch.batch)?.into())
                 }
                 None => return Ok(None),
             },
             (None, 1..=MAX_PROGRAMS) => match object {
-                Some(object) => Kind::Programs(programs(&fetch.programs, object)?),
+                Some(object) => Origin::Programs(programs(&fetch.programs, object)?),
                 None => return Ok(None),
             },
             _ => return Err(bad("fetches take one map, or 1 to 64 programs")),
         };
-        Ok(Some(Feed { kind, size: ds.sample_size }))
+        Ok(Some(ArrayReader { from, element_size: ds.sample_size }))
     }
 
     /// Bytes of one element.
-    pub fn size(&self) -> usize {
-        self.size
+    pub fn element_size(&self) -> usize {
+        self.element_size
     }
 
-    /// Reads all there is: programs of a network namespace once in each of `netns`.
+    /// Reads all elements. Programs that show one network namespace run once in each of `netns`.
     pub fn read(&mut self, netns: &[BorrowedFd<'_>], sink: &mut Sink<'_>) -> Result<()> {
-        let programs = match &mut self.kind {
-            Kind::Map(drain) => return drain.drain(&mut |entry| sink(entry).map(drop)),
-            Kind::Programs(programs) => programs,
+        let programs = match &mut self.from {
+            Origin::Map(drain) => return drain.drain(&mut |entry| sink(entry).map(drop)),
+            Origin::Programs(programs) => programs,
         };
         let mut outcome = Ok(());
         for program in programs {
-            let places: Vec<_> = match program.netns {
+            let namespaces: Vec<_> = match program.netns {
                 true => netns.iter().map(|n| Some(*n)).collect(),
                 false => vec![None],
             };
-            for place in places {
-                // One that fails must not hide what the others show.
-                outcome = outcome.and(read(&program.link, place, &program.name, self.size, sink));
+            for namespace in namespaces {
+                // The elements of the others are shown although one program fails.
+                outcome = outcome.and(read(
+                    &program.link,
+                    namespace,
+                    &program.name,
+                    self.element_size,
+                    sink,
+                ));
             }
         }
         outcome
     }
 }
 
-/// Those that were loaded: the others are optional, and not here.
+/// The iterator programs that are loaded; optional ones may not be.
 fn programs(plans: &[plan::Iterator], object: &Object) -> Result<Vec<Program>> {
     let mut found = Vec::new();
     for plan in plans {
@@ -99,9 +106,9 @@ fn read(
     size: usize,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let mut elements = Elements { size, part: Vec::new() };
-    iterate::walk(program, link.as_fd(), netns, &mut |chunk| elements.take(chunk, sink))?;
-    match elements.part.len() {
+    let mut cutter = Cutter { size, part: Vec::new() };
+    iterate::walk(program, link.as_fd(), netns, &mut |chunk| cutter.take(chunk, sink))?;
+    match cutter.part.len() {
         0 => Ok(()),
         left => Err(Error::map(format!(
             "iterator program {program} wrote {left} bytes after its last element of {size} bytes"
@@ -110,12 +117,12 @@ fn read(
 }
 
 /// Cuts a stream of bytes into elements.
-struct Elements {
+struct Cutter {
     size: usize,
     part: Vec<u8>,
 }
 
-impl Elements {
+impl Cutter {
     fn take(&mut self, mut chunk: &[u8], sink: &mut Sink<'_>) -> Result<bool> {
         if !self.part.is_empty() {
             let wanted = (self.size - self.part.len()).min(chunk.len());
@@ -143,7 +150,7 @@ mod tests {
     fn elements_are_put_together_from_any_pieces() {
         let all: Vec<u8> = (0..100).collect();
         for step in 1..40 {
-            let mut elements = Elements { size: 7, part: Vec::new() };
+            let mut cutter = Cutter { size: 7, part: Vec::new() };
             let mut seen = Vec::new();
             for chunk in all.chunks(step) {
                 let mut sink = |whole: &[u8]| {
@@ -151,10 +158,10 @@ mod tests {
                     seen.extend_from_slice(whole);
                     Ok(true)
                 };
-                elements.take(chunk, &mut sink).unwrap();
+                cutter.take(chunk, &mut sink).unwrap();
             }
             assert_eq!(seen, all[..98]);
-            assert_eq!(elements.part, [98, 99]);
+            assert_eq!(cutter.part, [98, 99]);
         }
     }
 }

@@ -2,15 +2,12 @@
 
 use super::array::{Array, MAX_RENDERED};
 use super::condition::Condition;
-use super::event::{from_sample, Event, Slot, Slots, Value};
-use super::field::Fields;
+use super::dependencies;
 use super::filter::Filter;
 use super::metrics::{Metrics, Series};
-use super::need;
-use super::plan::{self, Kind, Mode};
-use super::step::{self, Context, Step};
+use super::step::{self, Step};
+use super::steps::context::Context;
 use super::steps::time::Clock;
-use super::world::World;
 use crate::errors::{Error, Result};
 use crate::render::columns::Columns;
 use crate::render::json::Json;
@@ -18,6 +15,10 @@ use crate::render::pcapng::Pcapng;
 use crate::render::tree;
 use crate::render::unicode;
 use crate::render::yaml::Yaml;
+use crate::schema::event::{from_sample, Event, Slot, Slots, Value};
+use crate::schema::field::Fields;
+use crate::schema::lookups::Lookups;
+use crate::schema::plan::{self, Kind, Mode};
 
 /// Rendered bytes after which a batch is handed out: with its last event still a block that
 /// malloc takes from its heap. Larger ones are mapped anew each time, a page fault for every
@@ -65,7 +66,7 @@ pub struct Rendered {
     pub events: u64,
 }
 
-pub struct Source {
+pub struct DataSource {
     pub name: String,
     pub counts: Counts,
     fields: Fields,
@@ -98,17 +99,17 @@ pub struct Source {
     out: Rendered,
 }
 
-impl Source {
-    pub fn compile(plan: &plan::DataSource, world: &mut World) -> Result<Source> {
+impl DataSource {
+    pub fn compile(plan: &plan::DataSource, lookups: &mut Lookups) -> Result<DataSource> {
         let mut fields = Fields::compile(plan)?;
         let mut names = Vec::new();
-        let steps = step::compile(&plan.steps, &mut fields, world, &mut names)?;
+        let steps = step::compile(&plan.steps, &mut fields, lookups, &mut names)?;
         let filters = Filter::compile_all(&plan.filters, &fields)?;
         let (early, late) = filters.into_iter().partition(|f| f.reads_sample(&fields));
         let conditions = Condition::compile_all(&plan.conditions, &fields)?;
         let nodes = tree::build(&fields);
         let rest = rest(plan, &fields)?;
-        let needs = need::of_fields(&fields, &steps, rest.map(|(field, _)| field));
+        let dependencies = dependencies::of_fields(&fields, &steps, rest.map(|(field, _)| field));
         let array = plan.array.then(|| Array::compile(plan, &fields)).transpose()?;
         if array.is_none() && (!plan.sort.is_empty() || plan.limit.is_some()) {
             return Err(Error::plan(format!(
@@ -119,8 +120,8 @@ impl Source {
         let json = if array.is_some() { Json::element } else { Json::compile };
         let renderer = match plan.output.mode {
             Mode::None => Renderer::None,
-            Mode::Json => Renderer::Json(json(&nodes, &fields, &needs, false)),
-            Mode::Jsonpretty => Renderer::Pretty(json(&nodes, &fields, &needs, true)),
+            Mode::Json => Renderer::Json(json(&nodes, &fields, &dependencies, false)),
+            Mode::Jsonpretty => Renderer::Pretty(json(&nodes, &fields, &dependencies, true)),
             Mode::Yaml => Renderer::Yaml(Yaml::compile(&nodes, &fields)),
             Mode::Text => {
                 let is_text = |f: &usize| matches!(fields.list[*f].kind, Kind::Str | Kind::Char);
@@ -133,7 +134,7 @@ impl Source {
         let mntns = steps.iter().find_map(|s| s.mntns()).map(|i| &fields.list[i]);
         // What an array shows is read now, not sent when it happened.
         let mntns = mntns.filter(|f| !f.slot && f.size == 8 && !plan.array).map(|f| f.offset);
-        let mut source = Source {
+        let mut source = DataSource {
             name: plan.name.clone(),
             mntns,
             counts: Counts::default(),
@@ -147,7 +148,7 @@ impl Source {
             min_size: plan.min_size,
             renderer,
             terminal: plan.output.terminal,
-            keep: plan.keep.then(|| Json::compile(&nodes, &fields, &needs, false)),
+            keep: plan.keep.then(|| Json::compile(&nodes, &fields, &dependencies, false)),
             array,
             metrics: plan.metrics.as_ref().map(|m| Metrics::compile(m, &fields)).transpose()?,
             pushed: plan.pushed,
@@ -194,7 +195,7 @@ impl Source {
     }
 
     /// Takes one sample; false once the batch should be handed out.
-    pub fn process(&mut self, world: &World, sample: &[u8]) -> bool {
+    pub fn process(&mut self, lookups: &Lookups, sample: &[u8]) -> bool {
         self.counts.received += 1;
         if sample.len() < self.min_size {
             self.counts.malformed += 1;
@@ -211,21 +212,21 @@ impl Source {
             }
         };
         if self.array.is_some() {
-            self.element(world, whole);
+            self.element(lookups, whole);
         } else {
-            self.event(world, whole, rest);
+            self.event(lookups, whole, rest);
         }
         self.extended = extended;
         !self.is_full()
     }
 
-    fn event(&mut self, world: &World, sample: &[u8], rest: &[u8]) {
+    fn event(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) {
         let Some(rest) = self.cut_rest(sample, rest) else {
             self.counts.malformed += 1;
             return;
         };
-        if self.evaluate(world, sample, rest, true) {
-            self.render(world, sample, rest);
+        if self.evaluate(lookups, sample, rest, true) {
+            self.render(lookups, sample, rest);
         } else {
             self.counts.discarded += 1;
         }
@@ -243,7 +244,7 @@ impl Source {
     }
 
     /// Runs steps and filters; false when the event is not wanted.
-    fn evaluate(&mut self, world: &World, sample: &[u8], rest: &[u8], filtered: bool) -> bool {
+    fn evaluate(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8], filtered: bool) -> bool {
         self.slots.reset(self.fields.list.len());
         if let Some((field, _)) = self.rest {
             self.slots.values[field] = match self.fields.list[field].kind {
@@ -254,7 +255,7 @@ impl Source {
         let names = &self.names;
         let fields = &self.fields;
         let passes = |filters: &[Filter], slots: &Slots| {
-            let event = Event { sample, rest, slots, world, names };
+            let event = Event { sample, rest, slots, lookups, names };
             !filtered || filters.iter().all(|f| f.passes(&event, fields))
         };
         if !passes(&self.early, &self.slots) {
@@ -264,7 +265,7 @@ impl Source {
             fields: &fields.list,
             sample,
             slots: &mut self.slots,
-            world,
+            lookups,
             names,
             clock: &mut self.clock,
         };
@@ -274,7 +275,7 @@ impl Source {
         if !passes(&self.late, &self.slots) {
             return false;
         }
-        let event = Event { sample, rest, slots: &self.slots, world, names };
+        let event = Event { sample, rest, slots: &self.slots, lookups, names };
         for condition in self.conditions.iter().filter(|_| filtered) {
             match condition.holds(&event, fields) {
                 Some(true) => {}
@@ -288,9 +289,9 @@ impl Source {
         true
     }
 
-    fn render(&mut self, world: &World, sample: &[u8], rest: &[u8]) {
+    fn render(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) {
         let fields = &self.fields;
-        let event = Event { sample, rest, slots: &self.slots, world, names: &self.names };
+        let event = Event { sample, rest, slots: &self.slots, lookups, names: &self.names };
         let data = &mut self.out.data;
         match &mut self.renderer {
             Renderer::None => {}
@@ -323,7 +324,7 @@ impl Source {
         self.out.events += 1;
     }
 
-    /// Begins an array; until [`Source::finish`], samples are its elements.
+    /// Begins an array; until [`DataSource::finish`], samples are its elements.
     pub fn begin(&mut self) {
         let Some(array) = &mut self.array else { return };
         array.shown = 0;
@@ -335,25 +336,25 @@ impl Source {
         }
     }
 
-    fn element(&mut self, world: &World, sample: &[u8]) {
-        if !self.evaluate(world, sample, &[], true) {
+    fn element(&mut self, lookups: &Lookups, sample: &[u8]) {
+        if !self.evaluate(lookups, sample, &[], true) {
             self.counts.discarded += 1;
             return;
         }
         let Some(array) = &mut self.array else { return };
         if !array.sorts() {
-            self.show(world, sample);
+            self.show(lookups, sample);
             return;
         }
         let names = &self.names;
-        let event = Event { sample, rest: &[], slots: &self.slots, world, names };
-        if !array.hold(&event, &self.fields) {
+        let event = Event { sample, rest: &[], slots: &self.slots, lookups, names };
+        if !array.collect(&event, &self.fields) {
             self.counts.overflow += 1;
         }
     }
 
     /// Renders the element that was just evaluated, where the array has room for it.
-    fn show(&mut self, world: &World, sample: &[u8]) {
+    fn show(&mut self, lookups: &Lookups, sample: &[u8]) {
         let Some(array) = &mut self.array else { return };
         if array.shown >= array.limit {
             self.counts.discarded += 1;
@@ -372,21 +373,21 @@ impl Source {
             _ => b"",
         };
         self.out.data.extend_from_slice(separator);
-        self.render(world, sample, &[]);
+        self.render(lookups, sample, &[]);
     }
 
     /// Ends the array: what was rendered of it.
-    pub fn finish(&mut self, world: &World) -> Rendered {
-        let (held, order) = self.array.as_mut().map(Array::take_sorted).unwrap_or_default();
+    pub fn finish(&mut self, lookups: &Lookups) -> Rendered {
+        let (elements, order) = self.array.as_mut().map(Array::take_sorted).unwrap_or_default();
         let size = self.sample_size;
         for element in order {
-            let sample = &held[element * size..(element + 1) * size];
+            let sample = &elements[element * size..(element + 1) * size];
             let room = self.array.as_ref().is_some_and(|a| a.shown < a.limit);
             if room {
                 // Its slots are gone: filters have let it pass, steps run again.
-                self.evaluate(world, sample, &[], false);
+                self.evaluate(lookups, sample, &[], false);
             }
-            self.show(world, sample);
+            self.show(lookups, sample);
         }
         let shown = self.array.as_mut().map_or(0, |array| {
             array.open = false;
@@ -409,7 +410,7 @@ impl Source {
         self.array.is_some()
     }
 
-    /// True between [`Source::begin`] and [`Source::finish`].
+    /// True between [`DataSource::begin`] and [`DataSource::finish`].
     pub fn is_open(&self) -> bool {
         self.array.as_ref().is_some_and(|a| a.open)
     }

@@ -1,0 +1,84 @@
+//! Attaching the programs of an object, and detaching them.
+
+use std::ptr::NonNull;
+
+use libbpf_rs::Link;
+use libbpf_sys as sys;
+
+use super::{no_program, Object, State};
+use crate::bpf::attach;
+use crate::bpf::attachment::Attachment;
+use crate::bpf::facts::program_facts;
+use crate::bpf::families::program_fd;
+use crate::errors::{Error, Kind, Result};
+
+/// Threads that detach at the same time.
+const MAX_THREADS: usize = 16;
+
+impl Object {
+    /// Attaches an attached program to one more target.
+    pub fn attach_also(&mut self, program: &str, target: &str) -> Result<()> {
+        let raw = self.raw_programs()?.into_iter().find(|p| program_facts(*p).name == program);
+        let raw = raw.ok_or_else(|| no_program(&self.name, program))?;
+        let link = attach::attach(raw, &program_facts(raw), Some(target))?;
+        self.links.insert(format!("{program}@{target}"), link);
+        Ok(())
+    }
+
+    pub fn attach(&mut self, program: &str) -> Result<()> {
+        if let State::Open(_) = self.state {
+            return Err(Error::new(
+                Kind::Attach,
+                format!("object {} is not loaded: cannot attach {program}", self.name),
+            ));
+        }
+        let raw = self.raw_program(program)?;
+        if self.links.contains_key(program) {
+            return Err(Error::new(Kind::Attach, format!("program {program} is attached already")));
+        }
+        let target = self.targets.get(program).map(String::as_str);
+        let link = attach::attach(raw, &program_facts(raw), target)?;
+        self.links.insert(program.to_string(), link);
+        Ok(())
+    }
+
+    /// Attaches a loaded program by `work`; the number is for `release`.
+    pub fn attach_with(
+        &mut self,
+        program: &str,
+        work: impl FnOnce(NonNull<sys::bpf_program>) -> Result<Box<dyn Attachment>>,
+    ) -> Result<u64> {
+        let raw = self.raw_program(program)?;
+        // Also says when it is not loaded.
+        program_fd(raw)?;
+        let attachment = work(raw)?;
+        self.last_attachment += 1;
+        self.attachments.insert(self.last_attachment, attachment);
+        Ok(self.last_attachment)
+    }
+
+    /// Ends one attachment of `hold`; False when it has ended already.
+    pub fn release(&mut self, number: u64) -> bool {
+        self.attachments.remove(&number).is_some()
+    }
+
+    /// Detaches every program; maps stay readable.
+    pub fn detach(&mut self) {
+        end_together(self.links.drain().map(|(_, link)| link).collect());
+        self.attachments.clear();
+    }
+}
+
+/// Ending the perf event of a tracepoint waits until no processor is inside (RCU), some 60 ms
+/// each: they wait together.
+fn end_together(mut links: Vec<Link>) {
+    let each = links.len().div_ceil(MAX_THREADS).max(1);
+    std::thread::scope(|scope| {
+        while links.len() > each {
+            let part = links.split_off(links.len() - each);
+            // Where no thread is to be had, the links end with the closure.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(part));
+        }
+        drop(links);
+    });
+}

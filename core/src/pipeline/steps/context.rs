@@ -1,0 +1,28 @@
+//! What steps read and write while an event passes.
+
+use super::time::Clock;
+use crate::schema::event::{from_sample, Slot, Slots};
+use crate::schema::field::Field;
+use crate::schema::lookups::Lookups;
+
+pub struct Context<'a> {
+    pub fields: &'a [Field],
+    pub sample: &'a [u8],
+    pub slots: &'a mut Slots,
+    pub lookups: &'a Lookups,
+    pub names: &'a [Box<str>],
+    pub clock: &'a mut Clock,
+}
+
+impl Context<'_> {
+    /// The integer in a field, whoever put it there.
+    pub fn word(&self, index: usize) -> u64 {
+        match self.slots.values[index] {
+            Slot::Bool(b) => u64::from(b),
+            Slot::Int(i) => i as u64,
+            Slot::Uint(u) => u,
+            _ if self.fields[index].slot => 0,
+            _ => from_sample(&self.fields[index], self.sample).word(),
+        }
+    }
+}

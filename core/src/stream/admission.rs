@@ -1,0 +1,94 @@
+//! A stream's view of the scout: which samples wait until their namespace is identified.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use super::pending::{Fate, PendingSamples, Verdict};
+use super::queue::Queue;
+use crate::bpf::reader::Reader;
+use crate::bpf::scout::Scout;
+use crate::errors::Result;
+
+/// The ring buffer of one data source.
+struct RingPosition {
+    /// Its slot in the scout's notices.
+    slot: usize,
+    /// Position of the sample that is being read.
+    at: Arc<AtomicUsize>,
+}
+
+pub struct Admission {
+    scout: Arc<Scout>,
+    /// The changes that are known so far.
+    cursor: u64,
+    pending: PendingSamples,
+    /// By data source. None: its samples are taken for those of the latest generation.
+    rings: Vec<Option<RingPosition>>,
+}
+
+impl Admission {
+    pub fn new<'a>(
+        scout: Arc<Scout>,
+        readers: impl Iterator<Item = Option<&'a Reader>>,
+    ) -> Admission {
+        let rings: Vec<Option<RingPosition>> = readers
+            .map(|reader| {
+                let (at, ring) = reader?.position()?;
+                Some(RingPosition { slot: scout.add_ring(ring)?, at })
+            })
+            .collect();
+        let (cursor, changes) = scout.begin();
+        let mut pending = PendingSamples::of_rings(rings.iter().flatten().map(|ring| ring.slot));
+        for change in changes {
+            pending.announce(change.mntns, change.generation, change.written);
+        }
+        Admission { scout, cursor, pending, rings }
+    }
+
+    /// Takes the scout's changes. The scout writes a notice before it lets the first event of a
+    /// namespace through, so the notice of a sample's namespace is there when the sample is.
+    fn follow(&mut self) -> Result<()> {
+        for ring in self.rings.iter().flatten() {
+            self.pending.consumed(ring.slot, ring.at.load(Ordering::Relaxed) as u64);
+        }
+        for change in self.scout.news(&mut self.cursor)? {
+            if change.open {
+                self.pending.announce(change.mntns, change.generation, change.written);
+            } else {
+                self.pending.shut(change.mntns, change.generation, change.written);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub fn offer(&mut self, datasource: usize, mntns: u64, sample: &[u8]) -> Result<Fate> {
+        if self.scout.has_news(self.cursor) {
+            self.follow()?;
+        }
+        let ring = self.rings.get(datasource).and_then(Option::as_ref);
+        let position = ring.map(|r| (r.slot, r.at.load(Ordering::Relaxed) as u64));
+        Ok(self.pending.offer(datasource, position, mntns, sample))
+    }
+
+    pub fn decide(&mut self, mntns: u64, generation: u64, verdict: Verdict) -> Result<Queue> {
+        self.follow()?;
+        Ok(self.pending.decide(mntns, generation, verdict))
+    }
+
+    pub fn end(&mut self) -> Vec<Queue> {
+        self.pending.end()
+    }
+
+    pub fn waiting(&self) -> u64 {
+        self.pending.waiting()
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        for ring in self.rings.iter().flatten() {
+            self.scout.remove_ring(ring.slot);
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Samples of namespaces that are not identified yet are kept back here, in order and within
+//! bounds.
+//!
+//! The kernel gives the inode number of a mount namespace that has ended to a new one. The
+//! namespaces that had one number one after the other are its generations; a sample belongs to
+//! the generation that had the number when the sample was written.
+
+use std::collections::hash_map::Entry;
+use std::collections::VecDeque;
+
+use super::queue::{Queue, HEADER};
+use crate::bpf::scout::{Written, MAX_RINGS};
+use crate::numbers::ByNumber;
+
+/// Bytes of samples that wait, over all namespaces…
+pub const MAX_BYTES: usize = 8 << 20;
+/// …and of one of them, so that a flood in one leaves room for the first events of others.
+pub const MAX_BYTES_EACH: usize = 1 << 20;
+/// Inode numbers that are remembered: a program may still write a sample of a system call that
+/// began before the decision.
+const MAX_NUMBERS: usize = 16384;
+/// Generations of one number whose samples may still be in a ring buffer.
+const MAX_GENERATIONS: usize = 1024;
+
+/// What becomes of a sample now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Pass,
+    /// It was copied to wait for a decision, or counted where there was no room.
+    Pending,
+    Rejected,
+}
+
+/// What user space found out about a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its events are wanted.
+    Keep,
+    /// Its events are not wanted.
+    Reject,
+    /// The namespace was not identified in time.
+    Lose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Pending,
+    Passing,
+    Rejected,
+}
+
+/// One namespace of an inode number. In each ring buffer, its samples lie behind `written` and
+/// before the `written` of the next generation.
+#[derive(Clone, Debug)]
+struct Generation {
+    id: u64,
+    state: State,
+    written: Written,
+}
+
+/// The generations of an inode number, oldest first, never empty.
+#[derive(Debug)]
+struct Generations {
+    list: VecDeque<Generation>,
+    /// Generations were dropped of which samples may still come.
+    cut: bool,
+}
+
+impl Generations {
+    /// The generation of a sample at this ring buffer and position; None: before all of them.
+    fn at(&self, position: Option<(usize, u64)>) -> Option<&Generation> {
+        let Some((slot, position)) = position else { return self.list.back() };
+        self.list.iter().rev().find(|generation| generation.written[slot] <= position)
+    }
+
+    /// Drops the oldest generations as far as all of their samples have been read.
+    fn prune(&mut self, consumed: &Written) {
+        while let Some(next) = self.list.get(1) {
+            let read = next.written.iter().zip(consumed).all(|(w, c)| w <= c);
+            if !read && self.list.len() <= MAX_GENERATIONS {
+                break;
+            }
+            self.cut |= !read;
+            self.list.pop_front();
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct PendingSamples {
+    /// By inode number.
+    numbers: ByNumber<u64, Generations>,
+    /// Inode numbers in the order of their first announcement.
+    order: VecDeque<u64>,
+    /// By the id of the generation.
+    queues: ByNumber<u64, Queue>,
+    bytes: usize,
+    /// How far each ring buffer has been read, by slot.
+    consumed: Written,
+}
+
+impl PendingSamples {
+    /// Samples come from the ring buffers in these slots.
+    pub fn of_rings(slots: impl Iterator<Item = usize>) -> PendingSamples {
+        let mut pending =
+            PendingSamples { consumed: [u64::MAX; MAX_RINGS], ..PendingSamples::default() };
+        for slot in slots {
+            pending.consumed[slot] = 0;
+        }
+        pending
+    }
+
+    /// All samples before `position` have been read.
+    pub fn consumed(&mut self, slot: usize, position: u64) {
+        self.consumed[slot] = position;
+    }
+
+    /// A new namespace is pending from now on; an earlier one of its number has ended.
+    pub fn announce(&mut self, mntns: u64, generation: u64, written: Written) {
+        self.append(mntns, Generation { id: generation, state: State::Pending, written });
+    }
+
+    /// A new namespace whose events the scout does not let through yet.
+    pub fn shut(&mut self, mntns: u64, generation: u64, written: Written) {
+        self.append(mntns, Generation { id: generation, state: State::Passing, written });
+    }
+
+    fn append(&mut self, mntns: u64, generation: Generation) {
+        match self.numbers.entry(mntns) {
+            Entry::Occupied(mut known) => {
+                let generations = known.get_mut();
+                let last = generations.list.back_mut();
+                if let Some(last) = last.filter(|last| last.id == generation.id) {
+                    // The scout's map had no entry of it any more, and the scout announced it
+                    // again: samples that are read from now on wait again.
+                    last.state = generation.state;
+                    return;
+                }
+                generations.list.push_back(generation);
+                generations.prune(&self.consumed);
+            }
+            Entry::Vacant(place) => {
+                place.insert(Generations { list: VecDeque::from([generation]), cut: false });
+                self.order.push_back(mntns);
+            }
+        }
+        if self.order.len() > MAX_NUMBERS {
+            if let Some(first) = self.order.pop_front() {
+                let pending = |g: &Generation| g.state == State::Pending;
+                match self.numbers.get(&first) {
+                    Some(generations) if generations.list.back().is_some_and(pending) => {
+                        self.order.push_back(first);
+                    }
+                    _ => {
+                        self.numbers.remove(&first);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `position`: slot of the ring buffer and position of the sample in it; None: the sample is
+    /// taken for one of the latest generation.
+    #[inline]
+    pub fn offer(
+        &mut self,
+        datasource: usize,
+        position: Option<(usize, u64)>,
+        mntns: u64,
+        sample: &[u8],
+    ) -> Fate {
+        if self.numbers.is_empty() {
+            return Fate::Pass;
+        }
+        let Some(generations) = self.numbers.get(&mntns) else { return Fate::Pass };
+        let Some(generation) = generations.at(position) else {
+            return if generations.cut { Fate::Rejected } else { Fate::Pass };
+        };
+        match generation.state {
+            State::Passing => Fate::Pass,
+            State::Rejected => Fate::Rejected,
+            State::Pending => {
+                let queue = self.queues.entry(generation.id).or_default();
+                let size = sample.len() + HEADER;
+                // After the first refused sample all are refused: what is released has no gaps.
+                if queue.is_complete()
+                    && queue.bytes() + size <= MAX_BYTES_EACH
+                    && self.bytes + size <= MAX_BYTES
+                {
+                    queue.push(datasource, sample);
+                    self.bytes += size;
+                } else {
+                    queue.refuse(datasource);
+                }
+                Fate::Pending
+            }
+        }
+    }
+
+    /// Ends the waiting of a namespace and returns its samples. Generation 0 is the latest one,
+    /// unless that has been decided about already.
+    pub fn decide(&mut self, mntns: u64, generation: u64, verdict: Verdict) -> Queue {
+        let mut id = generation;
+        if let Entry::Occupied(mut known) = self.numbers.entry(mntns) {
+            let generations = known.get_mut();
+            let found = match id {
+                0 => generations.list.back_mut().filter(|g| g.state == State::Pending),
+                _ => generations.list.iter_mut().rev().find(|g| g.id == id),
+            };
+            if let Some(found) = found {
+                id = found.id;
+                found.state = match verdict {
+                    Verdict::Keep => State::Passing,
+                    Verdict::Reject | Verdict::Lose => State::Rejected,
+                };
+            }
+            // A number that is not known passes: the entry of a single generation that passes
+            // would change nothing.
+            let only = generations.list.len() == 1 && !generations.cut;
+            if only && generations.list[0].state == State::Passing {
+                known.remove();
+                self.order.retain(|n| *n != mntns);
+            }
+        }
+        let queue = self.queues.remove(&id).unwrap_or_default();
+        self.bytes -= queue.bytes();
+        queue
+    }
+
+    /// Returns all samples that wait. From now on samples of undecided namespaces pass.
+    pub fn end(&mut self) -> Vec<Queue> {
+        for generations in self.numbers.values_mut() {
+            for generation in &mut generations.list {
+                if generation.state == State::Pending {
+                    generation.state = State::Passing;
+                }
+            }
+        }
+        self.bytes = 0;
+        self.queues.drain().map(|(_, queue)| queue).collect()
+    }
+
+    /// Samples that wait.
+    pub fn waiting(&self) -> u64 {
+        self.queues.values().map(Queue::events).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Written = [0; MAX_RINGS];
+
+    fn samples(queue: &Queue) -> Vec<(usize, Vec<u8>)> {
+        queue.iter().map(|(index, s)| (index, s.to_vec())).collect()
+    }
+
+    #[test]
+    fn samples_of_pending_namespaces_wait_in_order() {
+        let mut pending = PendingSamples::default();
+        assert_eq!(pending.offer(0, None, 7, b"before"), Fate::Pass);
+        pending.announce(7, 1, START);
+        assert_eq!(pending.offer(0, None, 7, b"a"), Fate::Pending);
+        assert_eq!(pending.offer(0, None, 8, b"other"), Fate::Pass);
+        assert_eq!(pending.offer(1, None, 7, b""), Fate::Pending);
+        assert_eq!(pending.offer(0, None, 7, b"ccc"), Fate::Pending);
+        assert_eq!(pending.waiting(), 3);
+        let queue = pending.decide(7, 0, Verdict::Keep);
+        assert_eq!(samples(&queue), [(0, b"a".to_vec()), (1, vec![]), (0, b"ccc".to_vec())]);
+        assert_eq!(pending.offer(0, None, 7, b"later"), Fate::Pass);
+        assert_eq!((pending.waiting(), pending.bytes), (0, 0));
+        assert!(pending.decide(7, 0, Verdict::Keep).iter().next().is_none());
+    }
+
+    #[test]
+    fn samples_of_a_rejected_namespace_stay_out_until_the_next_generation() {
+        let mut pending = PendingSamples::default();
+        pending.announce(7, 1, START);
+        pending.offer(0, None, 7, b"a");
+        assert_eq!(pending.decide(7, 1, Verdict::Reject).events(), 1);
+        assert_eq!(pending.offer(0, None, 7, b"begun before"), Fate::Rejected);
+        pending.announce(7, 2, START);
+        assert_eq!(pending.offer(0, None, 7, b"b"), Fate::Pending);
+        assert_eq!(samples(&pending.decide(7, 2, Verdict::Keep)), [(0, b"b".to_vec())]);
+        assert_eq!(pending.offer(0, None, 7, b"c"), Fate::Pass);
+    }
+
+    #[test]
+    fn two_generations_of_a_number_are_not_mixed() {
+        let mut pending = PendingSamples::default();
+        pending.announce(7, 1, START);
+        pending.offer(0, None, 7, b"first");
+        pending.announce(7, 2, START);
+        pending.offer(0, None, 7, b"second");
+        assert_eq!(samples(&pending.decide(7, 1, Verdict::Reject)), [(0, b"first".to_vec())]);
+        assert_eq!(pending.offer(0, None, 7, b"still waits"), Fate::Pending);
+        assert_eq!(pending.decide(7, 2, Verdict::Keep).events(), 2);
+        assert_eq!(pending.offer(0, None, 7, b"passes"), Fate::Pass);
+    }
+
+    #[test]
+    fn bounds_are_kept_and_released_samples_have_no_gap() {
+        let mut pending = PendingSamples::default();
+        let sample = vec![1; 100_000];
+        pending.announce(7, 1, START);
+        for _ in 0..20 {
+            assert_eq!(pending.offer(3, None, 7, &sample), Fate::Pending);
+        }
+        pending.offer(3, None, 7, b"small, but later");
+        assert!(pending.bytes <= MAX_BYTES_EACH);
+        pending.announce(8, 2, START);
+        pending.offer(0, None, 8, b"room for others");
+        let queue = pending.decide(7, 1, Verdict::Keep);
+        assert_eq!((queue.events(), queue.overflow().collect::<Vec<_>>()), (10, vec![(3, 11)]));
+        for mntns in 100..120 {
+            pending.announce(mntns, mntns, START);
+            for _ in 0..11 {
+                pending.offer(0, None, mntns, &sample);
+            }
+        }
+        assert!(pending.bytes <= MAX_BYTES);
+        let all = pending.end();
+        let lost: u64 = all.iter().flat_map(Queue::overflow).map(|(_, n)| n).sum();
+        assert_eq!(all.iter().map(|q| q.events()).sum::<u64>() + lost, 20 * 11 + 1);
+        assert_eq!((pending.waiting(), pending.bytes), (0, 0));
+    }
+
+    #[test]
+    fn remembered_rejections_are_bounded() {
+        let mut pending = PendingSamples::default();
+        for mntns in 0..MAX_NUMBERS as u64 + 10 {
+            pending.announce(mntns, mntns + 1, START);
+            pending.decide(mntns, 0, Verdict::Reject);
+        }
+        assert_eq!((pending.numbers.len(), pending.order.len()), (MAX_NUMBERS, MAX_NUMBERS));
+        assert_eq!(pending.offer(0, None, 3, b""), Fate::Pass);
+        assert_eq!(pending.offer(0, None, 30, b""), Fate::Rejected);
+    }
+
+    fn written(position: u64) -> Written {
+        let mut written = START;
+        written[2] = position;
+        written
+    }
+
+    #[test]
+    fn a_sample_belongs_to_the_generation_that_wrote_it() {
+        let mut pending = PendingSamples::default();
+        let at = |position| Some((2, position));
+        for (generation, position) in [(1, 100), (2, 200), (3, 300)] {
+            pending.announce(7, generation, written(position));
+        }
+        assert_eq!(pending.offer(0, at(99), 7, b"of an older one"), Fate::Pass);
+        assert_eq!(pending.offer(0, at(100), 7, b"one"), Fate::Pending);
+        assert_eq!(pending.offer(0, at(250), 7, b"two"), Fate::Pending);
+        assert_eq!(pending.offer(0, at(300), 7, b"three"), Fate::Pending);
+        assert_eq!(samples(&pending.decide(7, 2, Verdict::Reject)), [(0, b"two".to_vec())]);
+        assert_eq!(pending.offer(0, at(290), 7, b"two"), Fate::Rejected);
+        assert_eq!(pending.offer(0, at(310), 7, b"three"), Fate::Pending);
+        assert_eq!(pending.decide(7, 0, Verdict::Keep).events(), 2);
+        assert_eq!(pending.offer(0, at(310), 7, b"three"), Fate::Pass);
+        assert_eq!(pending.offer(0, at(199), 7, b"one"), Fate::Pending);
+        assert_eq!(pending.decide(7, 1, Verdict::Keep).events(), 2);
+        pending.consumed(2, 400);
+        pending.announce(7, 4, written(400));
+        assert_eq!(pending.numbers[&7].list.len(), 1);
+        pending.decide(7, 4, Verdict::Keep);
+        assert!(pending.numbers.is_empty() && pending.order.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_generations_are_dropped_with_their_samples() {
+        let mut pending = PendingSamples::default();
+        for generation in 1..=MAX_GENERATIONS as u64 + 9 {
+            pending.announce(7, generation, written(100 * generation));
+        }
+        assert!(pending.numbers[&7].list.len() <= MAX_GENERATIONS);
+        assert_eq!(pending.offer(0, Some((2, 150)), 7, b""), Fate::Rejected);
+        assert_eq!(pending.offer(0, Some((2, 100_000)), 7, b""), Fate::Pending);
+    }
+}

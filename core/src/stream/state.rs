@@ -1,0 +1,207 @@
+//! What a stream changes while it runs: its data sources, the lookups and the pending samples.
+
+use std::time::Instant;
+
+use super::admission::Admission;
+use super::array_reader::ArrayReader;
+use super::pending::{Fate, Verdict};
+use super::queue::Queue;
+use crate::bpf::map::Counter;
+use crate::bpf::object::Object;
+use crate::bpf::reader::Reader;
+use crate::errors::{Error, Kind, Result};
+use crate::pipeline::datasource::{Counts, DataSource};
+use crate::schema::lookups::Lookups;
+use crate::schema::plan;
+
+/// Bytes of each CPU's perf buffer when the plan does not say.
+const PERF_BYTES: usize = 256 << 10;
+/// A ring buffer that is full to this part is drained at once.
+const FULL_PART: usize = 4;
+/// The fastest that programs are taken to write, in bytes per millisecond (300 000 events of
+/// 3.5 KiB a second): a ring buffer is left alone as long as half of its free space lasts at
+/// that rate.
+const BURST_RATE: usize = 1 << 20;
+
+/// The counters of one data source.
+pub struct Totals {
+    pub datasource: String,
+    pub counts: Counts,
+    /// None: the object counts no losses.
+    pub lost: Option<u64>,
+}
+
+/// One data source: its pipeline, and where its samples come from.
+pub struct DataSourceState {
+    pub source: DataSource,
+    pub reader: Option<Reader>,
+    counter: Option<Counter>,
+    /// None for data sources that are no arrays, and while the array is being read.
+    pub array: Option<ArrayReader>,
+}
+
+pub struct State {
+    pub lookups: Lookups,
+    pub datasources: Vec<DataSourceState>,
+    /// None: no sample waits until its container is identified.
+    pub admission: Option<Admission>,
+    /// The time of the last drain, if that found samples and took all of them.
+    pub active: Option<Instant>,
+}
+
+/// How much one reading of the buffers takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// As much as the batches have room for.
+    Batch,
+    /// Everything that the buffers contain, however large the batches become.
+    All,
+}
+
+/// What one reading of the buffers found.
+pub struct Seen {
+    pub any: bool,
+    /// A batch became full, so that samples may be left.
+    pub full: bool,
+}
+
+/// True when the sample is to be processed now.
+#[inline]
+pub fn admitted(
+    admission: &mut Option<Admission>,
+    index: usize,
+    source: &mut DataSource,
+    sample: &[u8],
+) -> Result<bool> {
+    let (Some(admission), Some(mntns)) = (admission, source.mntns_of(sample)) else {
+        return Ok(true);
+    };
+    let fate = admission.offer(index, mntns, sample)?;
+    if fate == Fate::Rejected {
+        source.discard(1);
+    }
+    Ok(fate == Fate::Pass)
+}
+
+impl State {
+    /// Index of the data source with this name.
+    pub fn find(&self, datasource: &str) -> Result<usize> {
+        self.datasources
+            .iter()
+            .position(|d| d.source.name == datasource)
+            .ok_or_else(|| Error::plan(format!("the plan has no data source {datasource}")))
+    }
+
+    pub fn read(&mut self, extent: Extent) -> Result<Seen> {
+        let mut seen = Seen { any: false, full: false };
+        let State { lookups, datasources, admission, .. } = self;
+        for (index, DataSourceState { source, reader, .. }) in datasources.iter_mut().enumerate() {
+            let Some(reader) = reader else { continue };
+            let mut broken = Ok(());
+            let result = reader.drain(&mut |sample| {
+                seen.any = true;
+                match admitted(admission, index, source, sample) {
+                    Ok(true) => {}
+                    Ok(false) => return true,
+                    Err(e) => broken = Err(e),
+                }
+                let room = source.process(lookups, sample) || extent == Extent::All;
+                seen.full |= !room;
+                room
+            });
+            result.and(broken)?;
+        }
+        Ok(seen)
+    }
+
+    /// Processes or drops the samples of a namespace that has been decided about; true when
+    /// there were any.
+    pub fn release(&mut self, queue: &Queue, verdict: Verdict) -> bool {
+        let mut any = false;
+        for (index, sample) in queue.iter() {
+            any = true;
+            let Some(DataSourceState { source, .. }) = self.datasources.get_mut(index) else {
+                continue;
+            };
+            match verdict {
+                // The size of the batch is bounded by the size of the queue.
+                Verdict::Keep => {
+                    source.process(&self.lookups, sample);
+                }
+                Verdict::Reject => source.discard(1),
+                Verdict::Lose => source.lose(1),
+            }
+        }
+        for (index, count) in queue.overflow() {
+            any = true;
+            let Some(DataSourceState { source, .. }) = self.datasources.get_mut(index) else {
+                continue;
+            };
+            match verdict {
+                Verdict::Reject => source.discard(count),
+                Verdict::Keep | Verdict::Lose => source.lose(count),
+            }
+        }
+        any
+    }
+
+    /// Milliseconds, `most` at most, for which every buffer has room without being drained.
+    pub fn pause(&self, most: usize) -> usize {
+        let readers = self.datasources.iter().filter_map(|d| d.reader.as_ref());
+        readers.map(pause).fold(most, usize::min)
+    }
+}
+
+fn pause(reader: &Reader) -> usize {
+    match reader.filled() {
+        Some((filled, size)) if filled < size / FULL_PART => (size - filled) / 2 / BURST_RATE,
+        _ => 0,
+    }
+}
+
+impl DataSourceState {
+    pub fn open(
+        ds: &plan::DataSource,
+        object: Option<&Object>,
+        lookups: &mut Lookups,
+    ) -> Result<DataSourceState> {
+        Ok(DataSourceState {
+            source: DataSource::compile(ds, lookups)?,
+            reader: reader(ds, object)?,
+            counter: object.map(|o| counter(ds, o)).transpose()?.flatten(),
+            array: ArrayReader::open(ds, object)?,
+        })
+    }
+
+    pub fn totals(&self) -> Result<Totals> {
+        let counts = self.source.counts;
+        let kernel = self.counter.as_ref().map(Counter::read).transpose()?;
+        let perf = self.reader.as_ref().and_then(Reader::lost);
+        let lost = match (kernel, perf) {
+            // The kernel drops nothing of what an iterator shows or a map contains.
+            (None, None) if self.source.is_array() || self.source.pushed => Some(counts.lost()),
+            (None, None) => None,
+            (a, b) => {
+                Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0)).saturating_add(counts.lost()))
+            }
+        };
+        Ok(Totals { datasource: self.source.name.clone(), counts, lost })
+    }
+}
+
+fn reader(ds: &plan::DataSource, object: Option<&Object>) -> Result<Option<Reader>> {
+    let (Some(object), Some(map)) = (object, &ds.map) else { return Ok(None) };
+    Reader::open(object.map_fd(map)?, map, ds.perf_bytes.unwrap_or(PERF_BYTES)).map(Some)
+}
+
+fn counter(ds: &plan::DataSource, object: &Object) -> Result<Option<Counter>> {
+    match (&ds.loss_map, &ds.loss_var) {
+        (None, None) => Ok(None),
+        (Some(map), None) => Counter::per_cpu(object.map_by_name(map)?).map(Some),
+        (None, Some(var)) => Counter::word(object.map_by_name(&var.section)?, var.offset).map(Some),
+        (Some(_), Some(_)) => Err(Error::new(
+            Kind::Plan,
+            format!("data source {}: loss_map and loss_var exclude each other", ds.name),
+        )),
+    }
+}

@@ -1,0 +1,80 @@
+//! Waiting for samples, and ending the wait from another thread.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
+use nix::sys::eventfd::EventFd;
+
+use crate::errors::{Error, Result};
+use crate::fds;
+
+/// Events that one epoll_wait(2) reports; the others are reported by the next.
+const MAX_EVENTS: usize = 8;
+
+pub struct Wakeup {
+    /// All readers, and `waker`.
+    epoll: Epoll,
+    waker: EventFd,
+    /// Set before the last wake-up, which no waiter takes: every waiter sees it.
+    closed: AtomicBool,
+}
+
+impl Wakeup {
+    pub fn new() -> Result<Wakeup> {
+        let (epoll, waker) = (fds::epoll()?, fds::waker()?);
+        fds::watch(&epoll, waker.as_fd())?;
+        Ok(Wakeup { epoll, waker, closed: AtomicBool::new(false) })
+    }
+
+    /// [`Wakeup::wait`] returns when `fd` becomes readable.
+    pub fn watch(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        fds::watch(&self.epoll, fd)
+    }
+
+    /// Waits until samples are there, the time is over or another thread wakes the waiter.
+    /// True when samples are there and no wake-up came.
+    pub fn wait(&self, timeout_ms: i32) -> Result<bool> {
+        let mut events = [EpollEvent::empty(); MAX_EVENTS];
+        let timeout = EpollTimeout::try_from(timeout_ms).unwrap_or(EpollTimeout::NONE);
+        let count = match self.epoll.wait(&mut events, timeout) {
+            Ok(count) => count,
+            // A signal ends the wait, so that Python can handle it.
+            Err(Errno::EINTR) => return Ok(false),
+            Err(e) => {
+                let cause = io::Error::from(e);
+                return Err(Error::map(format!("waiting for events failed: {cause}")));
+            }
+        };
+        let waker = self.waker.as_fd().as_raw_fd() as u64;
+        let woken = events[..count].iter().any(|event| event.data() == waker);
+        if woken {
+            self.sleep(0);
+        }
+        Ok(count > 0 && !woken)
+    }
+
+    /// Waits for a wake-up only and takes it; true when one came within the time.
+    pub fn sleep(&self, timeout_ms: u16) -> bool {
+        let mut polled = [PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
+        let count = poll(&mut polled, PollTimeout::from(timeout_ms)).unwrap_or(0);
+        if self.closed.load(Ordering::Acquire) {
+            return true;
+        }
+        // The eventfd is non-blocking: of two waiters one takes the wake-up.
+        count > 0 && self.waker.read().is_ok()
+    }
+
+    pub fn wake(&self) {
+        fds::wake(&self.waker);
+    }
+
+    /// Wakes every waiter, now and later.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.wake();
+    }
+}

@@ -1,0 +1,10 @@
+//! Files that symbols may be read from.
+
+use std::fs::Metadata;
+
+/// Files larger than this have no names here.
+const MAX_FILE: u64 = 2 << 30;
+
+pub fn is_readable(about: &Metadata) -> bool {
+    about.is_file() && about.len() <= MAX_FILE
+}
