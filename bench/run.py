@@ -165,8 +165,8 @@ def table(rows: list[Row]) -> str:
         for other in [tool for tool in TOOLS[1:] if tool in medians]:
             cells = ""
             for key, _, _ in COLUMNS:
-                ours, theirs = medians["ig-py"][key], medians[other][key]
-                ratio = f"{ours / theirs:.2f}" if theirs and key in RATIOS else ""
+                here, there = medians["ig-py"][key], medians[other][key]
+                ratio = f"{here / there:.2f}" if there and key in RATIOS else ""
                 cells += f"{ratio:>14}"
             lines.append(f"{'':8} {'':10} {'/' + other:6}{cells}")
     return "\n".join(lines)

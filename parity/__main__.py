@@ -56,7 +56,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _watching(run: tools.Run, load: workload.Workload) -> bool:
-    return load.knocked(run.lines())
+    return load.shown(run.lines())
 
 
 def _watch(
@@ -100,12 +100,12 @@ def _ignored(arguments: argparse.Namespace) -> frozenset[str]:
 
 def _here(arguments: argparse.Namespace, image: Path, work: Path) -> int:
     run_in = workload.in_container if arguments.mode == "docker" else workload.on_host
-    ours = tools.ours(IG_PY, image)
-    with tools.theirs(arguments.ig, image) as ig:
-        same_digest = ig.digest == ours.digest
-        print(f"digest ig      {ig.digest}\ndigest ig-py   {ours.digest}", flush=True)
+    ig_py = tools.for_ig_py(IG_PY, image)
+    with tools.for_ig(arguments.ig, image) as ig:
+        same_digest = ig.digest == ig_py.digest
+        print(f"digest ig      {ig.digest}\ndigest ig-py   {ig_py.digest}", flush=True)
         with run_in(work) as load:
-            result = _watch((ig, ours), load, arguments, work)
+            result = _watch((ig, ig_py), load, arguments, work)
     print(render(result, "ig", "ig-py", _ignored(arguments)))
     if not same_digest:
         print("DIFFERENT: the digests")

@@ -72,7 +72,7 @@ def _tar_index(tar: Path) -> tuple[str, str]:
         raise ToolError(f"{tar} is not an image tar with one tagged image: {error}") from error
 
 
-def ours(program: Path, tar: Path) -> Tool:
+def for_ig_py(program: Path, tar: Path) -> Tool:
     """ig-py takes the path as it is."""
     _, digest = _tar_index(tar)
     return Tool("ig-py", program, str(tar), digest)
@@ -94,7 +94,7 @@ def _isolation() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 @contextlib.contextmanager
-def theirs(program: Path, tar: Path) -> Iterator[Tool]:
+def for_ig(program: Path, tar: Path) -> Iterator[Tool]:
     """ig takes no paths: the image is imported into its store, and removed afterwards."""
     name, digest = _tar_index(tar)
     ig = str(program)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import busybox, gofile
+from support import busybox, start_signal
 from support.engine import any_engine
 from support.processes import end
 from support.waiting import deadline
@@ -28,19 +28,21 @@ class Workload:
     directory: Path
 
     def go(self) -> None:
-        gofile.open_door(self.directory)
+        start_signal.stop_heartbeat(self.directory)
 
-    def knocked(self, lines: Sequence[str]) -> bool:
+    def shown(self, lines: Sequence[str]) -> bool:
         """Do the output's *lines* show that the tool is watching?"""
-        return any(gofile.KNOCK in line for line in self._mine(lines))
+        return any(start_signal.HEARTBEAT in line for line in self._mine(lines))
 
     def complete(self, lines: Sequence[str]) -> bool:
         return any(BYE in line for line in self._mine(lines))
 
     def between(self, lines: Sequence[str]) -> list[str]:
-        """The workload's own lines after the last knock, up to its last command."""
+        """The workload's own lines after the last heartbeat, up to its last command."""
         mine = self._mine(lines)
-        start = max((i + 1 for i, line in enumerate(mine) if gofile.KNOCK in line), default=0)
+        start = max(
+            (i + 1 for i, line in enumerate(mine) if start_signal.HEARTBEAT in line), default=0
+        )
         end = max((i + 1 for i, line in enumerate(mine) if BYE in line), default=len(mine))
         return mine[start:end]
 
@@ -51,7 +53,7 @@ class Workload:
 def _commands(directory: str, go: str) -> str:
     """A few shapes of execution: arguments, none, unusual bytes, a failure, a child of a child.
 
-    Programs are in *directory*, what :func:`_door` made is in *go*.
+    Programs are in *directory*, what :func:`_volumes` made is in *go*.
     """
     return "; ".join(
         [
@@ -68,11 +70,11 @@ def _commands(directory: str, go: str) -> str:
     )
 
 
-def _door(directory: Path, programs: str) -> dict[str, dict[str, str]]:
-    """The pipe and the two scripts by which the workload begins and ends; a container's volumes."""
-    volumes = gofile.make(directory)
-    for name in (gofile.KNOCK, BYE):
-        gofile.make_script(directory / name, programs)
+def _volumes(directory: Path, programs: str) -> dict[str, dict[str, str]]:
+    """Make the pipe and the scripts for begin and end of the workload; a container's volumes."""
+    volumes = start_signal.make(directory)
+    for name in (start_signal.HEARTBEAT, BYE):
+        start_signal.make_script(directory / name, programs)
     return volumes
 
 
@@ -85,10 +87,14 @@ def in_container(work: Path) -> Iterator[Workload]:
         try:
             container = client.containers.create(
                 image,
-                ["/bin/sh", "-c", gofile.knocking(_commands("/bin", gofile.INSIDE))],
+                [
+                    "/bin/sh",
+                    "-c",
+                    start_signal.with_heartbeat(_commands("/bin", start_signal.INSIDE)),
+                ],
                 name=CONTAINER,
                 network_mode="none",
-                volumes=_door(directory, "/bin"),
+                volumes=_volumes(directory, "/bin"),
             )
             try:
                 container.start()
@@ -114,9 +120,9 @@ def on_host(work: Path) -> Iterator[Workload]:
     for applet in APPLETS:
         shutil.copy(source, programs / applet)
     directory = work / "go"
-    _door(directory, str(programs))
+    _volumes(directory, str(programs))
     commands = _commands(str(programs), str(directory))
-    script = gofile.knocking(commands, str(programs), str(directory))
+    script = start_signal.with_heartbeat(commands, str(programs), str(directory))
     process = subprocess.Popen(
         [str(programs / "sh"), "-c", script],
         stdin=subprocess.DEVNULL,

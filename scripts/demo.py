@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
-from support import busybox, gofile, tracer
+from support import busybox, start_signal, tracer
 from support.engine import Engine, any_engine
 from support.processes import StartError, end
 from support.registry import docker_registry
@@ -34,7 +34,8 @@ IG_PY = ROOT / ".venv/bin/ig-py"
 # trace_exec attaches four tracepoints everywhere and one kprobe where the kernel has them.
 LINKS = 4
 BYE = "bye"
-DEMO = f"/bin/id; /bin/ls /; /bin/cat /etc/passwd; /bin/echo {BYE}; read word <{gofile.INSIDE}/pipe"
+PIPE = f"{start_signal.INSIDE}/pipe"
+DEMO = f"/bin/id; /bin/ls /; /bin/cat /etc/passwd; /bin/echo {BYE}; read word <{PIPE}"
 NOISE = "/bin/uname -a; /bin/true; /bin/echo noise"
 COMMAND_SECONDS = 300
 LABEL = "io.ig-py.demo"
@@ -86,11 +87,11 @@ def waiting_container(
     """A container that runs *commands* when told to, and is removed afterwards."""
     container = client.containers.create(
         image,
-        gofile.waiting_command(commands),
+        start_signal.waiting_command(commands),
         name=name,
         labels=[LABEL],
         network_mode="none",
-        volumes=gofile.make(directory),
+        volumes=start_signal.make(directory),
     )
     try:
         container.start()
@@ -171,11 +172,11 @@ def trace(reference: str, key: Path, engine: Engine, work: Path) -> int:
         stack.callback(run.close)
         first = demo.attrs["State"]["Pid"]
         wait_for(lambda: run.watches(first), "ig-py watches the container demo", 60)
-        gofile.give(work / "noise")
+        start_signal.send(work / "noise")
         subprocess.run(["true"], check=True, timeout=COMMAND_SECONDS)
         if noise.wait(timeout=60)["StatusCode"]:
             raise DemoError("noise failed")
-        gofile.give(work / "demo")
+        start_signal.send(work / "demo")
         wait_for(lambda: seen_bye(run.lines()), "the last event of demo", 30)
         lines = run.lines()
         print("\n".join(lines), flush=True)

@@ -1,4 +1,4 @@
-# Sourced by the other scripts: where the checkout is, and how they speak.
+# Sourced by the other scripts: paths of the checkout, and functions for messages.
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 CACHE=$ROOT/.cache

@@ -1,4 +1,4 @@
-"""An event of every C type, against what the compatible system printed of the same one."""
+"""An event of every C type, compared with the output of `ig`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import gofile
+from support import start_signal
 from support.busybox import import_image
 from support.engine import Engine, needed_engine
 from support.root_gadget import image_tar
@@ -40,9 +40,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @contextlib.contextmanager
 def container(engine: Engine, directory: Path, name: str, commands: str) -> Iterator[str]:
-    """A container that waits for :func:`gofile.give`; its id."""
-    volumes = gofile.make(directory)
-    command = gofile.waiting_command(commands)
+    """A container that waits for :func:`start_signal.send`; its id."""
+    volumes = start_signal.make(directory)
+    command = start_signal.waiting_command(commands)
     with engine.container(IMAGE, command, name, volumes=volumes) as found:
         yield found
 
@@ -58,8 +58,8 @@ def test_one_container_of_two(tmp_path: Path, engine: Engine, image: str) -> Non
         traced(tmp_path, engine, image, "-c", "ig-py-demo") as run,
     ):
         run.wait_running()
-        gofile.give(tmp_path / "b")
-        gofile.give(tmp_path / "a")
+        start_signal.send(tmp_path / "b")
+        start_signal.send(tmp_path / "a")
         wait_for(lambda: "/bin/true" in run.out, "the last execution is printed", 30)
         assert run.end() == 0
     events = run.events()
@@ -82,8 +82,8 @@ def test_a_container_that_starts_later(tmp_path: Path, engine: Engine, image: st
             container(engine, tmp_path / "a", "ig-py-late", "/bin/ls /"),
             container(engine, tmp_path / "b", "ig-py-noise", "/bin/cat /dev/null"),
         ):
-            gofile.give(tmp_path / "b")
-            gofile.give(tmp_path / "a")
+            start_signal.send(tmp_path / "b")
+            start_signal.send(tmp_path / "a")
             wait_for(lambda: "/bin/ls" in run.out, "the execution is printed", 30)
         assert run.end() == 0
     names = {e["runtime"]["containerName"] for e in run.events()}
@@ -97,7 +97,7 @@ def test_host_shows_containers_too(tmp_path: Path, engine: Engine, image: str) -
         traced(tmp_path, engine, image, "--host") as run,
     ):
         run.wait_running()
-        gofile.give(tmp_path / "a")
+        start_signal.send(tmp_path / "a")
         wait_for(lambda: '"containerName":"ig-py-demo"' in run.out, "the event is printed", 30)
         assert run.end() == 0
     assert any(e["args"] == "/bin/ls\u00a0/" for e in map(json.loads, run.out.splitlines()))
@@ -111,7 +111,7 @@ def test_a_container_over_its_budget_is_named(tmp_path: Path, engine: Engine, im
         traced(tmp_path, engine, image, "--budget=2") as run,
     ):
         run.wait_running()
-        gofile.give(tmp_path / "a")
+        start_signal.send(tmp_path / "a")
 
         def accounted() -> bool:
             counts = re.findall(r'"throttled":(\d+),"throttled_by"', run.err)
@@ -119,7 +119,7 @@ def test_a_container_over_its_budget_is_named(tmp_path: Path, engine: Engine, im
             return bool(counts) and shown + int(counts[-1]) == 61
 
         wait_for(accounted, "the throttling is told", 30)
-        gofile.give(tmp_path / "b")
+        start_signal.send(tmp_path / "b")
         wait_for(lambda: "/bin/ls" in run.out, "the quiet one's event is printed", 30)
         assert run.end() == 0
     names = [e["runtime"]["containerName"] for e in run.events()]

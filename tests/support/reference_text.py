@@ -1,4 +1,4 @@
-"""Text of unknown bytes, as the formats of the compatible system treat it."""
+"""Text of unknown bytes, as the formats of `ig` treat it."""
 
 from __future__ import annotations
 

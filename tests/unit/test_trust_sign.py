@@ -300,7 +300,7 @@ def test_signed_after_it_was_pulled(
 
 
 def test_pruning_after_removal(store: Store, keys: Path) -> None:
-    """A tag of signatures stays when its image goes, as for the compatible system."""
+    """A tag of signatures stays when its image goes, as with `ig`."""
     sign(X, store, load(keys / "p256.key"), FORMATS)
     store.remove(name("x:1"))
     assert [i.name for i in store.images()] == [trust.sig_tag(ROOT)]

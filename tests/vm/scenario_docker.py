@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import busybox, gofile, tracer
+from support import busybox, start_signal, tracer
 from support.engine import Engine, own_engine
 from support.processes import end
 from support.root_gadget import image_tar
@@ -42,11 +42,11 @@ def events(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[dic
         image = busybox.import_image(client, "bb:latest")
         container = client.containers.run(
             image,
-            gofile.waiting_command(COMMANDS),
+            start_signal.waiting_command(COMMANDS),
             name="c1",
             detach=True,
             network_mode="none",
-            volumes=gofile.make(work / "go"),
+            volumes=start_signal.make(work / "go"),
         )
         with output.open("wb") as sink, (work / "messages").open("wb") as messages:
             run = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=messages)
@@ -68,7 +68,7 @@ def events(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[dic
 
         try:
             wait_for(watching, "ig-py watches the container", 30)
-            gofile.give(work / "go")
+            start_signal.send(work / "go")
             found = wait_for(complete, "the last event", 20)
             run.send_signal(signal.SIGINT)
             assert run.wait(deadline(20)) == 0, (work / "messages").read_text()

@@ -1,4 +1,4 @@
-"""Headers as the compatible system prints them: default columns, ``--fields``, terminals."""
+"""Headers as `ig` prints them: default columns, ``--fields``, terminals."""
 
 from __future__ import annotations
 

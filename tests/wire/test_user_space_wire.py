@@ -1,4 +1,4 @@
-"""Gadgets of metadata alone: fields, lines and rows as the compatible system prints them."""
+"""Gadgets of metadata alone: fields, lines and rows as `ig` prints them."""
 
 from __future__ import annotations
 

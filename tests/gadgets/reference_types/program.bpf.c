@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Members of the types, names and values of an event that the compatible system has printed:
+ * Members of the types, names and values of an event that ig has printed:
  * tests/kernel/test_reference_types.py compares.
  */
 #include <vmlinux.h>

@@ -1,4 +1,5 @@
-"""A workload that waits for its go: silently on a named pipe, or knocking until a file is there."""
+"""A workload that starts on a signal: it waits for a word in a named pipe, or has a
+heartbeat until a file is there."""
 
 from __future__ import annotations
 
@@ -12,25 +13,25 @@ INSIDE = "/go"
 
 
 def waiting_command(commands: str) -> list[str]:
-    """A container's command that runs the shell *commands* once :func:`give` says so.
+    """A container's command that runs the shell *commands* after :func:`send`.
 
     Waiting is a shell built-in: nothing is executed before.
     """
     return ["/bin/sh", "-c", f"read word <{INSIDE}/pipe; {commands}"]
 
 
-KNOCK = "knock-knock"
+HEARTBEAT = "ig-py-heartbeat"
 _GO = "go-file"
 
 
-def knocking(commands: str, programs: str = "/bin", directory: str = INSIDE) -> str:
-    """A shell script that executes and opens something named KNOCK every second until
-    :func:`open_door`, then runs *commands*: whoever shows a knock is watching.
+def with_heartbeat(commands: str, programs: str = "/bin", directory: str = INSIDE) -> str:
+    """A shell script that executes and opens ``directory/HEARTBEAT`` every second
+    until :func:`stop_heartbeat`, then runs *commands*: a tool that shows a heartbeat is watching.
 
-    ``directory/KNOCK`` is made by :func:`make_script`.
+    ``directory/HEARTBEAT`` is made by :func:`make_script`.
     """
-    knock = f"{programs}/sleep 1; {directory}/{KNOCK}"
-    return f"until [ -e {directory}/{_GO} ]; do {knock}; done; {commands}"
+    heartbeat = f"{programs}/sleep 1; {directory}/{HEARTBEAT}"
+    return f"until [ -e {directory}/{_GO} ]; do {heartbeat}; done; {commands}"
 
 
 def make_script(path: Path, programs: str = "/bin") -> None:
@@ -43,8 +44,8 @@ def make_script(path: Path, programs: str = "/bin") -> None:
     path.chmod(0o755)
 
 
-def open_door(directory: Path) -> None:
-    """End the knocking of the workload that sees *directory*."""
+def stop_heartbeat(directory: Path) -> None:
+    """End the heartbeat of the workload that sees *directory*."""
     (directory / _GO).touch()
 
 
@@ -55,8 +56,8 @@ def make(directory: Path) -> dict[str, dict[str, str]]:
     return {str(directory): {"bind": INSIDE, "mode": "ro"}}
 
 
-def give(directory: Path, seconds: float = 30) -> None:
-    """Let the container go; TimeoutError when it never waits."""
+def send(directory: Path, seconds: float = 30) -> None:
+    """Let the container's commands start; TimeoutError when it never waits."""
 
     def opened() -> int | None:
         try:
@@ -67,7 +68,7 @@ def give(directory: Path, seconds: float = 30) -> None:
                 return None
             raise
 
-    descriptor = wait_for(opened, "the container waits for its go", seconds)
+    descriptor = wait_for(opened, "the container waits for the signal", seconds)
     try:
         os.write(descriptor, b"go\n")
     finally:
