@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Nothing here knows what a gadget is."""
+"""The command line: it parses flags, calls the library, and prints results and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXIT_SIGINT = 130
 EXIT_SIGPIPE = 141
 
 _GC_THRESHOLD = 20_000
-"""Starting makes many objects and hardly any garbage: look for it less often than by default."""
+"""Starting makes many objects and hardly any garbage: the collector runs less often."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_missing_streams() -> None:
-    """Somebody may start us with a standard stream closed: no other file may take its number."""
+    """Open a standard stream that is closed at the start, so that no other file has its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
@@ -54,12 +54,12 @@ def _open_missing_streams() -> None:
 
 def _dispatch(args: list[str]) -> int:
     if args[:1] == ["run"]:
-        # Its flags are its own: the tree would only hand them on.
+        # It parses its own flags: click is not needed.
         from ig_py.cli import _run
 
         return _run.run(args[1:])
     if args == ["version"]:
-        # Importing a parser of command lines would be half of what this takes.
+        # Importing click would take half of the time.
         from ig_py.version import user_version
 
         print(user_version())

@@ -40,7 +40,7 @@ def env_name(key: str) -> str:
 
 
 def configured(key: str) -> str | None:
-    """The text set for *key*; None when nobody set it."""
+    """The text set for *key*; None when it is not set."""
     if (value := os.environ.get(env_name(key))) is not None:
         return value
     node: Any = _settings()

@@ -105,8 +105,8 @@ class FlagSet:
     def find_image(self, args: Sequence[str]) -> Parsed:
         """First phase: flags not known yet are tolerated.
 
-        A long flag not known takes the next word, as the compatible system has
-        it; when that leaves no positional, they are read as booleans instead.
+        A long flag not known takes the next word, as in ``ig``; when that leaves no positional,
+        they are read as booleans instead.
         """
         parsed = self._parse(args, strict=False, swallow=True)
         if not parsed.positionals:
@@ -199,7 +199,7 @@ def checked(flag: Flag, value: str) -> str:
 
 
 def checked_text(flag: Flag, value: str) -> str:
-    """As :func:`checked`, for what somebody else wrote: it names no files of ours."""
+    """As :func:`checked`, for a value from a manifest: ``@file`` is not replaced."""
     why = why_invalid(flag.type, value, flag.choices)
     if why:
         raise UsageError(f'invalid argument "{value}" for "{flag.shown}" flag: {why}')

@@ -21,7 +21,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def arguments(minimum: int, *, exact: bool = True) -> Decorator:
-    """Positional arguments as ``args``; a wrong count is told as the compatible system does."""
+    """Positional arguments as ``args``; the error for a wrong count is worded as in ``ig``."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

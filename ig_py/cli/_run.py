@@ -55,7 +55,9 @@ def run(args: list[str]) -> int:
         _print_help(static)
         return 0
     if os.geteuid() != 0 and not first.help:
-        raise KernelError("running a gadget: eBPF programs can be loaded by root only")
+        raise KernelError(
+            "running a gadget: eBPF programs can be loaded by root only", remedy="use sudo"
+        )
     manifest = None
     if file is not None:
         from ig_py.cli import _manifest
@@ -143,11 +145,13 @@ def _run_image(
 
 
 def _of_manifest(dynamic: list[Flag], manifest: Mapping[str, str]) -> dict[str, str]:
-    """Checked values of the gadget's parameters. Others are ignored: above all those that say
-    what may run here, which are not for a manifest to decide."""
+    """Checked values of the gadget's parameters.
+
+    Others are ignored with a warning: a manifest must not decide which images may run.
+    """
     by_param = {flag.param: flag for flag in dynamic}
     for name in manifest.keys() - by_param.keys() - OF_RUN:
-        _terminal.warn(f"the manifest's parameter {name!a} is ignored: the gadget has no such")
+        _terminal.warn(f"the manifest's parameter {name!a} is ignored: the gadget does not have it")
     return {
         name: checked_text(by_param[name], value)
         for name, value in manifest.items()
@@ -156,7 +160,7 @@ def _of_manifest(dynamic: list[Flag], manifest: Mapping[str, str]) -> dict[str, 
 
 
 def _message(text: str) -> None:
-    # A compiler says more than a line.
+    # Messages of compilers have several lines.
     if "\n" in text.strip():
         _terminal.detail(text)
     else:
@@ -209,7 +213,7 @@ def _execute(
     )
     seconds = int(early["timeout"])
     stop.check()
-    # From here on the work is done in another thread: nothing to interrupt in this one.
+    # From here on another thread works, and this one waits: signals need not interrupt it.
     guard.interrupting = False
     stop.check()
     output.start()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CLEAR = "cli.clear-screen-before"
 CLEAR_SCREEN = b"\x1b[H\x1b[2J"
-"""Cursor to the top left, then clear: as the compatible system writes it."""
+"""Cursor to the top left, then clear: the sequence that ``ig`` writes."""
 FLUSH_SECONDS = 2.0
 """Longest time that a slow reader of stdout may delay the end of a run."""
 
@@ -131,7 +131,7 @@ class RunOutput:
 
     @property
     def lossless(self) -> bool:
-        """False when an event is known to be lost, or when nobody can tell."""
+        """False when an event is known to be lost, or when loss is not measurable."""
         return self._losses.lossless
 
     def check(self) -> None:

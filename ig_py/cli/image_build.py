@@ -21,7 +21,7 @@ _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 
 class _Command(click.Command):
-    """Boolean flags take a value after ``=``, as the compatible system's do."""
+    """Boolean flags take a value after ``=``, as in ``ig``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         flags = {

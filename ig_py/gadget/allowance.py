@@ -1,7 +1,7 @@
-"""Limits on sums: what all the work on one object shares, whichever part of it asks.
+"""Limits on sums: work and memory that all parts of one object share.
 
-A limit on each part alone (members of a struct, maps of an object) leaves their product to
-the author of the image.
+A limit on each part alone (members of a struct, maps of an object) does not limit their product,
+which the author of the image chooses.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from ig_py.errors import LimitError
 
 
 class Allowance:
-    """*limit* units of work or memory for *attempt* (``reading IMAGE``), of which *what* takes.
+    """*limit* units of work or memory.
 
-    *limit* None: without a limit, for what the kernel itself says.
+    Args:
+        limit: Units; None: no limit, for data from the kernel itself.
+        attempt: What the units are used for (``reading IMAGE``), for the error.
+        what: The units in words (``relocations``), for the error.
     """
 
     __slots__ = ("_attempt", "_left", "_limit", "_what")

@@ -21,12 +21,12 @@ from ig_py.records import dataclass
 MAX_SIZE = 64 << 20
 MAX_TYPES = 1 << 17
 MAX_PARTS = 1 << 17
-"""Members, enum values and section variables of the types that are decoded, all together."""
+"""Members, enum values and section variables of all decoded types together."""
 MAX_NAME = 4096
 MAX_NAMES = 4 << 20
-"""Bytes of names that are decoded; one string, or a suffix of it, may name many things."""
+"""Bytes of all decoded names; types may share one string, or a suffix of it."""
 MAX_STEPS = 1 << 18
-"""Typedefs, qualifiers and what they lead to, followed from all types together."""
+"""Steps through typedefs and qualifiers, from all types together."""
 MAX_CHAIN = 64
 """Longest chain of typedefs, qualifiers and arrays that is followed."""
 
@@ -111,7 +111,7 @@ class SecVar(NamedTuple):
 
 
 class EnumValues(tuple[tuple[int, str], ...]):
-    """(value, name) in declaration order. Kept once, by whatever is of that enum."""
+    """(value, name) in declaration order; fields of the same enum share them."""
 
     def __deepcopy__(self, _memo: object) -> EnumValues:
         return self
@@ -196,7 +196,10 @@ class Btf:
         self._by_name: dict[BtfKind, dict[str, int]] = {}
 
     def _bad(self, why: str) -> ObjectError:
-        return ObjectError(f"reading type information of {self.source}: invalid BTF: {why}")
+        return ObjectError(
+            f"reading type information of {self.source}: invalid BTF: {why}",
+            remedy="build the gadget again (image build)",
+        )
 
     def _part(self, raw: bytes, offset: int, size: int, what: str) -> bytes:
         if offset + size > len(raw):
@@ -227,7 +230,12 @@ class Btf:
         return len(self._offsets)
 
     def string(self, offset: int) -> str:
-        """The string at *offset* of the string section; ObjectError when there is none."""
+        """The string at *offset* of the string section.
+
+        Raises:
+            ObjectError: There is none, or it is too long or no UTF-8.
+            LimitError: All names together are too long.
+        """
         if offset == 0:
             return ""
         if offset >= len(self._strings):
@@ -249,14 +257,23 @@ class Btf:
         return BtfKind(self._types[self._offsets[type_id] + 7] & 0x1F)
 
     def name(self, type_id: int) -> str:
-        """The type's name, without what it is made of; ObjectError as of :meth:`kind`."""
+        """The type's name; its members are not decoded.
+
+        Raises:
+            ObjectError: There is no type of that id.
+        """
         if self.kind(type_id) == BtfKind.VOID:
             return ""
         at = self._offsets[type_id]
         return self.string(int.from_bytes(self._types[at : at + 4], "little"))
 
     def type(self, type_id: int) -> Type:
-        """Decode one type; ObjectError when there is none of that id."""
+        """Decode one type.
+
+        Raises:
+            ObjectError: There is none of that id, or it is malformed.
+            LimitError: All types together have too many members.
+        """
         cached = self._cache.get(type_id)
         if cached is None:
             self.kind(type_id)

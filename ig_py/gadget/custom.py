@@ -1,7 +1,7 @@
 """Custom parameters: values that patch gadget.yaml before anything is read from it.
 
-``params.custom.NAME`` has a ``patch``, or one for each of its ``values``; texts
-in a patch may ask for parameters and configuration (docs/reference/metadata.md#custom-parameters)::
+``params.custom.NAME`` has a ``patch``, or one for each of its ``values``. Texts in a patch may
+contain values of parameters and of gadget.yaml (docs/reference/metadata.md#custom-parameters)::
 
     {{call .getParamValue "custom.interval"}}  {{call .getConfig "name"}}
 """
@@ -19,7 +19,7 @@ from ig_py.gadget.metadata import Metadata, lower_keys, merge, scalar_text
 from ig_py.gadget.params import CUSTOM_PREFIX
 
 MAX_TEXT = 256 << 10
-"""Characters that the texts of all patches may grow to, together."""
+"""Characters of the texts of all patches together, with the values filled in."""
 
 _OPEN, _CLOSE = "{{", "}}"
 _CALL = re.compile(r"-?\s*call\s+\.(getParamValue|getConfig)\s+(?:\"([^\"\\]*)\"|`([^`]*)`)\s*-?")
@@ -28,8 +28,10 @@ _CALL = re.compile(r"-?\s*call\s+\.(getParamValue|getConfig)\s+(?:\"([^\"\\]*)\"
 def apply_custom(metadata: Metadata, values: Mapping[str, str]) -> None:
     """Patch *metadata* by the custom parameters in *values* (full name -> text, "" is unset).
 
-    Raises UsageError for a value that the parameter does not know, MetadataError
-    for a patch that is none.
+    Raises:
+        UsageError: A value is not one of the parameter's choices.
+        MetadataError: A patch is malformed.
+        LimitError: The patched texts are too long.
     """
     known = {name.lower(): value for name, value in values.items()}
     left = Allowance(MAX_TEXT, f"patching {metadata.source}", "characters of texts")

@@ -32,8 +32,15 @@ def new_datasource(
 ) -> DataSourceSpec:
     """A data source without fields, with what gadget.yaml says about it applied.
 
-    *defaults* are annotations that gadget.yaml may override. *room*: what its gadget's
-    fields may still take. Default: one of its own.
+    Args:
+        source: ``tracer``, ``iter``, ``mapiter`` or ``operator``.
+        defaults: Annotations that gadget.yaml may override.
+        room: The limits that it shares with the gadget's other data sources (default: limits
+            of its own).
+
+    Raises:
+        MetadataError: The data source's entry in gadget.yaml is malformed.
+        LimitError: Its texts are too long.
     """
     path = ["datasources", name]
     config = metadata.mapping([*path, "fields"])
@@ -94,7 +101,12 @@ def append_field(
     order: int,
     payload_index: int,
 ) -> FieldSpec:
-    """Append one field. Raises MetadataError when its full name is taken."""
+    """Append one field.
+
+    Raises:
+        MetadataError: Its full name is empty, too long, or taken.
+        LimitError: The data source has too many fields.
+    """
     full_name = f"{parent.full_name}.{name}" if parent else name
     if len(ds.fields) >= MAX_FIELDS:
         raise LimitError(f"data source {ds.name!r}: more than {MAX_FIELDS} fields")
@@ -140,7 +152,10 @@ def add_field(
     *annotations* replace the base annotations when given (an empty mapping
     too). *order* defaults to the field's index at the top level, to 0 below a
     parent. A field with Flag.EMPTY only groups others and holds no value.
-    Raises MetadataError when the name is taken.
+
+    Raises:
+        MetadataError: The name is taken.
+        LimitError: The data source has too many fields.
     """
     if order is None:
         order = 0 if parent else len(ds.fields)

@@ -7,7 +7,7 @@ import re
 from ig_py.errors import IgPyError, UsageError
 
 SHORTEST_NS = 25_000_000
-"""Of an interval between reports: with a shorter one a processor would be busy with them."""
+"""Shortest interval between reports; a shorter one would keep a processor busy."""
 
 _PARTS = r"([0-9]{0,18})(?:\.([0-9]{0,18}))?(ns|us|µs|μs|ms|s|m|h)"
 _WHOLE = re.compile(rf"[+-]?(?:0|(?:{_PARTS})+)")
@@ -26,7 +26,11 @@ _LONGEST = 64
 
 
 def parse_duration(text: str) -> int:
-    """Nanoseconds. Raises ValueError for what is no duration."""
+    """*text* in nanoseconds.
+
+    Raises:
+        ValueError: It is no duration.
+    """
     if len(text) > _LONGEST or not _WHOLE.fullmatch(text):
         raise ValueError(text)
     total = 0
@@ -40,9 +44,14 @@ def parse_duration(text: str) -> int:
 
 
 def parse_interval(text: str, what: str, error: type[IgPyError] = UsageError) -> int:
-    """Nanoseconds between two reports, which *what* (a flag or a key) asks for.
+    """Nanoseconds between two reports.
 
-    Raises *error* for what is no duration, or shorter than SHORTEST_NS.
+    Args:
+        text: The value of *what*, a flag or a key of gadget.yaml.
+        error: Class of the error.
+
+    Raises:
+        IgPyError: As *error*: the text is no duration, or shorter than SHORTEST_NS.
     """
     try:
         interval = parse_duration(text)

@@ -3,9 +3,8 @@
 Only what an eBPF object file is made of: 64-bit little-endian relocatable
 files (``e_machine`` EM_BPF, as clang's ``-target bpf`` writes them), sections,
 one symbol table and SHT_REL relocations. Layout: ELF-64 object file format,
-gABI chapters 4 and 5. Everything malformed raises :class:`ObjectError`,
-everything absurdly large :class:`LimitError`. Sections that overlap are malformed,
-so that what is read of all of them is never more than the file.
+gABI chapters 4 and 5. Sections that overlap are malformed: what is read of all of them is never
+more than the file.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ MAX_FILE_SIZE = 64 << 20
 MAX_SECTIONS = 8192
 MAX_SYMBOLS = 1 << 16
 MAX_RELOCATIONS = 1 << 18
-"""Relocations that are looked at, of all sections together."""
+"""Relocations that are read, of all sections together."""
 MAX_NAME = 4096
 MAX_NAMES = 4 << 20
 """Bytes of the names of all sections and symbols, which may share one string."""
@@ -97,7 +96,15 @@ class Relocation(NamedTuple):
 
 
 class Elf:
-    """A parsed object. *source* names it in errors (an image reference or path)."""
+    """A parsed object.
+
+    Args:
+        source: Names it in errors: an image reference or a path.
+
+    Raises:
+        ObjectError: The file is malformed.
+        LimitError: It has more sections, symbols or bytes of names than the limits above.
+    """
 
     def __init__(self, raw: bytes, source: str = "eBPF object") -> None:
         self.raw = raw
@@ -105,7 +112,7 @@ class Elf:
         if len(raw) > MAX_FILE_SIZE:
             raise LimitError(f"reading {source}: {len(raw)} bytes, at most {MAX_FILE_SIZE} allowed")
         self.names = Allowance(MAX_NAMES, f"reading {source}", "bytes of names")
-        """What is left for the names of whatever is made of this object."""
+        """Bytes of names that may still be read from this object."""
         self._relocated = Allowance(MAX_RELOCATIONS, f"reading {source}", "relocations")
         self.sections: tuple[Section, ...] = self._read_sections()
         self._by_name: dict[str, Section] = {}
@@ -114,7 +121,10 @@ class Elf:
         self.symbols: tuple[Symbol, ...] = self._read_symbols()
 
     def _bad(self, why: str) -> ObjectError:
-        return ObjectError(f"reading {self.source}: not a valid eBPF ELF object: {why}")
+        return ObjectError(
+            f"reading {self.source}: not a valid eBPF ELF object: {why}",
+            remedy="build the gadget again (image build)",
+        )
 
     def _slice(self, offset: int, size: int, what: str) -> memoryview:
         if offset < 0 or size < 0 or offset + size > len(self.raw):

@@ -1,8 +1,8 @@
 """An event struct's fields (docs/reference/ebpf.md#events-and-fields).
 
-Deliberate differences, all on types with which the compatible system loses or
-garbles data: members of anonymous structs and unions belong to the enclosing
-struct, bit-fields are decoded, typedefs of structs and enums are followed.
+Deliberate differences from ``ig``, all on types with which it loses or garbles data: members of
+anonymous structs and unions belong to the enclosing struct, bit-fields are decoded, typedefs of
+structs and enums are followed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ig_py.gadget.templates import ALIASING_STRUCTS, BASE, implied_by
 from ig_py.records import dataclass
 
 MAX_DEPTH = 16
-"""Structs within structs."""
+"""Deepest nesting of structs."""
 MAX_STRUCT_SIZE = 1 << 20
-"""Bytes of an event; larger ones fit no ring buffer record that we read."""
+"""Most bytes of an event; larger ones fit no ring buffer record that is read here."""
 
 _SIGNED = {1: Kind.INT8, 2: Kind.INT16, 4: Kind.INT32, 8: Kind.INT64}
 _UNSIGNED = {1: Kind.UINT8, 2: Kind.UINT16, 4: Kind.UINT32, 8: Kind.UINT64}
@@ -28,7 +28,7 @@ _FLOAT = {4: Kind.FLOAT32, 8: Kind.FLOAT64}
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a C type is as a field: names met on the way to it, and its kind.
+    """A C type as a field: the names of its typedefs, and its kind.
 
     *type* is the struct, union, enum or scalar at the end of the chain (of an
     array: its element).
@@ -56,7 +56,7 @@ def scalar_kind(type: Type) -> Kind | None:
 
 
 def shape_of(btf: Btf, type_id: int) -> Shape | None:
-    """The shape of a type, None for what gives no field (pointers, functions, …)."""
+    """The shape of a type; None for pointers, functions and others that give no field."""
     names: list[str] = []
     dimensions: list[int] = []
     while True:
@@ -171,7 +171,11 @@ class _Walker:
             )
 
     def place(self, shape: Shape, member: Member, base: int) -> tuple[int, int, int]:
-        """Byte offset, and for a bit-field its place in the storage unit there."""
+        """(byte offset, bit offset in the storage unit there, bits); no bits but for a bit-field.
+
+        Raises:
+            ObjectError: The member spans storage units, or begins within a byte.
+        """
         bits = member.bit_size
         start = base * 8 + member.bit_offset
         scalar = shape.type
@@ -192,7 +196,7 @@ class _Walker:
         width = shape.size * 8
         unit = start // width * shape.size
         if start - unit * 8 + bits > width or unit + shape.size > self.limit:
-            # A packed struct: take the bytes that the bits end in.
+            # In a packed struct the storage unit is not aligned: take the bytes that hold the bits.
             unit = max(0, min(start // 8, self.limit - shape.size))
         rest = start - unit * 8
         if bits > width or rest + bits > width:
@@ -219,7 +223,12 @@ def add_struct_fields(
     payload_index: int = 0,
     extra_tags: Sequence[str] = (),
 ) -> None:
-    """Append the fields of *struct* to *ds*, depth first in declaration order."""
+    """Append the fields of *struct* to *ds*, depth first in declaration order.
+
+    Raises:
+        ObjectError: The struct's type information is malformed.
+        LimitError: It is too large, too deeply nested, or has too many members.
+    """
     if struct.size > MAX_STRUCT_SIZE:
         raise LimitError(
             f"data source {ds.name!r}: struct {struct.name!r} has {struct.size} bytes, "

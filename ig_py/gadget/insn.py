@@ -50,7 +50,7 @@ _WORD = struct.Struct("<BBhi")
 
 
 class Instruction(NamedTuple):
-    """One instruction; *offset* is its place in its section in bytes.
+    """One instruction; *offset* is its offset in its section in bytes.
 
     A 16-byte load (LD_IMM64) is one instruction whose *imm* has 64 bits.
     *reference* is the name of the map, data section or function that it refers
@@ -106,7 +106,8 @@ class Code:
             for function in self._functions_of(section):
                 if function.name in self.functions:
                     raise ObjectError(
-                        f"reading {elf.source}: two functions are named {function.name!r}"
+                        f"reading {elf.source}: two functions are named {function.name!r}",
+                        remedy="rename one of them",
                     )
                 self.functions[function.name] = function
 

@@ -1,4 +1,4 @@
-"""An image's artifact -> :class:`GadgetSpec`. Pure: nothing is loaded anywhere."""
+"""Reading an image's artifact as a :class:`GadgetSpec`; nothing is loaded into a kernel."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ DISABLED_PROGRAM = "gadget_program_disabled"
 
 
 def ebpf_object(artifact: Artifact) -> bytes | None:
-    """The image's eBPF layer; None for a gadget without one."""
+    """The image's eBPF layer; None for a gadget without one.
+
+    Raises:
+        ObjectError: There are several.
+    """
     from ig_py.oci.media import EBPF_LAYER
 
     found = [x.data for x in artifact.layers if x.descriptor.media_type == EBPF_LAYER]
@@ -58,7 +62,12 @@ def load_gadget(
 
     First the custom parameters in *values* (full name -> text) patch the
     metadata, then *annotate*, elements of ``--annotate``, are merged into it.
-    Raises MetadataError, ObjectError, LimitError or (annotations) UsageError.
+
+    Raises:
+        MetadataError: The metadata is malformed.
+        ObjectError: The eBPF object is malformed.
+        LimitError: One of them exceeds a limit.
+        UsageError: An annotation or a custom parameter's value is wrong.
     """
     metadata = Metadata.parse(artifact.config, f"metadata of {artifact.reference}")
     return build_spec(
@@ -80,7 +89,11 @@ def build_spec(
     annotations: Sequence[str] = (),
     values: Mapping[str, str] | None = None,
 ) -> GadgetSpec:
-    """The same from parts: parsed metadata and an object's bytes."""
+    """As :func:`load_gadget`, from parsed metadata and an object's bytes.
+
+    Raises:
+        MetadataError, ObjectError, LimitError, UsageError: As :func:`load_gadget`.
+    """
     if values:
         apply_custom(metadata, values)
     annotate(metadata, annotations)
@@ -238,7 +251,7 @@ def _check_params(spec: GadgetSpec, source: str) -> None:
 
 
 def _note_unknown(spec: GadgetSpec, metadata: Metadata) -> None:
-    """Remarks about what gadget.yaml says of things that the object does not have."""
+    """Note the programs that gadget.yaml configures and the object does not have."""
     names = {p.name.lower() for p in spec.programs}
     for name, config in metadata.mapping(["programs"]).items():
         ours: dict[str, Any] = config if isinstance(config, dict) else {}

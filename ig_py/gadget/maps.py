@@ -14,7 +14,7 @@ from ig_py.records import dataclass
 
 MAX_MAPS = 4096
 MAX_ATTRIBUTES = 1 << 14
-"""Members of the definitions of all maps; a definition that maps share counts once."""
+"""Members of all map definitions; a definition that several maps share counts once."""
 
 HASH = 1
 PERF_EVENT_ARRAY = 4
@@ -102,14 +102,14 @@ def read_maps(btf: Btf) -> dict[str, MapDef]:
 
 @dataclass(frozen=True, slots=True)
 class _Attributes:
-    """What a definition says: numbers, and ids of the types of keys and values."""
+    """The attributes of one definition: numbers, and ids of the types of keys and values."""
 
     numbers: dict[str, int]
     types: dict[str, int]
 
 
 class _Definitions:
-    """Definitions of maps, each read once: many maps may share one."""
+    """Map definitions, each of which is read once, also where several maps share it."""
 
     def __init__(self, btf: Btf) -> None:
         self._btf = btf
@@ -119,7 +119,7 @@ class _Definitions:
         )
 
     def of(self, name: str, definition: Type) -> _Attributes:
-        """What *definition* says, for the map *name* (told in errors)."""
+        """The attributes of *definition*; *name* is the map's, for errors."""
         if definition.id not in self._read:
             self._left.take(len(definition.members))
             self._read[definition.id] = self._attributes(name, definition)

@@ -1,4 +1,4 @@
-"""Markers: how an object says what its maps, variables and programs are for.
+"""Markers: they declare what the maps, variables and programs of an object are for.
 
 A marker is a global ``const void *`` whose name carries the message: a prefix,
 then parts separated by ``___`` (docs/reference/ebpf.md#markers). All BTF types are
@@ -208,8 +208,11 @@ def _well_typed(btf: Btf, variable: Type) -> bool:
 def read_markers(btf: Btf, maps: Mapping[str, MapDef], programs: Mapping[str, str]) -> Markers:
     """All markers. *programs* maps a program's name to its section.
 
-    A variable that has a marker's name but not its type is no marker. Raises
-    ObjectError for a marker that says something wrong.
+    A variable that has a marker's name but not its type is no marker.
+
+    Raises:
+        ObjectError: A marker is malformed, or names something that the object does not have.
+        LimitError: There are too many markers.
     """
     reader = _Reader(btf, maps, programs)
     seen = 0

@@ -1,9 +1,8 @@
 """gadget.yaml as a runner sees it (docs/reference/metadata.md).
 
-The compatible system reads the document with a configuration library whose
-rules authors rely on: keys are case-insensitive, values that are asked for as
-text may be any scalar, and a key that contains dots can also be reached as a
-path of nested keys. :class:`Metadata` has the same view of it.
+``ig`` reads the document with a configuration library (viper) whose rules authors rely on: keys are
+case-insensitive, any scalar can be read as text, and a key that contains dots can also be reached
+as a path of nested keys. :class:`Metadata` follows these rules.
 """
 
 from __future__ import annotations
@@ -78,7 +77,12 @@ class Metadata:
 
     @classmethod
     def parse(cls, raw: bytes, source: str = "gadget.yaml") -> Metadata:
-        """Parse untrusted YAML. Raises MetadataError or LimitError."""
+        """Parse untrusted YAML.
+
+        Raises:
+            MetadataError: It is malformed, or no mapping.
+            LimitError: It is too large or too deeply nested.
+        """
         from ig_py.yamlsafe import load
 
         document, _ = load(raw, source)
@@ -100,7 +104,12 @@ class Metadata:
         return _search(self.config, parts, self._on_probe)
 
     def text(self, path: Sequence[str]) -> str:
-        """A scalar as text, "" when absent. Raises MetadataError for a collection."""
+        """A scalar as text; "" when absent.
+
+        Raises:
+            MetadataError: It is a mapping or a list.
+            LimitError: The text is too long.
+        """
         value = self.get(path)
         if isinstance(value, (dict, list)):
             raise MetadataError(f"{self.source}: {'.'.join(path)}: expected a scalar")
@@ -110,14 +119,22 @@ class Metadata:
         return text
 
     def flag(self, path: Sequence[str]) -> bool:
-        """A boolean, False when absent. Raises MetadataError when it is neither."""
+        """A boolean; False when absent.
+
+        Raises:
+            MetadataError: It is neither true nor false.
+        """
         text = self.text(path).lower()
         if text not in ("", "true", "false"):
             raise MetadataError(f"{self.source}: {'.'.join(path)}: expected true or false")
         return text == "true"
 
     def mapping(self, path: Sequence[str]) -> dict[str, Any]:
-        """A mapping, empty when absent. Raises MetadataError when it is none."""
+        """A mapping; empty when absent.
+
+        Raises:
+            MetadataError: It is something else.
+        """
         value = self.get(path)
         if value is None or value == "":
             return {}
@@ -176,7 +193,10 @@ def parse_annotation(text: str) -> tuple[str, str, str, str]:
     """One ``--annotate`` element as (data source, field or "", key, value).
 
     Grammar: ``DS:KEY=VALUE`` or ``DS.FIELD[.SUB…]:KEY=VALUE``; VALUE may
-    contain ``:`` after the ``=``. Raises UsageError.
+    contain ``:`` after the ``=``.
+
+    Raises:
+        UsageError: *text* does not follow the grammar.
     """
 
     def bad(why: str) -> UsageError:
@@ -208,7 +228,11 @@ def parse_annotation(text: str) -> tuple[str, str, str, str]:
 
 
 def annotate(metadata: Metadata, annotations: Sequence[str]) -> None:
-    """Merge ``--annotate`` elements into *metadata*. Raises UsageError."""
+    """Merge ``--annotate`` elements into *metadata*.
+
+    Raises:
+        UsageError: An element is malformed.
+    """
     for text in annotations:
         datasource, field, key, value = parse_annotation(text)
         path = ["datasources", datasource]

@@ -15,7 +15,8 @@ MAX_FILTERS = 64
 def filter_functions(elf: Elf) -> dict[str, str]:
     """Parameter's key → name of the function that a filter is put into (``GADGET_PF(name)``).
 
-    :class:`LimitError` when there are more than MAX_FILTERS.
+    Raises:
+        LimitError: There are more than MAX_FILTERS.
     """
     names = sorted(
         s.name for s in elf.symbols if s.type == STT_FUNC and s.name.startswith(FUNCTION)

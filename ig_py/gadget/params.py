@@ -1,8 +1,8 @@
 """Parameters of a gadget: where they are declared, and their values as bytes.
 
 An eBPF parameter is a ``const volatile`` global named by a ``gadget_param_``
-marker (docs/reference/metadata.md#parameters). Deliberate differences: strings and floats
-keep their C initialiser as default, IP and enum parameters work.
+marker (docs/reference/metadata.md#parameters). Deliberate differences from ``ig``: strings and
+floats keep their C initialiser as default, IP and enum parameters work.
 """
 
 from __future__ import annotations
@@ -231,7 +231,11 @@ def _bad(param: ParamSpec, text: str, why: str) -> UsageError:
 
 
 def parse_int(text: str) -> int:
-    """Decimal, or 0x, 0o, 0b. Raises ValueError."""
+    """A number, decimal or with 0x, 0o or 0b.
+
+    Raises:
+        ValueError: *text* is none.
+    """
     if len(text) > 70 or not re.fullmatch(_INTEGER, text, re.ASCII):
         raise ValueError(text)
     digits = text.lstrip("+-")
@@ -239,7 +243,11 @@ def parse_int(text: str) -> int:
 
 
 def check_value(param: ParamSpec, text: str) -> None:
-    """Raise UsageError unless *text* is a value of the parameter's type."""
+    """Check that *text* is a value of the parameter's type.
+
+    Raises:
+        UsageError: It is not.
+    """
     hint = param.type_hint
     if param.possible_values and text.lower() not in (v.lower() for v in param.possible_values):
         raise _bad(param, text, f"must be one of {', '.join(param.possible_values)}")
@@ -278,7 +286,8 @@ def check_value(param: ParamSpec, text: str) -> None:
 def encode_param(param: ParamSpec, text: str) -> bytes:
     """The bytes of an eBPF parameter's variable, ``param.size`` long.
 
-    Raises UsageError for a value that is not of the parameter's type.
+    Raises:
+        UsageError: *text* is no value of the parameter's type.
     """
     check_value(param, text)
     hint = param.type_hint
@@ -344,7 +353,8 @@ def split_list(text: str) -> list[str]:
 def split_by_datasource(text: str, what: str) -> tuple[str, dict[str, str]]:
     """``VALUE`` or ``ds:VALUE[,ds2:VALUE]`` → (value of all, value by data source).
 
-    :class:`UsageError` when both forms are mixed.
+    Raises:
+        UsageError: Both forms are mixed.
     """
     common, by_name = "", {}
     parts = [part.strip() for part in text.split(",") if part.strip()]
@@ -355,5 +365,8 @@ def split_by_datasource(text: str, what: str) -> tuple[str, dict[str, str]]:
         else:
             common = part
     if common and (by_name or len(parts) > 1):
-        raise UsageError(f"parsing {what}: mixed values with and without specifying data source")
+        raise UsageError(
+            f"parsing {what}: mixed values with and without specifying data source",
+            remedy="give one value for all, or ds:VALUE for each",
+        )
     return common, by_name

@@ -1,7 +1,7 @@
-"""What the fields of a gadget's data sources may take, all data sources together.
+"""Limits on the fields of a gadget's data sources, all data sources together.
 
-Data sources may share a struct, and those whose names differ only by case share what
-gadget.yaml says: a small image could stand for any number of fields and annotations.
+Data sources may share a struct, and those whose names differ only by case share their entry in
+gadget.yaml: without these limits a small image has any number of fields and annotations.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from ig_py.records import dataclass
 MAX_FIELDS = 4096
 """Fields of all data sources of an object's structs."""
 MAX_MEMBERS = 1 << 14
-"""Members visited in all structs, those that become no field included."""
+"""Members visited in all structs, also those without a field."""
 MAX_TEXT = 4 << 20
-"""Characters of all names, tags and annotations, each of them counted with ITEM more."""
+"""Characters of all names, tags and annotations; each text counts ITEM characters more."""
 MAX_PROBES = 1 << 18
-"""Keys tried when gadget.yaml is asked about fields: dots in a name can be cut anywhere."""
+"""Look-ups of keys in gadget.yaml: a name with dots is tried with every split of it."""
 ITEM = 48
-"""What one text takes besides its characters."""
+"""Bytes of one text besides its characters, about."""
 
 
 @dataclass
 class Room:
-    """What is taken already; every ``take`` raises LimitError beyond the limits above."""
+    """What is used already. Every ``take`` method adds to it.
+
+    Raises:
+        LimitError: By a ``take`` method that goes beyond a limit above.
+    """
 
     fields: int = 0
     members: int = 0

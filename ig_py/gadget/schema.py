@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA_FILE = Path(__file__).with_name("gadget.schema.json")
 MAX_SHOWN = 20
-"""So many mistakes are told at once."""
+"""Most mistakes in one error message; its detail has all of them."""
 
 _TYPE_WORDS = {
     "object": "a mapping",
@@ -32,9 +32,12 @@ _TYPE_WORDS = {
 def validate(raw: bytes, source: str) -> tuple[dict[str, Any], yamlsafe.Lines]:
     """The document of a gadget.yaml that follows the schema, and its lines.
 
-    An empty document is an empty mapping. Raises MetadataError whose message holds a
-    ``source:line: what is wrong`` for each mistake, in the order of the file, or
-    LimitError.
+    An empty document is an empty mapping.
+
+    Raises:
+        MetadataError: The document breaks the schema; the message has ``source:line: reason`` for
+            each mistake, in the order of the file.
+        LimitError: It is too large or too deeply nested.
     """
     document, lines = yamlsafe.load(raw, source)
     if document is None:

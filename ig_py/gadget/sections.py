@@ -1,16 +1,16 @@
-"""What a program's section says: its kind and its target."""
+"""Kind and target of a program, from its section."""
 
 from __future__ import annotations
 
 from ig_py.gadget.spec import ProgramSpec
 
 OF_FILES = frozenset({"uprobe", "uretprobe", "usdt"})
-"""Attached to files of containers."""
+"""Programs that attach to files of containers."""
 OF_INTERFACES = frozenset({"classifier", "tc", "tcx"})
 OF_SOCKET_MAPS = frozenset({"sk_skb", "sk_msg"})
 OF_CGROUPS = frozenset({"sockops", "cgroup", "cgroup_skb"})
 ITERATORS = frozenset({"iter"})
-"""Not attached: whoever wants their output runs them."""
+"""Programs that are run to read their output, instead of being attached."""
 
 
 def kind(section: str) -> str:
@@ -20,14 +20,14 @@ def kind(section: str) -> str:
 
 
 def target(program: ProgramSpec) -> str:
-    """What the section or gadget.yaml's ``attach_to`` says; "" when nothing."""
+    """The target in gadget.yaml's ``attach_to``, else in the section; "" for none."""
     return program.attach_to or program.section.partition("/")[2]
 
 
 def needs_containers(section: str) -> bool:
-    """Does a program of this section go to each container by itself?"""
+    """Whether a program of this section is attached to, or run in, each container separately."""
     name = kind(section)
     if name in ("socket", *OF_FILES, *OF_INTERFACES):
         return True
-    # Sockets are listed by network namespace.
+    # These iterators list the sockets of one network namespace.
     return section.lstrip("?") in ("iter/tcp", "iter/udp")

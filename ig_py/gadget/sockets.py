@@ -28,7 +28,7 @@ OPTIONAL = ("cwd", "exepath")
 
 @dataclass(frozen=True)
 class Layout:
-    """Bytes of each optional member; 0: it is not there."""
+    """Bytes of each optional member; 0: the value does not have it."""
 
     cwd: int = 0
     exepath: int = 0
@@ -38,7 +38,7 @@ class Layout:
         return FIXED_SIZE + self.cwd + self.exepath
 
     def members(self) -> tuple[tuple[str, int, int, int], ...]:
-        """Of a value, as those of :data:`FIXED`."""
+        """All members of a value, in the form of :data:`FIXED`."""
         members = list(FIXED)
         at = FIXED_SIZE
         for name in OPTIONAL:

@@ -1,7 +1,7 @@
-"""GadgetSpec: what a gadget is, as pure, comparable data.
+"""GadgetSpec: a gadget's declarations as pure, comparable data.
 
-No kernel, no Linux-only import. Numbers of kinds and flags are those of the
-compatible system (docs/reference/metadata.md#data-sources-and-fields), since ``image inspect
+No kernel, no Linux-only import. Numbers of kinds and flags are those of
+``ig`` (docs/reference/metadata.md#data-sources-and-fields), since ``image inspect
 --show-datasources`` prints them.
 """
 
@@ -206,7 +206,7 @@ class MapSpec:
     value_size: int
     max_entries: int
     pinned: bool = False
-    """Shared by its name below /sys/fs/bpf."""
+    """Pinned below /sys/fs/bpf, where gadgets share it by name."""
 
 
 @dataclass(frozen=True)

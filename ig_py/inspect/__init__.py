@@ -1,4 +1,4 @@
-"""What ``image inspect`` tells of an image without loading it into a kernel.
+"""What ``image inspect`` shows of an image, without loading it into a kernel.
 
 ``disasm`` (instructions) · ``program_graph`` (which program uses which map) · ``extra_info``
 (the values of ``--extra-info``) · ``jsonpath`` and ``render`` (output forms) · ``docs``

@@ -64,7 +64,7 @@ def _built_object(directory: Path) -> bytes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: up to date or written; 1: stale, or an error, told on stderr."""
+    """Exit code 0: up to date or written; 1: stale, or an error, printed on stderr."""
     parser = argparse.ArgumentParser(prog="python -m ig_py.inspect.docs", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--check", action="store_true", help="fail when the diagrams are stale")

@@ -1,4 +1,4 @@
-"""Plain values as JSON or YAML text, in the compatible system's style."""
+"""Plain values as JSON or YAML text, as ``ig`` writes them."""
 
 from __future__ import annotations
 

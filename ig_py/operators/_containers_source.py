@@ -36,7 +36,7 @@ def declare(spec: GadgetSpec) -> Samples | None:
     """Add the data source if gadget.yaml asks for it.
 
     Raises:
-        MetadataError: the gadget has a data source of that name.
+        MetadataError: The gadget has a data source of that name.
     """
     asked = Metadata(spec.metadata).texts(["annotations"]).get(WANTED, "")
     if asked.lower() != "true":

@@ -74,7 +74,7 @@ def condition(ds: DataSourceSpec, text: str, flag: str) -> Node:
     """*text*, the value of *flag*, as the plan's condition on events of *ds*.
 
     Raises:
-        UsageError: it is no expression, or its value is not true or false.
+        UsageError: It is no expression, or its value is not true or false.
     """
     return _Parser(ds, text, flag).whole()
 

@@ -22,11 +22,11 @@ class Machine:
     """Sizes of the machine.
 
     Attributes:
-        boot: time of its start, unix seconds.
-        ticks: clock ticks a second.
-        cpus: number of processors.
-        memory: bytes.
-        page: bytes of a page.
+        boot: Time of its start, unix seconds.
+        ticks: Clock ticks a second.
+        cpus: Number of processors.
+        memory: Bytes.
+        page: Bytes of a page.
     """
 
     boot: int
@@ -52,7 +52,7 @@ class ProcessReader:
     """Reads all processes; usage is that since the call before.
 
     Args:
-        wanted: names of fields; files that none of them needs are not read.
+        wanted: Names of fields; files that none of them needs are not read.
     """
 
     def __init__(

@@ -82,7 +82,7 @@ def declare(
     """Add a data source without fields; *defaults* are annotations that gadget.yaml may override.
 
     Raises:
-        MetadataError: the gadget has a data source of that name.
+        MetadataError: The gadget has a data source of that name.
     """
     if spec.datasource(name) is not None:
         raise MetadataError(
@@ -100,7 +100,7 @@ def declare_array(
     """As :func:`declare`, an array that is made each *interval* (a duration as text).
 
     Raises:
-        MetadataError: the gadget has a data source of that name.
+        MetadataError: The gadget has a data source of that name.
     """
     given = {INTERVAL_ANNOTATION: interval, **(defaults or {})}
     return declare(ctx.spec, name, DataSourceType.ARRAY, given)
@@ -111,9 +111,9 @@ class Pace:
     """When an operator makes its arrays.
 
     Attributes:
-        interval: ns between two arrays.
-        first: ns until the first one; None: one interval.
-        count: number of arrays, without a *first* one; 0: no limit.
+        interval: Nanoseconds between two arrays.
+        first: Nanoseconds until the first one; None: one interval.
+        count: Number of arrays, without a *first* one; 0: no limit.
     """
 
     interval: int
@@ -137,7 +137,7 @@ def pace(spec: Mapping[str, object], operator: str, default: int) -> Pace:
     """``operator.<operator>.{interval,first-interval,count}`` of gadget.yaml.
 
     Raises:
-        MetadataError: one of them is no duration or number.
+        MetadataError: One of them is no duration or number.
     """
     metadata = Metadata(spec)
     interval = _duration(metadata, operator, "interval")

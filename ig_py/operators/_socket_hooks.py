@@ -46,7 +46,7 @@ def attach_trampolines(obj: Object) -> None:
     """Attach the trampolines.
 
     Raises:
-        CoreError: the kernel refuses one.
+        CoreError: The kernel refuses one.
     """
     for program in _TRAMPOLINES:
         obj.attach(program)

@@ -39,10 +39,10 @@ class Counts:
     """Reasons for owners that are missing from the map, counted since the object was loaded.
 
     Attributes:
-        full: owners for which the map had no room.
-        busy: owners for which the program had no scratch memory.
-        orphans: closed sockets whose port other sockets still have.
-        unseen: calls whose end no program saw.
+        full: Owners for which the map had no room.
+        busy: Owners for which the program had no scratch memory.
+        orphans: Closed sockets whose port other sockets still have.
+        unseen: Calls whose end no program saw.
     """
 
     full: int = 0
@@ -64,13 +64,13 @@ class SocketOwners:
     object calls :meth:`tick` at intervals, or :meth:`start_ticking` once.
 
     Args:
-        layout: members of a value of the map.
-        entries: most sockets of the map.
-        view: where processes and control groups are.
-        trampolines: which programs to use; None: trampolines where the kernel has them.
+        layout: Members of a value of the map.
+        entries: Most sockets of the map.
+        view: Where processes and control groups are.
+        trampolines: Which programs to use; None: trampolines where the kernel has them.
 
     Raises:
-        CoreError: the kernel lacks BTF or iterators, or refuses rights or memory.
+        CoreError: The kernel lacks BTF or iterators, or refuses rights or memory.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class SocketOwners:
         """Delete the entries of closed sockets, and look for open ones that are missing.
 
         Raises:
-            CoreError: the kernel refuses to run an iterator.
+            CoreError: The kernel refuses to run an iterator.
         """
         self._object.iterate(_PURGE, map=MAP)
         self._object.iterate(_WAITING, map="connecting")
@@ -232,7 +232,7 @@ def acquire(
     """The shared owners of this layout, loaded for their first user.
 
     Raises:
-        CoreError: as :class:`SocketOwners`.
+        CoreError: As :class:`SocketOwners`.
     """
     kind = (layout, entries)
     with _lock:

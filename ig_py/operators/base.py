@@ -30,10 +30,10 @@ class Context:
     """One gadget, with values for its parameters, while operators are instantiated on it.
 
     Attributes:
-        spec: what the gadget is; operators add data sources, fields and parameters.
-        params: values as text, by full parameter name (``operator.LocalManager.host``).
-        image: what the gadget is run as.
-        plan: the operators' share of the plan.
+        spec: What the gadget is; operators add data sources, fields and parameters.
+        params: Values as text, by full parameter name (``operator.LocalManager.host``).
+        image: What the gadget is run as.
+        plan: The operators' share of the plan.
     """
 
     spec: GadgetSpec

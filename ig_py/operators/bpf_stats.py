@@ -127,8 +127,8 @@ class BpfStats(Operator):
         """Declare the array.
 
         Raises:
-            UsageError: the interval is no duration, or too short.
-            MetadataError: the gadget has a data source of that name.
+            UsageError: The interval is no duration, or too short.
+            MetadataError: The gadget has a data source of that name.
         """
         if not _samples.is_wanted(ctx.spec.metadata, self.name):
             return False
@@ -145,7 +145,7 @@ class BpfStats(Operator):
         """Make the kernel count, and read the first counts.
 
         Raises:
-            KernelError: the kernel does not count run times, or refuses.
+            KernelError: The kernel does not count run times, or refuses.
             ContainerError: HOST_ROOT has no /proc.
         """
         from ig_py.operators._bpf_holders import Holders

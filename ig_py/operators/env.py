@@ -55,7 +55,7 @@ class Env(Operator):
         """Add the fields.
 
         Raises:
-            MetadataError: a field's name is malformed or taken.
+            MetadataError: A field's name is malformed or taken.
         """
         self._allowed = split_list(ctx.param(PREFIX + ALLOWED))
         active = False
@@ -84,7 +84,7 @@ class Env(Operator):
         """Check that the user allows every variable.
 
         Raises:
-            UsageError: a variable is not in ``--env-vars``.
+            UsageError: A variable is not in ``--env-vars``.
         """
         for what, variable in self._refused:
             raise UsageError(

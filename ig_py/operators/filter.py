@@ -56,7 +56,7 @@ def parse_rule(rule: str) -> tuple[str, str, str]:
     """(field, operator, value).
 
     Raises:
-        UsageError: a part is missing, or the operator is unknown.
+        UsageError: A part is missing, or the operator is unknown.
     """
     start = next((i for i, c in enumerate(rule) if c in _OPERATOR_CHARS), len(rule))
     end = start
@@ -77,7 +77,7 @@ def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
     """A rule as the plan's filter (docs/plan.md).
 
     Raises:
-        UsageError: the rule is malformed, its field does not exist, or the value does not fit it.
+        UsageError: The rule is malformed, its field does not exist, or the value does not fit it.
     """
     name, op, value = parse_rule(rule)
     field = ds.field(name)
@@ -137,7 +137,7 @@ class Filter(Operator):
         """Add the filters and conditions to the plan.
 
         Raises:
-            UsageError: a rule or an expression is malformed, or there are too many rules.
+            UsageError: A rule or an expression is malformed, or there are too many rules.
         """
         sources = ctx.spec.datasources
         alone = len(sources) == 1

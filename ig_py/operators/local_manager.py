@@ -80,10 +80,10 @@ class LocalManager(Operator):
         """Create the filter map and begin to look for containers, while the object loads.
 
         Raises:
-            UsageError: a parameter is malformed.
-            ContainerError: a runtime that the user named cannot be used, or the host's /proc
+            UsageError: A parameter is malformed.
+            ContainerError: A runtime that the user named cannot be used, or the host's /proc
                 cannot be seen.
-            KernelError: the kernel makes no map.
+            KernelError: The kernel makes no map.
         """
         from ig_py.containers.tracker import ContainerTracker, TrackerSettings
 
@@ -109,7 +109,7 @@ class LocalManager(Operator):
         """Wait for the containers that run already, and follow them from now on.
 
         Raises:
-            ContainerError: looking for containers could not be started, or runtimes cannot be
+            ContainerError: Looking for containers could not be started, or runtimes cannot be
                 held.
         """
         tracker = self._tracker

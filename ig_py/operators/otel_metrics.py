@@ -59,10 +59,10 @@ class Collected:
     """The metrics of one data source.
 
     Attributes:
-        source: its name.
-        shown: name of the data source that shows them.
-        keys: indices of the fields by which events are grouped.
-        printed: the text that was shown last.
+        source: Its name.
+        shown: Name of the data source that shows them.
+        keys: Indices of the fields by which events are grouped.
+        printed: The text that was shown last.
     """
 
     source: str
@@ -81,7 +81,7 @@ def metric_type(source: FieldSpec) -> str:
     """``key``, ``counter``, ``gauge`` or ``histogram``; "" for any other field.
 
     Raises:
-        MetadataError: the annotation ``metrics.type`` has another value.
+        MetadataError: The annotation ``metrics.type`` has another value.
     """
     given = source.annotations.get(TYPE, "")
     if given and given not in _TYPES:
@@ -96,7 +96,7 @@ def collect(ds: DataSourceSpec) -> Collected:
     """The metrics that *ds* declares.
 
     Raises:
-        MetadataError: an annotation ``metrics.type`` has an unknown value.
+        MetadataError: An annotation ``metrics.type`` has an unknown value.
     """
     found = Collected(ds.name, ds.name + RENDERED)
     for source in ds.fields:

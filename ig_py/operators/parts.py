@@ -30,13 +30,13 @@ class PlanParts:
     :meth:`~ig_py.operators.base.Operator.instantiate`.
 
     Attributes:
-        steps: what the pipeline does with each sample, in any order: the plan sorts by priority.
-        filters: comparisons that an event must meet.
-        conditions: expressions that an event must meet.
-        sorts: order of an array's elements.
-        limits: most elements of an array.
-        metrics: sums that are kept of the events.
-        symbols: where user stacks get their names; empty: from their processes' files.
+        steps: What the pipeline does with each sample, in any order: the plan sorts by priority.
+        filters: Comparisons that an event must meet.
+        conditions: Expressions that an event must meet.
+        sorts: Order of an array's elements.
+        limits: Most elements of an array.
+        metrics: Sums that are kept of the events.
+        symbols: Where user stacks get their names; empty: from their processes' files.
     """
 
     steps: dict[str, list[Step]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class KernelStruct:
     """A struct that objects are relocated against as if the kernel's BTF had it.
 
     Attributes:
-        size: bytes.
+        size: Bytes.
         members: (name, offset in bytes, bytes of the number, elements; 0 for no array).
     """
 
@@ -73,10 +73,10 @@ class LoadParts:
     """The operators' share of what is loaded. Filled by ``Operator.pre_start``.
 
     Attributes:
-        constants: values of the object's variables, by variable name.
-        maps: maps that replace the object's own, by map name.
-        kernel_structs: structs to relocate the object against.
-        value_sizes: bytes of a value, by map name.
+        constants: Values of the object's variables, by variable name.
+        maps: Maps that replace the object's own, by map name.
+        kernel_structs: Structs to relocate the object against.
+        value_sizes: Bytes of a value, by map name.
     """
 
     constants: dict[str, bool | int | bytes] = field(default_factory=dict)

@@ -30,8 +30,8 @@ class Host:
     """The machine of one run. One operator at most answers for its containers.
 
     Attributes:
-        view: the host's /proc and cgroups.
-        targets: the containers (and the host, if it is traced) that programs attach to one by
+        view: The host's /proc and cgroups.
+        targets: The containers (and the host, if it is traced) that programs attach to one by
             one; whoever watches containers keeps them up to date.
     """
 
@@ -44,7 +44,7 @@ class Host:
         """From now on *containers* answers :meth:`container_of` and its siblings.
 
         Raises:
-            RuntimeError: another operator provides them already.
+            RuntimeError: Another operator provides them already.
         """
         if self._containers is not None:
             raise RuntimeError("two operators provide the containers of one run")
@@ -81,11 +81,11 @@ class Running:
     """A gadget that is loaded, from ``Operator.start`` until ``Operator.stop``.
 
     Attributes:
-        host: where it runs.
-        stream: the pipeline of its data sources.
-        object: its eBPF object; None for a gadget without programs.
-        emit: gives samples to a data source that an operator made; from any thread.
-        timers: what :meth:`every` registered.
+        host: Where it runs.
+        stream: The pipeline of its data sources.
+        object: Its eBPF object; None for a gadget without programs.
+        emit: Gives samples to a data source that an operator made; from any thread.
+        timers: What :meth:`every` registered.
     """
 
     host: Host
@@ -105,7 +105,7 @@ class Running:
         """Call *work* each *interval* ns in the run's thread; only ``Operator.start`` may ask.
 
         Args:
-            first: ns until the first call (default: one interval).
-            times: number of calls (default 0: without end).
+            first: Nanoseconds until the first call (default: one interval).
+            times: Number of calls (default 0: without end).
         """
         self.timers.append(Timer(interval, work, interval if first is None else first, times))

@@ -34,7 +34,7 @@ def parse_layout(text: str) -> Layout:
     """``cwd=512,exepath`` → bytes of each member.
 
     Raises:
-        UsageError: it is no such list, or a size is no power of two up to MAX_FIELD.
+        UsageError: It is no such list, or a size is no power of two up to MAX_FIELD.
     """
     sizes = {}
     for part in (part.strip() for part in text.split(",")):

@@ -16,7 +16,7 @@ def split_rules(text: str, what: str) -> tuple[str, dict[str, str]]:
     """``RULES`` or ``ds:RULES[;ds2:RULES]`` → (rules of all, rules by data source).
 
     Raises:
-        UsageError: both forms are mixed.
+        UsageError: Both forms are mixed.
     """
     common, by_name = "", {}
     for part in (part.strip() for part in text.split(";")):
@@ -34,7 +34,7 @@ def sort_keys(ds: DataSourceSpec, rules: str) -> list[dict[str, Any]]:
     """``a,-b`` as the plan's ``sort``; ``-`` for descending.
 
     Raises:
-        UsageError: a field does not exist or has no order, or there are too many.
+        UsageError: A field does not exist or has no order, or there are too many.
     """
     keys = []
     for rule in (part.strip() for part in rules.split(",")):

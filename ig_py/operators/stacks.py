@@ -170,7 +170,7 @@ def _wanted(text: str) -> set[str]:
     """The symbolizers that ``--symbolizers`` *text* lists; empty for ``none``.
 
     Raises:
-        UsageError: a name is unknown, or ``none`` is not alone.
+        UsageError: A name is unknown, or ``none`` is not alone.
     """
     wanted = {part.strip() for part in text.split(",")} - {""}
     if unknown := sorted(wanted - {"auto", "none", SYMTAB, DEBUGINFOD}):

@@ -31,7 +31,7 @@ def read_names(path: Path) -> dict[int, str]:
     Malformed lines are skipped.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         raw = file.read(MAX_FILE_SIZE)

@@ -1,5 +1,5 @@
 """Output: which mode each data source has, its columns, and the writer of rendered bytes.
 
-The bytes themselves are rendered by the core; here is decided what it renders
+The core renders the bytes; this package decides what it renders
 (docs/reference/cli.md#output-modes).
 """

@@ -96,17 +96,19 @@ def _holds_bytes(ds: DataSourceSpec, field: FieldSpec) -> bool:
 
 
 def _interfaces(ds: DataSourceSpec) -> list[dict[str, Any]]:
-    """What is said of an interface first, then what only tells it from others."""
-    described, telling = [], []
+    """Fields that describe an interface first, then those that only distinguish interfaces."""
+    described, keys = [], []
     for field in ds.fields:
         if name := field.annotations.get(INTERFACE_VAR, ""):
             described.append((name, field))
         elif field.annotations.get(INTERFACE_KEY) == "true":
-            telling.append((field.full_name, field))
-    for _name, field in described + telling:
+            keys.append((field.full_name, field))
+    for _name, field in described + keys:
         if field.array or field.kind not in _INTEGERS | {Kind.BOOL, Kind.STRING, Kind.CSTRING}:
-            raise _no_capture(ds, f"no interface is told by the values of {field.full_name!r}")
-    return [{"field": field.index, "name": name} for name, field in described + telling]
+            raise _no_capture(
+                ds, f"the values of {field.full_name!r} cannot distinguish interfaces"
+            )
+    return [{"field": field.index, "name": name} for name, field in described + keys]
 
 
 def _no_capture(ds: DataSourceSpec, why: str) -> OutputError:

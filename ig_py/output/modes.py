@@ -8,13 +8,13 @@ from ig_py.gadget.params import split_by_datasource
 from ig_py.gadget.spec import DataSourceSpec
 
 STANDARD = ("columns", "json", "jsonpretty", "none", "yaml")
-"""The modes of a data source that names none."""
+"""Modes of a data source without the annotation ``cli.supported-output-modes``."""
 
 PCAP = "pcap-ng"
-"""Of data sources that have packets (docs/captures.md)."""
+"""Mode of data sources that have packets (docs/captures.md)."""
 
 TEXT = "text"
-"""What every other mode that a data source allows comes to: its text as it is."""
+"""How the plan calls every other mode: the text fields as they are."""
 
 SUPPORTED_MODES = "cli.supported-output-modes"
 DEFAULT_MODE = "cli.default-output-mode"
@@ -51,5 +51,5 @@ def choose_mode(ds: DataSourceSpec, output: str, warn: Callable[[str], None]) ->
 
 
 def known_modes(datasources: Iterable[DataSourceSpec]) -> list[str]:
-    """What some of them, or those that name none, can be shown in; sorted."""
+    """Modes of any of them, and those of data sources without the annotation; sorted."""
     return sorted(set(STANDARD).union(*(supported_modes(ds) for ds in datasources)))

@@ -1,8 +1,8 @@
-"""Writing rendered batches: a thread of its own, a bounded queue, exact accounts.
+"""Writing rendered batches in a thread of its own, through a bounded queue that counts losses.
 
-The thread that drains the kernel must not wait for a slow terminal longer than
-the queue allows; then the kernel's buffer fills, and the kernel counts what is
-lost. What was taken from the kernel but could not be written is counted here.
+The thread that reads the kernel's buffers waits for a slow terminal only while the queue is full.
+Then the kernel's buffers fill, and the kernel counts the events that are lost. Events that were
+taken from the kernel but could not be written are counted here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Writer:
     """Writes to the file descriptor *fd*; *on_broken* is called once, from the
     writer's thread, when the reader has gone or the disk is full.
 
-    *continuous*: data sources whose batches mean nothing without those before: after one
-    was given up, so are all that follow.
+    *continuous*: data sources whose batches cannot be read without the earlier ones: after one
+    batch is dropped, all later ones are.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Writer:
 
     @property
     def broken(self) -> OSError | None:
-        """Why nothing can be written any more."""
+        """Why nothing can be written any more; None: it can."""
         return self._broken
 
     def put(self, datasource: str, data: bytes, events: int, abandon: Callable[[], bool]) -> None:
@@ -135,7 +135,7 @@ class Writer:
             try:
                 view = view[os.write(self._fd, view[:_CHUNK]) :]
             except BlockingIOError:
-                # Somebody else made this open file non-blocking.
+                # Another process that shares the open file description made it non-blocking.
                 import select
 
                 select.select([], [self._fd], [])

@@ -1,4 +1,4 @@
-"""``--pf``: what packets a gadget sees, an expression as for tcpdump (docs/packet-filters.md)."""
+"""``--pf``: which packets a gadget sees, an expression as for tcpdump (docs/packet-filters.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ig_py.gadget.packet_filters import filter_functions, is_filter_param
 from ig_py.gadget.params import EBPF_PREFIX
 
 REJECT_ALL = "__reject_all__"
-"""The expression that no packet matches, a word of the compatible system's."""
+"""The expression that no packet matches, as ``ig`` has it."""
 
 
 def filtered(obj: bytes, values: Mapping[str, str], source: str) -> bytes:

@@ -1,7 +1,7 @@
 """Instructions in front of a function of an object file.
 
-What lies behind them in the section moves: symbols, relocations, calls, and the places that
-``.BTF.ext`` tells of. Layouts: ELF-64 object file format; Documentation/bpf/btf.rst;
+The rest of the section moves behind them; symbols, relocations, calls and the offsets in
+``.BTF.ext`` are corrected. Layouts: ELF-64 object file format; Documentation/bpf/btf.rst;
 Documentation/bpf/llvm_reloc.rst.
 """
 
@@ -72,12 +72,12 @@ class _Insertion:
         return ObjectError(f"reading {self._elf.source}: not a valid eBPF object: {why}")
 
     def _moved(self, place: int) -> int:
-        """Where what *place* (in bytes) names is afterwards; the function's beginning stays."""
+        """*place* (offset in the section) after the insertion; the function's beginning stays."""
         return place + len(self._code) if self._at < place <= self._section.size else place
 
     def _u32(self, at: int) -> int:
         if not 0 <= at <= len(self._file) - 4:
-            raise self._bad("something lies outside of the file")
+            raise self._bad(f"offset {at} lies outside of the file")
         return int(struct.unpack_from("<I", self._file, at)[0])
 
     def _s32(self, at: int) -> int:
@@ -108,7 +108,7 @@ class _Insertion:
                     self._put32(at + 4, addend + self._moved(target) - target)
 
     def _near_calls(self) -> None:
-        """Calls within the section, which need no relocation and so have none."""
+        """Calls within the section that have no relocation."""
         section = self._section
         known = {r.offset for r in self._elf.relocations.get(section.index, ())}
         for place in range(0, section.size - SIZE + 1, SIZE):
@@ -141,7 +141,8 @@ class _Insertion:
                     struct.pack_into("<Q", self._file, at, place + len(self._code))
 
     def _info(self) -> None:
-        """Functions and lines begin where they began, relocations go with their instruction."""
+        """Correct ``.BTF.ext``: functions and lines begin where they began, CO-RE relocations move
+        with their instruction."""
         for kind, at in self._records():
             place = self._u32(at)
             if place == self._at and kind == "core_relo":
@@ -180,7 +181,7 @@ class _Insertion:
                 at += width * count
 
     def _names(self, btf: Section) -> dict[int, str]:
-        """Offset in BTF's strings → the section's name, where it is that."""
+        """Offsets in BTF's strings at which the section's name begins, mapped to it."""
         header, offset, size = (self._u32(btf.offset + at) for at in (4, 16, 20))
         begin = btf.offset + header + offset
         if begin + size > btf.offset + btf.size:

@@ -1,8 +1,9 @@
 """From classic BPF to the instructions of a filter function (Documentation/bpf/standardization).
 
-The function gets the packet in R4 to R5 and the context in R1 (``GADGET_PF``). What is made here
-goes in front of its body, and leaves R4 != R5 exactly for a packet that matches, R1 to R3 alike.
-A read behind the packet's end rejects the packet, as in the kernel's own classic filters.
+The function gets the packet in R4 to R5 and the context in R1 to R3 (``GADGET_PF``). The translated
+filter goes in front of its body: it leaves R4 != R5 exactly when the packet matches, and equal
+values in R1 to R3, which the body compares. A read behind the packet's end rejects the packet, as
+in the kernel's own classic filters.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ MEMORY = -64
 """Where the 16 words of scratch memory begin, from the frame pointer."""
 LENGTH = -72
 MAX_OFFSET = 0xFFFF
-"""The verifier follows packet pointers no farther (MAX_PACKET_OFF)."""
+"""Largest offset of packet pointers that the verifier accepts (MAX_PACKET_OFF)."""
 MAX_JUMP = 0x7FFF
 REJECT = -1
 DONE = -2

@@ -34,9 +34,9 @@ class ReadSchedule:
     """When the array of one data source is read.
 
     Attributes:
-        interval: ns between two reads. 0: one read at the start if *count* is 1, else none.
-        count: number of reads; 0: no limit.
-        at_stop: read it once more when the run ends.
+        interval: Nanoseconds between two reads. 0: one read at the start if *count* is 1, else none.
+        count: Number of reads; 0: no limit.
+        at_stop: Read it once more when the run ends.
     """
 
     datasource: str
@@ -49,8 +49,8 @@ def read_schedules(spec: GadgetSpec, values: Mapping[str, str]) -> list[ReadSche
     """When the arrays of *spec* are read, with parameters *values* (full name → text).
 
     Raises:
-        UsageError: a parameter is no interval or count.
-        MetadataError: an annotation is none.
+        UsageError: A parameter is no interval or count.
+        MetadataError: An annotation is none.
     """
     found = []
     maps = [ds for ds in spec.datasources if ds.source == "mapiter"]
@@ -113,12 +113,12 @@ class ArrayReader:
     """Reads each data source's array when it is due.
 
     Args:
-        schedules: when each data source is read.
-        open_netns: opens the network namespaces that iterators are run in; the reader closes
+        schedules: When each data source is read.
+        open_netns: Opens the network namespaces that iterators are run in; the reader closes
             the descriptors.
-        sink: gets every array.
-        warn: is told of an array that could not be read whole.
-        clock: monotonic time in ns.
+        sink: Gets every array.
+        warn: Is told of an array that could not be read whole.
+        clock: Monotonic time in ns.
     """
 
     def __init__(

@@ -38,10 +38,10 @@ class Attacher:
     """Attaches programs one by one; those of containers when :meth:`follow` is called.
 
     Args:
-        obj: the loaded object.
-        spec: what the gadget is.
-        host: its targets are what programs of files, sockets and interfaces attach to.
-        interface: of the host, for classifiers instead of the containers' interfaces, and for
+        obj: The loaded object.
+        spec: What the gadget is.
+        host: Its targets are what programs of files, sockets and interfaces attach to.
+        interface: Of the host, for classifiers instead of the containers' interfaces, and for
             XDP programs ("": none).
     """
 
@@ -60,8 +60,8 @@ class Attacher:
         """Attach *program*, or keep it for :meth:`follow` when it attaches to containers.
 
         Raises:
-            CoreError: the kernel refuses.
-            IgPyError: the section, gadget.yaml or a flag does not say where to attach.
+            CoreError: The kernel refuses.
+            IgPyError: The section, gadget.yaml or a flag does not say where to attach.
         """
         kind = sections.kind(program.section)
         special = self._special(kind)
@@ -89,7 +89,7 @@ class Attacher:
         """Attach to every target that exists now and, in a thread, to every later one.
 
         Args:
-            check: called while the existing targets are attached to; may raise to stop that.
+            check: Called while the existing targets are attached to; may raise to stop that.
         """
         obj, view = self._object, self._host.view
         attachments: list[Attachment] = []

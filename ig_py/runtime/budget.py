@@ -56,7 +56,7 @@ def parse_budget(text: str) -> int:
     """Value of ``--budget``, in events a second; 0: none.
 
     Raises:
-        UsageError: it is negative or more than MAX_BUDGET.
+        UsageError: It is negative or more than MAX_BUDGET.
     """
     budget = int(text, 16 if "x" in text.lower() else 10)
     if not 0 <= budget <= MAX_BUDGET:
@@ -71,7 +71,7 @@ def budget_constants(spec: GadgetSpec, budget: int) -> dict[str, int]:
     """Values of the object's variables that set *budget* events a second; empty for 0.
 
     Raises:
-        ObjectError: the object was built without ``gadget/fairness.h``.
+        ObjectError: The object was built without ``gadget/fairness.h``.
     """
     if not budget:
         return {}
@@ -103,7 +103,7 @@ class BudgetReader:
     another mount namespace may have its inode number.
 
     Args:
-        container_of: names the container of a mount namespace; "" when it has none.
+        container_of: Names the container of a mount namespace; "" when it has none.
     """
 
     def __init__(self, spec: GadgetSpec, container_of: Callable[[int], str]) -> None:
@@ -116,7 +116,7 @@ class BudgetReader:
         """Bring :attr:`throttled` up to date.
 
         Raises:
-            CoreError: the counts cannot be read.
+            CoreError: The counts cannot be read.
         """
         for name, table in self._tables.items():
             raw = obj.data(table.section, table.offset, table.size)

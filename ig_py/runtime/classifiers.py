@@ -42,8 +42,8 @@ def passing_on(obj: bytes, source: str) -> bytes:
     An exit that lies too far behind its program's beginning stays as it is.
 
     Raises:
-        ObjectError: the object is malformed.
-        LimitError: it is too large.
+        ObjectError: The object is malformed.
+        LimitError: It is too large.
     """
     if SECTION.encode() not in obj:
         return obj

@@ -61,10 +61,10 @@ class LoadSettings:
     """The user's share of what is loaded, beside what operators add.
 
     Attributes:
-        buffer_size: bytes of the ring buffer of each tracer map.
-        values: the eBPF parameters' bytes, by variable name.
-        skip_unsupported: every program is optional.
-        no_ringbuf: load as on a kernel without ring buffers.
+        buffer_size: Bytes of the ring buffer of each tracer map.
+        values: The eBPF parameters' bytes, by variable name.
+        skip_unsupported: Every program is optional.
+        no_ringbuf: Load as on a kernel without ring buffers.
     """
 
     buffer_size: int = DEFAULT_BUFFER_SIZE
@@ -97,10 +97,10 @@ class Loader:
         """Open, configure and load; when it fails, nothing stays in the kernel.
 
         Raises:
-            VerifierRejected: the kernel's verifier rejects a program; its log is the detail.
-            KernelError: the kernel refuses for another reason.
-            ObjectError: the object, or what its variables and maps are set to, is not valid.
-            UsageError: a map's size is out of bounds.
+            VerifierRejected: The kernel's verifier rejects a program; its log is the detail.
+            KernelError: The kernel refuses for another reason.
+            ObjectError: The object, or what its variables and maps are set to, is not valid.
+            UsageError: A map's size is out of bounds.
         """
         from ig_py._core import CoreError
 
@@ -131,10 +131,10 @@ class Loader:
         """Attach every program.
 
         Args:
-            check: called before each program; may raise to stop.
+            check: Called before each program; may raise to stop.
 
         Raises:
-            KernelError: a program that is not optional cannot be attached, or
+            KernelError: A program that is not optional cannot be attached, or
                 ``skip_unsupported`` leaves none.
         """
         from ig_py._core import CoreError
@@ -326,11 +326,11 @@ def kernel_types(*, without_rings: bool = False) -> bytes:
     """The kernel's BTF.
 
     Args:
-        without_rings: rename the ring buffer helpers, so that objects relocated against it use
+        without_rings: Rename the ring buffer helpers, so that objects relocated against it use
             perf buffers. Names keep their length: no offset in the BTF changes.
 
     Raises:
-        KernelError: the kernel has no BTF.
+        KernelError: The kernel has no BTF.
     """
     try:
         raw = VMLINUX_BTF.read_bytes()
@@ -362,7 +362,7 @@ def parse_size(text: str) -> int:
     """``8M`` → bytes (suffixes K, M, G, powers of 1024).
 
     Raises:
-        UsageError: it is no size, or not from MIN_BUFFER_SIZE to MAX_BUFFER_SIZE.
+        UsageError: It is no size, or not from MIN_BUFFER_SIZE to MAX_BUFFER_SIZE.
     """
     match = re.fullmatch(r"([0-9]{1,12})([KkMmGg]?)(?:i?[Bb])?", text)
     size = -1

@@ -28,10 +28,10 @@ class Account:
     """Counts of one data source.
 
     Attributes:
-        emitted: events written.
-        lost: events lost in the kernel; None: not measurable.
-        unwritten: events taken from the kernel that could not be written.
-        throttled: events kept back by a budget, which are no loss; None without a budget.
+        emitted: Events written.
+        lost: Events lost in the kernel; None: not measurable.
+        unwritten: Events taken from the kernel that could not be written.
+        throttled: Events kept back by a budget, which are no loss; None without a budget.
     """
 
     datasource: str

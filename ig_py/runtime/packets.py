@@ -25,7 +25,7 @@ def open_netns(view: HostView, target: Target) -> int:
     """Descriptor of the network namespace of *target*; the caller closes it.
 
     Raises:
-        OSError: it cannot be opened; ProcessLookupError when the target's process ended.
+        OSError: It cannot be opened; ProcessLookupError when the target's process ended.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC
     if target == HOST:
@@ -122,7 +122,7 @@ def direction(program: ProgramSpec) -> str:
     """``ingress`` or ``egress``, from ``classifier/ingress/NAME``.
 
     Raises:
-        ObjectError: the section says neither.
+        ObjectError: The section says neither.
     """
     parts = program.section.lstrip("?").split("/")
     found = program.attach_to or (parts[1] if len(parts) > 1 else "")
@@ -138,9 +138,9 @@ def attach_to_interface(obj: Object, program: ProgramSpec, interface: str, view:
     """Attach a classifier to an interface of the host, in the direction that its section says.
 
     Raises:
-        UsageError: the host has no such interface.
-        CoreError: the kernel refuses.
-        OSError: the host's network namespace cannot be opened.
+        UsageError: The host has no such interface.
+        CoreError: The kernel refuses.
+        OSError: The host's network namespace cannot be opened.
     """
     fd = open_netns(view, HOST)
     try:
@@ -160,7 +160,7 @@ def interface_index(name: str, view: HostView) -> int:
     """Index of the host's interface *name*.
 
     Raises:
-        UsageError: the host has none of that name.
+        UsageError: The host has none of that name.
     """
     try:
         if view.root == "/":

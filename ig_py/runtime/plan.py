@@ -42,11 +42,11 @@ class DataSourceOutput:
 
     Attributes:
         mode: ``json``, ``jsonpretty``, ``yaml``, ``columns``, ``none``, ``text`` or ``pcap-ng``.
-        columns: for ``columns``, as in the plan.
-        keep: also keep the events for ``Batch.rows()``.
+        columns: For ``columns``, as in the plan.
+        keep: Also keep the events for ``Batch.rows()``.
         terminal: JSON is for a terminal: invisible characters are escaped.
-        header: text before the rows of each array, and before each text.
-        capture: for ``pcap-ng``, as in the plan.
+        header: Text before the rows of each array, and before each text.
+        capture: For ``pcap-ng``, as in the plan.
     """
 
     mode: str = "none"
@@ -62,8 +62,8 @@ class Clock:
     """How boot timestamps become wall-clock times.
 
     Attributes:
-        offset_ns: realtime minus boottime.
-        zone_s: seconds east of UTC.
+        offset_ns: Realtime minus boottime.
+        zone_s: Seconds east of UTC.
     """
 
     offset_ns: int = 0
@@ -88,12 +88,12 @@ class PlanSettings:
     """The run's share of a plan, beside what the gadget and its operators declare.
 
     Attributes:
-        outputs: what is rendered, by data source name; none means mode ``none``.
-        clock: of the machine that the events come from.
+        outputs: What is rendered, by data source name; none means mode ``none``.
+        clock: Of the machine that the events come from.
         readers: False: samples are pushed, and no map or program is named.
-        perf_bytes: each CPU's buffer of perf event arrays; None leaves it to the core.
-        proc: where the host's processes are.
-        pidns: the pid namespace whose numbers *proc* shows; 0: not known.
+        perf_bytes: Each CPU's buffer of perf event arrays; None leaves it to the core.
+        proc: Where the host's processes are.
+        pidns: The pid namespace whose numbers *proc* shows; 0: not known.
     """
 
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def compile_plan(spec: GadgetSpec, parts: PlanParts, settings: PlanSettings) -> 
     """The plan as JSON text.
 
     Raises:
-        ObjectError: a field has a type that the core cannot show.
+        ObjectError: A field has a type that the core cannot show.
     """
     return json.dumps(
         {

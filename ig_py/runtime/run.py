@@ -51,10 +51,10 @@ class RunSettings:
     """What the user asks of one run, beside parameters.
 
     Attributes:
-        outputs: what is rendered, by data source name; none means mode ``none``.
-        buffer_size: bytes of the ring buffer of each tracer map.
-        budget: events a second of each mount namespace and data source; 0: no limit.
-        skip_unsupported: leave out programs that this kernel cannot run.
+        outputs: What is rendered, by data source name; none means mode ``none``.
+        buffer_size: Bytes of the ring buffer of each tracer map.
+        budget: Events a second of each mount namespace and data source; 0: no limit.
+        skip_unsupported: Leave out programs that this kernel cannot run.
     """
 
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
@@ -67,10 +67,10 @@ class Run:
     """Runs *prepared* once, in the calling thread, until *stop* is set.
 
     Args:
-        sink: gets every batch, in the run's thread.
-        warn: gets what the user should know, one line each.
-        on_running: called when all programs are attached.
-        account: gets the counters so far, once in :data:`ACCOUNT_SECONDS`.
+        sink: Gets every batch, in the run's thread.
+        warn: Gets what the user should know, one line each.
+        on_running: Called when all programs are attached.
+        account: Gets the counters so far, once in :data:`ACCOUNT_SECONDS`.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Run:
         """The whole run; returns counters by data source name, empty when it never streamed.
 
         Raises:
-            IgPyError: what failed first, after everything was released.
+            IgPyError: What failed first, after everything was released.
         """
         failure: BaseException | None = None
         try:

@@ -44,7 +44,7 @@ def sampling(program: ProgramSpec, metadata: Metadata) -> Sampling:
     """The event and rate of *program*.
 
     Raises:
-        MetadataError: gadget.yaml lacks a key, or its value is unknown or out of bounds.
+        MetadataError: Gadget.yaml lacks a key, or its value is unknown or out of bounds.
     """
     name = program.section.partition("/")[2] or program.name
 

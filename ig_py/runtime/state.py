@@ -122,7 +122,7 @@ class StopRequest(Latch):
         """Return when no stop was asked for.
 
         Raises:
-            Stopped: it was.
+            Stopped: It was.
         """
         if self:
             raise Stopped

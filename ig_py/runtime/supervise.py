@@ -17,8 +17,8 @@ def supervise(work: Callable[[], T], running: Latch, stop: StopRequest, timeout:
     Native calls of *work* may take long; the main thread stays in a wait that signals interrupt.
 
     Args:
-        running: set by *work* when the time limit begins.
-        stop: set when *timeout* seconds have passed since then (None: no limit).
+        running: Set by *work* when the time limit begins.
+        stop: Set when *timeout* seconds have passed since then (None: no limit).
     """
     done = Latch()
     results: list[T] = []

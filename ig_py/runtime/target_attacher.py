@@ -30,9 +30,9 @@ class Attachment(Protocol):
         """Attach to *target*.
 
         Raises:
-            CoreError: the kernel refuses.
-            IgPyError: the programs cannot be attached to it.
-            OSError: its namespaces or files cannot be opened.
+            CoreError: The kernel refuses.
+            IgPyError: The programs cannot be attached to it.
+            OSError: Its namespaces or files cannot be opened.
         """
 
     def detach(self, target: Target) -> None:

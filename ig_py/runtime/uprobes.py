@@ -128,7 +128,7 @@ def file_and_symbol(program: ProgramSpec) -> tuple[str, str]:
     """``libc:malloc`` → (``libc``, ``malloc``).
 
     Raises:
-        ObjectError: the target has no symbol, or its file is neither an absolute path nor a name.
+        ObjectError: The target has no symbol, or its file is neither an absolute path nor a name.
     """
     target = sections.target(program)
     file, colon, symbol = target.partition(":")

@@ -192,7 +192,7 @@ def test_only_root_may_run(
     assert cli.main(["run", "trace_exec:1"]) == 1
     assert capsys.readouterr() == (
         "",
-        "Error: running a gadget: eBPF programs can be loaded by root only\n",
+        "Error: running a gadget: eBPF programs can be loaded by root only: use sudo\n",
     )
 
 
