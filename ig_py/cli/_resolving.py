@@ -15,7 +15,7 @@ def resolve_options(
     values: Mapping[str, str], on_message: Callable[[str], None], *, build_all: bool
 ) -> ResolveOptions:
     """Of the values of ``_run_flags.IMAGE``'s flags, all of which are there."""
-    from ig_py.gadget.params import split_list
+    from ig_py.gadget.param_values import split_list
     from ig_py.oci.options import ResolveOptions
 
     return ResolveOptions(

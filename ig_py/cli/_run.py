@@ -113,7 +113,7 @@ def _run_image(
     guard: SignalGuard,
 ) -> int:
     """*manifest*: the parameters' values where a manifest has them, instead of flags."""
-    from ig_py.gadget.params import split_list
+    from ig_py.gadget.param_values import split_list
     from ig_py.output.columns import default_flag
     from ig_py.output.modes import known_modes
     from ig_py.resolver import resolve
@@ -186,7 +186,7 @@ def _execute(
 ) -> int:
     from ig_py.cli._run_output import RunOutput
     from ig_py.runtime.budget import parse_budget
-    from ig_py.runtime.loader import parse_size
+    from ig_py.runtime.buffers import parse_size
     from ig_py.runtime.prepare import prepare
     from ig_py.runtime.run import Run, RunSettings
     from ig_py.runtime.state import Latch

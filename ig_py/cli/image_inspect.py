@@ -60,7 +60,7 @@ def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str
         UsageError: Flags do not go together, or what they name does not exist.
         IgPyError: The image cannot be resolved or read.
     """
-    from ig_py.gadget.params import split_list
+    from ig_py.gadget.param_values import split_list
     from ig_py.inspect import extra_info
     from ig_py.inspect.render import MODES, render
     from ig_py.resolver import resolve

@@ -34,7 +34,7 @@ def command(
     store: Store,
 ) -> None:
     from ig_py.cli._config import configured
-    from ig_py.gadget.params import split_list
+    from ig_py.gadget.param_values import split_list
     from ig_py.oci.options import ResolveOptions
     from ig_py.oci.trust.keys import UPSTREAM
     from ig_py.resolver import verify
@@ -62,6 +62,6 @@ def command(
 
 
 def _listed(text: str) -> tuple[str, ...]:
-    from ig_py.gadget.params import split_list
+    from ig_py.gadget.param_values import split_list
 
     return tuple(split_list(text))

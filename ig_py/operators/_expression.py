@@ -22,12 +22,12 @@ from ig_py.operators._expression_types import (
     STRING,
     Type,
     common,
-    comparable,
     element,
     is_list,
     is_number,
     list_of,
     name,
+    operation,
 )
 from ig_py.records import dataclass
 
@@ -353,7 +353,7 @@ class _Parser:
 
     def _binary(self, token: Token, left: _Part, right: _Part) -> _Part:
         op = {"&&": "and", "||": "or", "^": "**"}.get(token.text, token.text)
-        type_ = _result(op, left.type, right.type)
+        type_ = operation(op, left.type, right.type)
         if type_ is None:
             self._bad(
                 f"{name(left.type)} {token.text} {name(right.type)} is no operation", token.at
@@ -378,30 +378,3 @@ class _Parser:
         same = op in ("and", "or") and first["op"] == op
         args = [*first["args"], self._one(right)] if same else [first, self._one(right)]
         return _Part({"op": op, "args": args}, type_, left.at)
-
-
-def _result(op: str, left: Type, right: Type) -> Type | None:
-    """The type of *left op right*; None where there is no such operation."""
-    numbers = is_number(left) and is_number(right)
-    both = left if left == right else None
-    if op in ("and", "or"):
-        return BOOL if both == BOOL else None
-    if op in ("==", "!="):
-        return BOOL if comparable(left, right) else None
-    if op in ("<", "<=", ">", ">="):
-        return BOOL if numbers or both == STRING else None
-    if op in ("matches", "contains", "startsWith", "endsWith"):
-        return BOOL if both == STRING else None
-    if op == "in":
-        if is_list(right):
-            return BOOL if comparable(left, element(right)) else None
-        return BOOL if (left, right) in ((STRING, "networks"), (INT, "range")) else None
-    if op == "..":
-        return "range" if both == INT else None
-    if op == "%":
-        return INT if both == INT else None
-    if op in ("/", "**"):
-        return FLOAT if numbers else None
-    if op == "+" and both == STRING:
-        return STRING
-    return common(left, right) if numbers else None

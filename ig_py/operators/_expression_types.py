@@ -46,6 +46,33 @@ def comparable(left: Type, right: Type) -> bool:
     return left in scalar and right in scalar and common(left, right) is not None
 
 
+def operation(op: str, left: Type, right: Type) -> Type | None:
+    """The type of *left op right*; None where there is no such operation."""
+    numbers = is_number(left) and is_number(right)
+    both = left if left == right else None
+    if op in ("and", "or"):
+        return BOOL if both == BOOL else None
+    if op in ("==", "!="):
+        return BOOL if comparable(left, right) else None
+    if op in ("<", "<=", ">", ">="):
+        return BOOL if numbers or both == STRING else None
+    if op in ("matches", "contains", "startsWith", "endsWith"):
+        return BOOL if both == STRING else None
+    if op == "in":
+        if is_list(right):
+            return BOOL if comparable(left, element(right)) else None
+        return BOOL if (left, right) in ((STRING, "networks"), (INT, "range")) else None
+    if op == "..":
+        return "range" if both == INT else None
+    if op == "%":
+        return INT if both == INT else None
+    if op in ("/", "**"):
+        return FLOAT if numbers else None
+    if op == "+" and both == STRING:
+        return STRING
+    return common(left, right) if numbers else None
+
+
 Signature = Callable[[Sequence[Type]], Type | None]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.datasource import add_field
-from ig_py.gadget.params import split_list
+from ig_py.gadget.param_values import split_list
 from ig_py.gadget.spec import Kind, ParamSpec
 from ig_py.operators.base import Context, Operator
 

@@ -9,7 +9,7 @@ import re
 from typing import Any, ClassVar
 
 from ig_py.errors import UsageError
-from ig_py.gadget.params import parse_int
+from ig_py.gadget.param_values import parse_int
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind, ParamSpec
 from ig_py.operators.base import Context, Operator
 

@@ -9,7 +9,7 @@ import re
 from typing import ClassVar
 
 from ig_py.errors import UsageError
-from ig_py.gadget.params import split_by_datasource
+from ig_py.gadget.param_values import split_by_datasource
 from ig_py.gadget.spec import DataSourceType, ParamSpec
 from ig_py.operators.base import Context, Operator
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ig_py.gadget.params import split_by_datasource
+from ig_py.gadget.param_values import split_by_datasource
 from ig_py.gadget.spec import DataSourceSpec
 
 STANDARD = ("columns", "json", "jsonpretty", "none", "yaml")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.duration import parse_duration
-from ig_py.gadget.params import EBPF_PREFIX, split_by_datasource
+from ig_py.gadget.param_values import split_by_datasource
+from ig_py.gadget.params import EBPF_PREFIX
 from ig_py.gadget.spec import DataSourceSpec, GadgetSpec
 from ig_py.records import dataclass
 from ig_py.runtime.timers import next_due, wait_ms
@@ -34,7 +35,8 @@ class ReadSchedule:
     """When the array of one data source is read.
 
     Attributes:
-        interval: Nanoseconds between two reads. 0: one read at the start if *count* is 1, else none.
+        interval: Nanoseconds between two reads; 0: one read at the start if *count* is 1, else
+            none.
         count: Number of reads; 0: no limit.
         at_stop: Read it once more when the run ends.
     """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import resource
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from ig_py.errors import IgPyError, KernelError, ObjectError, UsageError, Verifi
 from ig_py.gadget import sections
 from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
 from ig_py.records import dataclass, field
+from ig_py.runtime.buffers import DEFAULT_BUFFER_SIZE, ring_size
 
 if TYPE_CHECKING:
     from ig_py._core import CoreError, Object
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from ig_py.operators.parts import LoadParts
     from ig_py.runtime.attach import Attacher
 
-DEFAULT_BUFFER_SIZE = 8 << 20
-"""Bytes of ring buffer of each tracer map: 256 KiB, as gadgets declare, holds 35 exec events."""
-MIN_BUFFER_SIZE = resource.getpagesize()
-MAX_BUFFER_SIZE = 1 << 30
 MAX_MAP_ENTRIES = 1 << 24
 """Most entries that a ``<map>_max_entries`` variable may ask for."""
 MAX_CONSTANT = 64 << 10
@@ -345,32 +340,3 @@ def _verifier_reason(log: str) -> str:
     end = next((i for i, line in enumerate(lines) if line.startswith("processed ")), len(lines))
     verdict = [line for line in lines[:end] if "-- BEGIN " not in line][-1:]
     return f": {verdict[0]} ({len(lines) - 1} line(s) omitted)" if verdict else ""
-
-
-def ring_size(wanted: int) -> int:
-    """The smallest size a ring buffer can have that holds *wanted* bytes.
-
-    A power of two and a multiple of the page size (kernel: ``ringbuf_map_alloc``).
-    """
-    size = MIN_BUFFER_SIZE
-    while size < wanted:
-        size <<= 1
-    return size
-
-
-def parse_size(text: str) -> int:
-    """``8M`` → bytes (suffixes K, M, G, powers of 1024).
-
-    Raises:
-        UsageError: It is no size, or not from MIN_BUFFER_SIZE to MAX_BUFFER_SIZE.
-    """
-    match = re.fullmatch(r"([0-9]{1,12})([KkMmGg]?)(?:i?[Bb])?", text)
-    size = -1
-    if match:
-        size = int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()]
-    if not MIN_BUFFER_SIZE <= size <= MAX_BUFFER_SIZE:
-        raise UsageError(
-            f'invalid argument "{text}" for "--buffer-size" flag: expected a size from '
-            f"{MIN_BUFFER_SIZE >> 10}K to {MAX_BUFFER_SIZE >> 30}G, such as 8M"
-        )
-    return size

@@ -217,7 +217,7 @@ def _has_wasm(artifact: Artifact) -> bool:
 
 def encode_values(spec: GadgetSpec, given: Mapping[str, str]) -> dict[str, bytes]:
     """Bytes of every eBPF parameter that has a value, by variable."""
-    from ig_py.gadget.params import encode_param
+    from ig_py.gadget.param_values import encode_param
 
     encoded = {}
     for param in spec.params:

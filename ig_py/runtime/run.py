@@ -19,14 +19,9 @@ from ig_py.records import dataclass, field
 from ig_py.runtime.array_reader import ArrayReader
 from ig_py.runtime.attach import Attacher
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
+from ig_py.runtime.buffers import DEFAULT_BUFFER_SIZE
 from ig_py.runtime.classifiers import passing_on
-from ig_py.runtime.loader import (
-    DEFAULT_BUFFER_SIZE,
-    MEMORY_REMEDY,
-    NO_RINGBUF,
-    Loader,
-    LoadSettings,
-)
+from ig_py.runtime.loader import MEMORY_REMEDY, NO_RINGBUF, Loader, LoadSettings
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanSettings, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest

@@ -11,12 +11,8 @@ from support.gadget_objects import spec_of, tracer_object
 
 from ig_py.errors import MetadataError, ObjectError, UsageError
 from ig_py.gadget.metadata import Metadata
-from ig_py.gadget.params import (
-    apply_param_defaults,
-    check_value,
-    encode_param,
-    split_list,
-)
+from ig_py.gadget.param_values import check_value, encode_param, split_list
+from ig_py.gadget.params import apply_param_defaults
 from ig_py.gadget.spec import ParamSpec
 
 

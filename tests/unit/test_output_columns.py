@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ig_py.errors import OutputError, UsageError
-from ig_py.gadget.params import split_by_datasource
+from ig_py.gadget.param_values import split_by_datasource
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, Kind
 from ig_py.output.columns import choose_columns, column_of, default_flag, header, scaled
 from ig_py.output.modes import choose_mode, default_mode

@@ -11,7 +11,8 @@ from ig_py.host.proc import HostView
 from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host
 from ig_py.runtime.attach import Attacher
-from ig_py.runtime.loader import Loader, LoadSettings, parse_size, ring_size
+from ig_py.runtime.buffers import parse_size, ring_size
+from ig_py.runtime.loader import Loader, LoadSettings
 
 LOG = "0: (b7) r0 = 0\nR1 !read_ok\nprocessed 1 insns\npeak_states 0\n"
 
