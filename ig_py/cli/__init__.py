@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_SIGINT
     except BrokenPipeError:
-        # What is still buffered would fail again at interpreter exit.
+        # The interpreter would fail to flush the buffered rest at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_SIGPIPE
     except Exception as err:
@@ -75,7 +75,7 @@ def _dispatch(args: list[str]) -> int:
     except click.Abort:
         raise KeyboardInterrupt from None
     except SystemExit:
-        # How click answers a closed stdout, whatever the mode.
+        # click exits like this when stdout is closed, also without standalone_mode.
         raise BrokenPipeError from None
     return result if isinstance(result, int) else 0
 

@@ -139,7 +139,7 @@ def progress(label: str) -> Iterator[Progress | None]:
 
 
 class _Bar:
-    """Bytes moved of the bytes announced so far."""
+    """Bytes transferred, of the bytes that are to be transferred as far as known."""
 
     def __init__(self, label: str) -> None:
         self._bar = click.progressbar(length=1, label=safe(label), file=sys.stderr, show_pos=False)

@@ -52,7 +52,7 @@ def read(place: str) -> Manifest:
     if _is_address(place):
         from ig_py.oci.paths import is_path
 
-        # What lies here is the user's to run, not that of who writes what is downloaded.
+        # A downloaded manifest must not choose files of this machine to run.
         if is_path(found[0].image):
             raise UsageError(
                 f"reading manifest {source}: its image is a path, {found[0].image!a}",
@@ -66,7 +66,7 @@ def _is_address(place: str) -> bool:
 
 
 def _bytes(place: str) -> bytes:
-    """One byte more than may be, at most."""
+    """The content, at most one byte more than the limit."""
     if _is_address(place):
         from ig_py.oci.http_request import http_request
 

@@ -1,4 +1,4 @@
-"""How the commands that take an image find it, as their flags say."""
+"""Resolving the image of a command, with the options that its flags give."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def resolve_options(
     values: Mapping[str, str], on_message: Callable[[str], None], *, build_all: bool
 ) -> ResolveOptions:
-    """Of the values of ``_run_flags.IMAGE``'s flags, all of which are there."""
+    """The options in *values*, which has every flag of ``_run_flags.IMAGE``."""
     from ig_py.gadget.param_values import split_list
     from ig_py.oci.options import ResolveOptions
 
@@ -36,7 +36,7 @@ def resolve_options(
 
 
 def _pulling() -> AbstractContextManager[Progress | None]:
-    # Only a download needs what draws its progress.
+    # Imported for downloads only.
     from ig_py.cli import _image
 
     return _image.progress("pulling")

@@ -85,8 +85,11 @@ def run(args: list[str]) -> int:
 
 
 def _early_values(static: list[Flag], first: Parsed, manifest: Mapping[str, str]) -> dict[str, str]:
-    """Checked values of the static flags: as given, as the manifest has them (where they are of
-    a run), as configured, or their defaults."""
+    """Checked values of the static flags.
+
+    A value is taken from the command line, else from the manifest (parameters of a run only), else
+    from the configuration, else from the default.
+    """
     from ig_py.cli import _config
 
     if path := first.values.get("config"):
@@ -112,7 +115,12 @@ def _run_image(
     stop: StopRequest,
     guard: SignalGuard,
 ) -> int:
-    """*manifest*: the parameters' values where a manifest has them, instead of flags."""
+    """Resolve and run *image*.
+
+    Args:
+        early: Values of the flags that are known before the image is.
+        manifest: Values of the gadget's parameters; None: flags in *args* give them.
+    """
     from ig_py.gadget.param_values import split_list
     from ig_py.output.columns import default_flag
     from ig_py.output.modes import known_modes

@@ -12,7 +12,7 @@ OCI = "operator.oci."
 FIELDS = "operator.cli.fields"
 OUTPUT = "operator.cli.output"
 OF_RUN = frozenset({OCI + "pull", OCI + "annotate", OCI + "validate-metadata"})
-"""Parameters of a single run among those of the flags that every gadget has."""
+"""Parameters, of flags that every gadget has, that a manifest may set too."""
 
 GENERAL = (
     Flag("timeout", "int", "0", "Stop after so many seconds (0: never)", short="t"),
@@ -139,7 +139,7 @@ IMAGE = (
     ),
 )
 
-# Enough to tell in the first phase which of the usual flags takes a value.
+# The first phase needs to know which of the usual flags take a value.
 _USUAL = (
     Flag("output", short="o"),
     Flag("fields"),

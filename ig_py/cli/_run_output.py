@@ -147,7 +147,7 @@ class RunOutput:
 
 
 def _fitted(columns: list[Column]) -> list[Column]:
-    """Fitted to the terminal: only if stdout is one; its size is that of stdin's."""
+    """The columns fitted to the terminal, when stdout is one."""
     if not sys.stdout.isatty():
         return columns
     try:

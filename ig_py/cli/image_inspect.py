@@ -136,7 +136,7 @@ def _with_defaults(flags: list[Flag], given: Mapping[str, str]) -> dict[str, str
 
 
 def _write(text: str) -> None:
-    # What is inspected was written by strangers: it must not act on a terminal.
+    # The image's texts are untrusted: control characters must not reach a terminal.
     if sys.stdout.isatty():
         text = safe(text, multiline=True)
     sys.stdout.flush()

@@ -44,7 +44,7 @@ def command(
         return default if value is None else value
 
     certificates = setting(notation_certificates, "notation-certificates", "")
-    # Who names certificates and no keys means the certificates.
+    # With certificates and without keys, the default key is not used.
     keys = setting(public_keys, "public-keys", "" if certificates else UPSTREAM)
     options = ResolveOptions(
         public_keys=_listed(keys) if keys or public_keys is None else (keys,),

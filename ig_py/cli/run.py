@@ -8,7 +8,7 @@ from ig_py.cli import _run
 
 
 class _RawCommand(click.Command):
-    """Takes its words as they are: its flags are known only once the image is."""
+    """Takes its arguments unparsed: its flags are known only after the image is read."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.params["args"] = list(args)

@@ -102,19 +102,24 @@ class FieldSpec:
 class DataSourceSpec:
     """One stream of events: its fields and where its samples come from.
 
-    ``source`` is ``tracer``, ``iter``, ``mapiter`` or ``operator``; ``map`` the
-    kernel map of a tracer or map iterator; ``sample_size`` the struct's size.
-    A map iterator's key fields have ``payload_index`` 0 and its value fields 1,
-    with offsets in the key or value; ``key_size`` is then the key's.
-    ``field_config`` is what gadget.yaml and ``--annotate`` say about fields:
-    lower-case full name -> ``{"annotations": {…}, "tags": […]}``; whoever adds
-    a field applies it (:func:`ig_py.gadget.datasource.add_field`). ``rest`` is
-    the index of the field that takes what follows the struct in a sample,
-    ``rest_length`` of the one that says how many bytes. An ``unreferenced``
-    data source is shown by another one, made of it. ``pushed`` tells where in the
-    samples of an operator's data source its values are: field index -> offset and
-    size in bytes (text ends with NUL). ``notes`` are remarks for the user about the
-    data source. ``room``: what its gadget's fields may still take.
+    Attributes:
+        source: ``tracer``, ``iter``, ``mapiter`` or ``operator``.
+        map: The kernel map of a tracer or map iterator.
+        struct: Name of the C struct of its samples.
+        sample_size: Bytes of that struct; of a map iterator, of key and value together.
+        key_size: Bytes of a map iterator's key. Its key fields have ``payload_index`` 0 and its
+            value fields 1, with offsets in the key or value.
+        programs: Names of the programs of an iterator.
+        field_config: The entries of gadget.yaml and ``--annotate`` about fields: lower-case full
+            name -> ``{"annotations": {…}, "tags": […]}``.
+            :func:`ig_py.gadget.datasource.add_field` applies them.
+        notes: Remarks for the user about the data source.
+        rest: Index of the field that takes the bytes behind the struct in a sample.
+        rest_length: Index of the field with the number of these bytes.
+        unreferenced: Another data source, made from this one, is shown instead.
+        pushed: Where values are in the samples of an operator's data source: field index ->
+            (offset, size) in bytes; text ends with NUL.
+        room: The limits that it shares with the gadget's other data sources.
     """
 
     name: str

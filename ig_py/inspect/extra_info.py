@@ -1,4 +1,4 @@
-"""What ``image inspect`` can tell of an image by key (docs/reference/cli.md#explaining-images)."""
+"""What ``image inspect`` shows of an image by key (docs/reference/cli.md#explaining-images)."""
 
 from __future__ import annotations
 

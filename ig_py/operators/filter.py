@@ -82,7 +82,10 @@ def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
     name, op, value = parse_rule(rule)
     field = ds.field(name)
     if field is None:
-        raise UsageError(f"filter rule {rule!r}: data source {ds.name!r} has no field {name!r}")
+        raise UsageError(
+            f"filter rule {rule!r}: data source {ds.name!r} has no field {name!r}",
+            remedy="image inspect --show-datasources lists the fields",
+        )
 
     def bad(why: str) -> UsageError:
         return UsageError(f"filter rule {rule!r}: field {field.full_name!r} {why}")

@@ -32,7 +32,7 @@ class Host:
     Attributes:
         view: The host's /proc and cgroups.
         targets: The containers (and the host, if it is traced) that programs attach to one by
-            one; whoever watches containers keeps them up to date.
+            one; the operator that provides the containers keeps them up to date.
     """
 
     def __init__(self, view: HostView) -> None:

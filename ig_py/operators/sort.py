@@ -43,7 +43,10 @@ def sort_keys(ds: DataSourceSpec, rules: str) -> list[dict[str, Any]]:
         name = rule.removeprefix("-")
         field = ds.field(name)
         if field is None:
-            raise UsageError(f'--sort: data source "{ds.name}" has no field "{name}"')
+            raise UsageError(
+                f'--sort: data source "{ds.name}" has no field "{name}"',
+                remedy="image inspect --show-datasources lists the fields",
+            )
         if field.array or field.flags & Flag.EMPTY or field.kind in (Kind.INVALID, Kind.BYTES):
             raise UsageError(f'--sort: field "{field.full_name}" has no value that has an order')
         keys.append({"field": field.index, "descending": rule.startswith("-")})

@@ -119,7 +119,7 @@ class ArrayReader:
         open_netns: Opens the network namespaces that iterators are run in; the reader closes
             the descriptors.
         sink: Gets every array.
-        warn: Is told of an array that could not be read whole.
+        warn: Gets a line for each array that could not be read whole.
         clock: Monotonic time in ns.
     """
 

@@ -151,7 +151,8 @@ class Loader:
         if self._settings.skip_unsupported and self._skipped and not attached:
             raise KernelError(
                 f"running gadget {self._spec.name}: none of its programs can run on this kernel: "
-                f"{next(iter(self._skipped.values()))}"
+                f"{next(iter(self._skipped.values()))}",
+                remedy="ig-py doctor lists what this kernel has",
             ) from failure
 
     def _optional(self, program: ProgramSpec) -> bool:
@@ -330,7 +331,10 @@ def kernel_types(*, without_rings: bool = False) -> bytes:
     try:
         raw = VMLINUX_BTF.read_bytes()
     except OSError as err:
-        raise KernelError(f"reading the kernel's types: {err.strerror}") from err
+        raise KernelError(
+            f"reading the kernel's types ({VMLINUX_BTF}): {err.strerror}",
+            remedy="use a kernel built with CONFIG_DEBUG_INFO_BTF",
+        ) from err
     return raw.replace(b"BPF_FUNC_ringbuf_", b"BPF_FUNC_without_") if without_rings else raw
 
 

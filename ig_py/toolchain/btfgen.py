@@ -34,9 +34,15 @@ def build_btfgen(
     """
     bpftool = shutil.which("bpftool") or shutil.which("bpftool", path="/usr/sbin")
     if bpftool is None:
-        raise BuildError("building with --btfgen: bpftool is not installed")
+        raise BuildError(
+            "building with --btfgen: bpftool is not installed",
+            remedy="install it (Debian: bpftool)",
+        )
     if not archive.is_dir():
-        raise BuildError(f"building with --btfgen: {archive}: no such directory")
+        raise BuildError(
+            f"building with --btfgen: {archive}: no such directory",
+            remedy="give a checkout of btfhub-archive with --btfhub-archive",
+        )
     return {
         arch: _one(bpftool, archive, arch, obj, scratch, debug) for arch, obj in objects.items()
     }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ig_py.oci.pack import GadgetFiles, PackedImage
 
 MAX_WASM = 64 << 20
+_EPOCH_REMEDY = "give seconds since 1970, or unset it"
 _EPOCH = re.compile(r"[0-9]{1,12}\Z")
 
 
@@ -42,7 +43,10 @@ def build_gadget(options: BuildOptions) -> PackedImage:
     root, output = _directories(options)
     file = read_build_file(root, options.file, options.log)
     if options.btfgen and options.btfhub_archive is None:
-        raise UsageError("building with --btfgen: it requires --btfhub-archive")
+        raise UsageError(
+            "building with --btfgen: it requires --btfhub-archive",
+            remedy="give a checkout of btfhub-archive",
+        )
 
     with tempfile.TemporaryDirectory(prefix="gadget-build-") as name:
         scratch = Path(name)
@@ -73,11 +77,15 @@ def created_now() -> str:
         text = datetime.now().astimezone().isoformat(timespec="seconds")
         return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
     if not _EPOCH.match(epoch):
-        raise BuildError(f"reading SOURCE_DATE_EPOCH: {epoch!r} is not a number of seconds")
+        raise BuildError(
+            f"reading SOURCE_DATE_EPOCH: {epoch!r} is not a number of seconds", remedy=_EPOCH_REMEDY
+        )
     try:
         moment = datetime.fromtimestamp(int(epoch), UTC)
     except (OverflowError, ValueError, OSError):
-        raise BuildError(f"reading SOURCE_DATE_EPOCH: {epoch} is too large") from None
+        raise BuildError(
+            f"reading SOURCE_DATE_EPOCH: {epoch} is too large", remedy=_EPOCH_REMEDY
+        ) from None
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -90,7 +98,10 @@ def _directories(options: BuildOptions) -> tuple[Path, Path | None]:
         return path.resolve(), None
     output = Path(options.output)
     if not output.is_dir():
-        raise BuildError(f"building {path}: output {output}: no such directory")
+        raise BuildError(
+            f"building {path}: output {output}: no such directory",
+            remedy="make it with mkdir",
+        )
     return path.resolve(), output.resolve()
 
 
@@ -122,7 +133,7 @@ def _make_here(options: BuildOptions, root: Path, file: BuildFile, scratch: Path
             except BaseException:
                 end_all()
                 raise
-        # The other architecture's warnings are nearly always the same ones.
+        # The warnings of one architecture are shown: those of the others are nearly always equal.
         if outputs[0].strip():
             options.log(outputs[0])
     wasm = None
@@ -154,7 +165,10 @@ def _metadata(
         from ig_py.toolchain.update import update_metadata
 
         if obj is None:
-            raise BuildError(f"updating {source}: the gadget has no eBPF object")
+            raise BuildError(
+                f"updating {source}: the gadget has no eBPF object",
+                remedy="leave out --update-metadata",
+            )
         metadata = update_metadata(metadata, source, obj)
         checks.check_metadata(metadata, source, obj, options.log)
     return metadata
@@ -166,7 +180,10 @@ def _files(built: Built, objects: dict[str, bytes]) -> dict[str, GadgetFiles]:
     wasm = None
     if built.wasm is not None:
         if built.wasm.stat().st_size > MAX_WASM:
-            raise BuildError(f"packing {built.wasm.name}: larger than {MAX_WASM >> 20} MiB")
+            raise BuildError(
+                f"packing {built.wasm.name}: larger than {MAX_WASM >> 20} MiB",
+                remedy="build a smaller module, without debug information",
+            )
         wasm = _read(built.wasm)
     return {
         arch: GadgetFiles(

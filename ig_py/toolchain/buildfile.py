@@ -49,7 +49,10 @@ def read_build_file(root: Path, file: str | None, log: Callable[[str], None]) ->
 
     if not source or not (root / source).is_file():
         if source != DEFAULT_SOURCE:
-            raise BuildError(f"building {root}: source file {source!r} not found")
+            raise BuildError(
+                f"building {root}: source file {source!r} not found",
+                remedy=f"correct ebpfsource in {path.name}",
+            )
         source = None
     if wasm is not None:
         if Path(wasm).suffix not in WASM_SUFFIXES:
@@ -58,7 +61,10 @@ def read_build_file(root: Path, file: str | None, log: Callable[[str], None]) ->
                 remedy=f"known are {', '.join(WASM_SUFFIXES)}",
             )
         if not (root / wasm).is_file():
-            raise BuildError(f"building {root}: wasm file {wasm!r} not found")
+            raise BuildError(
+                f"building {root}: wasm file {wasm!r} not found",
+                remedy=f"correct wasm in {path.name}",
+            )
     if source is None and wasm is None and not (root / metadata).is_file():
         raise BuildError(
             f"building {root}: nothing to build",

@@ -1,4 +1,4 @@
-"""What of gadget.yaml must fit the eBPF object (docs/building.md#gadgetyaml)."""
+"""Checks of gadget.yaml against the schema and the eBPF object (docs/building.md#gadgetyaml)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_metadata(raw: bytes, source: str, obj: bytes | None, log: Callable[[st
     """Check a metadata file against the schema and, when there is one, the object.
 
     Each parameter of ``params.ebpf`` must name a ``const volatile`` global and have a key.
-    *log* is told what is odd but harmless.
+    *log* gets remarks about what is odd but harmless.
 
     Raises:
         MetadataError: There are mistakes; the error has a ``file:line`` for each.
@@ -47,7 +47,9 @@ def object_btf(elf: Elf) -> Btf:
     """
     section = elf.section(".BTF")
     if section is None:
-        raise MetadataError("reading the eBPF object: it has no BTF")
+        raise MetadataError(
+            "reading the eBPF object: it has no BTF", remedy="compile it with -g and keep .BTF"
+        )
     return Btf(elf.data(section), "eBPF object")
 
 

@@ -19,7 +19,7 @@ TARGET_ARCH = {"amd64": "x86", "arm64": "arm64"}
 MULTIARCH = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
 RECORDED_INCLUDE = "/usr/include"
-"""Where objects say that the headers were, whatever directory they came from."""
+"""Directory of the headers in the objects' debug information, on every machine."""
 
 CODE = ("-target", "bpf", "-mcpu=v3", "-Wall", "-g", "-O2")
 """What is compiled, here and in containers: the instruction set of Linux 5.1, with BTF.

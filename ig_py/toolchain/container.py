@@ -37,7 +37,7 @@ def object_argvs(source: str, arch: str) -> list[list[str]]:
         [
             "clang",
             *CODE,
-            # An image is of the engine's architecture; what does not exist is passed over.
+            # The image has the engine's architecture; clang ignores directories that do not exist.
             *(f"-I/usr/include/{triplet}" for triplet in MULTIARCH.values()),
             "-D",
             f"__TARGET_ARCH_{TARGET_ARCH[arch]}",
@@ -66,7 +66,10 @@ def build_in_container(options: BuildOptions, root: Path, file: BuildFile, scrat
         UsageError: ``--btfgen`` is given, which needs a local build.
     """
     if options.btfgen:
-        raise UsageError("building with --btfgen: it is not supported with --builder-image")
+        raise UsageError(
+            "building with --btfgen: it is not supported with --builder-image",
+            remedy="leave out one of them",
+        )
     objects: dict[str, Path] = {}
     module: Path | None = None
     steps: list[tuple[str, list[str], Mapping[str, str]]] = []
@@ -79,7 +82,7 @@ def build_in_container(options: BuildOptions, root: Path, file: BuildFile, scrat
         module, more = _wasm_steps(root, file.wasm, scratch)
         steps += [(f"building {file.wasm}", argv, env) for argv, env in more]
     if steps:
-        # The container's user must be able to write here, and only it and us.
+        # Only this user, who is the container's user too, may write here.
         scratch.chmod(0o700)
         network = "none" if file.wasm is None or file.wasm.endswith(".wasm") else "default"
         with _container(options, root, scratch, network) as container:
@@ -144,7 +147,7 @@ def _container(options: BuildOptions, root: Path, scratch: Path, network: str) -
             },
             user=None if _rootless(client) else f"{os.getuid()}:{os.getgid()}",
             working_dir=str(WORK),
-            # Only Go and Rust may have to fetch something.
+            # Only builds of Go and Rust download dependencies.
             network_mode=network,
         )
         container.start()

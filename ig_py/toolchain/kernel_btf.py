@@ -20,7 +20,7 @@ SYSFS_BTF = Path("/sys/kernel/btf/vmlinux")
 MAX_IMAGE = 512 << 20
 """Largest kernel image, packed or unpacked, in bytes."""
 MIN_BTF = 256 * 1024
-"""A kernel's BTF is some megabytes; the split BTF of modules has no business here."""
+"""Smallest size of a kernel's BTF, which is some megabytes; split BTF of modules is smaller."""
 MAX_BTF = 64 << 20
 
 _HEADER = struct.Struct("<HBBIIIII")
@@ -46,7 +46,7 @@ REQUIRED_NAMES = (
     "trace_event_raw_sys_enter",
     "trace_event_raw_sys_exit",
 )
-"""What gadgets ask of a vmlinux.h: a kernel of 6.11 or newer that has these features built in."""
+"""Types that a vmlinux.h must have: those of a kernel of 6.11 or newer with these features."""
 
 
 def find_btf(image: bytes, source: str) -> bytes:
@@ -72,7 +72,7 @@ def find_btf(image: bytes, source: str) -> bytes:
 
 
 def missing_names(btf: bytes) -> list[str]:
-    """Those of REQUIRED_NAMES that the blob does not mention at all."""
+    """Names of REQUIRED_NAMES that the blob does not contain."""
     *_, str_off, str_len = _HEADER.unpack_from(btf)
     strings = btf[_HEADER.size + str_off :][:str_len]
     return [name for name in REQUIRED_NAMES if f"\0{name}\0".encode() not in strings]
@@ -117,7 +117,7 @@ def _unxz(data: bytes) -> bytes | None:
 
 
 def _unzstd(data: bytes) -> bytes | None:
-    """Python has no zstd before 3.14; the program stops at the garbage behind the frame."""
+    """Python has no zstd before 3.14; the zstd program stops at the data behind the frame."""
     import shutil
     import subprocess
     import tempfile

@@ -37,7 +37,7 @@ _INHERITED = (
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What a tool sees of our environment: enough to run, nothing that changes its output.
+    """The environment of a tool: what it needs to run, nothing that changes its output.
 
     Variables such as CPATH or CCC_OVERRIDE_OPTIONS would make builds differ by machine.
     """
