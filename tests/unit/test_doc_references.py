@@ -1,4 +1,4 @@
-"""References lead somewhere: every page and heading that code or documentation cites exists."""
+"""References lead somewhere: every page, heading and path that is cited exists."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ CITED = re.compile(r"(?<![\w/.-])(docs/[\w/.-]+?\.md|[A-Z]{4,}\.md)(#[\w-]+)?")
 """``docs/page.md#heading`` in code: a path from the checkout's root."""
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^()\s]+)\)")
 """``[text](target)`` in Markdown: relative to the page."""
+NAMED = re.compile(
+    r"(?<![\w/.$~:-])((?:bench|build|core|docs|ig_py|parity|scripts|tests)/[\w./*…{}<>-]+)"
+)
+"""``core/src/lib.rs`` in a page: a path from the checkout's root."""
+PATTERN = re.compile(r"[*…{}<>]|NAME")
+"""A path with one of these stands for many."""
+MADE = frozenset({"bench/out.json", "parity/out"})
+"""Paths that commands make; .gitignore has them."""
 UNPUBLISHED = re.compile("\\bspec [\\w, -]*\u00a7")
 """A citation of a document that readers do not have."""
 
@@ -93,10 +101,22 @@ def linked_wrongly(text: str, page: Path) -> list[str]:
     return found
 
 
+def named_wrongly(text: str) -> list[str]:
+    """Paths of this checkout that *text* names and that are not there."""
+    paths = (match[1].rstrip("./") for match in NAMED.finditer(text))
+    return [
+        path
+        for path in paths
+        if path not in MADE and not PATTERN.search(path) and not (ROOT / path).exists()
+    ]
+
+
 def test_there_is_something_to_check() -> None:
     cited = sum(len(CITED.findall(path.read_text(errors="replace"))) for path in _files())
+    named = sum(len(NAMED.findall(page.read_text())) for page in _pages())
     assert len(_pages()) > 20
     assert cited > 80
+    assert named > 100
 
 
 @pytest.mark.parametrize("folder", ["ig_py", "core", "build", "tests", "scripts", "docs", "."])
@@ -121,6 +141,15 @@ def test_links_between_pages_lead_somewhere() -> None:
     assert not wrong
 
 
+def test_paths_that_pages_name_exist() -> None:
+    wrong = {
+        str(page.relative_to(ROOT)): found
+        for page in _pages()
+        if (found := named_wrongly(page.read_text()))
+    }
+    assert not wrong
+
+
 def test_no_unpublished_document_is_cited() -> None:
     wrong = [
         str(path.relative_to(ROOT))
@@ -140,6 +169,12 @@ def test_dangling_references_are_found() -> None:
         "#nosuch: no heading 'nosuch'",
     ]
     assert not linked_wrongly("[x](../README.md#use) [y](captures.md) [z](#arrays)", page)
+    assert named_wrongly("`ig_py/nosuch.py` and core/src/nosuch/.") == [
+        "ig_py/nosuch.py",
+        "core/src/nosuch",
+    ]
+    assert not named_wrongly("`ig_py/cli/_run.py`, tests/unit/test_NAME.py, x/core/y")
+    assert not named_wrongly("written to bench/out.json")
     assert UNPUBLISHED.search("as the spec oci-metadata \u00a72 says")
 
 
