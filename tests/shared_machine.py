@@ -142,6 +142,9 @@ def main(arguments: list[str]) -> int:
     if why := features.missing("root"):
         print(f"a shared machine needs root: {why}", file=sys.stderr)
         return 2
+    if ROOT.is_relative_to(RUN):
+        print(f"{RUN} is replaced for the tests: move the checkout elsewhere", file=sys.stderr)
+        return 2
     machine = Machine()
     with (
         # Sockets have short paths.

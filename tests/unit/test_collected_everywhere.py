@@ -12,7 +12,7 @@ from support.waiting import deadline
 
 ROOT = Path(__file__).parents[2]
 LAYERS = ["tests/unit", "tests/wire", "tests/kernel", "tests/interop"]
-HIDDEN = ["/sys", "/boot", "/lib/modules", "/usr/src", "/run", "/var/lib"]
+HIDDEN = ["/sys", "/boot", "/lib/modules", "/usr/src", "/run", "/var/lib/docker", "/var/lib/ig"]
 """What a machine's kernel, engines and stores would show."""
 COLLECT = """
 import platform, sys, pytest
@@ -41,7 +41,9 @@ def hidden() -> tuple[str, ...]:
     """Begins a command that sees nothing in HIDDEN; root alone can do that."""
     if os.geteuid() != 0:
         return ()
-    hide = "; ".join(f"[ ! -d {place} ] || mount -t tmpfs none {place}" for place in HIDDEN)
+    kept = [ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+    places = [place for place in HIDDEN if not any(p.is_relative_to(place) for p in kept)]
+    hide = "; ".join(f"[ ! -d {place} ] || mount -t tmpfs none {place}" for place in places)
     script = f'set -e; {hide}; exec "$@"'
     return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
 
