@@ -43,7 +43,7 @@ class IgPyError(Exception):
 
     Attributes:
         message: One line: what was attempted, on what, and why it failed. It may hold text from
-            an image or a registry: whoever prints it escapes control characters.
+            an image or a registry: the code that prints it escapes control characters.
         remedy: What to do; empty when there is nothing to recommend.
         detail: More than one line, such as the verifier's log; ``-v`` shows it. May be empty.
     """

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 PARENTS = ("docker", "system.slice")
 """Where engines put containers: cgroupfs driver, systemd driver."""
 V1_HIERARCHIES = ("devices", "pids", "memory", "cpu", "systemd", "freezer")
-"""Any one of them tells all; the first that is mounted is used."""
+"""Each of these hierarchies has every container; the first one that is mounted is watched."""
 CONTAINER_DIR = re.compile(r"(?:[a-z]+-)?([0-9a-f]{64})(?:\.scope)?")
 
 POLL_FAST = 0.001

@@ -209,7 +209,7 @@ class Discovery:
     # Any thread.
 
     def _description(self, container: Container) -> Container:
-        """What an engine said of *container*, else itself, as a description from now on."""
+        """What an engine said of *container*; else *container*, which is its description then."""
         with self._lock:
             description = self._descriptions.get(container.id)
         if description is not None:

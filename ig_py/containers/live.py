@@ -78,7 +78,7 @@ class LiveContainers:
         already, or the collection refuses it. *named*: see :class:`Event`."""
         with self._lock:
             known = self.current(container.id)
-            # A container of which nothing but its process was known is taken in anew.
+            # A container that was added without its namespaces is added again with them.
             same = known is not None and (known.mntns or not container.mntns)
             if same or self._had(container):
                 process.close()

@@ -43,7 +43,7 @@ ENGINE_PARAMS = (
 """Keys of the parameters that say which engines to ask, and how."""
 LIST_SECONDS = 10.0
 """How long a run waits for the engines to list the containers that run already. An engine that is
-absent or breaks off says so at once; only one that is slow to answer takes this long."""
+absent or closes the connection is known at once; only a slow answer takes this long."""
 LAST_SECONDS = 1.0
 """How long the end of a run waits at most for the containers of events to be identified."""
 LAST_STEP = 0.01

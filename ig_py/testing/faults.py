@@ -38,7 +38,7 @@ def next_page(target: str) -> Fault:
 
 
 def endless_pages(registry: Registry) -> Fault:
-    """Continue a list for ever (GHSA-298f-872v-2rcx)."""
+    """Link each page of a list to a further one, without end (GHSA-298f-872v-2rcx)."""
 
     def fault(request: Request, reply: Reply) -> Reply:
         count = len(registry.requests)

@@ -1,4 +1,4 @@
-"""Unmanaged containers, which no engine tells of; and a second opinion about the others.
+"""Unmanaged containers, which no engine started; and a second source for those of engines.
 
 Two sources: the state that runc and crun keep (``state_dirs``), and the processes of the host,
 looked through every few seconds for inits of containers (``inits``). A container whose engine
