@@ -11,7 +11,7 @@ import click
 
 from ig_py.cli import _container_flags as flags
 from ig_py.cli._escaping import safe
-from ig_py.errors import IgPyError, UsageError
+from ig_py.errors import UsageError
 from ig_py.oci import gojson
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
             be seen.
     """
     from ig_py.containers.report import disagreements, statuses
+    from ig_py.containers.scout import scout_refusal
 
     tracker = flags.tracker(values)
     try:
@@ -88,7 +89,7 @@ def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
                 for client in discovery.engines.clients
             ],
             "containers": len(discovery.collection),
-            "sources": [s.to_json() for s in statuses(discovery, _scout(discovery))],
+            "sources": [s.to_json() for s in statuses(discovery, scout_refusal(tracker.view))],
             "toldFirst": {s.value: count for s, count in discovery.found_first.items()},
             "hold": _exec_hold(),
             "disagreements": disagreements(discovery),
@@ -124,22 +125,6 @@ def _kernel() -> list[dict[str, Any]]:
             there = False
         found.append({"feature": name, "there": there, "for": purpose})
     return found
-
-
-def _scout(discovery: Discovery) -> str | None:
-    """Why the kernel's scout cannot be had; None when it can."""
-    try:
-        from ig_py._core import CoreError
-        from ig_py.containers.admission import Admission
-    except ImportError as error:
-        return str(error)
-    try:
-        Admission(discovery.view, discovery).close()
-    except CoreError as error:
-        return error.message
-    except IgPyError as error:
-        return str(error)
-    return None
 
 
 def _exec_hold() -> dict[str, Any]:

@@ -270,7 +270,7 @@ class Admission:
         return container if asked and _named_by_monitor(container) else None
 
     def _time_is_up(self, pending: PendingNamespace) -> None:
-        if pending not in self._pending:
+        if self._closed or pending not in self._pending:
             return
         if pending.found is None:
             self._identify(pending)

@@ -1,7 +1,8 @@
 """Containers whose init runs: from the moment its process is held to the end of the grace time.
 
-A container ends when its pidfd says that init ended. Only where /proc is of another pid namespace
-than ours, and init has no pidfd, it ends on its engine's word or when its /proc entry changed.
+A container ends when its pidfd says that init ended. Where /proc is of another pid namespace than
+this process, init has no pidfd: the container ends when its engine says so, or when init's /proc
+entry has changed.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ig_py.errors import IgPyError
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
@@ -172,6 +173,19 @@ def acquire(view: HostView, listener: Listener) -> Scout:
             _current = _Shared(_load(view))
         _current.users += 1
         return Scout(_current, listener)
+
+
+def scout_refusal(view: HostView) -> str | None:
+    """Why the scout cannot be loaded and attached here; None when it can."""
+    try:
+        from ig_py._core import CoreError
+    except ImportError as error:
+        return str(error)
+    try:
+        acquire(view, lambda _notice: None).release()
+    except (CoreError, IgPyError, OSError) as error:
+        return str(error)
+    return None
 
 
 def _release(shared: _Shared) -> None:

@@ -184,7 +184,7 @@ class StateDirs:
 
     def _look(self, directory: _Directory) -> None:
         state = read_state(directory.path)
-        # runc writes its state several times; the process is the news.
+        # runc writes its state several times: only a new pid is reported.
         if state is None or self._seen.get(directory.path) == state.pid:
             return
         if is_same(self._view, state):

@@ -25,7 +25,7 @@ MAX_SYMLINKS = 40
 
 
 class ProcessGone(ContainerError):
-    """The process ended, or its number now belongs to another one."""
+    """The process ended, or its pid now belongs to another process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Pins:
 
 @dataclass
 class Process:
-    """A process held so that its pid cannot mean another one.
+    """A process held so that its pid cannot mean another process.
 
-    ``pidfd`` is -1 where /proc belongs to another pid namespace than ours.
-    ``mntns``/``netns`` are 0 when the kernel does not let us read them.
+    ``pidfd`` is -1 where /proc is of another pid namespace than this process.
+    ``mntns``/``netns`` are 0 where they may not be read.
     """
 
     pid: int
@@ -106,7 +106,7 @@ class HostView:
 
     @cached_property
     def same_pidns(self) -> bool:
-        """True when pids of the host's /proc are valid for our own system calls."""
+        """True when pids of the host's /proc are valid in system calls of this process."""
         # NSpid has one pid for each level, from the pid namespace of that /proc down to our own
         # (proc(5)).
         for line in read_text(f"{self.proc}/self/status").splitlines():
@@ -251,7 +251,7 @@ class HostView:
 
 
 def open_netns(view: HostView) -> list[int]:
-    """The host's network namespace; where it may not be opened, our own."""
+    """The host's network namespace; where it may not be opened, that of this process."""
     for path in (f"{view.proc}/1/ns/net", "/proc/thread-self/ns/net"):
         try:
             return [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]

@@ -142,6 +142,44 @@ def test_a_second_decision_follows_the_same_selector() -> None:
     assert journal.lines == ["reject 1/71", "map+2", "keep 2/72"]
 
 
+class Admitting(Journal):
+    """A stream whose events wait, and the admission that decides about them."""
+
+    def decide(self, mntns: int, generation: int, verdict: str) -> None:
+        self.lines.append(f"{verdict} {mntns}/{generation}")
+
+    def withdraw(self, _filter: object, mntns: int, generation: int) -> None:
+        self.lines.append(f"withdraw {mntns}/{generation}")
+
+
+def admitting(selector: Selector) -> tuple[ContainerCollection, Admitting]:
+    journal = Admitting()
+    collection = ContainerCollection(grace=0)
+    filter_map = FilterMap(journal, 10)  # type: ignore[arg-type]
+    sync = StreamSync(journal, filter_map, selector, journal)  # type: ignore[arg-type]
+    collection.subscribe("sync", sync)
+    return collection, journal
+
+
+def test_one_that_has_ended_is_decided_about_by_its_generation() -> None:
+    collection, journal = admitting(Selector())
+    collection.add(make(1), generation=70)
+    collection.remove("c1", 70)
+    assert journal.lines == ["names+1/101=n1", "keep 1/70", "withdraw 1/70", "names~1"]
+
+
+def test_events_of_an_unnamed_container_are_lost_where_some_are_selected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    collection, journal = admitting(Selector.parse(container_name="n1"))
+    collection.add(make(1), named=False)
+    assert journal.lines == ["names+1/101=n1", "map-1", "lose 1/0"]
+    assert "no engine has told its name" in caplog.text
+    collection, journal = admitting(Selector())
+    collection.add(make(1), named=False)
+    assert journal.lines == ["names+1/101=n1", "map+1", "keep 1/0"]
+
+
 def test_a_full_map_is_said_once_and_filled_when_there_is_room(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
