@@ -349,8 +349,10 @@ class Admission:
         self._settle(pending)
 
     def _settle(self, pending: PendingNamespace) -> None:
+        due = self._pending.remove(pending)
         self._scout.settle(pending.mntns, pending.generation)
-        self._pending.remove(pending)
+        for done in due:
+            done()
 
 
 def _named_by_monitor(container: Container) -> bool:

@@ -111,16 +111,16 @@ class PendingNamespaces:
             if pending.found and pending.found.container_id == container_id
         ]
 
-    def remove(self, pending: PendingNamespace) -> None:
-        """It is decided about."""
+    def remove(self, pending: PendingNamespace) -> list[Callable[[], None]]:
+        """It is decided about: what :meth:`when_decided` was given and may be called now."""
         self._by_generation.pop(pending.generation, None)
         if self._latest.get(pending.mntns) is pending:
             del self._latest[pending.mntns]
-        for generations, done in list(self._barriers):
+        for generations, _ in self._barriers:
             generations.discard(pending.generation)
-            if not generations:
-                self._barriers.remove((generations, done))
-                done()
+        due = [done for generations, done in self._barriers if not generations]
+        self._barriers = [barrier for barrier in self._barriers if barrier[0]]
+        return due
 
     def when_decided(self, done: Callable[[], None]) -> None:
         """Call *done* once the containers that are pending now are decided about, as far as that
