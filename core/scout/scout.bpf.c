@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * The scout: notices a mount namespace that was not there before and lets its events through the
- * filter of every running gadget at once, before a program in it has executed anything. Whether it
- * is a container is for user space to find out, which holds the events back meanwhile
- * (docs/discovery.md).
+ * The scout reports each new mount namespace, and enters it into the filter map of every running
+ * gadget before a process in it executes a program. User space keeps the events of the namespace
+ * until it knows whether that is a container (docs/discovery.md).
  *
- * Order is all: first the notice, then the filter maps. Whoever sees an event of a pending
- * namespace finds its notice in the ring.
+ * The notice is written before the filter maps: a reader of an event of a pending namespace finds
+ * the notice in the ring buffer.
  */
 
 #include "types.h"
@@ -62,8 +61,8 @@ struct process_notice {
 struct notice {
 	struct process_notice head;
 	/*
-	 * Of a new namespace: how far each gadget's ring buffer was written then. What its number said
-	 * before was of another one, however late it is read.
+	 * Of a new namespace: the producer position of each gadget's ring buffer at that time.
+	 * Samples before it with the same inode number are of an earlier namespace.
 	 */
 	__u64 written[MAX_RINGS];
 	/* Names of cgroups, each with its NUL, the innermost first. */
@@ -133,8 +132,8 @@ struct {
 } settled SEC(".maps");
 
 /*
- * Namespaces that were there before the scout: number -> generation, 0 until a process of it is seen.
- * A number that is used again has another generation.
+ * Namespaces that are older than the scout: inode number -> generation, 0 until a process of the
+ * namespace is seen. A later namespace with that number has another generation.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -144,7 +143,7 @@ struct {
 	__type(value, __u64);
 } old SEC(".maps");
 
-/* An entry that is pushed out is new once more when seen again, and settled once more. */
+/* A namespace whose entry was evicted is reported again, and is settled again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -385,7 +384,7 @@ static __always_inline bool too_many_pending(void)
 	__u32 zero = 0;
 	__u64 *done = bpf_map_lookup_elem(&settled, &zero);
 
-	/* what user space has settled twice only makes room */
+	/* a namespace that user space settled twice makes room for one more */
 	return done && (__s64)(counts.admitted - *done) >= (__s64)given.max_pending;
 }
 
@@ -463,7 +462,7 @@ static __always_inline address current(void)
 	return (address)bpf_get_current_task();
 }
 
-/* And not a further thread of one. */
+/* False for a further thread of a process. */
 static __always_inline bool is_process(address task)
 {
 	return READ(__u32, task, given.offsets.task_pid) == READ(__u32, task, given.offsets.task_tgid);
@@ -486,14 +485,14 @@ struct raw_args {
 	__u64 args[4];
 };
 
-/* Of clone(), clone3() and all others that make a process; the child has not run yet. */
+/* A process is made (clone, clone3, fork, vfork); the child has not run yet. */
 SEC("raw_tracepoint/sched_process_fork")
 int scout_fork(struct raw_args *ctx)
 {
 	address child = (address)ctx->args[1];
 	struct place place = {};
 
-	/* a namespace that the child has made is told with the child already */
+	/* the notice of a namespace that began with this child names the child already */
 	if (visit(child, &place) && is_process(child) && pending(&place))
 		tell_shortly(&place, child, KIND_FORK);
 	return 0;
@@ -517,7 +516,7 @@ int scout_exit(struct raw_args *ctx)
 	address task = (address)ctx->args[0];
 	struct place place = {};
 
-	/* numbers of old namespaces learn their generation here at the latest */
+	/* was_there() notes the generation of an old namespace, here at the latest */
 	if (!find_place(task, &place) || was_there(&place))
 		return 0;
 	if (is_process(task) && pending(&place))

@@ -21,7 +21,7 @@ struct key {
 	__u16 more_padding;
 };
 
-/* struct gadget_socket_value, and in its padding what is only known here. */
+/* struct gadget_socket_value, with members of our own in its padding. */
 struct owner {
 	__u64 mntns;
 	__u64 pid_tgid;
@@ -34,7 +34,7 @@ struct owner {
 	__u32 ptid;
 	__u8 ipv6only;
 	__u8 listening;
-	/* Another socket has the same key: when this one goes, that one is to be looked for. */
+	/* Another socket has the same key. When this one is closed, a walk looks for the other. */
 	__u8 contested;
 	__u8 padding[5];
 	char optional[2 * PATH_MAX];
@@ -46,7 +46,7 @@ struct owner {
 _Static_assert(sizeof(struct key) == 12, "as gadgets have it");
 _Static_assert(__builtin_offsetof(struct owner, optional) == OWNER_FIXED, "as gadgets have it");
 
-/* Bytes of the optional members, in the order in which they follow the others; 0: not there. */
+/* Sizes of the optional members, in the order of the members; 0: the member is absent. */
 const volatile struct {
 	__u32 cwd;
 	__u32 exepath;
@@ -58,8 +58,9 @@ enum member {
 };
 
 /*
- * A value is too large for the stack. Programs of control groups may be interrupted by others on
- * their processor: who finds all of its scratches in use gives up, and user space looks again.
+ * A value is too large for the stack. A program of a control group may be interrupted by another
+ * program on the same CPU. A program that finds every scratch value of its CPU in use gives up and
+ * counts that; user space then walks over the open files.
  */
 struct scratch {
 	__u64 busy;

@@ -58,9 +58,9 @@ static __noinline long step(__u64 index, void *of)
 }
 
 /*
- * Writes the path at "of" (in kernel memory) to an optional member of the owner in a scratch, cut to
- * its size. Up to the root of the mount tree, as gadget/filesystem.h has it: a chroot is not taken
- * into account, what has no place in the tree gives its own name.
+ * Writes the path at "of" (in kernel memory) to an optional member of the owner in a scratch value,
+ * cut to the member's size. As in gadget/filesystem.h, the path begins at the root of the mount
+ * tree, also in a chroot; an object without a path (memfd, anonymous inode) gives its name.
  */
 __noinline int write_path(__u64 of, __u32 slot, __u32 member)
 {

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * Who owns a socket: keeps the map that gadgets look into (docs/sockets.md).
+ * Keeps the map gadget_sockets: the process that owns each socket (docs/sockets.md).
  *
- * Sockets that were there before are found by walking over the open files of all tasks. Later ones
- * are noticed in the call that gives them their port, in the owner, before its first packet leaves:
- * by trampolines or, in a kernel without, by programs of the root control group.
+ * A walk over the open files of all tasks finds the sockets that exist already. A later socket is
+ * entered in the system call that gives it a port, before its first packet leaves: by trampolines
+ * or, where the kernel has none, by programs of the root control group.
  */
 
 #include "owner.h"
 #include "path.h"
 
-/* How long the owner of a closed socket is known: its last packets may be on their way. */
+/* How long the entry of a closed socket is kept: its last packets may still be processed. */
 #define GRACE_NS (5 * 1000000000ULL)
-/* Closed sockets that are looked at for the room of a new one. */
+/* Entries of the queue "closed" that are tried to make room for one socket. */
 #define MAX_TRIES 16
 
 struct {
-	__u64 full;    /* owners that found no room */
-	__u64 busy;    /* owners that found no scratch */
-	__u64 orphans; /* sockets that went, whose key others have too */
-	__u64 unseen;  /* calls that nobody saw the end of */
-	__u64 began;   /* when the last walk began */
+	__u64 full;    /* owners for which a map had no room */
+	__u64 busy;    /* owners for which no scratch value was free */
+	__u64 orphans; /* closed sockets whose key other sockets have */
+	__u64 unseen;  /* calls of connect() whose exit no program saw */
+	__u64 began;   /* bpf_ktime_get_boot_ns() at the start of the last walk */
 } counts = {};
 
 struct {
@@ -38,8 +38,8 @@ struct known {
 };
 
 /*
- * By the address of the socket: a closed one may have lost its port, and one that has an owner
- * already is told with one look.
+ * The key of each socket in gadget_sockets, by the address of struct sock. A closed socket may have
+ * lost its port; one lookup tells whether a socket has an owner already.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -48,7 +48,7 @@ struct {
 	__type(value, struct known);
 } known SEC(".maps");
 
-/* UDP sockets in connect() by the address of the task: they get their port after our look. */
+/* UDP sockets in connect(), by the address of the task: the program runs before the port is set. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -56,7 +56,7 @@ struct {
 	__type(value, __u64);
 } connecting SEC(".maps");
 
-/* Keys of closed sockets, the oldest first: they make room for new ones. */
+/* Keys of closed sockets, the first closed one first: their entries make room for new ones. */
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);
 	__uint(max_entries, MAX_SOCKETS);
@@ -64,11 +64,11 @@ struct {
 } closed SEC(".maps");
 
 enum manner {
-	USED, /* by the calling task, now */
-	HELD, /* in an open file of a task: whoever is known already may know better */
+	USED, /* the calling task uses the socket now */
+	HELD, /* a task has the socket open, perhaps not the one that made it */
 };
 
-/* The number of an address, which the verifier lets pass as a number only. */
+/* A pointer as a number: a global function such as own() may take numbers only. */
 static __always_inline __u64 address_of(const void *pointer)
 {
 	const void *spilled = pointer;
@@ -96,7 +96,7 @@ static __always_inline bool same_key(const struct key *a, const struct key *b)
 	       a->port == b->port;
 }
 
-/* Its owner is known for a while still: packets may be on their way. */
+/* The socket "of" is closed. Its entry stays for GRACE_NS. */
 __noinline int forget(__u64 of)
 {
 	struct known *entry = bpf_map_lookup_elem(&known, &of);
@@ -112,7 +112,7 @@ __noinline int forget(__u64 of)
 		return 0;
 	owner->deletion_timestamp = bpf_ktime_get_boot_ns();
 	bpf_map_push_elem(&closed, &key, BPF_EXIST);
-	/* Connections have the port of who accepted them, and may outlive it. */
+	/* Accepted connections have the port of the listening socket, and may outlive it. */
 	if (owner->contested || owner->listening)
 		__sync_fetch_and_add(&counts.orphans, 1);
 	return 0;
@@ -157,12 +157,12 @@ static __always_inline void describe_files(struct owner *owner, __u32 slot,
 	owner->optional[given.cwd & SIZE_MASK] = '\0';
 	if (given.cwd && fs)
 		write_path((__u64)__builtin_preserve_access_index(&fs->pwd), slot, CWD);
-	/* threads of the kernel have none */
+	/* a kernel thread has no executable */
 	if (given.exepath && exe)
 		write_path((__u64)__builtin_preserve_access_index(&exe->f_path), slot, EXEPATH);
 }
 
-/* Lets the socket go that was closed first; false when none is found. */
+/* Deletes the entry of the socket that was closed first; false when there is none. */
 static __always_inline bool make_room(void)
 {
 	for (int i = 0; i < MAX_TRIES; i++) {
@@ -184,17 +184,17 @@ static __always_inline void remember(__u64 of, const struct key *key)
 
 	if (!bpf_map_update_elem(&known, &of, &entry, BPF_ANY))
 		return;
-	/* Nobody would notice its end. */
+	/* A socket that is not in "known" would never be deleted. */
 	bpf_map_delete_elem(&gadget_sockets, key);
 	__sync_fetch_and_add(&counts.full, 1);
 }
 
-/* May the socket have the key, that another one has? */
+/* Does a socket replace "other", which has the same key? */
 static __always_inline bool takes_over(const struct owner *other, bool listening, __u8 state,
 				       __u32 manner)
 {
 	if (other->listening)
-		/* Connections do not take the port of who accepts them. */
+		/* An accepted connection does not replace the listening socket. */
 		return manner == USED && (listening || state == TCP_CLOSE);
 	return manner == USED || listening;
 }
@@ -259,7 +259,7 @@ static __always_inline void used(__u64 of)
 }
 
 /*
- * The context is the socket itself. These programs only look: 1 lets the call go on.
+ * The context is the socket itself. The programs return 1, which lets the call go on.
  */
 SEC("cgroup/post_bind4")
 int sockets_bound4(void *ctx)
@@ -294,7 +294,7 @@ static __always_inline int connects(struct bpf_sock_addr *ctx)
 	__u64 task = bpf_get_current_task();
 	__u64 of = address_of(ctx->sk);
 
-	/* TCP tells when it has a port. */
+	/* For TCP, sockops runs once the port is set. */
 	if (ctx->protocol == IPPROTO_UDP)
 		bpf_map_update_elem(&connecting, &task, &of, BPF_ANY);
 	else
@@ -334,14 +334,14 @@ int sockets_connected(void *ctx)
 	return connected();
 }
 
-/* It connects too. */
+/* io_uring connects as well. */
 SEC("tracepoint/syscalls/sys_exit_io_uring_enter")
 int sockets_ring_entered(void *ctx)
 {
 	return connected();
 }
 
-/* Of TCP: just before SYN is sent, and when the port of listen() is known. */
+/* TCP: before SYN is sent, and when listen() has set the port. */
 SEC("sockops")
 int sockets_of_tcp(struct bpf_sock_ops *ctx)
 {
@@ -363,8 +363,7 @@ int sockets_released(void *ctx)
 }
 
 /*
- * The same by trampolines, whose context is the function's arguments, and what it returns behind
- * them.
+ * The same by trampolines. Their context is the function's arguments, then its return value.
  */
 static __always_inline __u64 sock_of(__u64 argument)
 {
@@ -457,7 +456,7 @@ int sockets_held(struct file_context *ctx)
 	return 0;
 }
 
-/* Over "known", where nobody tells of the end of sockets: who was not met in the last walk. */
+/* Over "known", where no program sees that sockets are closed: what the last walk did not find. */
 SEC("iter/bpf_map_elem")
 int sockets_lost(struct element_context *ctx)
 {
@@ -470,8 +469,8 @@ int sockets_lost(struct element_context *ctx)
 }
 
 /*
- * Over "connecting": calls that we did not see the end of, of 32-bit programs and io_uring's
- * threads. The socket may be gone by now, but a walk finds it if it is not.
+ * Over "connecting": calls whose exit no program saw, of 32-bit programs and io_uring's threads.
+ * They are counted; user space then walks over the open files and finds the sockets.
  */
 SEC("iter/bpf_map_elem")
 int sockets_waiting(struct element_context *ctx)
@@ -507,7 +506,7 @@ int sockets_purge(struct element_context *ctx)
 		key = *from;
 		bpf_map_delete_elem(&gadget_sockets, &key);
 	}
-	/* So that few have to be looked at when room is needed. */
+	/* Keys of entries that are not closed (any more) leave the queue: make_room() tries few. */
 	if (bpf_map_peek_elem(&closed, &key))
 		return 0;
 	owner = bpf_map_lookup_elem(&gadget_sockets, &key);

@@ -3,8 +3,8 @@
 #define __GADGET_COMPILER_H
 
 /*
- * clang 14 turns every comparison by __builtin_memcmp() into a call of memcmp(), which nobody
- * provides in the kernel; since 15 it compiles them inline. It finds this definition.
+ * clang 14 turns every __builtin_memcmp() into a call of memcmp(), which BPF programs do not have;
+ * the call finds this definition. clang 15 and later compile the comparison inline.
  */
 #if defined(__clang__) && __clang_major__ < 15
 static inline __attribute__((always_inline)) int memcmp(const void *a, const void *b,

@@ -13,9 +13,9 @@
  * A sample that is over budget is not even started. It is counted where its map's budget is kept,
  * in "gadget_budget_slots_<map>": a global array, so an object gets no map for it.
  *
- * The payer is the current task. That is nobody in particular where packets are processed, so
- * programs of GADGET_TYPE_NETWORKING have no budget; define GADGET_NO_BUDGET in others that see
- * events of tasks other than the current one.
+ * An event is charged to the mount namespace of the current task. Where packets are processed, the
+ * current task has nothing to do with them: programs of GADGET_TYPE_NETWORKING have no budget.
+ * Define GADGET_NO_BUDGET in other programs whose events belong to another task.
  */
 
 #if defined(__VMLINUX_H__) && !defined(GADGET_TYPE_NETWORKING) && !defined(GADGET_NO_BUDGET)
@@ -37,7 +37,7 @@ struct gadget_budget_slot {
 	__u64 throttled; /* events refused */
 };
 
-/* The slot of "mntns"; the one behind all others is for those who find no place. */
+/* The slot of "mntns"; the last slot is shared by the namespaces that find no other. */
 static __always_inline struct gadget_budget_slot *
 __gadget_budget_slot_of(struct gadget_budget_slot *slots, __u64 mntns)
 {
@@ -87,7 +87,7 @@ static __always_inline bool __gadget_budget_spend(struct gadget_budget_slot *slo
 		__sync_fetch_and_add(&slot->throttled, 1);
 		return false;
 	}
-	/* Two CPUs at once may pay for one event: the limit is soft, only the counts are exact. */
+	/* Two CPUs may take one token at once: the limit is approximate, the counts are exact. */
 	if (full_at == now)
 		*(volatile __u64 *)&slot->full_at = now + gadget_budget_interval_ns;
 	else

@@ -133,7 +133,7 @@ static __always_inline void __gadget_note_build_ids(void *ctx, __u32 stack_id)
 {
 	struct gadget_build_id_stack *stack;
 
-	/* One that is there already was filled by whoever put it there. */
+	/* An element that exists already has been filled by the program that made it. */
 	if (bpf_map_update_elem(&ig_build_id, &stack_id, &__gadget_no_build_ids, BPF_NOEXIST))
 		return;
 	stack = bpf_map_lookup_elem(&ig_build_id, &stack_id);
