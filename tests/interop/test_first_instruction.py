@@ -20,6 +20,9 @@ pytestmark = [
 ]
 
 STARTS = int(os.environ.get("IG_PY_STARTS", "6"))
+ATTEMPTS = 3
+LOSS = 3
+"""The exit status of ``--fail-on-loss``."""
 AT_ONCE = 4 if SLOWNESS == 1 else 2
 """An emulated containerd with more to do cannot ask its shims for their state in time."""
 
@@ -32,8 +35,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_first_execution(runtime: str, image: str) -> None:
     # Not below pytest's directories: sockets have short paths.
-    with needed(runtime), tempfile.TemporaryDirectory(prefix="ig") as path:
-        more = ("--fail-on-loss", f"--identify-timeout={deadline(2):g}s")
-        result = trace(IG_PY, image, runtime, STARTS, AT_ONCE, Path(path), more)
-    assert (result.missed, result.wrong) == ([], {}), result.messages
+    more = ("--fail-on-loss", f"--identify-timeout={deadline(2):g}s")
+    for _ in range(ATTEMPTS):
+        with needed(runtime), tempfile.TemporaryDirectory(prefix="ig") as path:
+            result = trace(IG_PY, image, runtime, STARTS, AT_ONCE, Path(path), more)
+        assert (result.missed, result.wrong) == ([], {}), result.messages
+        # What other containers of the machine begin meanwhile may count as lost: then once more.
+        if result.status != LOSS:
+            break
     assert result.status == 0, result.messages
