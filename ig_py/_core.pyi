@@ -1,7 +1,7 @@
-"""The contract of the native core (crate ``core/``). Python decides, Rust does.
+"""The interface of the native core (crate ``core/``).
 
 Every method that waits or works long releases the GIL. Every method raises
-:class:`CoreError` and nothing else, except where said.
+:class:`CoreError` and no other exception, unless it says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,14 +87,15 @@ class Counters(TypedDict):
     emitted: int
     """Events handed out in batches."""
     discarded: int
-    """Events a filter dropped: they are neither emitted nor lost."""
+    """Events that a filter dropped: they are neither emitted nor lost."""
     malformed: int
-    """Samples shorter than the plan's ``min_size``; part of *lost* where that is known."""
+    """Samples shorter than the plan's ``min_size``; part of *lost* unless that is None."""
     unidentified: int
-    """Samples lost since nobody could tell in time whose they were; part of *lost* likewise."""
+    """Samples dropped because their namespace was not identified in time; part of *lost* unless
+    that is None."""
     lost: int | None
-    """Events lost (kernel counter, perf lost records, malformed samples);
-    None when the object counts nothing ("not measurable")."""
+    """Events lost (kernel counter, perf lost records, malformed and unidentified samples); None
+    when the object counts no losses."""
 
 def libbpf_version() -> str:
     """Version of the libbpf inside the core, e.g. ``v1.7``."""
@@ -104,7 +105,7 @@ def headers() -> dict[str, bytes]:
     eBPF API ``gadget/*.h``; path below an include directory -> content."""
 
 def sockets_object() -> bytes:
-    """The object that keeps the map of sockets' owners (core/sockets, docs/sockets.md)."""
+    """The eBPF object that keeps the map of sockets' owners (core/sockets, docs/sockets.md)."""
 
 def btf_to_c(btf: bytes) -> str:
     """C declarations of every type of a raw BTF blob, in dependency order
@@ -113,21 +114,25 @@ def btf_to_c(btf: bytes) -> str:
 def btf_with_struct(
     btf: bytes, name: str, size: int, members: Sequence[tuple[str, int, int, int]]
 ) -> bytes:
-    """Raw BTF with one struct more: members are (name, offset, width of a number, elements;
-    0 for no array)."""
+    """Raw BTF with one struct more. *members*: (name, offset, bytes of the integer, number of
+    elements; 0 for no array)."""
 
 def pattern_refusal(pattern: str) -> str | None:
-    """Why filters cannot take *pattern* as a regular expression; None: they can."""
+    """Why *pattern* is not valid as a filter's regular expression; None when it is."""
 
 def probe(feature: str) -> bool:
-    """Ask the running kernel: ``ringbuf``, ``kprobe``, ``tracepoint``,
+    """True when the running kernel has the feature: ``ringbuf``, ``kprobe``, ``tracepoint``,
     ``raw_tracepoint``, ``fentry``, ``lsm``, ``iter``, ``uprobe``, ``btf``,
-    ``boot_ns``, ``kprobe_multi``, ``uprobe_multi``, ``run_stats``. Probes by doing, never by
-    version. ``unsupported`` for an unknown name."""
+    ``boot_ns``, ``kprobe_multi``, ``uprobe_multi``, ``run_stats``. It is found by using the
+    feature, never by the kernel's version.
+
+    Raises:
+        CoreError: ``unsupported`` for an unknown name.
+    """
 
 @final
 class Map:
-    """A BPF map of its own (not part of an object)."""
+    """A BPF map that is not part of an object."""
 
     @staticmethod
     def create(name: str, type: int, key_size: int, value_size: int, max_entries: int) -> Map: ...
@@ -142,23 +147,35 @@ class Map:
     def close(self) -> None: ...
 
 def find_libraries(root: int, name: str) -> list[str]:
-    """Paths of library *name* (``libssl``) below the directory descriptor *root*: what
-    its ld.so.cache says, else files in the usual places. ``open`` for a damaged cache."""
+    """Paths of library *name* (``libssl``) below the directory descriptor *root*: those in its
+    ld.so.cache, else those in the usual directories.
+
+    Raises:
+        CoreError: ``open`` for a damaged cache.
+    """
 
 def interfaces_into(host: int, container: int) -> list[int]:
-    """Indexes of the interfaces of network namespace *host* (descriptor) whose other end
-    is one of *container* that is up. ``open`` when they cannot be listed."""
+    """Indexes of the interfaces of network namespace *host* (descriptor) whose other end is an
+    interface of *container* that is up.
+
+    Raises:
+        CoreError: ``open`` when they cannot be listed.
+    """
 
 @final
 class Binary:
-    """A regular file below a container's root, held open. No link leads out of the root."""
+    """An open regular file below a container's root. No link leads out of the root."""
 
     def __new__(cls, root: int, path: str) -> Self:
-        """*root*: descriptor of a directory. ``open`` when it is no regular file."""
+        """*root*: descriptor of a directory.
+
+        Raises:
+            CoreError: ``open`` when *path* is no regular file.
+        """
     @property
     def identity(self) -> tuple[int, ...]:
-        """Equal for two containers' paths to one inode (of whatever overlay), for as
-        long as this object or an attachment holds it."""
+        """Equal for two containers' paths to one inode, also through different overlay mounts.
+        Valid as long as this object or an attachment to it exists."""
 
 @final
 class Object:
@@ -173,44 +190,55 @@ class Object:
     def maps(self) -> list[MapInfo]: ...
     def set_autoload(self, program: str, load: bool) -> None: ...
     def set_attach_target(self, program: str, target: str) -> None:
-        """Overrides the part of the section name after the first ``/``."""
+        """Replaces the part of the section name after the first ``/``."""
     def set_data(self, section: str, offset: int, data: bytes) -> None:
         """Write initial bytes of ``.rodata``/``.data``/``.bss`` (bounds checked)."""
     def data(self, section: str, offset: int, size: int) -> bytes:
-        """What a data section of the loaded object holds now (bounds checked)."""
+        """The present content of a data section of the loaded object (bounds checked)."""
     def set_map_type(self, map: str, type: int, key_size: int, value_size: int) -> None: ...
     def set_max_entries(self, map: str, max_entries: int) -> None: ...
     def reuse_map(self, map: str, other: Map) -> None: ...
     def load(self) -> None:
-        """``verifier`` with the whole log and the program's name in the
-        message when a program is rejected."""
+        """Load the maps and programs into the kernel.
+
+        Raises:
+            CoreError: ``verifier`` when the verifier rejects a program: the message names it, and
+                *log* is the verifier's whole log.
+        """
     def attach(self, program: str) -> None:
-        """Attach one program by its type and target; ``attach`` on failure,
-        the object stays usable (the caller decides about optional ones)."""
-    # What follows attaches a program once more, in a place that its section does not say;
-    # the number is for :meth:`release`.
+        """Attach one program by its type and target. The object can be used after a failure.
+
+        Raises:
+            CoreError: ``attach``, or ``absent`` when there is no such target.
+        """
+    # The following methods attach a program to a target that its section does not name. The
+    # result is the number for :meth:`release`.
     def attach_perf_event(
         self, program: str, type: int, config: int, *, frequency: int = 0, period: int = 0
     ) -> int:
-        """Sample perf event (*type*, *config*) on every online CPU, *frequency* times a
-        second, or once in *period* events."""
+        """Sample perf event (*type*, *config*) on every online CPU, *frequency* times a second or
+        once per *period* events."""
     def attach_cgroup(self, program: str, path: str) -> int:
-        """``cgroup/*`` and ``sockops`` programs to a cgroup2 directory."""
+        """Attach a ``cgroup/*`` or ``sockops`` program to a cgroup2 directory."""
     def attach_xdp(self, program: str, ifindex: int) -> int: ...
     def attach_sockmap(self, program: str, map: str) -> int:
-        """``sk_skb`` and ``sk_msg`` programs to a map of sockets of this object."""
+        """Attach an ``sk_skb`` or ``sk_msg`` program to a map of sockets of this object."""
     def attach_socket(self, program: str, netns: int, netns_id: int) -> int:
-        """A socket filter to every packet of the network namespace with descriptor
-        *netns*; the program finds *netns_id* in ``skb->cb[0]``."""
+        """Attach a socket filter to every packet of the network namespace with descriptor *netns*.
+        The program finds *netns_id* in ``skb->cb[0]``."""
     def attach_interface(
         self, program: str, netns: int, ifindex: int, *, ingress: bool, netns_id: int
     ) -> int:
-        """A classifier to one direction of interface *ifindex* of namespace *netns*;
-        the program finds *netns_id* in ``skb->cb[0]``."""
+        """Attach a classifier to one direction of interface *ifindex* of namespace *netns*. The
+        program finds *netns_id* in ``skb->cb[0]``."""
     def attach_binary(self, program: str, binary: Binary, target: str) -> int:
-        """``uprobe``, ``uretprobe`` (``FUNCTION[+OFFSET]``), their ``.multi`` kinds (a
-        pattern of functions) and ``usdt`` (``PROVIDER:NAME``) to one file, in every
-        process that maps it. ``absent`` when the file has no such place."""
+        """Attach a program to one file, in every process that maps it. *target* is
+        ``FUNCTION[+OFFSET]`` for ``uprobe`` and ``uretprobe``, a pattern of functions for their
+        ``.multi`` kinds, ``PROVIDER:NAME`` for ``usdt``.
+
+        Raises:
+            CoreError: ``absent`` when the file has no such function or probe.
+        """
     def release(self, attachment: int) -> bool:
         """End one attachment; False when it has ended already."""
     def iterate(
@@ -222,16 +250,19 @@ class Object:
         pid: int = 0,
         limit: int = 268435456,
     ) -> bytes:
-        """Run the loaded ``iter/…`` program once and return all that it writes.
+        """Run the loaded ``iter/…`` program once and return all that it writes. Other threads may
+        use the object meanwhile.
 
-        *map*: the object's map whose elements ``iter/bpf_map_elem`` walks. *netns*:
-        descriptor of the network namespace to run in (``iter/tcp``, ``iter/udp``).
-        *pid*: walk this process only (``iter/task*``; 0: all). ``memory`` when it
-        writes more than *limit* bytes. Does not hold the object: others may use it
-        meanwhile."""
+        *map*: the object's map whose elements ``iter/bpf_map_elem`` walks. *netns*: descriptor of
+        the network namespace to run in (``iter/tcp``, ``iter/udp``). *pid*: walk this process only
+        (``iter/task*``; 0: all).
+
+        Raises:
+            CoreError: ``memory`` when it writes more than *limit* bytes.
+        """
     def detach(self) -> None:
-        """Detach every program; maps and streams stay, so that what was written can
-        be drained and counted to the last event. Idempotent."""
+        """Detach every program. Maps and streams stay, so that every event that was written can be
+        drained and counted. Idempotent."""
     def map_ids(self) -> list[int]: ...
     def program_ids(self) -> list[int]: ...
     def stream(self, plan: str) -> Stream:
@@ -255,155 +286,178 @@ class Batch:
 
 @final
 class Stream:
-    """The data plane of one run: drain, decode, enrich, filter, format, render."""
+    """The data plane of one run: drains, decodes, enriches, filters, formats and renders events."""
 
     def next_batches(self, timeout_ms: int) -> list[Batch]:
-        """Wait at most *timeout_ms* (0: only what is there) and drain; the
-        GIL is released. At most a bounded amount a call."""
+        """Wait at most *timeout_ms* (0: not at all; negative: without a limit) and drain. One call
+        returns a bounded amount."""
     def push(self, datasource: str, samples: Sequence[bytes]) -> Batch:
         """Run samples through the pipeline without a kernel (tests, replay)."""
     def read_array(self, datasource: str, netns: Sequence[int] = ()) -> tuple[Batch, str]:
-        """Read an array data source once: empty its map, or run its iterator
-        programs (those of a network namespace once in each of *netns*, open descriptors).
-        With the array, what went wrong on the way ("" for nothing): what was read
-        until then is in the array. Others may use the stream meanwhile."""
+        """Read an array data source once: empty its map, or run its iterator programs. Programs
+        that show one network namespace run once in each of *netns* (open descriptors).
+
+        Returns the array, and what failed ("" for nothing): then the array has the elements that
+        were read until the failure. Other threads may use the stream meanwhile."""
     def set_container(self, mntns: int, netns: int, values: Mapping[str, str | int | bool]) -> None:
         """Events of *mntns* get *values*: full field name (``runtime.containerName``)
         -> value. Replaces an earlier entry of the same mntns."""
     def end_container(self, mntns: int) -> None:
-        """It ended: from now on living ones come first where its network namespace is shared."""
+        """The container has ended: from now on running containers come first when its network
+        namespace is looked up."""
     def drop_container(self, mntns: int) -> None: ...
     def set_names(self, users: Mapping[int, str], groups: Mapping[int, str]) -> None:
         """The host's user and group names (passwd, group)."""
     def admit_by(self, scout: Scout) -> None:
-        """From now on samples of namespaces that *scout* saw begin wait for :meth:`decide`."""
+        """From now on samples of namespaces that *scout* reports as new wait for :meth:`decide`."""
     def decide(self, mntns: int, generation: int, verdict: str) -> None:
-        """*verdict* ``keep``, ``reject`` or ``lose`` for samples that waited and those to come;
-        *generation* 0: the namespace that has the inode number now."""
+        """Decide about the samples of a namespace, those that wait and those to come. *verdict*:
+        ``keep``, ``reject``, or ``lose`` when it was not identified in time. *generation* 0: the
+        namespace that has the inode number now."""
     def waiting(self) -> int:
         """Samples that wait for a decision."""
     def end_waiting(self, verdict: str) -> None:
-        """Decide about all of them; no more are to come."""
+        """Decide about all samples that wait. To be called when no more decisions will come."""
     def metrics(self, datasource: str) -> list[tuple[str, list[int | float | list[int]]]]:
-        """Sums since the stream began: (JSON list of key values, the metrics' values in
-        plan order; a histogram's slots as a list), in order of appearance. Keys ""
-        stands for all combinations beyond 2000."""
+        """Sums since the stream was opened, in order of appearance: (JSON list of key values, the
+        metrics' values in the order of the plan; a histogram's slots as a list). Keys "" are all
+        combinations beyond 2000."""
     def undecided(self) -> int:
-        """Events that were left out since a condition could not be decided."""
+        """Events that were left out because a condition was undecided."""
     def missing_debuginfo(self) -> list[str]:
-        """Build ids of files of which debuginfod's cache has nothing."""
+        """Build ids of files that debuginfod's cache does not have."""
     def lost_stacks(self) -> int:
-        """Stacks of events that were not there any more, or whose process was not."""
+        """Stacks that the map did not have any more, or whose process had ended."""
     def counters(self) -> dict[str, Counters]:
         """Data source name -> counters; reads the kernel-side loss counters now."""
     def wake(self) -> None:
-        """Make a waiting :meth:`next_batches` return soon (any thread)."""
+        """End the wait of :meth:`next_batches` in another thread."""
     def close(self) -> None: ...
 
 @final
 class ScoutNotice:
-    """A mount namespace that was not there before (kind 1), or what a process of one that is
-    pending did: 2 was forked, 3 executed a program, 4 ended, 5 was moved to a cgroup."""
+    """A new mount namespace (kind 1), or what a process in a pending one did: it was forked (2),
+    executed a program (3), ended (4) or was moved to a cgroup (5)."""
 
     mntns: int
     generation: int
-    """Tells it from an earlier namespace of the same number."""
+    """Distinguishes the namespace from an earlier one with the same inode number."""
     kind: int
     flags: int
-    """1: too many are pending, its events do not pass yet."""
+    """1: too many namespaces are pending, and events of this one do not pass yet."""
     pid: int
-    """In the pid namespace that was asked for; 0 when it has none there."""
+    """The pid in the scout's pid namespace; 0 when the process has none there."""
     nspid: int
-    """In the innermost pid namespace."""
+    """The pid in the innermost pid namespace."""
     ppid: int
     cgroup_id: int
     comm: bytes
     cgroup: bytes
-    """Absolute path in the hierarchy where it is deepest; empty with kinds 2 and 4."""
+    """Absolute path in the hierarchy in which it is deepest; empty for kinds 2 and 4."""
 
 @final
 class Scout:
-    """Sees mount namespaces begin and lets them through filter maps meanwhile
-    (docs/discovery.md)."""
+    """Reports new mount namespaces, and lets their events pass filter maps until they are decided
+    about (docs/discovery.md)."""
 
     def __new__(cls, pidns: int, max_pending: int) -> Self:
-        """Loads it. *pidns*: inode number of the pid namespace in which pids are told, 0 for the
-        first. ``unsupported`` when the kernel's BTF lacks something."""
+        """Load the eBPF object. *pidns*: inode number of the pid namespace of the reported pids; 0
+        for the initial one.
+
+        Raises:
+            CoreError: ``unsupported`` when the kernel's BTF lacks a type or a member.
+        """
     def baseline(self, mntns: Sequence[int]) -> None:
-        """Namespaces that are not new; before :meth:`attach`."""
+        """Namespaces that exist already and are not reported. To be called before
+        :meth:`attach`."""
     def attach(self) -> None: ...
     def attach_by_tracefs(self) -> None:
-        """The programs whose tracepoints are found by tracefs."""
+        """Attach the programs whose tracepoints are found by tracefs."""
     def add_filter(self, map: Map) -> int:
-        """Pending namespaces pass this filter map; the slot for :meth:`remove_filter`."""
+        """Let pending namespaces pass this filter map. Returns the slot for
+        :meth:`remove_filter`."""
     def remove_filter(self, slot: int) -> None: ...
     def withdraw(self, map: Map, mntns: int, generation: int) -> None:
-        """Delete *mntns* from a filter map, unless a later namespace has the number."""
+        """Delete *mntns* from a filter map, unless a later namespace has the inode number."""
     def fileno(self) -> int:
         """Readable when there are notices."""
     def notices(self) -> list[ScoutNotice]:
-        """What came since the last call; never waits."""
+        """The notices since the last call; never waits."""
     def settle(self, mntns: int, generation: int) -> None:
-        """It was decided about: it is pending no longer."""
+        """The namespace has been decided about, and is not pending any more."""
     def counts(self) -> dict[str, int]:
-        """``admitted`` namespaces, ``pending`` ones, ``missed`` notices, ``shut`` out ones,
-        ``full`` filter maps met."""
+        """``admitted`` and ``pending`` namespaces, those that were ``shut`` out, ``missed``
+        notices, and how often a filter map was ``full``."""
     def close(self) -> None:
         """Detach and unload; idempotent."""
 
 @final
 class ProgramStatistics:
-    """The kernel counts what eBPF programs take as long as one of these is open."""
+    """The kernel counts run time and runs of eBPF programs as long as one of these is open."""
 
     def __new__(cls, count: bool = True) -> Self:
-        """``unsupported`` where the kernel does not count for the asking (before 5.8).
-        Without *count*, somebody else has it count."""
+        """Without *count* the kernel is not asked to count (a sysctl may have it count).
+
+        Raises:
+            CoreError: ``unsupported`` where BPF_ENABLE_STATS does not exist (before 5.8).
+        """
     def read(self) -> tuple[list[tuple[int, int, str, int, int, list[int]]], dict[int, int]]:
-        """Of every program: id, ``BPF_PROG_TYPE_*``, the kernel's name of at most 15 bytes,
-        ns that it ran and how often since it was loaded (while counted), ids of its maps.
-        And the bytes of each of those maps."""
+        """For every program: its id, ``BPF_PROG_TYPE_*``, name in the kernel (at most 15 bytes),
+        run time in ns and runs since it was loaded (while counted), and the ids of its maps. The
+        second value is the bytes of memory of each of those maps."""
     def close(self) -> None: ...
 
 @final
 class ExecHold:
-    """Container runtimes wait when they are executed (docs/discovery.md). The answers come from
-    a process of its own, whatever happens to this one."""
+    """Holds executions of container runtimes (docs/discovery.md). A process of its own answers the
+    kernel, so that they go on whatever happens to this process."""
 
     marked: list[str]
-    """Those of the paths that are there."""
+    """The paths that exist."""
     def __new__(cls, paths: Sequence[str], deadline: float) -> Self:
-        """*deadline* in seconds, at most 0.1. ``unsupported`` when the kernel refuses."""
+        """*deadline*: seconds, at most 0.1.
+
+        Raises:
+            CoreError: ``unsupported`` when the kernel refuses.
+        """
     def fileno(self) -> int:
-        """Readable when there are requests, or the process has ended."""
+        """Readable when there are requests, or the answering process has ended."""
     @property
     def pid(self) -> int:
-        """Of the process that answers; 0 once closed."""
+        """The pid of the answering process; 0 once closed."""
     def requests(self) -> list[tuple[int, int]]:
-        """(number, process) of each that has begun to wait; ``closed`` when there is no process
-        that answers any more, and so nobody waits."""
+        """(number, pid) of each execution that has begun to wait since the last call.
+
+        Raises:
+            CoreError: ``closed`` when the answering process has ended: no execution waits.
+        """
     def release(self, serial: int) -> None:
-        """Let that one go on; nothing happens when it has already."""
+        """Let one execution go on. Nothing happens when it has gone on already."""
     def mark(self, path: str) -> None:
-        """A runtime that has come, or come anew."""
+        """Hold executions of a file that is new, or has been replaced."""
     def counts(self) -> dict[str, int]:
-        """``released`` in time, ``expired``, ``passed`` without waiting; how long they ``waited``
-        together, and the ``longest`` (ns)."""
+        """Executions that were ``released``, that ``expired`` at the deadline and that ``passed``
+        without waiting; the sum of all waits ``waited`` and the ``longest`` one, in ns."""
     def close(self) -> None:
-        """Let everybody go and end the process; idempotent."""
+        """Let all executions go on and end the process; idempotent."""
 
 @final
 class ExecWatch:
-    """Tells of executions of given files, afterwards. :raises OSError: no rights, no fanotify."""
+    """Reports executions of given files, after they have happened.
+
+    Raises:
+        OSError: the kernel has no fanotify, or refuses it.
+    """
 
     marked: list[str]
     def __new__(cls, paths: Sequence[str]) -> Self: ...
     def mark(self, path: str) -> bool: ...
     def fileno(self) -> int: ...
     def read(self) -> list[int]:
-        """Processes in order; 0 for one of another pid namespace, -1 where some were lost."""
+        """Pids in order; 0 for a process of another pid namespace, -1 where events were lost."""
 
 def exec_hold_refusal() -> str | None:
-    """Why nobody can be made to wait here; None when that works."""
+    """Why executions cannot be held here; None when they can."""
 
 def pipeline(plan: str) -> Stream:
-    """A stream without readers: only :meth:`Stream.push` feeds it."""
+    """A stream without readers: samples come from :meth:`Stream.push` only."""

@@ -1,8 +1,8 @@
-"""Print the import cycles between the files of ``ig_py/`` and of ``core/src/``.
+"""Print the import cycles of ``ig_py/`` and of ``core/src/``, between files and between folders.
 
-``import_cycles.py [ROOT]``; a cycle is a set of files of which each reaches every other one by
-imports, also by those inside functions and those for annotations only. Rust unit tests may look
-anywhere. Exit code 1 when there is any cycle.
+``import_cycles.py [ROOT]``; a cycle is a set of files, or of folders below the root, of which each
+reaches every other one by imports, also by those inside functions and those for annotations only.
+Rust unit tests may import anything. Exit code 1 when there is any cycle.
 """
 
 from __future__ import annotations
@@ -143,16 +143,35 @@ def cycles(graph: Graph) -> list[list[str]]:
     return found
 
 
+def folders(graph: Graph, separator: str) -> Graph:
+    """The same between the folders, and the files beside them, just below the root."""
+
+    def folder(module: str) -> str:
+        return separator.join(module.split(separator)[:2])
+
+    found: Graph = {}
+    for module, wanted in graph.items():
+        inside = found.setdefault(folder(module), set())
+        inside.update({folder(other) for other in wanted} - {folder(module)})
+    return found
+
+
 def main(arguments: list[str]) -> int:
     root = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[1]
-    graphs = {"ig_py": python_graph(root, "ig_py"), "core/src": rust_graph(root / "core/src")}
+    python, rust = python_graph(root, "ig_py"), rust_graph(root / "core/src")
+    graphs = {
+        "ig_py": python,
+        "folders of ig_py": folders(python, "."),
+        "core/src": rust,
+        "folders of core/src": folders(rust, "::"),
+    }
     count = 0
     for place, graph in graphs.items():
         found = cycles(graph)
         count += len(found)
-        print(f"{place}: {len(graph)} files, {len(found)} import cycles")
+        print(f"{place}: {len(graph)} modules, {len(found)} import cycles")
         for members in found:
-            print(f"  {len(members)} files:")
+            print(f"  {len(members)} modules:")
             for member in members:
                 inside = sorted(graph[member] & set(members))
                 print(f"    {member} -> {', '.join(inside)}")

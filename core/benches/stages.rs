@@ -1,8 +1,9 @@
-//! What an event costs, stage by stage, with the fields of a trace_open gadget.
+//! The time that an event takes, stage by stage, with the fields of a trace_open gadget.
 //!
-//! Each line of the report adds one stage to what an earlier one does, and the `ring` group
-//! reads the same events from a ring buffer laid out as the kernel does, in a memory file.
+//! Each line of the report adds one stage to an earlier line. The `ring` group reads the same
+//! events from a ring buffer in a memory file with the kernel's layout.
 
+use std::hint::black_box;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -10,7 +11,7 @@ use _core::bpf::ring::Ring;
 use _core::pipeline::datasource::DataSource;
 use _core::schema::lookups::{ContainerValue, Lookups};
 use _core::schema::plan::Plan;
-use criterion::{black_box, criterion_group, criterion_main, Criterion, Throughput};
+use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use serde_json::{json, Value};
 
 const PLAN: &str = include_str!("trace_open.json");
@@ -175,7 +176,7 @@ impl MemoryRing {
         Ok(MemoryRing { ring: Ring::open(file.try_clone()?, RING)?, file, events })
     }
 
-    /// All events are there again.
+    /// Makes all events unread again.
     fn rewind(&self) {
         write(&self.file, &[0; 8]).expect("a memory file takes 8 bytes");
     }

@@ -1,18 +1,18 @@
-//! The one error of the core: a kind, a sentence, and the text libbpf said.
+//! The error of the core: a kind, a sentence, and the log of libbpf.
 
 use std::ffi::CString;
 
-/// What went wrong, as data for Python's error tree.
+/// The kind of a failure. Python maps it to its own exceptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Open,
     Load,
     Verifier,
     Attach,
-    /// What should be attached to is not there.
+    /// There is nothing to attach to.
     Absent,
     Map,
-    /// Memory for a map or its buffers was refused.
+    /// The kernel refused memory for a map or its buffers.
     Memory,
     Btf,
     Plan,
@@ -43,7 +43,7 @@ pub struct Error {
     pub kind: Kind,
     pub message: String,
     pub log: String,
-    /// The program that it is about; empty when it is about none.
+    /// The program that failed; empty when the failure is about none.
     pub program: String,
 }
 
@@ -68,7 +68,7 @@ impl Error {
         Error::new(Kind::Map, message)
     }
 
-    /// A failed call on a map: apart when the cause is memory, which the caller can ask less of.
+    /// A failed call on a map. Refused memory has a kind of its own: the caller can ask for less.
     pub fn of_map(cause: &std::io::Error, message: impl Into<String>) -> Self {
         let refused = matches!(cause.raw_os_error(), Some(libc::EPERM | libc::ENOMEM));
         Error::new(if refused { Kind::Memory } else { Kind::Map }, message)
@@ -83,7 +83,7 @@ impl Error {
     }
 }
 
-/// Text for C.
+/// A NUL-terminated string for C.
 pub fn c_text(kind: Kind, text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::new(kind, format!("{text:?} contains a NUL character")))
 }

@@ -1,6 +1,6 @@
-//! Native core of ig-py: libbpf loading, ring draining, decoding, rendering.
-//! The contract with Python is `ig_py/_core.pyi`; without the feature `python`
-//! this is a plain Rust library (tests, benchmarks, fuzzing).
+//! Native core of ig-py: it loads eBPF objects with libbpf, and reads, decodes and renders events.
+//! Its interface for Python is declared in `ig_py/_core.pyi`; without the feature `python` this is
+//! a plain Rust library (tests, benchmarks, fuzzing).
 
 pub mod binary;
 pub mod bpf;
@@ -21,6 +21,6 @@ pub mod symbols;
 pub mod embedded {
     include!(concat!(env!("OUT_DIR"), "/headers.rs"));
 
-    /// core/sockets
+    /// The eBPF object of core/sockets.
     pub static SOCKETS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sockets.bpf.o"));
 }

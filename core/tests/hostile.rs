@@ -126,7 +126,7 @@ fn random_samples_never_break_the_pipeline() {
         let (document, size) = random_plan(&mut r, mode);
         let plan = Plan::parse(&document.to_string()).expect("well-formed");
         let mut lookups = Lookups::default();
-        // Random geometry may be impossible (an element cut by the sample's end).
+        // A random plan may be invalid (an element may reach beyond the sample's end).
         let Ok(mut source) = DataSource::compile(&plan.datasources[0], &mut lookups) else {
             continue;
         };

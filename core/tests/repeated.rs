@@ -1,4 +1,4 @@
-//! What repeats from event to event is written as if it were written anew.
+//! Text that is reused from event to event is the same as text that is written anew.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ const PLAN: &str = include_str!("../benches/trace_open.json");
 const EVENTS: u32 = 3000;
 const PROCESSES: u32 = 50;
 
-/// Numbers that are the same in every run.
+/// Random numbers that are the same in every run.
 struct Numbers(u32);
 
 impl Numbers {
@@ -61,7 +61,7 @@ impl Samples {
     }
 }
 
-/// A container comes, goes or ends, or users get other names.
+/// A container is added, ended or dropped, or users get other names.
 fn change(lookups: &mut Lookups, numbers: &mut Numbers) {
     let mntns = u64::from(numbers.below(6));
     let text =

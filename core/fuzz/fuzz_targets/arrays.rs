@@ -1,4 +1,4 @@
-//! Any elements, sorted, cut off and summed: one valid JSON array, every element accounted for.
+//! Any elements, sorted, limited and summed: one valid JSON array, and every element is counted.
 //! The data are elements of 16 bytes.
 #![no_main]
 

@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     let Some(input) = Input::of(data) else { return };
     let rendered = input.run(Mode::Json);
     let text = String::from_utf8(rendered.data).expect("JSON is UTF-8");
-    // Not lines(): a carriage return before the line feed would be ours to answer for.
+    // lines() would hide a carriage return before the line feed.
     let lines: Vec<&str> = text.split_terminator('\n').collect();
     assert_eq!(lines.len() as u64, rendered.events);
     for line in lines {

@@ -1,4 +1,4 @@
-//! Any bytes as the kernel's word about an interface (containers choose names and kinds).
+//! Any bytes as the kernel's message about an interface (containers choose names and kinds).
 #![no_main]
 
 use _core::bpf::links;

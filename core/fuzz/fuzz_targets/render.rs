@@ -1,5 +1,5 @@
-//! Any sample in the modes that people read: nothing that a terminal obeys, and what is counted
-//! is there.
+//! Any sample in the modes that people read: nothing controls the terminal, and every counted event
+//! is in the output.
 #![no_main]
 
 use ig_py_core_fuzz::{is_harmless, Input, Mode};

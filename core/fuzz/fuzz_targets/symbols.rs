@@ -1,5 +1,5 @@
-//! Files that a container wrote, for naming its stacks: no panic, and no more memory than the
-//! limits say. The first byte chooses the parser.
+//! Files of a container that are read to name its stacks: no panic, and no more memory than the
+//! limits allow. The first byte chooses the parser.
 #![no_main]
 
 use _core::symbols::{distill, parse_maps, PerfMap};

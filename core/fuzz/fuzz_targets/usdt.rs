@@ -1,4 +1,4 @@
-//! Any bytes as a program with static probes: places lie inside of what is loaded.
+//! Any bytes as a program with static probes: the sites lie inside of loaded segments.
 #![no_main]
 
 use _core::binary::elf::Elf;

@@ -1,4 +1,5 @@
-//! What both targets share: the plans, how a corpus file becomes samples, what must hold.
+//! Shared by the targets: the plans, how a corpus file becomes samples, and the properties that
+//! must hold.
 //!
 //! A corpus file is: one byte that chooses a plan, one byte of settings (of columns), then
 //! samples, each a length (two bytes, little-endian, cut to what is left) and its bytes.
@@ -19,7 +20,7 @@ const PLANS: [&str; 4] = [
 ];
 const MAX_SAMPLES: usize = 64;
 
-/// A corpus file taken apart.
+/// The parts of a corpus file.
 pub struct Input<'a> {
     plan: usize,
     settings: u8,
@@ -38,7 +39,7 @@ pub enum Mode {
 type Compiled = HashMap<(usize, Mode, u8), (Lookups, DataSource)>;
 
 thread_local! {
-    /// Compiled once: that costs more than a sample.
+    /// Compiled once, as that takes longer than a sample.
     static COMPILED: RefCell<Compiled> = RefCell::default();
 }
 
@@ -100,7 +101,7 @@ fn compile(plan: &str, mode: Mode, settings: u8) -> (Lookups, DataSource) {
     (lookups, source)
 }
 
-/// Columns over all fields, each with other settings.
+/// A column for each field, each with other settings.
 fn columns(plan: &Value, settings: u8) -> Value {
     let fields = plan["datasources"][0]["fields"].as_array().expect("fields");
     let made = fields.iter().enumerate().map(|(i, field)| {
@@ -115,7 +116,8 @@ fn columns(plan: &Value, settings: u8) -> Value {
     Value::Array(made.collect())
 }
 
-/// Text that no terminal obeys: no control, format or line-separating character but LF.
+/// True for text that does not control a terminal: it has no control, format or line separating
+/// character but LF.
 pub fn is_harmless(text: &str) -> bool {
     !text.chars().any(|c| {
         (c.is_control() && c != '\n')

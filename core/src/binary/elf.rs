@@ -1,11 +1,11 @@
-//! ELF files as far as probes need them: sections, segments, and where an address is
-//! in the file. (System V ABI, "Object Files"; elf(5))
+//! The parts of ELF files that probes need: sections, segments, and the file offset of an address
+//! (System V ABI, "Object Files"; elf(5)).
 
 use super::{read, Bytes, Problem, Result};
 
 pub const MAX_SECTIONS: usize = 1 << 16;
 pub const MAX_SEGMENTS: usize = 1 << 10;
-/// Names of sections: measured maxima are some hundred bytes.
+/// Bytes of all section names; common binaries have some hundred.
 pub const MAX_SECTION_NAMES: usize = 1 << 20;
 
 pub const SHT_SYMTAB: u32 = 2;
@@ -39,15 +39,15 @@ pub struct Segment {
 
 pub struct Elf<'a, B: Bytes + ?Sized> {
     pub source: &'a B,
-    /// 64 bit: addresses and offsets have 8 bytes.
+    /// A 64 bit file: addresses and offsets have 8 bytes.
     pub wide: bool,
     pub sections: Vec<Section>,
-    /// Those that are loaded.
+    /// The segments that are loaded.
     pub segments: Vec<Segment>,
     names: Vec<u8>,
 }
 
-/// Reads numbers of a structure one after the other.
+/// Reads the numbers of a structure one after the other.
 pub struct Cursor<'a> {
     pub bytes: &'a [u8],
     pub wide: bool,
@@ -116,7 +116,7 @@ impl<'a, B: Bytes + ?Sized> Elf<'a, B> {
         }
         let mut index = u32::from(names_index);
         if index == 0xffff {
-            // SHN_XINDEX: the number did not fit.
+            // SHN_XINDEX: the number does not fit in the header; it is in the first section.
             index = elf.sections.first().map_or(0, |s| s.link);
         }
         if let Some(section) = elf.sections.get(index as usize) {
@@ -162,7 +162,7 @@ impl<'a, B: Bytes + ?Sized> Elf<'a, B> {
         let least = if self.wide { 64 } else { 40 };
         let mut count = count;
         if count == 0 {
-            // The number did not fit: it is the first section's size.
+            // The number does not fit in the header: it is the size of the first section.
             let first = self.table(at, entry, least, 1)?;
             count = usize::try_from(self.section(&first)?.size).unwrap_or(usize::MAX);
         }
@@ -202,7 +202,7 @@ impl<'a, B: Bytes + ?Sized> Elf<'a, B> {
         read(self.source, section.offset, section.size, limit)
     }
 
-    /// Where the file has what is loaded at `address`; code is preferred to data.
+    /// The file offset of the byte that is loaded at `address`; executable segments come first.
     pub fn offset_of(&self, address: u64) -> Option<u64> {
         let found = |executable: bool| {
             self.segments.iter().filter(move |s| s.executable == executable).find_map(|s| {

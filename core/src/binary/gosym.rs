@@ -1,5 +1,5 @@
-//! Functions of Go programs without a symbol table: the line table that their runtime
-//! needs names them. (Go's runtime/symtab.go: `pcHeader`, `functab`, `_func`)
+//! Functions of Go programs without a symbol table, by the line table that Go's runtime needs
+//! (runtime/symtab.go: `pcHeader`, `functab`, `_func`).
 
 use super::elf::{Cursor, Elf};
 use super::{Bytes, Problem, Result};
@@ -8,9 +8,9 @@ pub const MAX_TABLE: usize = 64 << 20;
 pub const MAX_FUNCTIONS: usize = 1_000_000;
 
 const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
-/// Of Go 1.16; entries are addresses.
+/// Go 1.16: entries are addresses.
 const MAGIC_16: u32 = 0xffff_fffa;
-/// Of Go 1.18 and 1.20, and of later ones so far; entries count from the text's start.
+/// Go 1.18, and Go 1.20 and later: entries count from the start of the text.
 const MAGIC_18: u32 = 0xffff_fff0;
 const MAGIC_20: u32 = 0xffff_fff1;
 
@@ -33,8 +33,8 @@ fn place(number: u64) -> Result<usize> {
 }
 
 impl<'a> Table<'a> {
-    /// `text` is where the code begins when the table does not say it. None: of a version that
-    /// is not known here.
+    /// `text` is the address of the code if the table does not have it. None for an unknown
+    /// version.
     fn parse(bytes: &'a [u8], text: u64) -> Result<Option<Table<'a>>> {
         let mut c = Cursor { bytes, wide: false };
         let magic = c.u32()?;
@@ -56,7 +56,7 @@ impl<'a> Table<'a> {
             )));
         }
         let _files = c.word()?;
-        // Newer linkers leave it empty.
+        // Newer linkers write 0.
         let said = if relative { c.word()? } else { 0 };
         let names = place(c.word()?)?;
         let (_units, _file_table, _values) = (c.word()?, c.word()?, c.word()?);
@@ -70,7 +70,7 @@ impl<'a> Table<'a> {
         Ok(Cursor { bytes, wide: self.wide && !self.relative })
     }
 
-    /// Address of the function number `i`, and its name with what follows it.
+    /// Address of function number `i`, and the bytes from its name on.
     fn function(&self, i: usize) -> Result<(u64, &'a [u8])> {
         let size = if self.wide && !self.relative { 16 } else { 8 };
         let at = self.entries.checked_add(i * size).ok_or_else(short)?;
@@ -96,8 +96,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The address of function `name` (`package.Function`); None when there is none, or a table that
-/// is not known here.
+/// The address of function `name` (`package.Function`); None when there is no such function, or the
+/// version of the table is unknown.
 pub fn find<B: Bytes + ?Sized>(elf: &Elf<'_, B>, name: &str) -> Result<Option<u64>> {
     let Some(section) = SECTIONS.iter().find_map(|s| elf.named(s)) else { return Ok(None) };
     let bytes = elf.content(section, MAX_TABLE)?;
@@ -240,7 +240,7 @@ mod tests {
                 Err(_) => errors += 1,
             }
         }
-        // All but what lies behind the last name's number.
+        // The bytes behind the number of the last name are not read.
         assert!(errors > whole.len() - 16, "{errors} of {}", whole.len());
         for (at, what) in [(8, "functions"), (32, "names"), (64, "entries")] {
             let mut bytes = whole.clone();

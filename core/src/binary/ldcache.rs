@@ -1,10 +1,10 @@
-//! `/etc/ld.so.cache`: which file is the library `ssl`. Both formats that glibc has
-//! written, and the file that holds both (`ldconfig --format=compat`).
+//! `/etc/ld.so.cache`: the file of a library such as `ssl`. Both formats of glibc are read, and the
+//! file that contains both (`ldconfig --format=compat`).
 
 use super::{text_at, Problem, Result};
 
 pub const MAX_SIZE: usize = 16 << 20;
-/// Files that one library may be.
+/// Files that one library name may have.
 pub const MAX_FOUND: usize = 64;
 pub const MAX_PATH: usize = 4096;
 
@@ -17,11 +17,11 @@ const OLD_ENTRY: usize = 12;
 const NEW_HEADER: usize = 48;
 const NEW_ENTRY: usize = 24;
 
-/// One list of entries: where keys and paths are counted from differs.
+/// One list of entries. The formats differ in what offsets of keys and paths are relative to.
 struct List<'a> {
     entries: &'a [u8],
     entry: usize,
-    /// Where in an entry the place of its key is; that of its path follows.
+    /// Position of the key's offset in an entry; the path's offset follows.
     key_at: usize,
     texts: &'a [u8],
 }
@@ -31,7 +31,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_ne_bytes(*word)).ok()
 }
 
-/// `count` entries from `at` on, when they are all there.
+/// `count` entries from `at` on, if the file has all of them.
 fn entries(bytes: &[u8], at: usize, count: usize, entry: usize) -> Option<&[u8]> {
     bytes.get(at..at.checked_add(count.checked_mul(entry)?)?)
 }
@@ -57,7 +57,7 @@ fn lists(bytes: &[u8]) -> Result<List<'_>> {
     let count = u32_at(bytes, OLD_HEADER - 4).ok_or_else(short)?;
     let old = entries(bytes, OLD_HEADER, count, OLD_ENTRY).ok_or_else(short)?;
     let end = OLD_HEADER + old.len();
-    // The new format, aligned, behind the old entries: its places count from its start.
+    // The new format follows the old entries, aligned; its offsets are relative to its start.
     let new = bytes.get(end.next_multiple_of(8)..).filter(|b| b.starts_with(NEW_MAGIC));
     if let Some(new) = new {
         return new_list(new).ok_or_else(short);
@@ -78,7 +78,7 @@ pub fn find(bytes: &[u8], name: &str) -> Result<Vec<String>> {
         else {
             continue;
         };
-        // Only as much as the name is long: entries may all share one endless key.
+        // No more bytes than the name has: all entries may have the same long key.
         let Some(start) = list.texts.get(key..).and_then(|t| t.get(..wanted.len())) else {
             continue;
         };

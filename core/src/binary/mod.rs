@@ -1,5 +1,5 @@
-//! Files of containers: opened inside their root, read within limits. Whoever wrote
-//! them may want us to read for ever, to run out of memory, or to follow a link.
+//! Files of containers. They are opened inside the container's root and read within limits: a
+//! hostile file may try to exhaust memory or time, or to lead out of the root by a link.
 
 pub mod elf;
 pub mod gosym;
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Why a file is not what it should be.
+/// Why a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(pub String);
 
@@ -36,10 +36,10 @@ impl std::fmt::Display for Problem {
 
 pub type Result<T> = std::result::Result<T, Problem>;
 
-/// Bytes that may change while they are read: no mapping, only copies.
+/// Bytes that may change while they are read, so they are copied and never mapped.
 pub trait Bytes {
     fn size(&self) -> u64;
-    /// Fills `into` from `at` on, or fails.
+    /// Fills all of `into` with the bytes from `at` on.
     fn read_at(&self, at: u64, into: &mut [u8]) -> Result<()>;
 }
 
@@ -61,7 +61,7 @@ impl Bytes for [u8] {
     }
 }
 
-/// A file with the size that it had when it was opened.
+/// A file, and its size when it was opened.
 pub struct FileBytes {
     pub file: File,
     size: u64,
@@ -93,7 +93,7 @@ pub fn read(from: &(impl Bytes + ?Sized), at: u64, length: u64, limit: usize) ->
     if size > limit {
         return Err(Problem::new(format!("{length} bytes where at most {limit} are read")));
     }
-    // Before memory is taken for what is not there.
+    // Checked before memory is allocated for bytes that the file does not have.
     if at.checked_add(length).is_none_or(|end| end > from.size()) {
         return Err(Problem::new(format!("{length} bytes at {at} are beyond its end")));
     }
@@ -102,7 +102,7 @@ pub fn read(from: &(impl Bytes + ?Sized), at: u64, length: u64, limit: usize) ->
     Ok(bytes)
 }
 
-/// The NUL-terminated text at `at`, without the NUL; None when it does not end in time.
+/// The NUL-terminated text at `at`, without the NUL; None when it does not end within the limit.
 pub fn text_at(bytes: &[u8], at: usize, limit: usize) -> Option<&[u8]> {
     let rest = bytes.get(at..)?;
     let window = &rest[..rest.len().min(limit + 1)];

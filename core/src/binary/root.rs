@@ -1,5 +1,5 @@
-//! Opening files below a container's root: no link leads out of it, and nothing that
-//! is not a regular file is ever opened for reading. (openat2(2), Linux 5.6)
+//! Opens files below a container's root with openat2(2) (Linux 5.6). No link leads out of the root,
+//! and only regular files are opened for reading.
 
 use std::ffi::CString;
 use std::fs::{read_dir, File};
@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use super::ldcache;
 use crate::fds::owned;
 
-/// Where libraries are when there is no cache (musl) or none that names it.
+/// The directories of libraries, for roots without a cache (musl) or whose cache does not have the
+/// library.
 const DIRECTORIES: [&str; 6] =
     ["/lib", "/usr/lib", "/usr/local/lib", "/lib64", "/usr/lib64", "/usr/local/lib64"];
 pub const MAX_DIRECTORY: usize = 65_536;
@@ -53,11 +54,12 @@ pub fn open(root: BorrowedFd<'_>, path: &str) -> io::Result<File> {
     if !place.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    // The very file that was looked at: opening a device may do something.
+    // By /proc/self/fd it is the file that was checked; opening a device could have effects.
     File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))
 }
 
-/// Paths below `root` of the library `name`: those its loader knows, else the usual places.
+/// Paths of the library `name` below `root`: those in its ld.so.cache, else those in the usual
+/// directories.
 pub fn libraries(root: BorrowedFd<'_>, name: &str) -> super::Result<Vec<String>> {
     let mut found = Vec::new();
     match open(root, CACHE) {
@@ -77,7 +79,7 @@ pub fn libraries(root: BorrowedFd<'_>, name: &str) -> super::Result<Vec<String>>
     Ok(found)
 }
 
-/// Files of `directory` that are called as the library; musl's C library has its own name.
+/// Files of `directory` with the library's name; musl's C library has another name.
 fn in_directory(root: BorrowedFd<'_>, directory: &str, name: &str, found: &mut Vec<String>) {
     let Ok(fd) = openat2(root, directory, libc::O_RDONLY | libc::O_DIRECTORY) else { return };
     let Ok(entries) = read_dir(format!("/proc/self/fd/{}", fd.as_raw_fd())) else { return };

@@ -1,4 +1,5 @@
-//! Functions of an ELF file by name, read in pieces whatever its tables' size.
+//! Functions of an ELF file by name. The tables are read in pieces, so that their size does not
+//! matter.
 
 use super::elf::{Cursor, Elf, Section, SHT_DYNSYM, SHT_GNU_VERSYM, SHT_SYMTAB};
 use super::{read, text_at, Bytes, Problem, Result};
@@ -6,17 +7,17 @@ use super::{read, text_at, Bytes, Problem, Result};
 /// The largest table in common binaries has some 200 000 entries.
 pub const MAX_SYMBOLS: u64 = 10_000_000;
 pub const MAX_TABLE: u64 = 240 << 20;
-/// The largest of common binaries has 9 MiB.
+/// The largest string table in common binaries has 9 MiB.
 pub const MAX_STRINGS: usize = 16 << 20;
 pub const MAX_NAME: usize = 64 << 10;
-/// Functions that one pattern may match.
+/// The most functions that one pattern may match.
 pub const MAX_MATCHES: usize = 10_000;
 
 const CHUNK: usize = 1 << 16;
 const STT_FUNC: u8 = 2;
 const STB_LOCAL: u8 = 0;
 const STB_WEAK: u8 = 2;
-/// In .gnu.version: not the version that programs link to by default.
+/// In .gnu.version: the symbol is not the default version.
 const HIDDEN: u16 = 0x8000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +25,12 @@ pub struct Function {
     pub name: Vec<u8>,
     pub address: u64,
     pub size: u64,
-    /// What the linker would choose comes first: global, weak, another version's, local.
+    /// Lower is preferred, in the linker's order: global, weak, another version, local.
     rank: u8,
 }
 
-/// Calls `sink` with every function that has an address, of `.symtab`, else of `.dynsym`,
-/// whose name `wanted` accepts; false from `sink` ends it.
+/// Calls `sink` with every function of a table that has an address and whose name `wanted` accepts;
+/// an error of `sink` ends the walk.
 fn walk<B: Bytes + ?Sized>(
     elf: &Elf<'_, B>,
     table: &Section,
@@ -79,7 +80,7 @@ fn walk<B: Bytes + ?Sized>(
     Ok(())
 }
 
-/// A defined function: place of its name, binding and type, and its address.
+/// A defined function: offset of its name, its binding and type, and its address.
 fn symbol(bytes: &[u8], wide: bool) -> Result<Option<(usize, u8, Function)>> {
     let mut c = Cursor { bytes, wide };
     let name = c.u32()? as usize;
@@ -104,7 +105,7 @@ fn versions<B: Bytes + ?Sized>(elf: &Elf<'_, B>, table: &Section, count: u64) ->
         return Ok(Vec::new());
     }
     match elf.sections.iter().find(|s| s.kind == SHT_GNU_VERSYM) {
-        // A damaged table must not hide the functions.
+        // A damaged table of versions is ignored.
         Some(s) if s.size == count * 2 => elf.content(s, MAX_SYMBOLS as usize * 2),
         _ => Ok(Vec::new()),
     }
@@ -115,20 +116,20 @@ fn tables<'e, B: Bytes + ?Sized>(elf: &'e Elf<'_, B>) -> impl Iterator<Item = &'
     of(SHT_SYMTAB).chain(of(SHT_DYNSYM))
 }
 
-/// Calls `sink` with every function of the file; an error of its ends it.
+/// Calls `sink` with every function of the file; an error of `sink` ends the walk.
 pub fn each<B: Bytes + ?Sized>(
     elf: &Elf<'_, B>,
     sink: &mut dyn FnMut(Function) -> Result<()>,
 ) -> Result<()> {
     let mut outcome = Ok(());
     for table in tables(elf) {
-        // One damaged table must not hide the other.
+        // The second table is read although the first is damaged.
         outcome = outcome.and(walk(elf, table, &|_| true, sink));
     }
     outcome
 }
 
-/// The function `name`: of several the one that programs link to. None when there is none.
+/// The function `name`; of several the one that the linker prefers. None when there is none.
 pub fn find<B: Bytes + ?Sized>(elf: &Elf<'_, B>, name: &str) -> Result<Option<Function>> {
     for table in tables(elf) {
         let mut best: Option<Function> = None;
@@ -165,7 +166,7 @@ pub fn matching<B: Bytes + ?Sized>(elf: &Elf<'_, B>, pattern: &str) -> Result<Ve
     Ok(found)
 }
 
-/// Does `name` match `pattern` as a whole? Linear in both, up to the product of them.
+/// True when all of `name` matches `pattern`. Takes at most the product of their lengths.
 pub fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {

@@ -4,7 +4,7 @@ use super::elf::{Cursor, Elf};
 use super::{text_at, Bytes, Problem, Result};
 
 pub const MAX_NOTES: usize = 10_000;
-/// Of a note's name or description, as declared.
+/// The declared size of a note's name or description.
 pub const MAX_FIELD: usize = 1 << 20;
 pub const MAX_SECTION: usize = 16 << 20;
 pub const MAX_TEXT: usize = 4096;
@@ -14,15 +14,15 @@ const BASE: &str = ".stapsdt.base";
 const NOTE_NAME: &[u8] = b"stapsdt\0";
 const NOTE_TYPE: u32 = 3;
 
-/// One place of a probe, as offsets in the file.
+/// One site of a probe, as offsets in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     pub offset: u64,
-    /// The counter that turns the probe on; 0 when it has none.
+    /// The semaphore that counts the probe's users; 0 when it has none.
     pub semaphore: u64,
 }
 
-/// Every place of probe `provider:name`, in the order of the notes.
+/// Every site of probe `provider:name`, in the order of the notes.
 pub fn find<B: Bytes + ?Sized>(elf: &Elf<'_, B>, provider: &str, name: &str) -> Result<Vec<Site>> {
     let Some(section) = elf.named(SECTION) else { return Ok(Vec::new()) };
     let content = elf.content(section, MAX_SECTION)?;
@@ -45,7 +45,7 @@ pub fn find<B: Bytes + ?Sized>(elf: &Elf<'_, B>, provider: &str, name: &str) -> 
     Err(Problem::new(format!("more than {MAX_NOTES} notes in {SECTION}")))
 }
 
-/// The first note of `bytes`: its description when it is a probe's; and what follows.
+/// The first note of `bytes`: its description if it is that of a probe, and the bytes behind it.
 #[allow(clippy::type_complexity)]
 fn note(bytes: &[u8]) -> Result<(Option<&[u8]>, &[u8])> {
     let mut c = Cursor { bytes, wide: false };
@@ -58,7 +58,7 @@ fn note(bytes: &[u8]) -> Result<(Option<&[u8]>, &[u8])> {
     let name = c.bytes.get(..name_size).ok_or_else(end)?;
     let rest = c.bytes.get(name_end..).ok_or_else(end)?;
     let description = rest.get(..size).ok_or_else(end)?;
-    // The last one may lack its padding.
+    // The last note may lack its padding.
     let after = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
     Ok(((kind == NOTE_TYPE && name == NOTE_NAME).then_some(description), after))
 }
@@ -78,7 +78,7 @@ fn site<B: Bytes + ?Sized>(
     if found_provider != provider.as_bytes() || found_name != name.as_bytes() {
         return Ok(None);
     }
-    // Prelinking moves the section, not what the notes say.
+    // prelink(8) moves the section, but does not change the addresses in the notes.
     let moved = base.map_or(0, |b| b.wrapping_sub(linked_base));
     let place = |address: u64| elf.offset_of(address.wrapping_add(moved));
     let Some(offset) = place(location) else {

@@ -1,4 +1,4 @@
-//! Attaching one loaded program by its section's kind and its target.
+//! Attaches one loaded program by the kind in its section name and by its target.
 
 use std::ffi::{CString, NulError};
 use std::io;
@@ -12,10 +12,10 @@ use super::facts::ProgramFacts;
 use super::log;
 use crate::errors::{Error, Kind, Result};
 
-/// Where tracefs is looked for; the kernel mounts it under debugfs on demand.
+/// The usual mount points of tracefs; the kernel mounts it below debugfs when it is accessed there.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"];
 
-/// How system call functions are prefixed on this architecture.
+/// The prefix of system call functions on this architecture.
 #[cfg(target_arch = "x86_64")]
 const SYSCALL_PREFIX: &str = "__x64_";
 #[cfg(target_arch = "aarch64")]
@@ -23,7 +23,7 @@ const SYSCALL_PREFIX: &str = "__arm64_";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const SYSCALL_PREFIX: &str = "";
 
-/// Begins the reason where the target is not there.
+/// The reason begins with this when the target does not exist.
 const NO_SUCH: &str = "the kernel has no such";
 const NOT_HERE: &str = "programs of this kind need more than a target to attach";
 
@@ -87,7 +87,7 @@ pub fn attach(
                 libc::ENOENT if needs_tracefs && tracefs_missing() => {
                     format!("{e}; tracefs is not mounted at /sys/kernel/tracing")
                 }
-                // libbpf finds no function that matches with ESRCH; raw tracepoints say ENOENT.
+                // libbpf returns ESRCH when no function matches; raw tracepoints return ENOENT.
                 libc::ENOENT | libc::ESRCH
                     if kind.starts_with("kprobe") || kind.starts_with("kret") =>
                 {
@@ -104,7 +104,7 @@ pub fn attach(
     Ok(unsafe { Link::from_ptr(link) })
 }
 
-/// Refused before the kernel was asked.
+/// A refusal before the kernel is asked.
 pub enum Refusal {
     Unsupported(String),
     Target(String),

@@ -1,13 +1,13 @@
-//! Attachments beyond the one link of a program: what is dropped is detached.
+//! Attachments of a program beside the one of its section: dropping the value detaches the program.
 
 use std::os::fd::OwnedFd;
 
 use libbpf_rs::Link;
 
-/// Something attached for as long as it lives.
+/// A program stays attached as long as the value exists.
 pub trait Attachment: Send {}
 
 impl Attachment for Link {}
-/// A link's descriptor, or a socket with a filter.
+/// The descriptor of a link, or a socket with a filter.
 impl Attachment for OwnedFd {}
 impl Attachment for Vec<Link> {}

@@ -1,4 +1,4 @@
-//! BTF to C, by libbpf's dumper.
+//! BTF, and its types as C by libbpf's dumper.
 
 use std::ffi::{c_char, c_void, CString};
 use std::io;
@@ -28,7 +28,7 @@ impl Btf {
         Ok(Btf(btf))
     }
 
-    /// None when the kernel shows no types.
+    /// The running kernel's BTF; None when the kernel has none.
     pub(super) fn of_kernel() -> Option<Btf> {
         // SAFETY: no arguments; null on failure, else owned by us.
         let btf = unsafe { sys::btf__load_vmlinux_btf() };
@@ -58,7 +58,7 @@ fn u32_at(raw: &[u8], at: usize) -> u64 {
     u64::from(u32::from_ne_bytes(word))
 }
 
-/// The header's arithmetic, in 64 bit, before any C code reads the blob.
+/// Checks the header in 64 bit arithmetic, before any C code reads the blob.
 fn check_header(raw: &[u8]) -> Result<()> {
     let bad = |why: String| Err(Error::new(Kind::Btf, format!("not a BTF blob: {why}")));
     if raw.len() < BTF_HEADER {
@@ -132,7 +132,7 @@ pub fn to_c(raw: &[u8]) -> Result<String> {
     String::from_utf8(text).map_err(|_| Error::new(Kind::Btf, "type names are not UTF-8"))
 }
 
-/// Version of the libbpf inside.
+/// Version of the libbpf that is linked into the core.
 pub fn libbpf_version() -> String {
     // SAFETY: returns a static NUL-terminated string.
     let text = unsafe { std::ffi::CStr::from_ptr(sys::libbpf_version_string()) };

@@ -1,4 +1,4 @@
-//! Types that the kernel does not have, added to its own: for objects relocated against them.
+//! Adds types to the kernel's BTF, for objects that are relocated against the result.
 
 use std::io;
 
@@ -15,7 +15,7 @@ pub struct Member {
     pub name: String,
     pub offset: u32,
     pub width: u32,
-    /// 0: no array.
+    /// 0 when the member is no array.
     pub count: u32,
 }
 
@@ -28,7 +28,7 @@ fn added(id: i32, what: &str) -> Result<i32> {
     Err(Error::new(Kind::Btf, format!("cannot add {what} to the kernel's types: {cause}")))
 }
 
-/// The types of `raw` and a struct.
+/// The types of `raw` and one struct more.
 pub fn with_struct(raw: &[u8], name: &str, size: u32, members: &[Member]) -> Result<Vec<u8>> {
     let fits = |m: &Member| {
         let bytes = u64::from(m.width) * u64::from(m.count.max(1));

@@ -1,5 +1,6 @@
-//! The few instructions before a gadget's packet program: they tell it the network
-//! namespace (`skb->cb[0]`) and call it. One for each namespace; the gadget is loaded once.
+//! A small program in front of a gadget's packet program: it stores the network namespace in
+//! `skb->cb[0]` and calls the gadget's program. There is one for each namespace, while the gadget
+//! is loaded once.
 
 use std::ffi::CStr;
 use std::io;
@@ -11,21 +12,21 @@ use super::map::Map;
 use super::program::{self, insn};
 use crate::errors::{Error, Result};
 
-/// Of `struct __sk_buff`.
+/// Offset of `cb` in `struct __sk_buff`.
 const CB: i16 = 48;
 const TAIL_CALL: i32 = 12;
-/// Of programs and tables.
+/// The name of the programs and their tables.
 const NAME: &CStr = c"ig_dispatch";
 
-/// A program of type `kind`, and the table that leads to the gadget's.
+/// The program, and the table with the gadget's program.
 pub struct Dispatcher {
     pub program: OwnedFd,
-    /// The kernel empties it when its last descriptor goes.
+    /// The kernel empties the table when its last descriptor is closed.
     _table: Map,
 }
 
 impl Dispatcher {
-    /// `otherwise` is what it returns when there is nothing to call.
+    /// `otherwise` is the return value when the table is empty.
     pub fn new(
         kind: u32,
         gadget: BorrowedFd<'_>,
@@ -52,7 +53,7 @@ impl Dispatcher {
             let why = io::Error::last_os_error();
             Error::map(format!("cannot load the program before a packet program: {why}"))
         })?;
-        // Loading fixed what kind of programs the table takes.
+        // The first program that uses the table fixes the type of programs in it.
         table.update(&0u32.to_ne_bytes(), &(gadget.as_raw_fd() as u32).to_ne_bytes())?;
         Ok(Dispatcher { program, _table: table })
     }

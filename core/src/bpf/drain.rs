@@ -1,4 +1,5 @@
-//! Emptying a hash map: many entries a system call where the kernel can, else one by one.
+//! Empties a hash map: with many entries per system call where the kernel can do that, else one by
+//! one.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,25 +9,25 @@ use libbpf_sys as sys;
 use super::map::info;
 use crate::errors::{Error, Result};
 
-/// Bytes of keys and values that one system call should fetch.
+/// Bytes of keys and values that one system call should return.
 const BATCH_BYTES: usize = 256 << 10;
 const MIN_BATCH: u32 = 16;
 const MAX_BATCH: u32 = 4096;
 /// A batch grows to this when one bucket of the map holds more entries than fit.
 const MAX_BATCH_BYTES: usize = 64 << 20;
-/// The kernel's answer to operations that a kind of map does not have; not in libc.
+/// The kernel's error for operations that a map type does not have; libc does not define it.
 const ENOTSUPP: i32 = 524;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
     Batches,
-    /// Each entry is read and deleted at once.
+    /// Each entry is read and deleted in one step.
     Entries,
-    /// Read, then deleted: what is added to an entry in between is lost.
+    /// Each entry is read, then deleted: updates in between are lost.
     TwoSteps,
 }
 
-/// Takes the entries of a map out of it.
+/// Takes the entries out of a map.
 pub struct Drain {
     fd: OwnedFd,
     id: u32,
@@ -38,7 +39,8 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// `entry` is the size of key and value together; `batches` false: never ask for them.
+    /// `entry` is the size of key and value together; without `batches`, entries are taken one by
+    /// one.
     pub fn open(fd: OwnedFd, name: &str, entry: usize, batches: bool) -> Result<Drain> {
         let info = info(fd.as_fd())
             .map_err(|e| Error::map(format!("the kernel does not describe map {name}: {e}")))?;
@@ -70,8 +72,8 @@ impl Drain {
         Error::map(format!("cannot empty map {}: {cause}", self.id))
     }
 
-    /// Gives each entry to `sink`, key and value one after the other. What a failure leaves
-    /// in the map stays there.
+    /// Passes each entry to `sink`, key and value one behind the other. After a failure the
+    /// remaining entries stay in the map.
     pub fn drain(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         if self.method == Method::Batches && self.batches(sink)? {
             return Ok(());
@@ -79,10 +81,10 @@ impl Drain {
         self.entries(sink)
     }
 
-    /// False when this kernel has no batches for this map.
+    /// False when this kernel has no batch operations for this map.
     fn batches(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
         let (key_size, value_size) = (self.key_size, self.value_size);
-        // The kernel's place in the map: 4 bytes of a hash, a key of others.
+        // The kernel's position in the map: 4 bytes for a hash map, a key for others.
         let mut place = vec![0u8; key_size.max(8)];
         let mut started = false;
         let mut keys = vec![0u8; key_size * self.batch as usize];
@@ -139,7 +141,7 @@ impl Drain {
         }
     }
 
-    /// As many entries as the map can have at most: writers may add new ones meanwhile.
+    /// Takes at most as many entries as the map can have: programs may add entries meanwhile.
     fn entries(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut entry = vec![0u8; self.key_size + self.value_size];
         let mut next = vec![0u8; self.key_size];
@@ -150,8 +152,9 @@ impl Drain {
             }
             let (key, value) = entry.split_at_mut(self.key_size);
             key.copy_from_slice(&next);
-            // Asked before this one goes: the kernel begins anew after a key it does not find,
-            // and would meet again and again what this walk itself makes a program count.
+            // The next key is asked for before this entry is deleted: after a key that it does not
+            // find, the kernel begins at the start, where it would find the entries that a program
+            // adds because of this walk.
             more = self.next_key(Some(key), &mut next)?;
             if self.take(key, value)? {
                 sink(&entry)?;
@@ -177,7 +180,7 @@ impl Drain {
         }
     }
 
-    /// False when the entry has gone meanwhile.
+    /// False when the entry has been deleted meanwhile.
     fn take(&mut self, key: &[u8], value: &mut [u8]) -> Result<bool> {
         let fd = self.fd.as_raw_fd();
         let (key, value) = (key.as_ptr(), value.as_mut_ptr());

@@ -23,8 +23,8 @@ pub struct MapFacts {
     pub max_entries: u32,
 }
 
-/// A data section's map is named after object and section by libbpf; here the
-/// section alone is its name, as programs' authors know it.
+/// libbpf names the map of a data section after the object and the section. Here its name is that
+/// of the section, as in the program's source.
 pub fn section_name(full: &str, internal: bool) -> String {
     let known = [".rodata", ".data", ".bss", ".kconfig"];
     match known.iter().find(|s| internal && full.ends_with(**s)) {
@@ -33,9 +33,9 @@ pub fn section_name(full: &str, internal: bool) -> String {
     }
 }
 
-/// Gadgets name sections more freely than libbpf's table: `socket1`,
-/// `classifier/ingress/x`, `perf_event/x`. One that nobody knows is not loaded,
-/// so that the others are.
+/// Sets the type of programs whose section libbpf does not know: gadgets have sections such as
+/// `socket1`, `classifier/ingress/x` and `perf_event/x`. A program of any other unknown section is
+/// not loaded, so that the others can be.
 pub fn settle_type(program: NonNull<sys::bpf_program>) {
     let p = program.as_ptr();
     // SAFETY: a live program of an object that is not loaded, in all calls.
@@ -114,11 +114,12 @@ pub fn cause(error: &libbpf_rs::Error) -> String {
     inner.to_string()
 }
 
-/// libbpf names the failing program and brackets the verifier's words.
+/// The error of a load, from libbpf's log: it names the failing program and marks the start of the
+/// verifier's log.
 pub fn load_error(object: &str, reason: &str, said: String) -> Error {
     let failed = said.lines().find_map(|line| {
         let (name, rest) = line.split_once("prog '")?.1.split_once('\'')?;
-        // Also a target that the kernel does not have is told before the load itself.
+        // A target that the kernel does not have is logged before the load itself.
         rest.contains("failed").then(|| (name.to_string(), rest.contains("failed to find")))
     });
     let program = failed.as_ref().map_or_else(String::new, |(name, _)| name.clone());
@@ -155,7 +156,7 @@ pub fn load_error(object: &str, reason: &str, said: String) -> Error {
     .with_log(said)
 }
 
-/// A symbol that is not in /proc/kallsyms, of an object that cannot do without.
+/// A symbol that the object requires and that is not in /proc/kallsyms.
 fn missing_symbol(said: &str) -> Option<&str> {
     said.lines().find_map(|line| {
         let (name, rest) = line.split_once("extern '")?.1.split_once('\'')?;

@@ -1,4 +1,4 @@
-//! Attaching programs that need more than their section's target.
+//! Attaches programs that need more than the target in their section name.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ use crate::fds::owned;
 
 /// `PERF_FLAG_FD_CLOEXEC`.
 const CLOEXEC: libc::c_ulong = 1 << 3;
-/// Where the CPUs that run now are listed, as ranges.
+/// The list of the online CPUs, as ranges.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 const MAX_CPU: u32 = 1 << 16;
 
@@ -38,7 +38,7 @@ pub fn refusal(program: Program, at: &str, why: &io::Error) -> Error {
     )
 }
 
-/// A link that libbpf made, or why it did not.
+/// The link that libbpf returned, or its error.
 pub fn linked(raw: *mut sys::bpf_link) -> io::Result<Link> {
     match NonNull::new(raw) {
         // SAFETY: a fresh link from libbpf, owned by nobody else.
@@ -65,15 +65,15 @@ pub fn program_fd<'a>(program: Program) -> Result<BorrowedFd<'a>> {
     })
 }
 
-/// When a perf event samples.
+/// How often a perf event samples.
 pub enum Rate {
     /// Times a second.
     Frequency(u64),
-    /// Once in so many events.
+    /// Once per this number of events.
     Period(u64),
 }
 
-/// Samples of event (`kind`, `config`) on every CPU that is online.
+/// Samples event (`kind`, `config`) on every online CPU.
 pub fn perf_event(
     program: Program,
     kind: u32,
@@ -85,7 +85,7 @@ pub fn perf_event(
     for cpu in cpus {
         let at = format!("perf event {kind}:{config} of CPU {cpu}");
         let event = match open_event(kind, config, rate, cpu) {
-            // It went offline meanwhile.
+            // The CPU went offline meanwhile.
             Err(e) if e.raw_os_error() == Some(libc::ENODEV) => continue,
             event => event.map_err(|e| refusal(program, &at, &e))?,
         };
@@ -95,7 +95,7 @@ pub fn perf_event(
                 sys::bpf_program__attach_perf_event(program.as_ptr(), event.as_raw_fd())
             })
         })?);
-        // The link closes it.
+        // The link owns the descriptor.
         std::mem::forget(event);
     }
     Ok(Box::new(links))
@@ -142,7 +142,7 @@ fn cpus(text: &str) -> Option<Vec<u32>> {
     Some(found)
 }
 
-/// Every process of the control group at `path` and below.
+/// Attaches to the processes of the control group at `path` and below it.
 pub fn cgroup(program: Program, path: &str) -> Result<Box<dyn Attachment>> {
     let at = format!("control group {path}");
     let directory = File::open(path).map_err(|e| refusal(program, &at, &e))?;
@@ -153,7 +153,7 @@ pub fn cgroup(program: Program, path: &str) -> Result<Box<dyn Attachment>> {
     Ok(Box::new(link))
 }
 
-/// The program of every packet of one interface, before the kernel's stack.
+/// Attaches to every packet of one interface, before the kernel's network stack.
 pub fn xdp(program: Program, ifindex: u32) -> Result<Box<dyn Attachment>> {
     let link = attempt(program, &format!("interface {ifindex}"), || {
         // SAFETY: a live program.
@@ -162,7 +162,7 @@ pub fn xdp(program: Program, ifindex: u32) -> Result<Box<dyn Attachment>> {
     Ok(Box::new(link))
 }
 
-/// A program that a map of sockets runs. It has no link before Linux 6.10.
+/// A program that is attached to a map of sockets. Such links exist since Linux 6.10 only.
 struct OfSockets {
     program: OwnedFd,
     map: OwnedFd,
@@ -180,7 +180,7 @@ impl Drop for OfSockets {
     }
 }
 
-/// Sockets in the map `map`.
+/// Attaches to the sockets in the map `map`.
 pub fn sockmap(program: Program, map: OwnedFd, name: &str) -> Result<Box<dyn Attachment>> {
     let at = format!("map {name}");
     let fd = program_fd(program)?;

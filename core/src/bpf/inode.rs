@@ -1,8 +1,9 @@
-//! Which inode the kernel means by an open file. Two containers of one image have the
-//! same library by two overlay mounts: stat tells two files apart that probes see as one.
+//! The inode that the kernel uses for an open file. Containers of one image have the same library
+//! in different overlay mounts: stat(2) returns different files, while a probe is put on the one
+//! inode below.
 //!
-//! The file is mapped, and a small iterator over this process's mappings (Linux 6.1)
-//! says which inode lies below.
+//! The file is mapped, and a small iterator program over this process's mappings (Linux 6.1)
+//! returns the inode.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -11,24 +12,25 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
 use libbpf_sys as sys;
+use nix::unistd::gettid;
 
 use super::btf::Btf;
 use super::iterate::{self, Scope};
 use super::program::{self, insn};
 
-/// As unequal for unequal files as can be found out.
+/// Identifies a file as well as this kernel allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
-    /// The address of the inode that probes are put on, for as long as somebody holds it.
+    /// The address of the inode that probes are put on. It is valid as long as the file is open.
     Inode(u64),
-    /// Device, number and times: equal files of overlay mounts may look different.
+    /// Device, inode number and time of change: one file in two overlay mounts may look like two.
     Stat { device: u64, inode: u64, changed_s: i64, changed_ns: i64 },
 }
 
 const PAGE: usize = 4096;
-/// Bytes of one line of the iterator: start of the mapping, address of its inode.
+/// Bytes per mapping in the iterator's output: its start, and the address of its inode.
 const LINE: usize = 16;
-/// Far more than a process may have (vm.max_map_count).
+/// Far more than the mappings of a process need (vm.max_map_count).
 const MAX_OUTPUT: usize = 16 << 20;
 /// `bpf_seq_write`.
 const SEQ_WRITE: i32 = 127;
@@ -57,8 +59,8 @@ fn below(file: &File) -> Option<u64> {
     if start == libc::MAP_FAILED {
         return None;
     }
-    // SAFETY: no arguments; a thread has all mappings of its process.
-    let tid = unsafe { libc::gettid() } as u32;
+    // A thread has all mappings of its process.
+    let tid = gettid().as_raw() as u32;
     let lines =
         iterate::read("mappings", program.as_fd(), &Scope { tid, ..Scope::default() }, MAX_OUTPUT);
     // SAFETY: mapped above and unmapped once.
@@ -71,7 +73,7 @@ fn below(file: &File) -> Option<u64> {
     word(ours, 8).filter(|inode| *inode != 0)
 }
 
-/// The kernel's own types.
+/// The running kernel's types.
 struct Types(Btf);
 
 impl Types {

@@ -1,4 +1,4 @@
-//! Running BPF iterators: each opening of a link runs the program over all objects.
+//! Runs BPF iterators: each time a link is opened, its program runs over all objects.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,10 +10,10 @@ use super::netns;
 use crate::errors::{Error, Kind, Result};
 use crate::fds::owned;
 
-/// One read; the kernel buffers at most as much as is asked for.
+/// Bytes per read(2); the kernel buffers at most as many as are asked for.
 const CHUNK: usize = 64 << 10;
 
-/// What an iterator needs beside its program.
+/// What an iterator walks.
 #[derive(Default)]
 pub struct Scope<'a> {
     /// The map whose elements `iter/bpf_map_elem` walks.
@@ -22,11 +22,12 @@ pub struct Scope<'a> {
     pub netns: Option<BorrowedFd<'a>>,
     /// The process that `iter/task`, `iter/task_file` and `iter/task_vma` walk; 0: all.
     pub pid: u32,
-    /// The one thread that they walk; 0: all.
+    /// The only thread that these walk; 0: all.
     pub tid: u32,
 }
 
-/// What opens the iterator of `program`, as often as one likes; `netns` is asked then.
+/// The link for the iterator `program`. It can be opened any number of times; `netns` counts when
+/// it is opened.
 pub fn link(name: &str, program: BorrowedFd<'_>, scope: &Scope<'_>) -> Result<OwnedFd> {
     let (pid, tid) = (scope.pid, scope.tid);
     let mut info = sys::bpf_iter_link_info {
@@ -54,7 +55,8 @@ fn create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     unsafe { owned(sys::bpf_iter_create(link.as_raw_fd())) }
 }
 
-/// Feeds everything that one walk writes to `sink`, in pieces of any size, until it says false.
+/// Feeds everything that one walk writes to `sink`, in pieces of any size, until `sink` returns
+/// false.
 pub fn walk(
     name: &str,
     link: BorrowedFd<'_>,
@@ -63,7 +65,8 @@ pub fn walk(
 ) -> Result<()> {
     let opened = match netns {
         None => create(link),
-        // The kernel takes the namespace of who opens it; reading may be done anywhere.
+        // The kernel uses the namespace of the thread that opens the iterator; any thread may read
+        // it.
         Some(fd) => netns::within(fd, || create(link)).and_then(|opened| opened),
     };
     let mut file = File::from(opened.map_err(|e| {
@@ -75,7 +78,7 @@ pub fn walk(
         let filled = match file.read(&mut chunk) {
             Ok(0) => return Ok(()),
             Ok(n) => n,
-            // EAGAIN: a million objects in a row wrote nothing; it goes on from there.
+            // EAGAIN: the program wrote nothing for a million objects; the next read goes on there.
             Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => 0,
             Err(e) => return Err(Error::map(format!("cannot run iterator {name}: {e}"))),
         };

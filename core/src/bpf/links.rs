@@ -1,16 +1,21 @@
-//! Network interfaces by rtnetlink: which of the host's leads into which container.
+//! Network interfaces by rtnetlink(7): the host's interfaces whose other end is in a container.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::poll::{poll, PollFd, PollFlags};
+use nix::sys::socket::{
+    recv, send, socket, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType,
+};
 
 use super::netns;
 
-/// Of one network namespace.
+/// Interfaces of one network namespace.
 pub const MAX_INTERFACES: usize = 4096;
-/// Replies of one dump; an interface has some 1500 bytes.
+/// Bytes of the replies to one dump; an interface takes some 1500.
 const MAX_REPLY: usize = 32 << 20;
 const BUFFER: usize = 64 << 10;
-const REPLY_MS: i32 = 2000;
+const REPLY_MS: u16 = 2000;
 
 const HEADER: usize = 16;
 const IFINFO: usize = 16;
@@ -24,15 +29,15 @@ const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
 const NEST_MASK: u16 = 0x3fff;
 
-/// What one reply says of an interface.
+/// An interface, as one reply describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     pub index: u32,
     pub up: bool,
     pub veth: bool,
-    /// The other end, in its own namespace.
+    /// Index of the other end, in the namespace of that.
     pub peer: u32,
-    /// This namespace's number for the other end's, when that is another one.
+    /// This namespace's id for the namespace of the other end, if that is another one.
     pub peer_netns: Option<i32>,
 }
 
@@ -40,7 +45,7 @@ fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.first_chunk()?))
 }
 
-/// Attributes as (type, content), as many as are whole.
+/// The complete attributes, as (type, content).
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
@@ -51,7 +56,7 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// Messages as (type, content), as many as are whole.
+/// The complete messages, as (type, content).
 fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = number(bytes)? as usize;
@@ -95,33 +100,23 @@ fn request(kind: u16, flags: i32, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends one request in the calling thread's namespace and hands each reply to `sink`,
-/// which returns false at the last one.
+/// Sends one request in the calling thread's namespace and passes each reply to `sink`, which
+/// returns false at the last one.
 fn ask(bytes: &[u8], sink: &mut dyn FnMut(u16, &[u8]) -> io::Result<bool>) -> io::Result<()> {
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-    // SAFETY: integers only.
-    let socket = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    // SAFETY: the bytes live through the call.
-    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
-    if sent < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )?;
+    send(socket.as_raw_fd(), bytes, MsgFlags::empty())?;
     let (mut buffer, mut total) = (vec![0u8; BUFFER], 0);
     loop {
-        let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one live pollfd.
-        if unsafe { libc::poll(&mut poll, 1, REPLY_MS) } <= 0 {
+        let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut polled, REPLY_MS).unwrap_or(0) <= 0 {
             return Err(io::Error::from(io::ErrorKind::TimedOut));
         }
-        // SAFETY: the buffer is writable for its length.
-        let got =
-            unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+        let got = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         total += got;
         if total > MAX_REPLY {
             return Err(io::Error::other("endless replies"));
@@ -158,7 +153,7 @@ fn dump() -> io::Result<Vec<Interface>> {
     Ok(found)
 }
 
-/// The calling thread's number for the namespace `fd`.
+/// The id of the namespace `fd` in the calling thread's namespace.
 fn netns_number(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     let mut body = vec![0; RTGEN];
     body.extend(8u16.to_ne_bytes());
@@ -173,9 +168,9 @@ fn netns_number(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     Ok(found.map(|n| n as i32).filter(|n| *n >= 0))
 }
 
-/// Interfaces of namespace `host` whose other end is one of `container` that is up.
+/// Interfaces of namespace `host` whose other end is an interface of `container` that is up.
 ///
-/// Both sides must say so: a container makes its own interfaces as it likes.
+/// Both ends must name each other: a container can create any interfaces of its own.
 pub fn leading_into(host: BorrowedFd<'_>, container: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let inside = netns::within(container, dump)??;
     let (outside, number) = netns::within(host, || Ok((dump()?, netns_number(container)?)))

@@ -1,5 +1,5 @@
-//! libbpf talks through one process-wide callback; here its words are kept per
-//! thread and operation, so that an error carries them and stderr stays clean.
+//! libbpf logs through one callback per process. Here its log is kept per thread and operation:
+//! errors contain it, and it is not written to stderr.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_void, CStr};
@@ -55,13 +55,13 @@ unsafe extern "C" fn on_print(
     0
 }
 
-/// Routes libbpf's messages here, for the whole process.
+/// Installs the callback, for the whole process.
 pub fn install() {
     // SAFETY: a plain function pointer that lives as long as the program.
     unsafe { sys::libbpf_set_print(Some(on_print)) };
 }
 
-/// Runs `work` and returns, beside its result, what libbpf said meanwhile.
+/// Runs `work`; returns its result and what libbpf logged meanwhile.
 pub fn capture<T>(work: impl FnOnce() -> T) -> (T, String) {
     LOG.set(Some(Vec::new()));
     let result = work();

@@ -1,4 +1,4 @@
-//! Maps by descriptor: the map of one's own, and reading counters of others.
+//! Maps by descriptor: maps of this process, and the counters in maps of objects.
 
 use std::ffi::CString;
 use std::io;
@@ -8,7 +8,7 @@ use libbpf_sys as sys;
 
 use crate::errors::{Error, Result};
 
-/// Keys and values handled here are small; a data section may be larger.
+/// Keys and most values are small; a data section may be larger.
 const MAX_VALUE: usize = 64 << 20;
 /// BPF_OBJ_NAME_LEN without its NUL.
 const NAME_LENGTH: usize = 15;
@@ -59,7 +59,7 @@ pub fn kernel_name(name: &str) -> String {
         .collect()
 }
 
-/// An open map with the sizes user space sees.
+/// An open map, with the sizes that system calls use.
 pub struct Map {
     fd: OwnedFd,
     key_size: usize,
@@ -153,7 +153,8 @@ impl Map {
         self.result(rc, "read").map(|()| Some(value))
     }
 
-    /// The keys present; concurrent writers may make a walk incomplete, never endless.
+    /// The keys in the map. The walk may be incomplete while other writers change the map, but it
+    /// ends.
     pub fn keys(&self) -> Result<Vec<Vec<u8>>> {
         let limit = info(self.fd.as_fd()).map_or(0, |i| i.max_entries as usize);
         let mut keys: Vec<Vec<u8>> = Vec::new();
@@ -196,7 +197,7 @@ pub struct Counter {
 
 impl Counter {
     pub fn per_cpu(map: Map) -> Result<Counter> {
-        if map.key_size != 4 || map.value_size % 8 != 0 || map.value_size == 0 {
+        if map.key_size != 4 || !map.value_size.is_multiple_of(8) || map.value_size == 0 {
             return Err(Error::map(format!(
                 "map {} cannot count losses: key {} bytes, value {} bytes",
                 map.id, map.key_size, map.value_size

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
+use nix::unistd::{sysconf, SysconfVar};
+
 /// The memory stays mapped as long as this lives.
 pub struct Mapping {
     pub start: NonNull<u8>,
@@ -15,7 +17,7 @@ impl Mapping {
         Mapping::map(fd, offset, length, protection, libc::MAP_SHARED)
     }
 
-    /// The beginning of a file that nobody writes to.
+    /// The beginning of a file whose content does not change.
     pub fn read_only(fd: RawFd, length: usize) -> io::Result<Mapping> {
         Mapping::map(fd, 0, length, libc::PROT_READ, libc::MAP_PRIVATE)
     }
@@ -52,4 +54,10 @@ impl Drop for Mapping {
         // SAFETY: mapped by `new` and unmapped once.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }
+}
+
+/// Bytes of a page of memory.
+pub fn page_size() -> usize {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|n| usize::try_from(n).ok()).unwrap_or(4096)
 }

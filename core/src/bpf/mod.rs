@@ -1,4 +1,4 @@
-//! Everything that talks to libbpf and the kernel.
+//! libbpf and the kernel: objects, maps, programs, their attachments and their buffers.
 
 pub mod attach;
 pub mod attachment;

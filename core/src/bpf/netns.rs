@@ -1,7 +1,9 @@
-//! Working in another network namespace, without the rest of the process noticing.
+//! Runs code in another network namespace, in a thread of its own.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+
+use nix::sched::{setns, CloneFlags};
 
 /// Runs `work` on a thread that is in the network namespace of `fd`.
 pub fn within<T: Send>(fd: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
@@ -9,10 +11,7 @@ pub fn within<T: Send>(fd: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> i
         let thread = std::thread::Builder::new().name("ig-py-netns".into()).spawn_scoped(
             scope,
             move || {
-                // SAFETY: an open descriptor; only this thread changes its namespace.
-                if unsafe { libc::setns(fd.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-                    return Err(io::Error::last_os_error());
-                }
+                setns(fd, CloneFlags::CLONE_NEWNET)?;
                 Ok(work())
             },
         )?;

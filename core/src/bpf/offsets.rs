@@ -1,7 +1,7 @@
-//! Where the members lie that the scout reads, found in the running kernel's BTF.
+//! Offsets of the structure members that the scout reads, from the running kernel's BTF.
 //!
-//! libbpf would relocate the object too, but takes some 20 ms for it: it compares every name it
-//! looks for with every type. One pass over the types is enough here.
+//! libbpf could relocate the object, but that takes some 20 ms, since it compares each name with
+//! every type. Here one pass over the types finds all of them.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MAX_BTF: usize = 256 << 20;
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
-/// Anonymous structures in one another.
+/// Nesting of anonymous structures.
 const MAX_DEPTH: usize = 8;
 
 // BTF_KIND_* (uapi/linux/btf.h).
@@ -46,7 +46,7 @@ const NAMES: [&str; 11] = [
 struct Types<'a> {
     types: &'a [u8],
     strings: &'a [u8],
-    /// Where type number `index + 1` begins.
+    /// Offset of type number `index + 1`.
     starts: Vec<u32>,
     named: HashMap<&'static str, u32>,
 }
@@ -64,7 +64,7 @@ fn word(raw: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(raw.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Bytes behind a type's 12.
+/// Bytes of a type behind its first 12.
 fn extra(kind: u32, count: usize) -> usize {
     match kind {
         INT | VAR | DECL_TAG => 4,
@@ -156,12 +156,12 @@ impl<'a> Types<'a> {
     }
 }
 
-/// The bytes of `struct offsets` of core/scout/scout.bpf.c, in its order.
+/// The bytes of `struct offsets` of core/scout/scout.bpf.c.
 pub fn of_running_kernel() -> Result<Vec<u8>> {
     let unreadable = |e| Error::new(Kind::Unsupported, format!("reading {VMLINUX}: {e}"));
     let file = File::open(VMLINUX).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len() as usize;
-    // Since Linux 6.16 it can be mapped; read, it comes a page a call.
+    // Since Linux 6.16 the file can be mapped; read(2) returns one page per call.
     match Mapping::read_only(file.as_raw_fd(), size) {
         Ok(mapping) => of(mapping.bytes()),
         Err(_) => of(&fs::read(VMLINUX).map_err(unreadable)?),

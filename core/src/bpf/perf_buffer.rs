@@ -1,4 +1,4 @@
-//! A perf event array read by libbpf: one buffer a CPU.
+//! A perf event array, read by libbpf: one buffer per CPU.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -8,16 +8,17 @@ use std::ptr::NonNull;
 
 use libbpf_sys as sys;
 
+use super::mapping::page_size;
 use super::sink::{Sink, BROKEN};
 use crate::errors::{Error, Result};
 
-/// Bytes of all CPUs' buffers together, unless those of one CPU are more.
+/// Bytes of the buffers of all CPUs together, unless the buffer of one CPU is larger.
 const MAX_TOTAL: usize = 64 << 20;
 /// Bytes of a perf record's header.
 const PERF_BODY: usize = 8;
 const PERF_FORMAT_LOST: u64 = 1 << 4;
 
-/// What the C callbacks reach: the sink of the drain under way, and lost records.
+/// What the C callback uses: the sink of the current drain, and the count of lost records.
 struct Hook {
     sink: Option<NonNull<Sink<'static>>>,
     lost: u64,
@@ -27,20 +28,20 @@ struct Hook {
 
 pub struct Perf {
     buffer: NonNull<sys::perf_buffer>,
-    /// Whether the kernel keeps the total of what it lost.
+    /// True when the kernel counts what it dropped.
     counts_lost: bool,
-    /// A box of its own, given to libbpf by address and freed after the buffer.
+    /// Allocated for itself, since libbpf has its address; freed after the buffer.
     hook: NonNull<Hook>,
-    /// The CPU whose buffer is read first, so that a busy one starves no other.
+    /// The CPU whose buffer is read first: it changes, so that a busy CPU does not starve others.
     next_cpu: usize,
-    /// Kept open: libbpf borrows it.
+    /// Kept open: libbpf uses the descriptor.
     _map: OwnedFd,
 }
 
 // SAFETY: libbpf's buffers have no thread affinity; &mut self serialises their use.
 unsafe impl Send for Perf {}
 
-/// Hands the sample to the sink; negative stops libbpf.
+/// Passes the sample to the sink; a negative result stops libbpf.
 fn deliver(hook: &mut Hook, data: *const c_void, size: usize) -> c_int {
     let Some(mut sink) = hook.sink else { return -libc::ECANCELED };
     let sample: &[u8] = if size == 0 || data.is_null() {
@@ -65,7 +66,7 @@ fn deliver(hook: &mut Hook, data: *const c_void, size: usize) -> c_int {
     }
 }
 
-/// A perf record: samples go to the sink; what the kernel says it dropped is added up.
+/// Takes a perf record: samples go to the sink, and the counts in lost records are added up.
 unsafe extern "C" fn on_perf(
     ctx: *mut c_void,
     _cpu: c_int,
@@ -78,7 +79,7 @@ unsafe extern "C" fn on_perf(
         unsafe { std::slice::from_raw_parts(record.cast::<u8>(), usize::from((*record).size)) };
     let word = |at: usize, size: usize| record.get(at..at + size).unwrap_or_default();
     match number::<4>(word(0, 4)).map(u32::from_ne_bytes) {
-        // u32 size, then the bytes (with what pads them to 8).
+        // u32 size, then the bytes, padded to a multiple of 8.
         Some(sys::PERF_RECORD_SAMPLE) => {
             let size = number(word(PERF_BODY, 4)).map_or(0, u32::from_ne_bytes) as usize;
             let start = PERF_BODY + 4;
@@ -102,8 +103,8 @@ fn number<const N: usize>(raw: &[u8]) -> Option<[u8; N]> {
     raw.try_into().ok()
 }
 
-/// Opens one perf buffer a CPU; with `count_lost` the kernel keeps a total that can be
-/// read at any time (Linux 6.0), where lost records only come before a later sample.
+/// Opens one perf buffer per CPU. With `count_lost` the kernel counts what it drops, which can be
+/// read at any time (Linux 6.0); lost records come only before a later sample.
 ///
 /// # Safety
 /// `map` must be open and `ctx` a Hook that outlives the buffer.
@@ -143,12 +144,11 @@ fn pages(bytes: usize, cpus: usize, page: usize) -> usize {
 }
 
 impl Perf {
-    /// Buffers of about `bytes` a CPU.
+    /// Opens buffers of about `bytes` per CPU.
     pub fn open(map: OwnedFd, bytes: usize) -> io::Result<Perf> {
-        // SAFETY: plain calls.
-        let (page, cpus) =
-            unsafe { (libc::sysconf(libc::_SC_PAGESIZE), sys::libbpf_num_possible_cpus()) };
-        let pages = pages(bytes, cpus.max(1) as usize, page.max(1) as usize);
+        // SAFETY: a plain call.
+        let cpus = unsafe { sys::libbpf_num_possible_cpus() };
+        let pages = pages(bytes, cpus.max(1) as usize, page_size());
         let hook = Box::new(Hook { sink: None, lost: 0, panicked: false, stopped: false });
         let hook = NonNull::from(Box::leak(hook));
         let ctx: *mut c_void = hook.as_ptr().cast();
@@ -170,7 +170,7 @@ impl Perf {
         unsafe { BorrowedFd::borrow_raw(sys::perf_buffer__epoll_fd(self.buffer.as_ptr())) }
     }
 
-    /// Samples the kernel dropped.
+    /// Samples that the kernel dropped.
     pub fn lost(&self) -> u64 {
         if self.counts_lost {
             return total_lost(self.buffer);
@@ -204,7 +204,7 @@ impl Perf {
         Ok(())
     }
 
-    /// CPU by CPU, until the sink says stop.
+    /// Reads the buffers CPU by CPU, until the sink returns false.
     fn drain_cpus(&mut self) -> c_int {
         let buffer = self.buffer.as_ptr();
         // SAFETY: a live perf buffer.
@@ -223,13 +223,13 @@ impl Perf {
     }
 }
 
-/// The kernel's totals of all CPUs.
+/// The sum of the kernel's counts of all CPUs.
 fn total_lost(perf: NonNull<sys::perf_buffer>) -> u64 {
     // SAFETY: a live perf buffer.
     let count = unsafe { sys::perf_buffer__buffer_cnt(perf.as_ptr()) };
     let mut total = 0u64;
     for index in 0..count {
-        // With PERF_FORMAT_LOST alone, read gives the event's value and what it lost.
+        // With PERF_FORMAT_LOST alone, read(2) returns the event's value and its lost records.
         let mut words = [0u64; 2];
         // SAFETY: an index below the count, and as many writable bytes as said.
         let n = unsafe {

@@ -1,4 +1,4 @@
-//! Probing what goes through perf events: kprobes, uprobes, tracepoints.
+//! Probes features that use perf events: kprobes, uprobes, tracepoints.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -13,15 +13,15 @@ use crate::fds::owned;
 const KPROBE_TYPE: &str = "/sys/bus/event_source/devices/kprobe/type";
 const UPROBE_TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-/// A function that no kernel inlines away.
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
+/// A function that compilers do not inline.
 const FUNCTION: &str = "do_exit";
 
 fn pmu(path: &str) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Opens a perf event and runs a BPF program on it: the whole way of an attachment.
+/// Opens a perf event and attaches a BPF program to it, as a real attachment does.
 fn runs_bpf(attr: &mut sys::perf_event_attr, program_type: u32) -> bool {
     attr.size = size_of::<sys::perf_event_attr>() as u32;
     let (call, attr) = (libc::SYS_perf_event_open, &raw const *attr);
@@ -54,7 +54,7 @@ fn kprobe_by_tracefs() -> bool {
                 .and_then(|mut f| f.write_all(line.as_bytes()))
         };
         if append(format!("p:ig_py/{name} {FUNCTION}\n")).is_ok() {
-            // Left defined it would stay until reboot.
+            // A probe that stays defined remains until reboot.
             return append(format!("-:ig_py/{name}\n")).is_ok();
         }
     }
@@ -84,7 +84,7 @@ fn tracepoint_id() -> Option<u64> {
     mounted.or_else(|| read_detached_tracefs(&CString::new(EVENT).ok()?))?.trim().parse().ok()
 }
 
-/// Reads a file of a tracefs mounted nowhere (Linux 5.2), so that probing mounts nothing.
+/// Reads a file of a tracefs that is not mounted at any path (fsmount(2), Linux 5.2).
 fn read_detached_tracefs(path: &CStr) -> Option<String> {
     const FSCONFIG_CMD_CREATE: libc::c_long = 6;
     const CLOEXEC: libc::c_long = 1;

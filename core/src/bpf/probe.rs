@@ -1,4 +1,4 @@
-//! What the running kernel can do, found out by doing it.
+//! Features of the running kernel, found by using them.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -6,6 +6,7 @@ use libbpf_sys as sys;
 
 use super::btf::Btf;
 use super::map::Map;
+use super::mapping::page_size;
 use super::perf_probe;
 use super::program::{btf_id, insn, load, load_nothing, nothing};
 use super::statistics::Counting;
@@ -14,9 +15,9 @@ use crate::fds::owned;
 
 /// BPF_FUNC_ktime_get_boot_ns.
 const KTIME_GET_BOOT_NS: u32 = 125;
-/// A hook that every bpf() call passes, so that this process triggers it at once.
+/// A hook that every bpf(2) call passes: this process triggers it at once.
 const LSM_HOOK: &str = "bpf";
-/// Functions present in any kernel that has BTF.
+/// Functions that every kernel with BTF has.
 const FUNCTIONS: [&str; 2] = ["vfs_read", "do_nanosleep"];
 
 pub fn probe(feature: &str) -> Result<bool> {
@@ -44,10 +45,7 @@ fn open_tracing(program: &OwnedFd) -> Option<OwnedFd> {
 }
 
 fn ringbuf() -> bool {
-    // SAFETY: no pointers.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let page = u32::try_from(page).unwrap_or(4096);
-    Map::create("ig_probe", sys::BPF_MAP_TYPE_RINGBUF, 0, 0, page).is_ok()
+    Map::create("ig_probe", sys::BPF_MAP_TYPE_RINGBUF, 0, 0, page_size() as u32).is_ok()
 }
 
 fn raw_tracepoint() -> bool {
@@ -63,7 +61,7 @@ fn fentry(function: &str) -> bool {
         .is_some_and(|program| open_tracing(&program).is_some())
 }
 
-/// A hook can be attached to although the BPF LSM is not active: only a run tells.
+/// A program can be attached to a hook although the BPF LSM is not active: only a run shows it.
 fn lsm() -> bool {
     let Some(id) = btf_id(LSM_HOOK, sys::BPF_LSM_MAC) else { return false };
     let Ok(map) = Map::create("ig_probe", sys::BPF_MAP_TYPE_ARRAY, 4, 8, 1) else { return false };

@@ -36,7 +36,7 @@ pub fn load(
     load_as(c"ig_probe", program_type, attach_type, target, insns)
 }
 
-/// Loads a program of the name `name`.
+/// Loads a program with a name; None when the kernel refuses.
 pub fn load_as(
     name: &CStr,
     program_type: u32,

@@ -1,10 +1,11 @@
-//! Socket filters: they see every packet of one network namespace, and keep none.
+//! Socket filters: they see every packet of one network namespace and keep none.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use libbpf_sys as sys;
+use nix::sys::socket::{socket, AddressFamily, SockFlag, SockType};
 
 use super::attachment::Attachment;
 use super::dispatch::Dispatcher;
@@ -19,7 +20,7 @@ struct Filter {
 
 impl Attachment for Filter {}
 
-/// Every packet of the network namespace `fd`, whose number programs see is `id`.
+/// Attaches to every packet of the network namespace `fd`; programs see the namespace as `id`.
 pub fn attach(
     program: NonNull<sys::bpf_program>,
     fd: BorrowedFd<'_>,
@@ -37,15 +38,9 @@ pub fn attach(
 
 fn open(filter: i32) -> io::Result<OwnedFd> {
     let ok = |rc: i32| if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // Protocol 0: it sees nothing until it is bound, and then the filter is there.
-    // SAFETY: integers only.
-    let socket = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor owned by nobody else.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // With protocol 0 the socket receives nothing until it is bound, and by then it has the filter.
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
     // SAFETY: the option is an int that lives through the call.
     ok(unsafe {
         libc::setsockopt(

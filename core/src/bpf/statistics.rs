@@ -1,4 +1,4 @@
-//! How long the kernel's eBPF programs ran, and what their maps hold.
+//! How long the kernel's eBPF programs ran, and how much memory their maps take.
 
 use std::ffi::CStr;
 use std::io;
@@ -9,12 +9,12 @@ use libbpf_sys as sys;
 use crate::errors::{Error, Kind, Result};
 use crate::fds::owned;
 
-/// Programs that are read; each takes a few system calls.
+/// The most programs that are read; each takes a few system calls.
 const MAX_PROGRAMS: usize = 65536;
 /// Maps of one program: the verifier's MAX_USED_MAPS.
 const MAX_MAPS: usize = 64;
 
-/// Since the program was loaded, but only of times when somebody had the kernel count.
+/// Run time and runs since the program was loaded, as far as counting was switched on then.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Program {
     pub id: u32,
@@ -47,7 +47,7 @@ impl Counting {
     }
 }
 
-/// Every program there is, by id; those that go meanwhile are left out.
+/// All programs by id, without those that are unloaded meanwhile.
 pub fn programs() -> Result<Vec<Program>> {
     let mut found = Vec::new();
     let mut id = 0;
@@ -65,7 +65,7 @@ pub fn programs() -> Result<Vec<Program>> {
     Ok(found)
 }
 
-/// None when it is gone.
+/// None when the program is unloaded.
 fn program(id: u32) -> Option<Program> {
     // SAFETY: no pointers; a fresh descriptor.
     let fd = unsafe { owned(sys::bpf_prog_get_fd_by_id(id)) }.ok()?;
@@ -93,7 +93,7 @@ fn program(id: u32) -> Option<Program> {
     })
 }
 
-/// Bytes of memory that the kernel accounts to a map; None when it is gone.
+/// Bytes of memory that the kernel accounts to a map; None when the map is freed.
 pub fn map_memory(id: u32) -> Option<u64> {
     // SAFETY: no pointers; a fresh descriptor.
     let fd = unsafe { owned(sys::bpf_map_get_fd_by_id(id)) }.ok()?;

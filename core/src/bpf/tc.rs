@@ -1,4 +1,4 @@
-//! Classifiers: packets that pass one interface, in one direction.
+//! Classifiers: programs for the packets of one interface in one direction.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,18 +15,18 @@ use crate::fds::owned;
 
 const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
-/// The next classifier decides.
+/// The next classifier decides about the packet.
 const TC_ACT_UNSPEC: i32 = -1;
 const PRIORITY: u32 = 1;
 
-/// Where: the namespace of the interface, its index, and the direction as it sees it.
-pub struct Place<'a> {
+/// An interface: its namespace and its index, and the direction of packets as it sees it.
+pub struct Interface<'a> {
     pub netns: BorrowedFd<'a>,
     pub ifindex: u32,
     pub ingress: bool,
 }
 
-/// A link of the kernel's own (Linux 6.6): it goes with its descriptor.
+/// A tcx link (Linux 6.6): closing its descriptor detaches the program.
 struct Linked {
     _link: OwnedFd,
     _dispatcher: Dispatcher,
@@ -34,7 +34,7 @@ struct Linked {
 
 impl Attachment for Linked {}
 
-/// A filter of a `clsact` queueing discipline, which stays when we are killed.
+/// A filter of a `clsact` queueing discipline. It stays attached when this process is killed.
 struct Filter {
     netns: OwnedFd,
     ifindex: u32,
@@ -65,7 +65,7 @@ fn options() -> sys::bpf_tc_opts {
 impl Drop for Filter {
     fn drop(&mut self) {
         let (ifindex, ingress, handle) = (self.ifindex, self.ingress, self.handle);
-        // The interface may be gone, and its filters with it.
+        // The interface may have been deleted, and its filters with it.
         let _ = netns::within(self.netns.as_fd(), || {
             let options = sys::bpf_tc_opts { handle, ..options() };
             // SAFETY: hook and options live through the call.
@@ -74,33 +74,33 @@ impl Drop for Filter {
     }
 }
 
-/// `program` for each packet at `place`; `id` is the namespace's number that it sees.
+/// Attaches `program` to an interface; it sees the namespace as `id`.
 pub fn attach(
     program: NonNull<sys::bpf_program>,
-    place: &Place<'_>,
+    interface: &Interface<'_>,
     id: u32,
 ) -> Result<Box<dyn Attachment>> {
-    let side = if place.ingress { "ingress" } else { "egress" };
-    let at = format!("{side} of interface {}", place.ifindex);
+    let side = if interface.ingress { "ingress" } else { "egress" };
+    let at = format!("{side} of interface {}", interface.ifindex);
     let failed = |e: &io::Error| refusal(program, &at, e);
     let kind = sys::BPF_PROG_TYPE_SCHED_CLS;
     let dispatcher = Dispatcher::new(kind, program_fd(program)?, id, TC_ACT_UNSPEC)?;
     let fd = dispatcher.program.as_raw_fd();
-    let (ifindex, ingress) = (place.ifindex, place.ingress);
+    let (ifindex, ingress) = (interface.ifindex, interface.ingress);
     let within = |e: io::Error| failed(&e);
-    match netns::within(place.netns, || link(fd, ifindex, ingress)).map_err(within)? {
+    match netns::within(interface.netns, || link(fd, ifindex, ingress)).map_err(within)? {
         Ok(link) => return Ok(Box::new(Linked { _link: link, _dispatcher: dispatcher })),
         Err(e) if !is_unknown(&e) => return Err(failed(&e)),
         Err(_) => {}
     }
-    let netns = place.netns.try_clone_to_owned().map_err(|e| failed(&e))?;
-    let handle = netns::within(place.netns, || filter(fd, ifindex, ingress))
+    let netns = interface.netns.try_clone_to_owned().map_err(|e| failed(&e))?;
+    let handle = netns::within(interface.netns, || filter(fd, ifindex, ingress))
         .map_err(within)?
         .map_err(|e| failed(&e))?;
     Ok(Box::new(Filter { netns, ifindex, ingress, handle, _dispatcher: dispatcher }))
 }
 
-/// Does the kernel not know such links?
+/// True when the kernel has no such links.
 fn is_unknown(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPERM))
 }
@@ -108,7 +108,7 @@ fn is_unknown(e: &io::Error) -> bool {
 fn link(program: i32, ifindex: u32, ingress: bool) -> io::Result<OwnedFd> {
     let options = sys::bpf_link_create_opts {
         sz: size_of::<sys::bpf_link_create_opts>() as sys::size_t,
-        // Others may end a packet's way.
+        // Before other programs, which may drop the packet.
         flags: sys::BPF_F_BEFORE,
         ..Default::default()
     };
@@ -126,7 +126,7 @@ fn filter(program: i32, ifindex: u32, ingress: bool) -> io::Result<u32> {
         let mut hook = hook(ifindex, ingress);
         // SAFETY: hook and options live through the calls.
         match unsafe { sys::bpf_tc_hook_create(&mut hook) } {
-            // Others may use it: it is left where it is.
+            // Other programs may use the queueing discipline: it is not removed.
             rc if rc == -libc::EEXIST => {}
             rc => result(rc)?,
         }

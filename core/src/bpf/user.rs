@@ -1,5 +1,5 @@
-//! Probes in one file: user functions and static probes, found by our own reading of
-//! the file, attached for every process that maps it.
+//! Probes in one file: user functions and static probes. Their sites are found by `binary`, and
+//! they are attached for every process that maps the file.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -16,28 +16,28 @@ use crate::binary::elf::Elf;
 use crate::binary::{gosym, root, symbols, usdt, FileBytes};
 use crate::errors::{c_text, Error, Kind, Result};
 
-/// Places in a file that one program is attached to.
+/// The most sites that one program is attached to.
 const MAX_SITES: usize = 1000;
 
-/// A file of a container, held open.
+/// An open file of a container.
 pub struct Binary {
     path: String,
     bytes: FileBytes,
     pub identity: Identity,
 }
 
-/// Where to attach, as offsets in the file.
+/// Where a program is attached: offsets in the file.
 enum Sites {
     At(Vec<usdt::Site>),
-    /// Static probes whose arguments libbpf prepares for the program.
+    /// Static probes, found by libbpf, which prepares their arguments for the program.
     Described {
         provider: String,
         name: String,
     },
 }
 
-/// Places in a file, found for programs of one section.
-pub struct Places {
+/// Sites in a file, found for programs of one section.
+pub struct ProbeSites {
     sites: Sites,
     target: String,
     returns: bool,
@@ -85,7 +85,8 @@ impl Binary {
                     .map_err(|_| error("its offset is no number".into()))?;
                 let mut address =
                     symbols::find(&elf, name).map_err(|e| error(e.0))?.map(|f| f.address);
-                // Not where a function returns: Go moves stacks, and the way back with them.
+                // No return probes: Go moves stacks, and with them the return addresses that the
+                // probe replaces.
                 if address.is_none() && kind == "uprobe" {
                     address = gosym::find(&elf, name).map_err(|e| error(e.0))?;
                 }
@@ -107,17 +108,17 @@ impl Binary {
         Ok(Sites::At(sites))
     }
 
-    /// Finds `target`: a function, `PROVIDER:NAME`, or a pattern, as programs of `section`
-    /// have it; `described`: the object has libbpf's maps of probe arguments. Reads the
-    /// file, which may take a while.
-    pub fn places(&self, section: &str, target: &str, described: bool) -> Result<Places> {
+    /// Finds `target`, which is a function, `PROVIDER:NAME` or a pattern, depending on `section`.
+    /// `described`: the object has libbpf's maps of probe arguments. Reads the file, which may take
+    /// a while.
+    pub fn probe_sites(&self, section: &str, target: &str, described: bool) -> Result<ProbeSites> {
         let kind = split(section).0;
         let kind = kind.strip_suffix(".s").unwrap_or(kind);
         let (base, multi) = match kind.split_once('.') {
             Some((base, "multi" | "session")) => (base, true),
             _ => (kind, false),
         };
-        Ok(Places {
+        Ok(ProbeSites {
             sites: self.sites(if multi { "multi" } else { base }, target, described)?,
             target: target.to_string(),
             returns: base == "uretprobe",
@@ -126,18 +127,18 @@ impl Binary {
         })
     }
 
-    /// Attaches `program` to `places` of this file.
+    /// Attaches `program` to sites of this file.
     pub fn attach(
         &self,
         program: NonNull<sys::bpf_program>,
-        places: &Places,
+        probe: &ProbeSites,
     ) -> Result<Box<dyn Attachment>> {
         let path = CString::new(format!("/proc/self/fd/{}", self.bytes.file.as_raw_fd()))
             .unwrap_or_default();
-        let at = format!("{} in {}", places.target, self.path);
-        let returns = places.returns;
+        let at = format!("{} in {}", probe.target, self.path);
+        let returns = probe.returns;
         let mut links: Vec<Link> = Vec::new();
-        match &places.sites {
+        match &probe.sites {
             Sites::Described { provider, name } => {
                 let (provider, name) =
                     (c_text(Kind::Attach, provider)?, c_text(Kind::Attach, name)?);
@@ -155,14 +156,14 @@ impl Binary {
                     })
                 })?);
             }
-            Sites::At(sites) if places.multi => {
+            Sites::At(sites) if probe.multi => {
                 let offsets: Vec<_> = sites.iter().map(|s| s.offset as libc::c_ulong).collect();
                 let options = sys::bpf_uprobe_multi_opts {
                     sz: size_of::<sys::bpf_uprobe_multi_opts>() as sys::size_t,
                     offsets: offsets.as_ptr(),
                     cnt: offsets.len() as sys::size_t,
                     retprobe: returns,
-                    session: places.session,
+                    session: probe.session,
                     ..Default::default()
                 };
                 links.push(attempt(program, &at, || {
@@ -220,12 +221,12 @@ mod tests {
         let root = std::fs::File::open(&directory).unwrap();
         let binary = Binary::open(root.as_fd(), "/program").unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
-        let places = binary.places("uprobe/x", "main.main+4", false).unwrap();
-        let Sites::At(sites) = &places.sites else { panic!("no offsets") };
+        let sites = binary.probe_sites("uprobe/x", "main.main+4", false).unwrap();
+        let Sites::At(sites) = &sites.sites else { panic!("no offsets") };
         let offsets: Vec<u64> = sites.iter().map(|s| s.offset).collect();
         assert_eq!(offsets, [CODE_AT as u64 + 0x104]);
         for (section, target) in [("uretprobe/x", "main.main"), ("uprobe/x", "main.other")] {
-            let error = binary.places(section, target, false).err().unwrap();
+            let error = binary.probe_sites(section, target, false).err().unwrap();
             assert_eq!(error.kind, Kind::Absent, "{section} {target}: {error}");
         }
     }

@@ -1,4 +1,4 @@
-//! Names of numbers the kernel speaks in.
+//! Names of the kernel's numbers: errors, signals, protocols, system calls.
 
 mod syscalls;
 mod tables;
@@ -7,7 +7,7 @@ fn from_table(table: &[&'static str], n: u64) -> Option<&'static str> {
     table.get(usize::try_from(n).ok()?).copied().filter(|name| !name.is_empty())
 }
 
-/// Empty for 0: no error has no name.
+/// The name of 0 is empty.
 pub fn errno(n: u64) -> Option<&'static str> {
     if n == 0 {
         return Some("");

@@ -1,6 +1,6 @@
-//! Names by number, as data.
+//! Names by number.
 
-/// Error numbers (asm-generic); empty: unknown. The last of aliases, as users know them.
+/// Error numbers (asm-generic); empty: unknown. Of several names for one number the usual one.
 #[rustfmt::skip]
 pub const ERRNO: [&str; 134] = [
     "", "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF",

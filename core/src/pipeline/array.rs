@@ -1,4 +1,4 @@
-//! The elements of one fetch: sorted, cut off, rendered as one array.
+//! The elements of one reading of an array: sorted, limited and rendered together.
 
 use std::cmp::Ordering;
 
@@ -13,7 +13,7 @@ const MAX_UNSORTED: usize = 128 << 20;
 /// Rendered bytes of one array.
 pub const MAX_RENDERED: usize = 128 << 20;
 
-/// What elements are sorted by.
+/// A value by which elements are sorted.
 #[derive(Debug, PartialEq)]
 enum Key {
     Number(i128),
@@ -39,7 +39,7 @@ impl Key {
             (Key::Number(a), Key::Number(b)) => a.cmp(b),
             (Key::Float(a), Key::Float(b)) => a.total_cmp(b),
             (Key::Text(a), Key::Text(b)) => a.cmp(b),
-            // An empty slot has another kind than a full one.
+            // The value of an empty slot may have another kind than that of a filled one.
             (Key::Number(_), _) | (_, Key::Text(_)) => Ordering::Less,
             _ => Ordering::Greater,
         }
@@ -55,10 +55,10 @@ pub struct Array {
     pub limit: u64,
     /// Text before the rows of an array.
     pub header: Vec<u8>,
-    /// Elements rendered in the array at hand.
+    /// Elements that are rendered in the current array.
     pub shown: u64,
     pub open: bool,
-    /// Whole samples that wait to be sorted, one after another.
+    /// Whole samples that wait to be sorted, one behind the other.
     unsorted: Vec<u8>,
     keys: Vec<Key>,
     key_bytes: usize,
@@ -106,7 +106,7 @@ impl Array {
         true
     }
 
-    /// The samples held and their order; nothing is held any more.
+    /// Takes the samples, one behind the other, and their order.
     pub fn take_sorted(&mut self) -> (Vec<u8>, Vec<usize>) {
         let (keys, width) = (std::mem::take(&mut self.keys), self.by.len());
         self.key_bytes = 0;
@@ -114,7 +114,7 @@ impl Array {
         for (column, (_, descending)) in self.by.iter().enumerate().rev() {
             let key = |element: usize| &keys[element * width + column];
             if *descending {
-                // As the compatible system has it: equal elements change their order.
+                // As in `ig`, equal elements are in reverse order.
                 order.reverse();
                 order.sort_by(|a, b| key(*b).cmp(key(*a)));
             } else {

@@ -1,7 +1,7 @@
-//! Conditions: expressions of which an event must meet each (docs/filter-expressions.md).
+//! Conditions: expressions that must all be true for an event (docs/filter-expressions.md).
 //!
-//! StackOwner writes the plan has checked the types. What does not fit anyway, and what has no value
-//! (a remainder of a division by zero), leaves the condition undecided.
+//! Python has checked the types when it wrote the plan. A condition is undecided when a type does
+//! not fit all the same, or when an expression has no value (a division by zero).
 
 mod functions;
 mod value;
@@ -55,14 +55,14 @@ enum Expr {
     Field(usize),
     Constant(V<'static>),
     List(Vec<Expr>),
-    /// The element that a quantifier looks at.
+    /// The element that a quantifier tests.
     Element,
     Not(Box<Expr>),
     Negative(Box<Expr>),
     And(Vec<Expr>),
     Or(Vec<Expr>),
     If(Box<[Expr; 3]>),
-    /// A whole number from the second to the third.
+    /// The first is a whole number from the second to the third.
     Within(Box<[Expr; 3]>),
     Two(Op, Box<[Expr; 2]>),
     Matches(Box<Expr>, regex::bytes::Regex),
@@ -83,7 +83,7 @@ impl Condition {
         plans.iter().map(|p| Ok(Condition(compile(p, fields, &mut left)?))).collect()
     }
 
-    /// None where it cannot be decided.
+    /// None when the condition is undecided.
     pub fn holds(&self, event: &Event<'_>, fields: &Fields) -> Option<bool> {
         truth(&self.0.value(&Scope { event: *event, fields }, None)?)
     }
@@ -212,7 +212,7 @@ fn within(address: IpAddr, network: &(IpAddr, u8)) -> bool {
     }
 }
 
-/// What an expression may look at.
+/// What an expression reads.
 struct Scope<'a> {
     event: Event<'a>,
     fields: &'a Fields,

@@ -19,7 +19,7 @@ pub fn of_fields(fields: &Fields, steps: &[Step], rest: Option<usize>) -> Vec<De
     let mut dependencies: Vec<Dependency> = (0..fields.list.len()).map(own).collect();
     let containers = steps.iter().filter(|s| matches!(s, Step::Container { .. })).count();
     let mut write = |index: usize, dependency: Dependency| {
-        // Of two steps that fill one field the order would count.
+        // Two steps fill the field: its value depends on their order, too.
         dependencies[index] = if dependencies[index] == Dependency::Nothing {
             dependency
         } else {

@@ -97,7 +97,7 @@ impl Filter {
                     _ => return Err(number("true, false, 1 or 0")),
                 }
             }
-            // 0.1 means the nearest value that the field can have.
+            // A constant such as 0.1 is rounded to the precision of the field.
             Kind::F32 => {
                 let value: f32 = plan.value.parse().map_err(|_| number("a number"))?;
                 Test::Float(op, value.into())
@@ -116,7 +116,7 @@ impl Filter {
             kind => {
                 debug_assert!(is_integer(kind));
                 let unsigned = format!("an unsigned {bits} bit number");
-                // The compatible system takes no sign here.
+                // `ig` accepts no sign here.
                 let digits = plan.value.bytes().all(|b| b.is_ascii_digit());
                 let value: u64 =
                     plan.value.parse().ok().filter(|_| digits).ok_or_else(|| number(&unsigned))?;
@@ -129,13 +129,13 @@ impl Filter {
         Ok(Filter { field: index, test })
     }
 
-    /// True when no step decides about the field.
+    /// True when the field's value is in the sample and no step changes it.
     pub fn reads_sample(&self, fields: &Fields) -> bool {
         let field = &fields.list[self.field];
         !field.slot && !field.patched
     }
 
-    /// A value of another kind than the field promises never passes, except `!=`.
+    /// A value whose kind is not the field's passes only `!=`.
     pub fn passes(&self, event: &Event<'_>, fields: &Fields) -> bool {
         let value = event.value(self.field, &fields.list[self.field]);
         match (&self.test, value) {
@@ -167,22 +167,22 @@ impl Filter {
     }
 }
 
-/// Why *pattern* is none, or the regular expression.
+/// Compiles a regular expression; the error is the reason in one line.
 pub fn regex(pattern: &str) -> std::result::Result<regex::bytes::Regex, String> {
     regex::bytes::RegexBuilder::new(pattern)
         .size_limit(MAX_REGEX)
         .dfa_size_limit(MAX_REGEX)
         .build()
         .map_err(|e| {
-            // The last line says what, those before draw where.
+            // The last line is the reason; those before it point at the place.
             let all = e.to_string();
             let what = all.lines().last().unwrap_or_default().trim_start_matches("error: ");
             format!("invalid regular expression {pattern:?}: {what}")
         })
 }
 
-/// As RE2 on text of unknown bytes: each that is no UTF-8 counts as one U+FFFD, so that no
-/// pattern is evaded by a byte that not even `.` matches.
+/// Matches as RE2 does: each byte that is not UTF-8 counts as one U+FFFD. Otherwise not even `.`
+/// would match such a byte, and a container could evade a pattern with it.
 pub fn found(regex: &regex::bytes::Regex, text: &[u8]) -> bool {
     if std::str::from_utf8(text).is_ok() {
         return regex.is_match(text);

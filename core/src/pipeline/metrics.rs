@@ -8,10 +8,11 @@ use crate::schema::event::{Event, Value};
 use crate::schema::field::{is_integer, Fields};
 use crate::schema::plan::{self, Kind, MetricKind};
 
-/// Combinations of key values that are told apart; the rest shares one without keys.
+/// Combinations of key values that have a series of their own; further ones share a series without
+/// keys.
 const MAX_SERIES: usize = 2000;
 const MAX_FIELDS: usize = 256;
-/// Most slots of a histogram: one for each power of two.
+/// The most slots of a histogram: one for each power of two.
 const MAX_SLOTS: usize = 65;
 
 /// The value of one metric in one series.
@@ -31,7 +32,7 @@ struct Metric {
 /// All metrics of one combination of key values.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// A JSON list of the key values; empty: those beyond the limit.
+    /// A JSON list of the key values; empty for the combinations beyond the limit.
     pub keys: String,
     pub sums: Vec<Sum>,
 }

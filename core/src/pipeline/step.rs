@@ -1,4 +1,4 @@
-//! Steps: what operators do natively to each event, compiled from the plan.
+//! Steps: what operators do to each event, compiled from the plan.
 
 use super::steps::context::Context;
 use super::steps::input::StepInput;
@@ -35,7 +35,7 @@ pub enum Step {
         dst: usize,
         table: enums::Table,
     },
-    /// The same text for each event, by its place among the texts.
+    /// The same text for each event, by its index among the texts.
     Text {
         dst: usize,
         text: u32,
@@ -63,9 +63,9 @@ pub struct Endpoint {
 pub struct ContainerField {
     column: u32,
     field: usize,
-    /// Written also when only the pod is known.
+    /// The field is also written when only the pod is known.
     of_pod: bool,
-    /// Only the mount namespace tells.
+    /// The field is written only when the container was found by its mount namespace.
     by_mntns: bool,
 }
 
@@ -184,7 +184,7 @@ fn compile_one(
 }
 
 impl Step {
-    /// The field by whose mount namespace containers are found.
+    /// The field with the mount namespace by which containers are found.
     pub fn mntns(&self) -> Option<usize> {
         match self {
             Step::Container { mntns, .. } => *mntns,
@@ -192,7 +192,7 @@ impl Step {
         }
     }
 
-    /// Calls `sink` with each field that this fills, and what of.
+    /// Calls `sink` with each field that the step fills, and with what its value is made of.
     pub fn outputs(&self, sink: &mut dyn FnMut(usize, StepInput)) {
         match self {
             Step::Errno(src, dst)
@@ -222,7 +222,7 @@ impl Step {
         }
     }
 
-    /// The field of the time that text field `index` shows.
+    /// The field with the time that text field `index` shows.
     pub fn time_of(&self, index: usize) -> Option<usize> {
         match self {
             Step::Timestamp { src, dst, .. } if *dst == Some(index) => Some(*src),
@@ -304,7 +304,7 @@ impl Step {
     }
 }
 
-/// A number with a table of names; 0 of errno is the empty name.
+/// Writes the name of a number, or the prefix and the number. errno 0 has the empty name.
 fn named(
     cx: &mut Context<'_>,
     src: usize,

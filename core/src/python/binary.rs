@@ -10,7 +10,7 @@ use crate::bpf::inode::Identity;
 use crate::bpf::{links, user};
 use crate::errors::{Error, Kind, Result};
 
-/// A descriptor of one's own for a number that Python gives.
+/// Duplicates a descriptor that Python passes by number.
 pub fn duplicate(fd: i32) -> Result<OwnedFd> {
     let bad = |why: String| Error::new(Kind::Open, format!("file descriptor {fd}: {why}"));
     if fd < 0 {

@@ -1,4 +1,4 @@
-//! `Map`: a BPF map of Python's own.
+//! `Map`: a BPF map that Python creates.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{PoisonError, RwLock};

@@ -1,5 +1,5 @@
-//! The Python face: conversions only, the work is elsewhere. The GIL is
-//! released wherever the kernel, libbpf or the pipeline works.
+//! The module for Python. It only converts; the GIL is released while the kernel, libbpf or the
+//! pipeline works.
 
 mod binary;
 mod error;
@@ -68,9 +68,9 @@ fn probe_feature(py: Python<'_>, feature: &str) -> PyResult<bool> {
     Ok(py.detach(|| probe::probe(feature))?)
 }
 
-/// glibc raises its thresholds to the largest block ever freed, and then keeps as much
-/// (mallopt(3)). Fixed ones give back what an array took, but not the memory of one batch
-/// just to fault it in again for the next.
+/// By default glibc raises its thresholds to the size of the largest freed block and keeps that
+/// much memory (mallopt(3)). With fixed thresholds, the memory of an array is returned to the
+/// kernel, while that of a batch is kept for the next one.
 #[cfg(target_env = "gnu")]
 fn give_back_large_blocks() {
     const LARGE: libc::c_int = 256 << 10;

@@ -11,18 +11,18 @@ use super::map::Map;
 use super::stream::Stream;
 use crate::bpf::families::{self, Rate};
 use crate::bpf::iterate::{self, Scope};
-use crate::bpf::tc::{self, Place};
+use crate::bpf::tc::{self, Interface};
 use crate::bpf::{object, sockets};
 use crate::errors::Result;
 use crate::stream;
 
-/// By which libbpf's `usdt.bpf.h` gives programs the arguments of static probes.
+/// The map with which libbpf's `usdt.bpf.h` gives programs the arguments of static probes.
 const USDT_MAP: &str = "__bpf_usdt_specs";
 
 #[pyclass(frozen, module = "ig_py._core")]
 pub struct Object {
     inner: Mutex<object::Object>,
-    /// Streams hold maps of the object: they end with it.
+    /// Streams use maps of the object: closing it closes them.
     streams: Mutex<Vec<Weak<stream::Stream>>>,
 }
 
@@ -182,8 +182,8 @@ impl Object {
     ) -> PyResult<u64> {
         let fd = duplicate(netns)?;
         self.with(py, |o| {
-            let place = Place { netns: fd.as_fd(), ifindex, ingress };
-            o.attach_with(program, |p| tc::attach(p, &place, netns_id))
+            let interface = Interface { netns: fd.as_fd(), ifindex, ingress };
+            o.attach_with(program, |p| tc::attach(p, &interface, netns_id))
         })
     }
 
@@ -197,8 +197,8 @@ impl Object {
         let (section, described) =
             self.with(py, |o| Ok((o.section(program)?, o.has_map(USDT_MAP))))?;
         // Without the object's lock: the file may be large.
-        let places = py.detach(|| binary.inner.places(&section, target, described))?;
-        self.with(py, |o| o.attach_with(program, |p| binary.inner.attach(p, &places)))
+        let sites = py.detach(|| binary.inner.probe_sites(&section, target, described))?;
+        self.with(py, |o| o.attach_with(program, |p| binary.inner.attach(p, &sites)))
     }
 
     fn release(&self, py: Python<'_>, attachment: u64) -> PyResult<bool> {
@@ -219,7 +219,7 @@ impl Object {
         let netns = netns.map(duplicate).transpose()?;
         let (fd, map) =
             self.with(py, |o| Ok((o.program_fd(program)?, map.map(|m| o.map_fd(m)).transpose()?)))?;
-        // Without the object's lock: a walk may take long, and others want to attach.
+        // Without the object's lock: a walk may take long, and other threads may attach meanwhile.
         let bytes = py.detach(|| {
             let scope = Scope {
                 map: map.as_ref().map(AsFd::as_fd),
@@ -260,7 +260,7 @@ impl Object {
             std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner));
         py.detach(|| {
             let mut object = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            // Readers go last: programs may still write until they are detached.
+            // Streams are closed last: programs may write until they are detached.
             object.close();
             for stream in streams.iter().filter_map(Weak::upgrade) {
                 stream.close();

@@ -10,7 +10,7 @@ use crate::errors::{Error, Result};
 
 #[pyclass(frozen, module = "ig_py._core")]
 pub struct ProgramStatistics {
-    /// None once closed; inside, None where somebody else has the kernel count.
+    /// None once closed; Some(None) when the kernel is not asked to count.
     counting: Mutex<Option<Option<Counting>>>,
 }
 

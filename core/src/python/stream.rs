@@ -81,7 +81,7 @@ fn container_value(value: &Bound<'_, PyAny>) -> PyResult<ContainerValue> {
         };
     }
     if let Ok(text) = value.cast::<PyString>() {
-        // Surrogates (undecodable bytes of names) have no UTF-8: replaced.
+        // Surrogates (undecodable bytes in names) have no UTF-8: they are replaced.
         return Ok(ContainerValue::Text(text.to_string_lossy().as_ref().into()));
     }
     Err(PyTypeError::new_err("a container's value must be str, int or bool"))

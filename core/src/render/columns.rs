@@ -1,4 +1,4 @@
-//! Rows of a table: cells of fixed width, one space between.
+//! Rows of a table: cells of fixed width with one space between them.
 
 use super::unicode;
 use crate::errors::{Error, Result};

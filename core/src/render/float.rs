@@ -1,12 +1,12 @@
-//! Shortest floating point text, in JavaScript's and in Go's notation.
+//! Floating point numbers with the fewest digits, in JavaScript's and in Go's notation.
 
-/// Fewer digits than these never leave two shortest texts equally near: half a unit of the last
-/// one would be more than what the type can tell apart.
+/// With fewer digits than these, two shortest texts are never equally near to the number: half a
+/// unit of the last digit is more than the precision of the type.
 const TIES_F32: usize = 7;
 const TIES_F64: usize = 16;
 
-/// Scientific notation with the fewest digits that read back; of two texts equally near the even
-/// one, where Rust takes the upper.
+/// Scientific notation with the fewest digits that read back as the same number. Of two texts that
+/// are equally near the one with an even last digit is taken; Rust takes the greater.
 pub fn shortest32(f: f32) -> String {
     even(format!("{f:e}"), TIES_F32, |n| format!("{f:.n$e}"), |text| text.parse() == Ok(f))
 }
@@ -34,7 +34,7 @@ fn even(
     }
 }
 
-/// The shortest digits that read back, and the exponent of the first.
+/// The digits, and the exponent of the first.
 struct Digits {
     negative: bool,
     digits: Vec<u8>,

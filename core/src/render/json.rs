@@ -1,4 +1,4 @@
-//! JSON, with everything that does not depend on the event rendered at compile time.
+//! JSON. Everything that does not depend on the event is rendered when the plan is compiled.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ const SHORT: usize = 32;
 /// Literal bytes, then a field's value (usize::MAX: no value).
 struct Part {
     literal: Box<[u8]>,
-    /// The literal padded, when it fits: copying a constant size dependencies no call.
+    /// The literal padded, when it fits: copying a constant size needs no call.
     short: Option<[u8; SHORT]>,
     field: usize,
 }
@@ -43,12 +43,12 @@ impl Part {
     }
 }
 
-/// Fewer fields are written as quickly as they are looked up.
+/// Fewer fields are written as quickly as their text is looked up.
 const MIN_REPEATED: usize = 4;
 
 pub struct Json {
     parts: Vec<Part>,
-    /// Parts of objects that often repeat, in order.
+    /// Parts that are objects with the same text in many events, in order.
     repeated: Vec<(Range<usize>, Memo)>,
     /// Indentation of the values' depth, for arrays of the pretty form.
     indents: Option<Vec<usize>>,
@@ -107,7 +107,7 @@ impl Builder<'_> {
         let dependencies = self.parts[first..].iter().map(|part| &self.dependencies[part.field]);
         if parts.len() >= MIN_REPEATED {
             if let Some(memo) = Memo::of(dependencies) {
-                // Instead of those of objects inside.
+                // This replaces the entries of the objects inside.
                 self.repeated.truncate(inner);
                 self.repeated.push((parts, memo));
             }
@@ -120,7 +120,7 @@ pub fn is_object(node: &Node, field: &Field) -> bool {
 }
 
 impl Json {
-    /// `dependencies`: of each field.
+    /// `dependencies` are those of each field, by index.
     pub fn compile(
         nodes: &[Node],
         fields: &Fields,
@@ -130,7 +130,7 @@ impl Json {
         Json::of(nodes, fields, dependencies, pretty, b"\n")
     }
 
-    /// The same as an element of an array, without a newline.
+    /// An object that is an element of an array, without a newline.
     pub fn element(
         nodes: &[Node],
         fields: &Fields,
@@ -219,7 +219,7 @@ pub fn scalar(value: Value<'_>, out: &mut Vec<u8>) {
         Value::Uint(u) => out.extend_from_slice(itoa::Buffer::new().format(u).as_bytes()),
         Value::F32(f) if f.is_finite() => float::es6(&float::shortest32(f), out),
         Value::F64(f) if f.is_finite() => float::es6(&float::shortest64(f), out),
-        // JSON has no other way to say "not a number".
+        // JSON has no notation for "not a number".
         Value::F32(_) | Value::F64(_) => out.extend_from_slice(b"null"),
         Value::Text(text) => string(text, out),
         Value::Bytes(raw) => hex_string(raw, out),
@@ -239,7 +239,7 @@ fn hex_string(raw: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Bytes that need attention: controls, quote, backslash, and all beyond ASCII.
+/// Bytes that may not be copied as they are: controls, quote, backslash, and all beyond ASCII.
 const SPECIAL: [bool; 256] = {
     let mut table = [false; 256];
     let mut i = 0;
@@ -250,10 +250,10 @@ const SPECIAL: [bool; 256] = {
     table
 };
 
-/// A quoted JSON string of what may or may not be UTF-8.
+/// A quoted JSON string; the bytes need not be UTF-8.
 pub fn string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    // Without branches, so that the compiler looks at many bytes at once.
+    // Without branches, so that the compiler vectorises the loop.
     let special = text
         .iter()
         .fold(false, |found, b| found | (*b < 0x20) | (*b >= 0x80) | (*b == b'"') | (*b == b'\\'));

@@ -1,14 +1,14 @@
-//! Parts of a text that repeat from event to event (a process, a container): written once, then
-//! copied as long as what they depend on is the same.
+//! Parts of a text that are the same in many events (a process, a container). They are written
+//! once, and copied as long as the values that they depend on are the same.
 
 use std::ops::Range;
 
 use crate::schema::dependency::Dependency;
 use crate::schema::event::Event;
 
-/// Bytes of a sample that are worth comparing.
+/// With more bytes of the sample to compare, writing anew is as quick.
 const MAX_KEY: usize = 256;
-/// Texts that are remembered: events of several processes alternate.
+/// Texts that are remembered, since events of several processes alternate.
 const ENTRIES: usize = 32;
 
 /// What a text of several fields depends on.
@@ -20,7 +20,7 @@ struct Key {
 
 #[derive(Default)]
 struct Entry {
-    /// Of the lookups; None: empty.
+    /// The version of the lookups; None while the entry is empty.
     version: Option<u64>,
     container: u64,
     sample: Vec<u8>,
@@ -33,7 +33,7 @@ pub struct Memo {
 }
 
 impl Key {
-    /// None: not worth it.
+    /// None: writing anew is as quick.
     fn of<'a>(dependencies: impl Iterator<Item = &'a Dependency>) -> Option<Key> {
         let mut key = Key::default();
         for need in dependencies {
@@ -52,9 +52,9 @@ impl Key {
     }
 }
 
-/// The words of a key, mixed.
+/// A hash of the words of a key.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    // An odd constant: the top bits depend on all of a product's factor.
+    // With an odd constant, the top bits of the product depend on all bits of the word.
     let mix =
         |sum: u64, word: u64| (sum.rotate_left(26) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let words = bytes.chunks_exact(8);
@@ -64,12 +64,12 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
 }
 
 impl Memo {
-    /// For the text of fields with these dependencies; None when it hardly ever repeats.
+    /// For the text of fields with these dependencies; None when the text is hardly ever the same.
     pub fn of<'a>(dependencies: impl Iterator<Item = &'a Dependency>) -> Option<Memo> {
         Key::of(dependencies).map(|key| Memo { key, entries: Default::default() })
     }
 
-    /// Appends what `write` would; it must append the same for the same key.
+    /// Appends what `write` appends, which must be the same for the same key.
     #[inline]
     pub fn write(
         &mut self,
@@ -82,7 +82,7 @@ impl Memo {
         let version = Some(event.lookups.version());
         let place = (hash(container, sample) >> 32) as usize % ENTRIES;
         let entry = &mut self.entries[place];
-        // An empty one has no place that could be read: comparing it takes the processor long.
+        // An empty entry is not compared: its bytes are not in the cache of the CPU.
         let same = sample.is_empty() || entry.sample == sample;
         if same && entry.version == version && entry.container == container {
             out.extend_from_slice(&entry.text);

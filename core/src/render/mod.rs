@@ -1,4 +1,4 @@
-//! Values to bytes: one file an output form.
+//! Values to bytes: one file per form of output.
 
 pub mod columns;
 pub mod float;

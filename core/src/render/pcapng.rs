@@ -1,4 +1,4 @@
-//! Packets as a capture: a section, an interface for each place they come from, packets.
+//! Packets as a pcapng capture: a section header, a description of each interface, and packets.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,8 +9,9 @@ use crate::schema::event::{Event, Value};
 use crate::schema::field::{Field, Fields};
 use crate::schema::plan::{self, Kind};
 
-/// Interfaces of a capture, and bytes of their descriptions together: every packet may claim to
-/// come from another one. Packets of those beyond are of interface 0.
+/// Bounds on the interfaces of a capture and on the bytes of their descriptions, as every packet
+/// may claim to come from another interface. Packets of further interfaces are written as those of
+/// interface 0.
 const MAX_INTERFACES: usize = 4096;
 const MAX_DESCRIPTIONS: usize = 16 << 20;
 const MAX_PARTS: usize = 256;
@@ -28,14 +29,14 @@ pub struct Pcapng {
 }
 
 enum Payload {
-    /// What is behind the struct.
+    /// The bytes behind the struct.
     Rest,
     Sample(Range<usize>),
 }
 
 impl Pcapng {
-    /// `rest`: the field of the bytes behind the struct; `source` tells of which field a text is
-    /// the time.
+    /// `rest` is the field for the bytes behind the struct; `source` returns the field with the
+    /// time that a text field shows.
     pub fn compile(
         plan: &plan::Capture,
         fields: &Fields,
@@ -59,14 +60,14 @@ impl Pcapng {
         Ok(Pcapng {
             payload,
             time,
-            // The compatible system takes numbers that it does not know for microseconds.
+            // `ig` takes unknown units for microseconds.
             unit_ns: if fields.list[time].patched { 1 } else { 1000 },
             length: fields.integer(plan.length, "capture length")?,
             interfaces: Interfaces::compile(&plan.interfaces, fields)?,
         })
     }
 
-    /// What a capture begins with, also one without packets: libpcap wants an interface.
+    /// The start of a capture, also of one without packets: libpcap requires an interface.
     pub fn begin(&self) -> Vec<u8> {
         let mut out = Vec::new();
         blocks::section(&mut out);
@@ -78,7 +79,7 @@ impl Pcapng {
         out
     }
 
-    /// One packet, after its interface where that is new.
+    /// Writes one packet; before it its interface, if that is new.
     pub fn write(&mut self, event: &Event<'_>, fields: &Fields, out: &mut Vec<u8>) {
         let word = |index: usize| event.value(index, &fields.list[index]).word();
         let payload = match &self.payload {
@@ -98,12 +99,12 @@ fn holds_bytes(field: &Field) -> bool {
     !field.slot && (octets || matches!(field.kind, Kind::Bytes | Kind::Char))
 }
 
-/// Interfaces by what is said of them: `name=value;name=value`.
+/// Interfaces by their description `name=value;name=value`.
 struct Interfaces {
     /// `name=` and the field of the value.
     parts: Vec<(Box<[u8]>, usize)>,
     known: HashMap<Box<[u8]>, u32>,
-    /// Bytes that descriptions may still take.
+    /// Bytes that are left for descriptions.
     room: usize,
     description: Vec<u8>,
 }
@@ -131,7 +132,7 @@ impl Interfaces {
         })
     }
 
-    /// The number of the event's interface, described in `out` when it is new.
+    /// The number of the event's interface. A new one is described in `out`.
     fn number(&mut self, event: &Event<'_>, fields: &Fields, out: &mut Vec<u8>) -> u32 {
         if self.parts.is_empty() || !self.describe(event, fields) {
             return 0;
@@ -150,7 +151,7 @@ impl Interfaces {
         number
     }
 
-    /// False when it is longer than an option may be.
+    /// False when the description is longer than an option may be.
     fn describe(&mut self, event: &Event<'_>, fields: &Fields) -> bool {
         let out = &mut self.description;
         out.clear();
@@ -167,7 +168,7 @@ impl Interfaces {
                 Value::Uint(u) => out.extend_from_slice(itoa::Buffer::new().format(u).as_bytes()),
                 Value::F32(f) => escape(f.to_string().as_bytes(), b"", out),
                 Value::F64(f) => escape(f.to_string().as_bytes(), b"", out),
-                // Refused when this was compiled.
+                // Such fields are refused when the plan is compiled.
                 Value::Bytes(_) | Value::Array(_) | Value::Container(_) => {}
             }
             if out.len() > MAX_OPTION {
@@ -178,7 +179,7 @@ impl Interfaces {
     }
 }
 
-/// As a form's values are encoded, but `plain` bytes, which stay as well.
+/// Percent-encodes the bytes of a value, except letters, digits and those in `plain`.
 fn escape(text: &[u8], plain: &[u8], out: &mut Vec<u8>) {
     for byte in text {
         match byte {

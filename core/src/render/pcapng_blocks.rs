@@ -1,6 +1,6 @@
 //! Blocks of a pcapng file (draft-ietf-opsawg-pcapng), little endian.
 
-/// Bytes of a packet that are kept at most: what libpcap reads of Ethernet.
+/// The most bytes of a packet that are kept: libpcap's limit for Ethernet.
 pub const SNAPLEN: usize = 262_144;
 
 const SECTION: u32 = 0x0A0D_0D0A;
@@ -36,12 +36,12 @@ pub fn section(out: &mut Vec<u8>) {
     });
 }
 
-/// Its number is that of those before it in the section.
+/// An interface's number is the count of interfaces before it in the section.
 pub fn interface(name: &[u8], description: &[u8], out: &mut Vec<u8>) {
     block(INTERFACE, out, |out| {
         out.extend_from_slice(&ETHERNET.to_le_bytes());
         out.extend_from_slice(&[0, 0]);
-        // libpcap refuses interfaces that differ in it.
+        // libpcap refuses captures whose interfaces differ in it.
         out.extend_from_slice(&(SNAPLEN as u32).to_le_bytes());
         option(INTERFACE_NAME, name, out);
         if !description.is_empty() {
@@ -53,7 +53,7 @@ pub fn interface(name: &[u8], description: &[u8], out: &mut Vec<u8>) {
     });
 }
 
-/// `captured` is at most [`SNAPLEN`] bytes; `length` what the packet had.
+/// `captured` has at most [`SNAPLEN`] bytes; `length` is that of the packet.
 pub fn packet(interface: u32, ns: u64, captured: &[u8], length: u32, out: &mut Vec<u8>) {
     block(PACKET, out, |out| {
         for word in [interface, (ns >> 32) as u32, ns as u32, captured.len() as u32, length] {
@@ -87,7 +87,7 @@ fn end_of_options(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; 4]);
 }
 
-/// To a multiple of four bytes since `start`.
+/// Pads to a multiple of four bytes since `start`.
 fn pad(out: &mut Vec<u8>, start: usize) {
     let length = (out.len() - start).next_multiple_of(4);
     out.resize(start + length, 0);

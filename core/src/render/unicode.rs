@@ -81,8 +81,8 @@ pub fn quote(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Escapes what a terminal obeys or hides in the JSON text from `start` on: DEL, C1
-/// controls, format and invisible characters. All of them can only stand in its strings.
+/// Escapes characters of the JSON text from `start` on that control a terminal or that it hides:
+/// DEL, C1 controls, format and invisible characters. In JSON they occur only in strings.
 pub fn escape_in_json(out: &mut Vec<u8>, start: usize) {
     if out[start..].iter().all(|b| *b < 0x7f) {
         return;

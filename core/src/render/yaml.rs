@@ -1,4 +1,4 @@
-//! YAML documents, with strings quoted only where YAML would read something else.
+//! YAML documents. A string is quoted only if YAML would read it as something else.
 
 use super::json::is_object;
 use super::tree::Node;
@@ -84,7 +84,7 @@ fn sequence(array: &Array<'_>, depth: usize, out: &mut Vec<u8>) {
     }
     out.push(b'\n');
     for value in array.iter() {
-        // Items stand under their key, not deeper.
+        // Items have the indentation of their key.
         out.resize(out.len() + 2 * depth, b' ');
         out.extend_from_slice(b"- ");
         scalar(value, depth + 1, out);

@@ -1,4 +1,4 @@
-//! One event while it passes through: the sample in place, and what steps added.
+//! One event: the sample where it is in memory, and what steps added.
 
 use super::field::{is_signed, Bits, Field};
 use super::lookups::{ContainerValue, Lookups};
@@ -13,13 +13,13 @@ pub enum Slot {
     Int(i64),
     Uint(u64),
     Static(&'static str),
-    /// A range of the slots' text.
+    /// A range of [`Slots::text`].
     Text(u32, u32),
     /// A container's value: row and column in [`Containers`](super::lookups::Containers).
     Container(u32, u32),
     /// A text of the pipeline's own table (enum names).
     Named(u32),
-    /// The bytes behind the sample: as such, or as text.
+    /// The bytes behind the sample, as bytes or as text.
     Rest,
     RestText,
 }
@@ -29,7 +29,7 @@ pub enum Slot {
 pub struct Slots {
     pub values: Vec<Slot>,
     pub text: Vec<u8>,
-    /// What was filled for the event's container, as a number; 0: it has none.
+    /// Identifies the container's values that were filled in; 0 when there are none.
     pub container: u64,
 }
 
@@ -61,7 +61,7 @@ pub enum Value<'a> {
     Text(&'a [u8]),
     Bytes(&'a [u8]),
     Array(Array<'a>),
-    /// Only children count; its size in bytes.
+    /// A struct, whose children have the values; its size in bytes.
     Container(usize),
 }
 
@@ -91,7 +91,7 @@ impl<'a> Array<'a> {
     }
 }
 
-/// Up to eight bytes as a number, in the byte order of this machine, where they were made.
+/// Up to eight bytes as a number, in the byte order of this machine, on which they were written.
 #[inline]
 fn number(raw: &[u8]) -> u64 {
     match *raw {
@@ -103,7 +103,7 @@ fn number(raw: &[u8]) -> u64 {
     }
 }
 
-/// Sizes that no C integer has: only bit-fields over several units come here.
+/// Sizes that no C integer has: bit-fields over several units.
 #[cold]
 fn odd_number(raw: &[u8]) -> u64 {
     let mut word = [0; 8];
@@ -163,11 +163,11 @@ fn empty(kind: Kind) -> Value<'static> {
     }
 }
 
-/// Everything a reader of values needs. `sample` has exactly the plan's size.
+/// What values are read from. `sample` has exactly the plan's size.
 #[derive(Clone, Copy)]
 pub struct Event<'a> {
     pub sample: &'a [u8],
-    /// What came behind it, where the plan wants it.
+    /// The bytes behind the sample, if the plan has a field for them.
     pub rest: &'a [u8],
     pub slots: &'a Slots,
     pub lookups: &'a Lookups,

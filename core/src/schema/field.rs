@@ -1,4 +1,4 @@
-//! Fields of a data source, checked once so that reading them needs no doubt.
+//! The fields of a data source. They are checked once, when the plan is compiled.
 
 use std::collections::HashMap;
 
@@ -57,7 +57,7 @@ pub fn is_signed(kind: Kind) -> bool {
     matches!(kind, Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64)
 }
 
-/// The fields in plan order, and id → index.
+/// The fields in the order of the plan, and their indexes by id.
 #[derive(Debug)]
 pub struct Fields {
     pub list: Vec<Field>,
@@ -244,7 +244,7 @@ fn compile(
         let default = width(field.kind).map_or(1, |w| field.size / w);
         compiled.count = field.count.filter(|n| *n > 0).unwrap_or(default);
         if compiled.count > 0 {
-            if field.size % compiled.count != 0 {
+            if !field.size.is_multiple_of(compiled.count) {
                 return Err(format!("{} elements in {} bytes", compiled.count, field.size));
             }
             compiled.element = field.size / compiled.count;

@@ -1,4 +1,4 @@
-//! What the pipeline knows beside the samples: clock, containers, user names.
+//! What steps look up: containers, user and group names, maps, symbols and the clock's offset.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::errors::{Error, Result};
 use crate::numbers::ByNumber;
 use crate::symbols::Symbols;
 
-/// Containers of one node; a bound on a runaway caller.
+/// Containers of one node; the bound protects against a caller that adds without end.
 const MAX_CONTAINERS: usize = 1 << 16;
 const MAX_NAMES: usize = 1 << 20;
 const MAX_MAPS: usize = 64;
@@ -33,18 +33,19 @@ struct Row {
     netns: u64,
     host_network: bool,
     pod: bool,
-    /// It ended, and is still found while no living container shares its network namespace.
+    /// The container has ended. It is found as long as no running container shares its network
+    /// namespace.
     ended: bool,
     /// By column.
     values: Vec<Option<ContainerValue>>,
 }
 
-/// How much of a row an event gets.
+/// Which fields of a row an event gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// Found by mount namespace, or the only container of its network namespace.
+    /// All fields: found by mount namespace, or the only container of its network namespace.
     Full(u32),
-    /// The first of several containers of one pod (shared network namespace).
+    /// Only the fields of the pod: the first of several containers that share a network namespace.
     Pod(u32),
 }
 
@@ -55,14 +56,14 @@ pub struct Containers {
     rows: Vec<Row>,
     free: Vec<u32>,
     by_mntns: ByNumber<u64, u32>,
-    /// In order of arrival.
+    /// In the order in which the containers were added.
     by_netns: ByNumber<u64, Vec<u32>>,
-    /// Changes so far.
+    /// The number of changes so far.
     version: u64,
 }
 
 impl Containers {
-    /// The column of a full field name, added when new.
+    /// The column for a full field name; added when it is new.
     pub fn column(&mut self, name: &str) -> u32 {
         let index = self.columns.iter().position(|c| c == name).unwrap_or_else(|| {
             self.columns.push(name.to_string());
@@ -137,7 +138,8 @@ impl Containers {
         self.by_mntns.contains_key(&mntns)
     }
 
-    /// Mount namespace first; then network namespace, where it tells one container or pod.
+    /// Looks for the mount namespace first, then for the network namespace if it is that of one
+    /// container or pod.
     pub fn find(&self, mntns: Option<u64>, netns: Option<u64>) -> Option<Match> {
         if let Some(index) = mntns.and_then(|m| self.by_mntns.get(&m)) {
             return Some(Match::Full(*index));
@@ -157,7 +159,7 @@ impl Containers {
     }
 }
 
-/// Maps of the object that steps look into, by name until it is there.
+/// Maps of the object that steps read: names until the object is loaded, then open maps.
 #[derive(Default)]
 pub struct Maps {
     names: Vec<String>,
@@ -197,7 +199,7 @@ pub struct Lookups {
     pub containers: Containers,
     pub users: ByNumber<u32, Box<str>>,
     pub groups: ByNumber<u32, Box<str>>,
-    /// Changes of the two.
+    /// The number of changes of user and group names.
     pub renamed: u64,
 }
 

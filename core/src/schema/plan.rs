@@ -1,4 +1,4 @@
-//! The plan document as Python writes it (docs/plan.md); compiled elsewhere.
+//! The plan document as Python writes it (docs/plan.md).
 
 use serde::Deserialize;
 
@@ -15,7 +15,7 @@ pub struct Plan {
     pub clock_offset_ns: i64,
     #[serde(default)]
     pub timezone_offset_s: i32,
-    /// Where processes are looked for, and the pid namespace that it shows (0: any).
+    /// The proc file system in which processes are found, and its pid namespace (0: not known).
     #[serde(default = "proc_root")]
     pub proc: String,
     #[serde(default)]
@@ -70,7 +70,7 @@ pub struct DataSource {
     pub conditions: Vec<Node>,
     #[serde(default)]
     pub rest: Option<Rest>,
-    /// Samples come in fetches, each rendered as one array.
+    /// The samples of one reading are rendered as one array.
     #[serde(default)]
     pub array: bool,
     #[serde(default)]
@@ -81,7 +81,7 @@ pub struct DataSource {
     pub limit: Option<u64>,
     #[serde(default)]
     pub metrics: Option<Metrics>,
-    /// Samples are made in user space: none is lost on the way.
+    /// This process makes the samples: none is lost on the way.
     #[serde(default)]
     pub pushed: bool,
     pub output: Output,
@@ -111,7 +111,7 @@ pub enum MetricKind {
     Histogram,
 }
 
-/// Where the bytes behind the struct go.
+/// The field for the bytes behind the struct, and the field with their number.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rest {
@@ -120,13 +120,13 @@ pub struct Rest {
     pub length: Option<u32>,
 }
 
-/// Where arrays come from: a map that is emptied, or iterator programs that are read.
+/// What an array is read from: a map, which is emptied, or iterator programs.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fetch {
     #[serde(default)]
     pub map: Option<String>,
-    /// False: one entry a system call, as on kernels without batches.
+    /// False: one entry per system call, as on kernels without batches.
     #[serde(default = "yes")]
     pub batch: bool,
     #[serde(default)]
@@ -137,7 +137,7 @@ pub struct Fetch {
 #[serde(deny_unknown_fields)]
 pub struct Iterator {
     pub name: String,
-    /// Shows one network namespace: that of who opens it.
+    /// The program shows one network namespace: that of the thread that opens the iterator.
     #[serde(default)]
     pub netns: bool,
     /// The map whose elements it walks.
@@ -323,7 +323,7 @@ pub struct Filter {
     pub value: String,
 }
 
-/// A part of a condition: what `op` does with `args`, or with the field or value it has.
+/// A part of a condition: `op` is applied to `args`, or to the field or the value.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
@@ -345,7 +345,7 @@ pub enum Mode {
     Jsonpretty,
     Yaml,
     Columns,
-    /// The text fields as they are.
+    /// The text fields, unchanged.
     Text,
     #[serde(rename = "pcap-ng")]
     Pcapng,
@@ -355,7 +355,7 @@ pub enum Mode {
 #[serde(deny_unknown_fields)]
 pub struct Output {
     pub mode: Mode,
-    /// JSON is for a terminal's eyes.
+    /// The output is a terminal: characters that control or deceive it are escaped in JSON.
     #[serde(default)]
     pub terminal: bool,
     #[serde(default)]
@@ -374,7 +374,7 @@ pub struct Capture {
     pub payload: u32,
     pub timestamp: u32,
     pub length: u32,
-    /// What tells interfaces apart, in the order of their description.
+    /// The fields by which interfaces differ, in the order of their description.
     #[serde(default)]
     pub interfaces: Vec<InterfacePart>,
 }

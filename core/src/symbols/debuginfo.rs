@@ -1,5 +1,4 @@
-//! Symbols that are kept apart from their files, found by their build id: debuginfod's cache
-//! (debuginfod-find(1)).
+//! Symbols in files of their own, found by build id in debuginfod's cache (debuginfod-find(1)).
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,23 +12,23 @@ const SECTION: &str = ".note.gnu.build-id";
 const MAX_NOTE: usize = 1024;
 const NT_GNU_BUILD_ID: u32 = 3;
 const OWNER: &[u8] = b"GNU\0";
-/// Of sections of notes: three numbers before the owner's name.
+/// A note begins with three numbers; the owner's name follows.
 const HEAD: usize = 12;
 const MAX_ID: usize = 64;
-/// Build ids that were looked for in vain and are told of.
+/// Build ids without a file in the cache that are reported.
 const MAX_MISSING: usize = 64;
 
-/// Where symbols are looked for.
+/// The files that symbols are read from.
 #[derive(Debug, Default)]
 pub struct SymbolFiles {
-    /// The mapped files themselves, and perf maps.
+    /// Read the mapped files themselves, and perf maps.
     pub own: bool,
     pub cache: Option<PathBuf>,
     pub missing: BTreeSet<String>,
 }
 
 impl SymbolFiles {
-    /// What the cache has of a file, if it is asked.
+    /// The file of symbols that the cache has for a mapped file.
     pub fn apart<B: Bytes + ?Sized>(&mut self, source: &B) -> Option<FileBytes> {
         let cache = self.cache.as_ref()?;
         let id = build_id(&Elf::parse(source).ok()?)?;
@@ -43,7 +42,7 @@ impl SymbolFiles {
     }
 }
 
-/// In hexadecimal, as it is written everywhere.
+/// The build id in hexadecimal.
 pub fn build_id<B: Bytes + ?Sized>(elf: &Elf<'_, B>) -> Option<String> {
     let note = elf.content(elf.named(SECTION)?, MAX_NOTE).ok()?;
     let word = |at: usize| Some(u32::from_ne_bytes(*note.get(at..)?.first_chunk()?));

@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+
+use nix::fcntl::{fcntl, FcntlArg, SealFlag};
+use nix::sys::memfd::{memfd_create, MFdFlags};
 
 use crate::binary::elf::{Elf, Segment};
 use crate::binary::{symbols, Bytes, Problem, Result};
-use crate::fds::owned;
 
 /// Functions of one file that are read.
 const MAX_FUNCTIONS: usize = 2_000_000;
-/// Bytes of their names, which are cut at `MAX_NAME`.
+/// Bytes of all names together; each is cut at `MAX_NAME`.
 const MAX_NAMES: usize = 128 << 20;
 const MAX_NAME: usize = 256;
 
@@ -21,10 +22,10 @@ const SHT_SYMTAB: u32 = 2;
 const SHT_STRTAB: u32 = 3;
 /// A global function.
 const INFO: u8 = 1 << 4 | 2;
-/// Names of the sections, in which 1, 9 and 17 are places.
+/// Names of the sections, which begin at 1, 9 and 17.
 const SECTION_NAMES: &[u8] = b"\0.symtab\0.strtab\0.shstrtab\0";
 
-/// A sealed file without any other name than its descriptor's.
+/// A sealed file in memory, which has no name in a file system.
 pub struct Distilled {
     pub file: File,
     pub size: usize,
@@ -32,7 +33,7 @@ pub struct Distilled {
 }
 
 impl Distilled {
-    /// The address, as the file's symbols have it, of what the file has at `offset`.
+    /// The address that the file's symbols use for the byte at `offset`.
     pub fn address_of(&self, offset: u64) -> Option<u64> {
         self.segments.iter().filter(|s| s.executable).find_map(|s| {
             let inside = offset.checked_sub(s.offset)?;
@@ -41,12 +42,12 @@ impl Distilled {
     }
 }
 
-/// Reads the symbols of an ELF file, whatever it claims about them.
+/// Reads the symbols of an ELF file, which may be damaged or hostile.
 pub fn distill<B: Bytes + ?Sized>(source: &B) -> Result<Distilled> {
     distill_with(source, true, None::<&B>)
 }
 
-/// The same with those that are kept `apart`, and with or without its `own`.
+/// Reads the symbols of the file `apart`, if there is one, and with `own` those of `source`.
 pub fn distill_with<B: Bytes + ?Sized, A: Bytes + ?Sized>(
     source: &B,
     own: bool,
@@ -60,7 +61,7 @@ pub fn distill_with<B: Bytes + ?Sized, A: Bytes + ?Sized>(
             return Err(Problem::new("more symbols than are read"));
         }
         table.extend_from_slice(&(names.len() as u32).to_ne_bytes());
-        // Any section that there is: only its being defined counts.
+        // Any section number but 0: it only says that the symbol is defined.
         table.extend_from_slice(&[INFO, 0, 1, 0]);
         table.extend_from_slice(&function.address.to_ne_bytes());
         table.extend_from_slice(&function.size.to_ne_bytes());
@@ -69,7 +70,7 @@ pub fn distill_with<B: Bytes + ?Sized, A: Bytes + ?Sized>(
         Ok(())
     };
     if let Some(apart) = apart {
-        // Damaged symbols must not hide the file's own.
+        // The file's own symbols are read although those of `apart` are damaged.
         let read = Elf::parse(apart).and_then(|elf| symbols::each(&elf, &mut add));
         if !own {
             read?;
@@ -84,9 +85,8 @@ pub fn distill_with<B: Bytes + ?Sized, A: Bytes + ?Sized>(
 }
 
 fn memory_file() -> io::Result<File> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: a NUL-terminated name; a fresh descriptor.
-    Ok(unsafe { owned(libc::memfd_create(c"symbols".as_ptr(), flags)) }?.into())
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    Ok(memfd_create(c"symbols", flags)?.into())
 }
 
 fn write(mut file: File, table: &[u8], names: &[u8]) -> io::Result<File> {
@@ -122,14 +122,8 @@ fn write(mut file: File, table: &[u8], names: &[u8]) -> io::Result<File> {
     sections.extend(section(9, SHT_STRTAB, names_at, names.len() as u64, 0, 0));
     sections.extend(section(17, SHT_STRTAB, section_names_at, strings, 0, 0));
     file.write_all(&sections)?;
-    // SAFETY: plain numbers. It only ever has what was written here.
-    let sealed = unsafe {
-        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-        libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals)
-    };
-    if sealed < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file)
 }
 

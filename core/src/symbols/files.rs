@@ -15,11 +15,11 @@ use super::kernel::Isolated;
 use super::readable::is_readable;
 use crate::binary::FileBytes;
 
-/// Bytes of symbols that are kept; more go, the longest unused first.
+/// Bytes of symbols that are kept. Beyond that, the least recently used are dropped.
 const MAX_KEPT: usize = 256 << 20;
 const MAX_FILES: usize = 1024;
 
-/// What tells that a file is the same and unchanged.
+/// What identifies an unchanged file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     device: u64,
@@ -29,7 +29,7 @@ pub struct FileId {
 }
 
 struct Kept {
-    /// None: it has no symbols that can be read.
+    /// None when the file has no symbols that can be read.
     symbols: Option<FileSymbols>,
     used: u64,
 }
@@ -52,7 +52,7 @@ impl Files {
         Files { sources, ..Files::default() }
     }
 
-    /// The file behind `path`, a link that leads to what is mapped and nowhere else.
+    /// Opens the file at `path`, a link in /proc/PID/map_files: it leads to the mapped file itself.
     pub fn open(&mut self, path: &str) -> Option<FileId> {
         let file = File::open(path).ok()?;
         let about = file.metadata().ok()?;
@@ -101,7 +101,7 @@ impl FileSymbols {
         let Some(address) = self.distilled.address_of(offset) else { return false };
         let path = format!("/proc/self/fd/{}", self.distilled.file.as_raw_fd());
         let source = Source::from(Elf { debug_syms: false, ..Elf::new(path) });
-        // Numbers in a table are still a stranger's.
+        // The numbers in the table come from an untrusted file: blazesym may panic.
         let found = catch_unwind(AssertUnwindSafe(|| {
             let found =
                 self.symbolizer.0.symbolize_single(&source, Input::VirtOffset(address)).ok()?;

@@ -6,18 +6,18 @@ use blazesym::symbolize::source::{Kernel as Addresses, Source};
 use blazesym::symbolize::{Input, Symbolizer};
 use blazesym::MaybeDefault;
 
-/// Names that are remembered; code that runs is a small part of the kernel's.
+/// Names that are remembered: events show a small part of the kernel's functions.
 const MAX_NAMES: usize = 1 << 16;
 const UNKNOWN: &str = "[unknown]";
 
 #[derive(Default)]
 pub struct Kernel {
-    /// Made when it is first needed: it reads all of /proc/kallsyms.
+    /// Made when the first name is asked for, since it reads all of /proc/kallsyms.
     symbolizer: Option<Isolated>,
     names: HashMap<u64, Box<str>>,
 }
 
-/// A symbolizer that one owner uses at a time.
+/// A symbolizer that one thread uses at a time.
 pub struct Isolated(pub Symbolizer);
 
 // SAFETY: its reference counts never leave it: what it returns is copied before the borrow ends,

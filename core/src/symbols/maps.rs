@@ -1,4 +1,4 @@
-//! What a process has mapped. (proc_pid_maps(5))
+//! The mappings of a process (proc_pid_maps(5)).
 
 const MAX_MAPPINGS: usize = 65_536;
 
@@ -7,14 +7,13 @@ const MAX_MAPPINGS: usize = 65_536;
 pub struct Mapping {
     pub start: u64,
     pub end: u64,
-    /// Of `start` in the file.
+    /// The offset of `start` in the file.
     pub offset: u64,
-    /// 0: of no file.
+    /// 0 when no file is mapped.
     pub inode: u64,
 }
 
-/// The executable mappings of a maps file, as it lists them: by address. Lines that are not
-/// understood are passed over.
+/// The executable mappings in a maps file, by address. Lines that cannot be parsed are skipped.
 pub fn parse(text: &[u8]) -> Vec<Mapping> {
     let lines = text.split(|b| *b == b'\n').take(MAX_MAPPINGS);
     let mut found: Vec<Mapping> = lines.filter_map(line).collect();

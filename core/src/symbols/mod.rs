@@ -1,8 +1,8 @@
-//! Names of code addresses: of the kernel, and of processes whose files may be hostile.
+//! Names of code addresses in the kernel and in processes, whose files may be hostile.
 //!
-//! Symbol tables of files are read by `binary`, within its limits, and given to blazesym as
-//! small ELF files in memory: it maps what it reads, and a mapped file of a container could be
-//! cut short under it.
+//! Symbol tables of files are read by `binary`, within its limits, and given to blazesym as small
+//! ELF files in memory. blazesym maps the files that it reads, and a container could truncate a
+//! mapped file (SIGBUS).
 
 mod debuginfo;
 mod distill;
@@ -25,22 +25,22 @@ pub use perf_map::PerfMap;
 pub use process::StackOwner;
 pub use text::{addresses, build_ids};
 
-/// Processes that are remembered at once.
+/// Processes that are remembered at the same time.
 const MAX_PROCESSES: usize = 512;
 
-/// Where stacks are named; one for all data sources of a stream.
+/// Names stacks, for all data sources of a stream.
 pub struct Symbols {
     inner: RefCell<Inner>,
 }
 
 struct Inner {
     proc_root: PathBuf,
-    /// The pid namespace whose numbers `proc_root` shows; 0: not known.
+    /// The pid namespace of `proc_root`; 0 when not known.
     pidns: u64,
     kernel: kernel::Kernel,
     processes: HashMap<process::Key, process::Process>,
     files: files::Files,
-    /// Stacks whose addresses were not there, or whose process was gone.
+    /// Stacks that the map did not have, or whose process had ended.
     lost: u64,
 }
 
@@ -64,7 +64,7 @@ impl Symbols {
         }
     }
 
-    /// `name; name; …` of kernel addresses, innermost first.
+    /// Writes `name; name; …` for kernel addresses, innermost first.
     pub fn kernel_stack(&self, addresses: impl Iterator<Item = u64>, out: &mut Vec<u8>) {
         let mut inner = self.inner.borrow_mut();
         for address in addresses {
@@ -73,25 +73,26 @@ impl Symbols {
         }
     }
 
-    /// The same of a process's addresses; those without a name as hexadecimal numbers.
-    pub fn user_stack(&self, who: &StackOwner, addresses: &[u64], out: &mut Vec<u8>) {
+    /// Writes the names of a process's addresses; an address without a name as a hexadecimal
+    /// number.
+    pub fn user_stack(&self, owner: &StackOwner, addresses: &[u64], out: &mut Vec<u8>) {
         let mut inner = self.inner.borrow_mut();
         let Inner { proc_root, pidns, processes, files, lost, .. } = &mut *inner;
-        let Some(pid) = who.pid_in(*pidns) else {
+        let Some(pid) = owner.pid_in(*pidns) else {
             *lost += 1;
             return;
         };
-        let key = process::Key::of(who, pid);
+        let key = process::Key::of(owner, pid);
         if !processes.contains_key(&key) {
             if processes.len() >= MAX_PROCESSES {
                 let oldest = processes.iter().min_by_key(|(_, p)| p.used).map(|(k, _)| *k);
                 oldest.map(|k| processes.remove(&k));
             }
-            match process::Process::open(proc_root, pid, who) {
+            match process::Process::open(proc_root, pid, owner) {
                 Some(found) => {
                     processes.insert(key, found);
                 }
-                // It has ended, or its number is another one's by now.
+                // The process has ended, or another one has its pid by now.
                 None => {
                     *lost += 1;
                     return;
@@ -107,7 +108,7 @@ impl Symbols {
         self.inner.borrow_mut().lost += 1;
     }
 
-    /// Build ids of files of which debuginfod's cache has nothing.
+    /// Build ids of files that debuginfod's cache does not have.
     pub fn missing(&self) -> Vec<String> {
         self.inner.borrow().files.sources.missing.iter().cloned().collect()
     }
@@ -127,39 +128,39 @@ mod tests {
         std::hint::black_box(n) + 1
     }
 
-    fn named(who: &StackOwner, addresses: &[u64]) -> (String, u64) {
+    fn named(owner: &StackOwner, addresses: &[u64]) -> (String, u64) {
         let symbols = Symbols::default();
         let mut out = Vec::new();
-        symbols.user_stack(who, addresses, &mut out);
+        symbols.user_stack(owner, addresses, &mut out);
         (String::from_utf8(out).unwrap(), symbols.lost())
     }
 
     #[test]
     fn functions_of_this_process_have_names() {
-        let who = StackOwner { pids: [(std::process::id(), 1), (0, 0)], ..StackOwner::default() };
+        let owner = StackOwner { pids: [(std::process::id(), 1), (0, 0)], ..StackOwner::default() };
         let address = ig_py_known_function as *const () as u64;
-        let (text, lost) = named(&who, &[address, address + 1, 0x10]);
+        let (text, lost) = named(&owner, &[address, address + 1, 0x10]);
         assert_eq!(text, "ig_py_known_function; ig_py_known_function; 0x10; ");
         assert_eq!(lost, 0);
     }
 
     #[test]
     fn another_executable_is_another_process() {
-        let who = StackOwner {
+        let owner = StackOwner {
             pids: [(std::process::id(), 1), (0, 0)],
             inode: 1,
             ..StackOwner::default()
         };
-        assert_eq!(named(&who, &[1]), (String::new(), 1));
+        assert_eq!(named(&owner, &[1]), (String::new(), 1));
         assert_eq!(named(&StackOwner::default(), &[1]), (String::new(), 1));
     }
 
     #[test]
     fn the_number_of_our_pid_namespace_counts() {
-        let who = StackOwner { pids: [(10, 100), (20, 200)], ..StackOwner::default() };
-        assert_eq!(who.pid_in(200), Some(20));
-        assert_eq!(who.pid_in(0), Some(10));
-        assert_eq!(who.pid_in(300), None);
+        let owner = StackOwner { pids: [(10, 100), (20, 200)], ..StackOwner::default() };
+        assert_eq!(owner.pid_in(200), Some(20));
+        assert_eq!(owner.pid_in(0), Some(10));
+        assert_eq!(owner.pid_in(300), None);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Functions that a just-in-time compiler wrote down in `/tmp/perf-<pid>.map`:
-//! lines of START SIZE NAME, the numbers in hexadecimal.
+//! Functions that a just-in-time compiler lists in `/tmp/perf-<pid>.map`: lines of START SIZE NAME,
+//! with hexadecimal numbers.
 
 use std::io::Read;
 use std::os::fd::BorrowedFd;
@@ -13,13 +13,13 @@ const MAX_NAME: usize = 256;
 /// Functions by address.
 #[derive(Debug, Default)]
 pub struct PerfMap {
-    /// Start, end, and the place of the name in `names`.
+    /// Start, end, and the range of the name in `names`.
     functions: Vec<(u64, u64, u32, u32)>,
     names: Vec<u8>,
 }
 
 impl PerfMap {
-    /// The map of process `pid` (its number in its own namespace) below the root `root`.
+    /// The map of process `pid` (its pid in its own namespace) below the directory `root`.
     pub fn open(root: BorrowedFd<'_>, pid: u32) -> Option<PerfMap> {
         let file = root::open(root, &format!("/tmp/perf-{pid}.map")).ok()?;
         let mut text = Vec::new();
@@ -27,13 +27,13 @@ impl PerfMap {
         Some(PerfMap::parse(&text))
     }
 
-    /// Lines that are not understood are passed over; of overlapping ones the last counts.
+    /// Lines that cannot be parsed are skipped; of overlapping functions the last counts.
     pub fn parse(text: &[u8]) -> PerfMap {
         let mut map = PerfMap::default();
         for line in text.split(|b| *b == b'\n').take(MAX_FUNCTIONS) {
             map.line(line);
         }
-        // Code is often compiled again at the same place.
+        // Compilers often reuse the memory of older code.
         map.functions.reverse();
         map.functions.sort_by_key(|f| f.0);
         map.functions.dedup_by_key(|f| f.0);

@@ -1,4 +1,4 @@
-//! One process: what it has mapped, and the names of its addresses.
+//! One process: its mappings, and the names of its addresses.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,19 +13,19 @@ use super::perf_map::PerfMap;
 
 const MAX_MAPS: u64 = 16 << 20;
 const MAX_STATUS: u64 = 64 << 10;
-/// Mappings and perf maps change; they are not read again sooner.
+/// Mappings and perf maps change. They are read again after this time at the earliest.
 const FRESH: Duration = Duration::from_secs(1);
-/// Names of a process that are remembered.
+/// Names that are remembered for a process.
 const MAX_NAMES: usize = 1 << 14;
 
-/// The process of a stack, as the event tells it.
+/// The process of a stack, as the event describes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StackOwner {
-    /// (pid, inode number of its namespace) at each level that is known; 0: none.
+    /// (pid, inode number of the pid namespace) at each known level; 0 for none.
     pub pids: [(u32, u64); 2],
     pub tgid: u32,
     pub base_addr_hash: u32,
-    /// Of the executable; inode 0: not known.
+    /// Device, inode and time of the executable; inode 0 when not known.
     pub major: u32,
     pub minor: u32,
     pub inode: u64,
@@ -33,7 +33,7 @@ pub struct StackOwner {
 }
 
 impl StackOwner {
-    /// Its number in the pid namespace `pidns`; where that is 0, the outermost one.
+    /// The pid in the pid namespace `pidns`; with 0 the pid in the outermost one.
     pub fn pid_in(&self, pidns: u64) -> Option<u32> {
         let known = |(pid, ns): &(u32, u64)| *pid != 0 && (pidns == 0 || *ns == pidns);
         self.pids.iter().find(|p| known(p)).map(|(pid, _)| *pid)
@@ -59,8 +59,8 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn of(who: &StackOwner, pid: u32) -> Key {
-        Key { pid, base_addr_hash: who.base_addr_hash, inode: who.inode }
+    pub fn of(owner: &StackOwner, pid: u32) -> Key {
+        Key { pid, base_addr_hash: owner.base_addr_hash, inode: owner.inode }
     }
 }
 
@@ -74,10 +74,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// None when it is gone, or when its number is another process's now.
-    pub fn open(proc_root: &Path, pid: u32, who: &StackOwner) -> Option<Process> {
+    /// None when the process has ended, or another process has its pid by now.
+    pub fn open(proc_root: &Path, pid: u32, owner: &StackOwner) -> Option<Process> {
         let directory = proc_root.join(pid.to_string());
-        if !who.has_exe(&directory.join("exe")) {
+        if !owner.has_exe(&directory.join("exe")) {
             return None;
         }
         let mut process = Process {
@@ -89,8 +89,8 @@ impl Process {
             names: Default::default(),
         };
         process.read_maps()?;
-        // It was this one all along only if it still is.
-        who.has_exe(&process.directory.join("exe")).then_some(process)
+        // The pid may have been reused while /proc was read: it is compared again.
+        owner.has_exe(&process.directory.join("exe")).then_some(process)
     }
 
     fn read_maps(&mut self) -> Option<()> {
@@ -122,7 +122,7 @@ impl Process {
             found = self.look_up(files, inside, out);
         }
         if !found {
-            // Writing to memory does not fail.
+            // Writing to a Vec does not fail.
             let _ = write!(out, "0x{shown:x}");
             return;
         }
@@ -158,7 +158,7 @@ impl Process {
     }
 }
 
-/// The process's own perf map, below its own root and by its own number.
+/// The perf map of the process, below its root directory, with the pid in its own namespace.
 fn perf_map(directory: &Path) -> Option<PerfMap> {
     let status = contents(&directory.join("status"), MAX_STATUS)?;
     let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"NSpid:"))?;

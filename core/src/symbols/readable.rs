@@ -2,7 +2,7 @@
 
 use std::fs::Metadata;
 
-/// Files larger than this have no names here.
+/// Symbols of larger files are not read.
 const MAX_FILE: u64 = 2 << 30;
 
 pub fn is_readable(about: &Metadata) -> bool {

@@ -1,4 +1,4 @@
-//! Stacks as text, without names.
+//! Stacks as text without names.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ const ADDRESS: i32 = 2;
 /// `0x0000000000401000; …`
 pub fn addresses(addresses: &[u64], out: &mut Vec<u8>) {
     for address in addresses {
-        // Writing to memory does not fail.
+        // Writing to a Vec does not fail.
         let _ = write!(out, "0x{address:016x}; ");
     }
 }

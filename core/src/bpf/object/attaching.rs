@@ -16,7 +16,7 @@ use crate::errors::{Error, Kind, Result};
 const MAX_THREADS: usize = 16;
 
 impl Object {
-    /// Attaches an attached program to one more target.
+    /// Attaches an attached program to one target more.
     pub fn attach_also(&mut self, program: &str, target: &str) -> Result<()> {
         let raw = self.raw_programs()?.into_iter().find(|p| program_facts(*p).name == program);
         let raw = raw.ok_or_else(|| no_program(&self.name, program))?;
@@ -42,14 +42,14 @@ impl Object {
         Ok(())
     }
 
-    /// Attaches a loaded program by `work`; the number is for `release`.
+    /// Attaches a loaded program by `work`; the result is the number for [`Object::release`].
     pub fn attach_with(
         &mut self,
         program: &str,
         work: impl FnOnce(NonNull<sys::bpf_program>) -> Result<Box<dyn Attachment>>,
     ) -> Result<u64> {
         let raw = self.raw_program(program)?;
-        // Also says when it is not loaded.
+        // This fails when the program is not loaded.
         program_fd(raw)?;
         let attachment = work(raw)?;
         self.last_attachment += 1;
@@ -57,26 +57,26 @@ impl Object {
         Ok(self.last_attachment)
     }
 
-    /// Ends one attachment of `hold`; False when it has ended already.
+    /// Ends one attachment of [`Object::attach_with`]; false when it has ended already.
     pub fn release(&mut self, number: u64) -> bool {
         self.attachments.remove(&number).is_some()
     }
 
-    /// Detaches every program; maps stay readable.
+    /// Detaches every program. Maps can still be read.
     pub fn detach(&mut self) {
         end_together(self.links.drain().map(|(_, link)| link).collect());
         self.attachments.clear();
     }
 }
 
-/// Ending the perf event of a tracepoint waits until no processor is inside (RCU), some 60 ms
-/// each: they wait together.
+/// Closing the perf event of a tracepoint waits for an RCU grace period, some 60 ms. Several
+/// threads close links, so that the waits overlap.
 fn end_together(mut links: Vec<Link>) {
     let each = links.len().div_ceil(MAX_THREADS).max(1);
     std::thread::scope(|scope| {
         while links.len() > each {
             let part = links.split_off(links.len() - each);
-            // Where no thread is to be had, the links end with the closure.
+            // When no thread can be created, the closure is dropped, and its links with it.
             let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(part));
         }
         drop(links);

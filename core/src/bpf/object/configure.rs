@@ -66,7 +66,7 @@ impl Object {
                 if !attach::target_fixed_at_load(&p.section().to_string_lossy()) {
                     return Ok(());
                 }
-                // The kernel's BTF id of the target goes into the program at load.
+                // The kernel needs the BTF id of the target when it loads the program.
                 p.set_attach_target(0, Some(target.to_string()))
             })
         });
@@ -115,8 +115,8 @@ impl Object {
                 }
             };
             if rc == 0 && kind == sys::BPF_MAP_TYPE_PERF_EVENT_ARRAY {
-                // A ring's bytes are no count of CPUs: let libbpf take theirs.
-                // SAFETY: as above.
+                // The size of a ring buffer is no number of CPUs: with 0, libbpf takes their
+                // number. SAFETY: as above.
                 unsafe { sys::bpf_map__set_max_entries(raw, 0) };
             }
             match rc {
@@ -137,7 +137,7 @@ impl Object {
         })
     }
 
-    /// Puts `other` in place of `map`; refused when the kernel would treat them differently.
+    /// Uses `other` in place of `map`. Refused when type, sizes or flags differ.
     pub fn reuse_map(&mut self, map: &str, other: BorrowedFd<'_>) -> Result<()> {
         let theirs =
             info(other).map_err(|e| Error::map(format!("the map for {map} is unusable: {e}")))?;
@@ -155,7 +155,7 @@ impl Object {
                 ("type", ours.map_type, theirs.map_type),
                 ("key size", ours.key_size, theirs.key_size),
                 ("value size", ours.value_size, theirs.value_size),
-                // Room for more does no harm.
+                // `other` may have room for more entries.
                 ("max entries", ours.max_entries, theirs.max_entries.min(ours.max_entries)),
                 ("flags", ours.flags, theirs.flags),
             ];

@@ -11,6 +11,7 @@ use std::ptr::NonNull;
 
 use libbpf_rs::{AsRawLibbpf, Link, ObjectBuilder, OpenObject};
 use libbpf_sys as sys;
+use nix::sys::memfd::{memfd_create, MFdFlags};
 
 use super::attachment::Attachment;
 use super::facts::{
@@ -20,9 +21,8 @@ use super::families::program_fd;
 use super::map::{info, Map};
 use super::{log, pins};
 use crate::errors::{Error, Kind, Result};
-use crate::fds::owned;
 
-/// Far above any gadget; a bound on hostile images.
+/// Far above the size of any gadget: a bound for hostile images.
 const MAX_OBJECT: usize = 128 << 20;
 const MAX_PROGRAMS: usize = 4096;
 const MAX_MAPS: usize = 4096;
@@ -35,12 +35,12 @@ enum State {
 
 pub struct Object {
     name: String,
-    /// Dropped before `state`: a link must go before its program.
+    /// Dropped before `state`: a link must be closed before its program.
     links: HashMap<String, Link>,
     attachments: HashMap<u64, Box<dyn Attachment>>,
     last_attachment: u64,
     targets: HashMap<String, String>,
-    /// libbpf reads it when it loads.
+    /// libbpf reads the file when it loads the object.
     _types: Option<File>,
     state: State,
 }
@@ -61,7 +61,8 @@ impl Object {
             .map_err(|e| fail(format!("cannot keep the kernel types for object {name}: {e}")))?;
         let (open, said) = log::capture(|| {
             let mut builder = ObjectBuilder::default();
-            // libbpf puts the object's name into section map names: keep it plain.
+            // libbpf puts the object's name into the names of data sections' maps: a constant name
+            // keeps them valid.
             builder.name("gadget")?;
             if let Some(file) = &types {
                 builder.btf_custom_path(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
@@ -133,8 +134,7 @@ impl Object {
         Error::closed(&format!("object {}", self.name))
     }
 
-    /// Maps that ask to be pinned are, where there is a file system for it; elsewhere they
-    /// live as long as the object.
+    /// Where no BPF file system is mounted, maps that are to be pinned exist as long as the object.
     fn settle_pins(&self) -> Result<()> {
         if pins::possible() {
             return Ok(());
@@ -169,14 +169,14 @@ impl Object {
             .ok_or_else(|| no_program(&self.name, program))
     }
 
-    /// A descriptor of one's own for a loaded program.
+    /// A new descriptor for a loaded program.
     pub fn program_fd(&self, program: &str) -> Result<OwnedFd> {
         program_fd(self.raw_program(program)?)?
             .try_clone_to_owned()
             .map_err(|e| Error::map(format!("program {program} cannot be held: {e}")))
     }
 
-    /// The same; None when it was not loaded.
+    /// A new descriptor for a program; None when it is not loaded.
     pub fn loaded_program(&self, program: &str) -> Result<Option<OwnedFd>> {
         let raw = self.raw_program(program)?;
         // SAFETY: a live program.
@@ -184,7 +184,7 @@ impl Object {
         loaded.then(|| self.program_fd(program)).transpose()
     }
 
-    /// A descriptor of one's own for the loaded map (or section) `name`.
+    /// A new descriptor for the loaded map (or data section) `name`.
     pub fn map_fd(&self, name: &str) -> Result<OwnedFd> {
         let found = self.raw_maps()?.into_iter().find(|m| map_facts(*m).name == name);
         // SAFETY: a live map; the descriptor stays open while self is borrowed.
@@ -208,7 +208,7 @@ impl Object {
         Map::from_fd(self.map_fd(name)?)
     }
 
-    /// What a loaded data section holds now; each aligned word of it is read whole.
+    /// The present content of a loaded data section. Each aligned word is read at once.
     pub fn data(&self, section: &str, offset: usize, size: usize) -> Result<Vec<u8>> {
         let content = self.map_by_name(section)?.lookup(&[0; 4])?.unwrap_or_default();
         match offset.checked_add(size).and_then(|end| content.get(offset..end)) {
@@ -247,11 +247,9 @@ impl Object {
     }
 }
 
-/// A file of these bytes that has no name.
+/// A file in memory with these bytes.
 fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
-    // SAFETY: a static string; a fresh descriptor.
-    let fd = unsafe { owned(libc::memfd_create(c"ig-py-types".as_ptr(), libc::MFD_CLOEXEC)) }?;
-    let mut file = File::from(fd);
+    let mut file = File::from(memfd_create(c"ig-py-types", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(bytes)?;
     Ok(file)
 }

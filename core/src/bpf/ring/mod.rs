@@ -12,9 +12,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use nix::unistd::{sysconf, SysconfVar};
-
-use super::mapping::Mapping;
+use super::mapping::{page_size, Mapping};
 use super::sink::Sink;
 use crate::errors::{Error, Result};
 use records::RingMemory;
@@ -36,7 +34,7 @@ unsafe impl Send for Ring {}
 impl Ring {
     /// `size` is the map's `max_entries`.
     pub fn open(map: OwnedFd, size: usize) -> io::Result<Ring> {
-        let page = sysconf(SysconfVar::PAGE_SIZE)?.unwrap_or(4096) as usize;
+        let page = page_size();
         if !size.is_power_of_two() || size < page {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }

@@ -52,7 +52,7 @@ impl RingMemory {
         scratch: &'a mut Vec<u8>,
     ) -> std::result::Result<(Next<'a>, usize), String> {
         let ahead = produced.wrapping_sub(position);
-        if ahead > self.size || position % HEADER != 0 {
+        if ahead > self.size || !position.is_multiple_of(HEADER) {
             return Err(format!("it holds {ahead} bytes at {position}, its size is {}", self.size));
         }
         let mask = self.size - 1;

@@ -1,5 +1,5 @@
 //! The scout (core/scout/scout.bpf.c) reports new mount namespaces and what processes in pending
-//! ones do. It is loaded here, and its ring buffer is read once for all who want to know.
+//! ones do. It is loaded here, and its ring buffer is read once for all readers.
 //!
 //! There are two kinds of readers. Streams must know of a namespace before they see its first
 //! event: for each sample they look whether the ring buffer is empty, which is one comparison.

@@ -1,4 +1,4 @@
-//! Reading the scout's ring buffer once for all who want to know: streams and Python.
+//! Reads the ring buffer of the scout once, for streams and for Python.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -34,7 +34,7 @@ pub enum Function {
     BitUshr,
 }
 
-/// With the fewest and the most arguments that it takes.
+/// A function by its name, and the least and the greatest number of its arguments.
 pub fn function(name: &str) -> Option<(Function, usize, usize)> {
     Some(match name {
         "len" => (Function::Len, 1, 1),
@@ -68,7 +68,7 @@ pub fn function(name: &str) -> Option<(Function, usize, usize)> {
 
 pub fn call<'a>(function: Function, args: Vec<V<'a>>) -> Option<V<'a>> {
     let first = args.first()?;
-    // As 64 bits, which is what a field has.
+    // As 64 bits, the most that a field has.
     let bits = |index: usize| Some(whole(args.get(index)?)? as i64);
     let shift = || u32::try_from(whole(args.get(1)?)?).ok();
     let exact = |i: i64| V::Int(i.into());
@@ -158,7 +158,7 @@ fn extreme<'a>(mut args: Vec<V<'a>>, better: fn(Ordering) -> bool) -> Option<V<'
     Some(best)
 }
 
-/// Characters; each byte that is no UTF-8 counts as one.
+/// The number of characters; each byte that is not UTF-8 counts as one.
 fn runes(text: &[u8]) -> usize {
     text.utf8_chunks().map(|c| c.valid().chars().count() + c.invalid().len()).sum()
 }
@@ -168,7 +168,7 @@ fn changed<'a>(text: &[u8], change: fn(char) -> char) -> V<'a> {
     V::Text(Cow::Owned(text.chars().map(change).collect::<String>().into_bytes()))
 }
 
-/// A character for a character: what becomes several stays as it is.
+/// Replaces one character by one; a character that would become several stays.
 fn single(before: char, mut after: impl Iterator<Item = char>) -> char {
     match (after.next(), after.next()) {
         (Some(one), None) => one,

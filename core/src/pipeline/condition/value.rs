@@ -1,4 +1,4 @@
-//! Values while a condition is decided.
+//! The values of expressions.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -41,7 +41,7 @@ pub fn text<'v>(value: &'v V<'_>) -> Option<&'v [u8]> {
     }
 }
 
-/// None for what cannot be compared; Some(None) for what is no number.
+/// None when the values cannot be compared; Some(None) when one of them is NaN.
 pub fn order(left: &V<'_>, right: &V<'_>) -> Option<Option<Ordering>> {
     Some(match (left, right) {
         (V::Int(a), V::Int(b)) => Some(a.cmp(b)),

@@ -15,7 +15,7 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The integer in a field, whoever put it there.
+    /// The integer in a field, from the sample or from a step.
     pub fn word(&self, index: usize) -> u64 {
         match self.slots.values[index] {
             Slot::Bool(b) => u64::from(b),

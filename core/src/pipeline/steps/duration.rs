@@ -29,8 +29,8 @@ pub fn duration(ns: u64, out: &mut Vec<u8>) {
     };
 }
 
-/// A signed duration (durations of 2^63 and more are negative to their readers): hours,
-/// minutes and seconds, or one unit below a second, with no more decimals than needed.
+/// A signed duration, as 2^63 and more are read as negative numbers: hours, minutes and seconds, or
+/// one unit below a second, with no more decimals than needed.
 fn long(ns: i64, out: &mut Vec<u8>) {
     if ns < 0 {
         out.push(b'-');
@@ -57,7 +57,7 @@ fn long(ns: i64, out: &mut Vec<u8>) {
 fn decimal(n: u64, places: usize, unit: &str, out: &mut Vec<u8>) {
     let power = 10u64.pow(places as u32);
     let _ = write!(out, "{}", n / power);
-    if n % power > 0 {
+    if !n.is_multiple_of(power) {
         let digits = format!("{:0places$}", n % power);
         let _ = write!(out, ".{}", digits.trim_end_matches('0'));
     }

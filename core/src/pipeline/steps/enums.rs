@@ -19,7 +19,7 @@ pub enum Found {
 }
 
 impl Table {
-    /// Negative values are compared sign-extended, as signed fields are read.
+    /// Negative values are sign-extended, as the values of signed fields are.
     pub fn compile(
         values: &[(serde_json::Number, String)],
         set: bool,
@@ -58,7 +58,8 @@ impl Table {
         })
     }
 
-    /// Every enumerator contained in `value`; one of zero always is.
+    /// Writes every enumerator whose bits are all set in `value`; an enumerator of value 0 always
+    /// is.
     pub fn write_set(&self, value: u64, texts: &[Box<str>], out: &mut Vec<u8>) {
         let mut first = true;
         for (member, text) in &self.members {

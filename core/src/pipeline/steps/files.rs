@@ -21,7 +21,8 @@ const FLAGS: [(u32, &str); 14] = [
 /// Letters of the high bits of a Go file mode, from bit 31 down.
 const HIGH_BITS: &[u8; 13] = b"dalTLDpSugct?";
 
-/// The raw number read as a Go file mode: Unix type bits say nothing there.
+/// Prints the number as a Go file mode, as `ig` does: the file type bits of Unix have no meaning
+/// there.
 pub fn mode(mode: u32, out: &mut Vec<u8>) {
     let start = out.len();
     for (i, letter) in HIGH_BITS.iter().enumerate() {

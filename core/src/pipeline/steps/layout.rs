@@ -39,7 +39,8 @@ impl Civil {
     pub fn of(unix_s: i64, zone_s: i32, ns: u32) -> Civil {
         let local = unix_s.saturating_add(i64::from(zone_s));
         let (days, of_day) = (local.div_euclid(86400), local.rem_euclid(86400) as u32);
-        // Days since 0000-03-01, in eras of 400 years: leap days fall at a year's end.
+        // Days since 0000-03-01, in eras of 400 years: a year that begins in March ends with its
+        // leap day.
         let z = days + 719_468;
         let (era, day_of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
         let year_of_era =
@@ -101,7 +102,7 @@ enum Token {
     ZoneName,
 }
 
-/// Longest first where one is another's beginning.
+/// A token that begins with another one comes before it.
 const TOKENS: &[(&str, Token)] = &[
     ("2006", Token::Year),
     ("January", Token::MonthName),
@@ -143,7 +144,7 @@ const DATE_AND_TIME: &str = "2006-01-02T15:04:05";
 const ZONE: &str = "Z07:00";
 const DEFAULT: &str = "2006-01-02T15:04:05.000000000Z07:00";
 
-/// `.000`, `,999` and the like: a separator and equal digits, ended by no digit.
+/// `.000`, `,999` and the like: a separator, then equal digits that no other digit follows.
 fn fraction(rest: &str) -> Option<(Token, usize)> {
     let separator = rest.chars().next().filter(|c| matches!(c, '.' | ','))?;
     let digit = rest[1..].chars().next().filter(|c| matches!(c, '0' | '9'))?;

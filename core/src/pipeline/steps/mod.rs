@@ -1,4 +1,4 @@
-//! Formatters, one concept a file: numbers to the texts people read.
+//! What single steps do: mostly format numbers as text. One kind of text per file.
 
 pub mod context;
 pub mod digits;

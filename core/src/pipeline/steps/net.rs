@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// Bytes of an address in an endpoint, either version.
 pub const ADDRESS: usize = 16;
 
-/// Nothing for an unknown version: the event itself is still worth showing.
+/// Writes nothing for an unknown version: the rest of the event is still shown.
 pub fn address(version: u64, raw: &[u8], out: &mut Vec<u8>) {
     let _ = match (version, raw) {
         (4, [a, b, c, d, ..]) => write!(out, "{}", Ipv4Addr::new(*a, *b, *c, *d)),

@@ -1,4 +1,4 @@
-//! Stacks: from the number that a program noted to addresses, and on to names.
+//! Stacks: the number in an event leads to addresses in a map, and these to names.
 
 use super::context::Context;
 use crate::errors::Result;
@@ -14,9 +14,9 @@ pub struct KernelStack {
     map: usize,
 }
 
-/// `struct gadget_user_stack`: the same, and what tells the process.
+/// `struct gadget_user_stack`: a number in a map of stacks, and what identifies the process.
 pub struct UserStack {
-    who: Places,
+    fields: UserStackFields,
     map: usize,
     build_id_map: Option<usize>,
     addresses: Option<usize>,
@@ -25,7 +25,7 @@ pub struct UserStack {
 }
 
 /// Fields of the struct.
-struct Places {
+struct UserStackFields {
     stack_id: usize,
     major: usize,
     minor: usize,
@@ -76,7 +76,7 @@ impl UserStack {
         let number = |id: u32| fields.integer(id, role);
         let text = |id: Option<u32>| id.map(|id| fields.text_slot(id, role)).transpose();
         let w = &plan.who;
-        let who = Places {
+        let stack_fields = UserStackFields {
             stack_id: number(w.stack_id)?,
             major: number(w.major)?,
             minor: number(w.minor)?,
@@ -91,7 +91,7 @@ impl UserStack {
             ],
         };
         Ok(UserStack {
-            who,
+            fields: stack_fields,
             map: lookups.maps.index(&plan.map)?,
             build_id_map: plan.build_id_map.as_ref().map(|m| lookups.maps.index(m)).transpose()?,
             addresses: text(plan.addresses)?,
@@ -105,12 +105,12 @@ impl UserStack {
     }
 
     pub fn run(&self, cx: &mut Context<'_>) {
-        let who = self.who.read(cx);
-        // Nothing was collected.
-        if who.inode == 0 {
+        let owner = self.fields.read(cx);
+        // The program did not collect a stack.
+        if owner.inode == 0 {
             return;
         }
-        let number = cx.word(self.who.stack_id) as u32;
+        let number = cx.word(self.fields.stack_id) as u32;
         let id = number.to_ne_bytes();
         let lookups = cx.lookups;
         let Some(raw) = lookups.maps.lookup(self.map, &id) else {
@@ -126,12 +126,12 @@ impl UserStack {
             cx.slots.write_text(dst, |out| build_ids(&records, out));
         }
         if let Some(dst) = self.symbols {
-            cx.slots.write_text(dst, |out| lookups.symbols.user_stack(&who, &found, out));
+            cx.slots.write_text(dst, |out| lookups.symbols.user_stack(&owner, &found, out));
         }
     }
 }
 
-impl Places {
+impl UserStackFields {
     fn read(&self, cx: &Context<'_>) -> StackOwner {
         let word = |index: usize| cx.word(index);
         StackOwner {
@@ -146,15 +146,15 @@ impl Places {
     }
 }
 
-/// A stack that is not there is lost, unless there was none: in user mode the kernel has no
-/// stack, and a kernel thread has no other (bpf_get_stackid: EFAULT).
+/// Counts a stack that the map does not have. EFAULT of bpf_get_stackid() means that there was
+/// none: a thread in user mode has no kernel stack, and a kernel thread has no user stack.
 fn count_lost(lookups: &Lookups, id: u32) {
     if id as i32 != -libc::EFAULT {
         lookups.symbols.count_lost();
     }
 }
 
-/// The addresses of a stack as the kernel keeps it: up to the first zero.
+/// The addresses of a stack in a map's value: up to the first zero.
 fn frames(raw: &[u8]) -> impl Iterator<Item = u64> + '_ {
     raw.chunks_exact(8)
         .map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes))

@@ -7,8 +7,8 @@ use super::layout::{Civil, Layout};
 
 const NS: i64 = 1_000_000_000;
 
-/// Converts and formats; remembers the text of the last second, since events
-/// of one second share all of it but the fraction.
+/// Converts and formats times. The text of the last second is remembered: events of one second
+/// share all of it but the fraction.
 #[derive(Debug, Default)]
 pub struct Clock {
     second: Option<(i64, i32)>,
@@ -19,7 +19,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// 0 stands for "now": objects on kernels without a boot clock send it.
+    /// 0 means now: eBPF programs write it where the kernel has no bpf_ktime_get_boot_ns().
     pub fn wall(&self, boot_ns: u64, offset_ns: i64) -> i64 {
         if boot_ns != 0 {
             return (boot_ns as i64).wrapping_add(offset_ns);

@@ -1,0 +1,87 @@
+//! Data sources that are arrays: elements are rendered together.
+
+use super::{DataSource, Rendered, Renderer};
+use crate::pipeline::array::{Array, MAX_RENDERED};
+use crate::schema::event::Event;
+use crate::schema::lookups::Lookups;
+
+impl DataSource {
+    /// Begins an array; until [`DataSource::finish`], samples are its elements.
+    pub fn begin(&mut self) {
+        let Some(array) = &mut self.array else { return };
+        array.shown = 0;
+        array.open = true;
+        match self.renderer {
+            Renderer::Json(_) | Renderer::Pretty(_) => self.out.data.push(b'['),
+            Renderer::Columns(_) => self.out.data.extend_from_slice(&array.header),
+            Renderer::Yaml(_) | Renderer::Text(..) | Renderer::Pcapng(_) | Renderer::None => {}
+        }
+    }
+
+    pub(super) fn element(&mut self, lookups: &Lookups, sample: &[u8]) {
+        if !self.evaluate(lookups, sample, &[], true) {
+            self.counts.discarded += 1;
+            return;
+        }
+        let Some(array) = &mut self.array else { return };
+        if !array.sorts() {
+            self.show(lookups, sample);
+            return;
+        }
+        let names = &self.names;
+        let event = Event { sample, rest: &[], slots: &self.slots, lookups, names };
+        if !array.collect(&event, &self.fields) {
+            self.counts.overflow += 1;
+        }
+    }
+
+    /// Renders the element that was just evaluated, if the array has room for it.
+    fn show(&mut self, lookups: &Lookups, sample: &[u8]) {
+        let Some(array) = &mut self.array else { return };
+        if array.shown >= array.limit {
+            self.counts.discarded += 1;
+            return;
+        }
+        if self.out.data.len() >= MAX_RENDERED {
+            self.counts.overflow += 1;
+            return;
+        }
+        array.shown += 1;
+        let first = array.shown == 1;
+        let separator: &[u8] = match (&self.renderer, first) {
+            (Renderer::Json(_), false) => b",",
+            (Renderer::Pretty(_), true) => b"\n  ",
+            (Renderer::Pretty(_), false) => b",\n  ",
+            _ => b"",
+        };
+        self.out.data.extend_from_slice(separator);
+        self.render(lookups, sample, &[]);
+    }
+
+    /// Ends the array and returns what was rendered of it.
+    pub fn finish(&mut self, lookups: &Lookups) -> Rendered {
+        let (elements, order) = self.array.as_mut().map(Array::take_sorted).unwrap_or_default();
+        let size = self.sample_size;
+        for element in order {
+            let sample = &elements[element * size..(element + 1) * size];
+            let room = self.array.as_ref().is_some_and(|a| a.shown < a.limit);
+            if room {
+                // The slots were those of another element meanwhile: the steps run again. The
+                // filters have let this element pass already.
+                self.evaluate(lookups, sample, &[], false);
+            }
+            self.show(lookups, sample);
+        }
+        let shown = self.array.as_mut().map_or(0, |array| {
+            array.open = false;
+            array.shown
+        });
+        match self.renderer {
+            Renderer::Pretty(_) if shown > 0 => self.out.data.extend_from_slice(b"\n]\n"),
+            Renderer::Json(_) | Renderer::Pretty(_) => self.out.data.extend_from_slice(b"]\n"),
+            _ => {}
+        }
+        let next = self.empty(0);
+        std::mem::replace(&mut self.out, next)
+    }
+}

@@ -1,0 +1,251 @@
+//! One data source: samples in, rendered events and counts out.
+
+mod arrays;
+mod process;
+
+use crate::errors::{Error, Result};
+use crate::pipeline::array::Array;
+use crate::pipeline::condition::Condition;
+use crate::pipeline::dependencies;
+use crate::pipeline::filter::Filter;
+use crate::pipeline::metrics::{Metrics, Series};
+use crate::pipeline::step::{self, Step};
+use crate::pipeline::steps::time::Clock;
+use crate::render::columns::Columns;
+use crate::render::json::Json;
+use crate::render::pcapng::Pcapng;
+use crate::render::tree;
+use crate::render::yaml::Yaml;
+use crate::schema::event::Slots;
+use crate::schema::field::Fields;
+use crate::schema::lookups::Lookups;
+use crate::schema::plan::{self, Kind, Mode};
+
+/// Rendered bytes after which a batch is handed out. With its last event, the batch is still a
+/// block that malloc takes from its heap; larger blocks are mapped anew each time, with a page
+/// fault for every 4 KiB of output.
+pub const BATCH_BYTES: usize = 192 << 10;
+/// The same for modes that render nothing.
+pub const BATCH_EVENTS: u64 = 1 << 16;
+
+enum Renderer {
+    None,
+    Json(Json),
+    Pretty(Json),
+    Yaml(Yaml),
+    Columns(Columns),
+    /// A header, and the fields whose text is written.
+    Text(Vec<u8>, Vec<usize>),
+    Pcapng(Box<Pcapng>),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub received: u64,
+    pub emitted: u64,
+    pub discarded: u64,
+    /// Samples shorter than the plan's `min_size`: neither emitted nor discarded.
+    pub malformed: u64,
+    /// Elements for which an array had no room.
+    pub overflow: u64,
+    /// Samples that were dropped because their namespace was not identified in time.
+    pub unidentified: u64,
+}
+
+impl Counts {
+    /// Samples that were received, but neither emitted nor discarded.
+    pub fn lost(&self) -> u64 {
+        self.malformed + self.overflow + self.unidentified
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Rendered {
+    pub data: Vec<u8>,
+    /// Compact JSON, one line per event; None unless the plan keeps events.
+    pub kept: Option<Vec<u8>>,
+    pub events: u64,
+}
+
+pub struct DataSource {
+    pub name: String,
+    pub counts: Counts,
+    fields: Fields,
+    steps: Vec<Step>,
+    /// Filters that read only the sample: they run before any step.
+    early: Vec<Filter>,
+    late: Vec<Filter>,
+    conditions: Vec<Condition>,
+    /// Events that were left out because a condition was undecided.
+    pub undecided: u64,
+    names: Vec<Box<str>>,
+    sample_size: usize,
+    min_size: usize,
+    /// Offset of the mount namespace in a sample.
+    mntns: Option<usize>,
+    renderer: Renderer,
+    terminal: bool,
+    keep: Option<Json>,
+    array: Option<Array>,
+    metrics: Option<Metrics>,
+    /// Samples are pushed by this process: none is lost on the way.
+    pub pushed: bool,
+    /// The field for the bytes behind the struct, and the field with their number.
+    rest: Option<(usize, Option<usize>)>,
+    slots: Slots,
+    clock: Clock,
+    /// A short sample, extended with zeros.
+    extended: Vec<u8>,
+    cell: Vec<u8>,
+    out: Rendered,
+}
+
+impl DataSource {
+    pub fn compile(plan: &plan::DataSource, lookups: &mut Lookups) -> Result<DataSource> {
+        let mut fields = Fields::compile(plan)?;
+        let mut names = Vec::new();
+        let steps = step::compile(&plan.steps, &mut fields, lookups, &mut names)?;
+        let filters = Filter::compile_all(&plan.filters, &fields)?;
+        let (early, late) = filters.into_iter().partition(|f| f.reads_sample(&fields));
+        let conditions = Condition::compile_all(&plan.conditions, &fields)?;
+        let nodes = tree::build(&fields);
+        let rest = rest(plan, &fields)?;
+        let dependencies = dependencies::of_fields(&fields, &steps, rest.map(|(field, _)| field));
+        let array = plan.array.then(|| Array::compile(plan, &fields)).transpose()?;
+        if array.is_none() && (!plan.sort.is_empty() || plan.limit.is_some()) {
+            return Err(Error::plan(format!(
+                "data source {}: only arrays are sorted or limited",
+                plan.name
+            )));
+        }
+        let json = if array.is_some() { Json::element } else { Json::compile };
+        let renderer = match plan.output.mode {
+            Mode::None => Renderer::None,
+            Mode::Json => Renderer::Json(json(&nodes, &fields, &dependencies, false)),
+            Mode::Jsonpretty => Renderer::Pretty(json(&nodes, &fields, &dependencies, true)),
+            Mode::Yaml => Renderer::Yaml(Yaml::compile(&nodes, &fields)),
+            Mode::Text => {
+                let is_text = |f: &usize| matches!(fields.list[*f].kind, Kind::Str | Kind::Char);
+                let header = plan.output.header.clone().into_bytes();
+                Renderer::Text(header, (0..fields.list.len()).filter(is_text).collect())
+            }
+            Mode::Columns => Renderer::Columns(Columns::compile(&plan.output.columns, &fields)?),
+            Mode::Pcapng => capture(plan, &fields, rest.map(|(field, _)| field), &steps)?,
+        };
+        let mntns = steps.iter().find_map(|s| s.mntns()).map(|i| &fields.list[i]);
+        // The elements of an array are read now: they do not wait for a decision.
+        let mntns = mntns.filter(|f| !f.slot && f.size == 8 && !plan.array).map(|f| f.offset);
+        let mut source = DataSource {
+            name: plan.name.clone(),
+            mntns,
+            counts: Counts::default(),
+            steps,
+            early,
+            late,
+            conditions,
+            undecided: 0,
+            names,
+            sample_size: plan.sample_size,
+            min_size: plan.min_size,
+            renderer,
+            terminal: plan.output.terminal,
+            keep: plan.keep.then(|| Json::compile(&nodes, &fields, &dependencies, false)),
+            array,
+            metrics: plan.metrics.as_ref().map(|m| Metrics::compile(m, &fields)).transpose()?,
+            pushed: plan.pushed,
+            rest,
+            fields,
+            slots: Slots::default(),
+            clock: Clock::default(),
+            extended: Vec::new(),
+            cell: Vec::new(),
+            out: Rendered::default(),
+        };
+        source.out = source.empty(0);
+        if let Renderer::Pcapng(pcapng) = &source.renderer {
+            source.out.data = pcapng.begin();
+        }
+        Ok(source)
+    }
+
+    pub fn empty(&self, capacity: usize) -> Rendered {
+        Rendered {
+            data: Vec::with_capacity(capacity),
+            kept: self.keep.as_ref().map(|_| Vec::new()),
+            events: 0,
+        }
+    }
+
+    /// The mount namespace in a sample.
+    #[inline]
+    pub fn mntns_of(&self, sample: &[u8]) -> Option<u64> {
+        let at = self.mntns?;
+        Some(u64::from_ne_bytes(sample.get(at..at + 8)?.try_into().ok()?))
+    }
+
+    /// Counts samples of a namespace whose events are not wanted.
+    pub fn discard(&mut self, samples: u64) {
+        self.counts.received += samples;
+        self.counts.discarded += samples;
+    }
+
+    /// Counts samples of a namespace that was not identified in time.
+    pub fn lose(&mut self, samples: u64) {
+        self.counts.received += samples;
+        self.counts.unidentified += samples;
+    }
+
+    pub fn series(&self) -> &[Series] {
+        self.metrics.as_ref().map_or(&[], Metrics::series)
+    }
+
+    pub fn is_array(&self) -> bool {
+        self.array.is_some()
+    }
+
+    /// True between [`DataSource::begin`] and [`DataSource::finish`].
+    pub fn is_open(&self) -> bool {
+        self.array.as_ref().is_some_and(|a| a.open)
+    }
+
+    fn is_full(&self) -> bool {
+        let kept = self.out.kept.as_ref().map_or(0, Vec::len);
+        self.out.data.len() + kept >= BATCH_BYTES || self.out.events >= BATCH_EVENTS
+    }
+
+    /// What was rendered since the last call; None when nothing was.
+    pub fn take(&mut self) -> Option<Rendered> {
+        if self.out.events == 0 && self.out.data.is_empty() {
+            return None;
+        }
+        // The next batch is likely as large: it gets the memory for that at once.
+        let length = self.out.data.len();
+        let next = self.empty(length + length / 8);
+        Some(std::mem::replace(&mut self.out, next))
+    }
+}
+
+fn rest(plan: &plan::DataSource, fields: &Fields) -> Result<Option<(usize, Option<usize>)>> {
+    let Some(rest) = &plan.rest else { return Ok(None) };
+    let field = fields.bytes_slot(rest.field, "rest")?;
+    let length = rest.length.map(|l| fields.integer(l, "rest")).transpose()?;
+    if plan.array {
+        return Err(Error::plan(format!("data source {}: arrays have no rest", plan.name)));
+    }
+    Ok(Some((field, length)))
+}
+
+fn capture(
+    plan: &plan::DataSource,
+    fields: &Fields,
+    rest: Option<usize>,
+    steps: &[Step],
+) -> Result<Renderer> {
+    let bad = |why: &str| Error::plan(format!("data source {}: {why}", plan.name));
+    let given = plan.output.capture.as_ref().ok_or_else(|| bad("a capture of no fields"))?;
+    if plan.array {
+        return Err(bad("arrays are no capture"));
+    }
+    let time_of = |text| steps.iter().find_map(|s| s.time_of(text));
+    Ok(Renderer::Pcapng(Pcapng::compile(given, fields, rest, time_of)?.into()))
+}

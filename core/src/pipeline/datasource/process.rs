@@ -1,0 +1,147 @@
+//! The way of one sample: steps, filters, conditions, rendering.
+
+use super::{DataSource, Renderer};
+use crate::pipeline::filter::Filter;
+use crate::pipeline::steps::context::Context;
+use crate::render::unicode;
+use crate::schema::event::{from_sample, Event, Slot, Slots, Value};
+use crate::schema::lookups::Lookups;
+use crate::schema::plan::Kind;
+
+impl DataSource {
+    /// Takes one sample; false once the batch should be handed out.
+    pub fn process(&mut self, lookups: &Lookups, sample: &[u8]) -> bool {
+        self.counts.received += 1;
+        if sample.len() < self.min_size {
+            self.counts.malformed += 1;
+            return true;
+        }
+        let mut extended = std::mem::take(&mut self.extended);
+        let (whole, rest) = match sample.split_at_checked(self.sample_size) {
+            Some(in_place) => in_place,
+            None => {
+                extended.clear();
+                extended.extend_from_slice(sample);
+                extended.resize(self.sample_size, 0);
+                (&extended[..], &[][..])
+            }
+        };
+        if self.array.is_some() {
+            self.element(lookups, whole);
+        } else {
+            self.event(lookups, whole, rest);
+        }
+        self.extended = extended;
+        !self.is_full()
+    }
+
+    fn event(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) {
+        let Some(rest) = self.cut_rest(sample, rest) else {
+            self.counts.malformed += 1;
+            return;
+        };
+        if self.evaluate(lookups, sample, rest, true) {
+            self.render(lookups, sample, rest);
+        } else {
+            self.counts.discarded += 1;
+        }
+    }
+
+    /// The bytes behind the struct, as many as their length field says; None when there are fewer.
+    fn cut_rest<'a>(&self, sample: &[u8], rest: &'a [u8]) -> Option<&'a [u8]> {
+        match self.rest {
+            Some((_, Some(length))) => {
+                let length = from_sample(&self.fields.list[length], sample).word();
+                rest.get(..usize::try_from(length).ok()?)
+            }
+            _ => Some(rest),
+        }
+    }
+
+    /// Runs steps and filters; false when the event is not wanted.
+    pub(super) fn evaluate(
+        &mut self,
+        lookups: &Lookups,
+        sample: &[u8],
+        rest: &[u8],
+        filtered: bool,
+    ) -> bool {
+        self.slots.reset(self.fields.list.len());
+        if let Some((field, _)) = self.rest {
+            self.slots.values[field] = match self.fields.list[field].kind {
+                Kind::Bytes => Slot::Rest,
+                _ => Slot::RestText,
+            };
+        }
+        let names = &self.names;
+        let fields = &self.fields;
+        let passes = |filters: &[Filter], slots: &Slots| {
+            let event = Event { sample, rest, slots, lookups, names };
+            !filtered || filters.iter().all(|f| f.passes(&event, fields))
+        };
+        if !passes(&self.early, &self.slots) {
+            return false;
+        }
+        let mut cx = Context {
+            fields: &fields.list,
+            sample,
+            slots: &mut self.slots,
+            lookups,
+            names,
+            clock: &mut self.clock,
+        };
+        for step in &self.steps {
+            step.run(&mut cx);
+        }
+        if !passes(&self.late, &self.slots) {
+            return false;
+        }
+        let event = Event { sample, rest, slots: &self.slots, lookups, names };
+        for condition in self.conditions.iter().filter(|_| filtered) {
+            match condition.holds(&event, fields) {
+                Some(true) => {}
+                Some(false) => return false,
+                None => {
+                    self.undecided += 1;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn render(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) {
+        let fields = &self.fields;
+        let event = Event { sample, rest, slots: &self.slots, lookups, names: &self.names };
+        let data = &mut self.out.data;
+        match &mut self.renderer {
+            Renderer::None => {}
+            Renderer::Json(json) | Renderer::Pretty(json) => {
+                let start = data.len();
+                json.write(&event, &fields.list, data);
+                if self.terminal {
+                    unicode::escape_in_json(data, start);
+                }
+            }
+            Renderer::Yaml(yaml) => yaml.write(&event, &fields.list, data),
+            Renderer::Columns(columns) => columns.write(&event, fields, &mut self.cell, data),
+            Renderer::Pcapng(pcapng) => pcapng.write(&event, fields, data),
+            Renderer::Text(header, texts) => {
+                data.extend_from_slice(header);
+                for index in texts.iter() {
+                    if let Value::Text(text) = event.value(*index, &fields.list[*index]) {
+                        data.extend_from_slice(text);
+                    }
+                }
+            }
+        }
+        if let Some(metrics) = &mut self.metrics {
+            metrics.record(&event, fields);
+        }
+        if let (Some(json), Some(kept)) = (&mut self.keep, &mut self.out.kept) {
+            json.write(&event, &fields.list, kept);
+        }
+        self.counts.emitted += 1;
+        self.out.events += 1;
+    }
+}
