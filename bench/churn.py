@@ -151,7 +151,7 @@ def latency(
     """Seconds that containers took, with a tracer and without, in turn."""
     found: dict[str, list[float]] = {"without": [], "with": []}
     for number in range(2 * rounds):
-        # Not always in the same order: machines get slower and faster.
+        # The order alternates: a machine that becomes slower or faster affects both alike.
         traced = number % 4 in (1, 2)
         with contextlib.ExitStack() as stack:
             path = stack.enter_context(tempfile.TemporaryDirectory())

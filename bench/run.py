@@ -146,7 +146,7 @@ COLUMNS = (
     ("slowdown", "slowdown", "{:.2f}"),
 )
 RATIOS = ("cpu_us_per_event", "rss_kib", "attach_s", "slowdown")
-"""Columns of which a ratio says something: the others are counts that should be equal."""
+"""Columns whose ratios are shown; the other columns are counts, which should be equal."""
 TOOLS = ("ig-py", "base", "ig")
 
 

@@ -61,7 +61,7 @@ _SAME_EVERYWHERE = (
     "tests/kernel/test_header_answers.py",
     "tests/kernel/test_header_sockets.py",
 )
-"""What mounts and containers cannot change: the layer ``shared`` does not repeat it."""
+"""Tests that mounts and containers cannot influence: the layer ``shared`` leaves them out."""
 _LEFT = 3
 """Exit code of tests/shared_machine.py when tests left something on the machine."""
 _MINUTE = 60

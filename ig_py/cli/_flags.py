@@ -119,7 +119,7 @@ class FlagSet:
         """Second phase: every flag must be known.
 
         Raises:
-            UsageError: One is not, or its value does not fit.
+            UsageError: A flag is not known, or its value does not fit.
         """
         return self._parse(args, strict=True, swallow=False)
 

@@ -70,7 +70,7 @@ class AdmissionObserver(Protocol):
     """What a gadget's run does about namespaces that are not new containers."""
 
     def reject(self, mntns: int, generation: int, *, lose: bool) -> None:
-        """It is no container; with *lose* it is one, but which one cannot be known."""
+        """The namespace belongs to no container; *lose*: to one that cannot be identified."""
 
     def readmit(self, container: Container, generation: int) -> None:
         """The kernel had forgotten the namespace of that container: its events wait again."""
@@ -78,7 +78,7 @@ class AdmissionObserver(Protocol):
 
 @dataclass
 class Totals:
-    """Of new mount namespaces, since the start."""
+    """Counts of new mount namespaces since the start."""
 
     containers: int = 0
     ended: int = 0
@@ -127,7 +127,7 @@ class Admission:
         self._scout.reactor.soon(self._catch_up)
 
     def withdraw(self, filter_map: Map, mntns: int, generation: int) -> None:
-        """Take a namespace out of *filter_map*, unless its number is a later one's by now."""
+        """Delete a namespace from *filter_map*, unless a later one has its inode number."""
         self._scout.withdraw(filter_map, mntns, generation)
 
     def counts(self) -> dict[str, int]:
@@ -252,7 +252,7 @@ class Admission:
         return self._known.description(pending.found.container_id) if pending.found else None
 
     def _container(self, pending: PendingNamespace) -> Container | None:
-        """What is known of it, unless an engine is to tell more."""
+        """The container as far as it is known; None while its engine may still describe it."""
         description, found = self._description(pending), pending.found
         if description is not None or found is None:
             return description
@@ -322,7 +322,7 @@ class Admission:
             self._settle(pending)
 
     def _give_up(self, pending: PendingNamespace) -> None:
-        """It is no container, or one of an engine that is not asked, or its engine is silent."""
+        """No container is known for it: there is none, or its engine is not asked, or is silent."""
         found, container = pending.found, pending.by_files
         engine = container.runtime.name if container else ""
         if found and found.engine and not pending.sandbox and self._known.engines.silent(engine):

@@ -46,7 +46,7 @@ class PendingNamespace:
 
     @classmethod
     def from_notice(cls, notice: ScoutNotice) -> PendingNamespace:
-        """Of a notice of kind NEW."""
+        """The namespace that a notice of kind NEW reports."""
         cgroup = os.fsdecode(notice.cgroup)
         return cls(
             notice.mntns,
@@ -88,7 +88,7 @@ class PendingNamespaces:
         self._barriers: list[tuple[set[int], Callable[[], None]]] = []
 
     def add(self, pending: PendingNamespace) -> PendingNamespace | None:
-        """The pending one of the same inode number, which has ended, if there is one."""
+        """Returns the earlier pending namespace with this inode number, which has ended, if any."""
         before = self._latest.get(pending.mntns)
         self._by_generation[pending.generation] = self._latest[pending.mntns] = pending
         return before
@@ -97,14 +97,14 @@ class PendingNamespaces:
         return self._by_generation.get(generation)
 
     def latest(self, mntns: int) -> PendingNamespace | None:
-        """The pending one that has the inode number now; any thread."""
+        """The pending namespace that has the inode number now; any thread."""
         return self._latest.get(mntns)
 
     def __contains__(self, pending: PendingNamespace) -> bool:
         return pending.generation in self._by_generation
 
     def of_container(self, container_id: str) -> list[PendingNamespace]:
-        """Those that were found to be that container's."""
+        """The pending namespaces that were identified as that container's."""
         return [
             pending
             for pending in self._by_generation.values()
@@ -112,7 +112,7 @@ class PendingNamespaces:
         ]
 
     def remove(self, pending: PendingNamespace) -> list[Callable[[], None]]:
-        """It is decided about: what :meth:`when_decided` was given and may be called now."""
+        """It is decided about. Returns the callbacks of :meth:`when_decided` that are due now."""
         self._by_generation.pop(pending.generation, None)
         if self._latest.get(pending.mntns) is pending:
             del self._latest[pending.mntns]

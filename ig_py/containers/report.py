@@ -50,7 +50,7 @@ def shortages(counts: Mapping[str, int]) -> str | None:
 
 
 def disagreements(discovery: Discovery) -> dict[str, int]:
-    """What one source told that another one should have told, too, since the start."""
+    """Counts, since the start, of containers that a source has missed and another one has found."""
     return {
         "foundByProcessesOnly": discovery.unmanaged.found_by_processes_only,
         "missedByEngineEvents": sum(client.missed for client in discovery.engines.clients),

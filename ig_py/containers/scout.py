@@ -69,7 +69,7 @@ class Scout:
         self._shared.read()
 
     def begin(self) -> None:
-        """The listener is called from now on."""
+        """Start to call the listener."""
         self._shared.add(self._listener)
 
     def open(self, filter_map: Map) -> None:
@@ -85,7 +85,7 @@ class Scout:
         self._shared.settle(self._listener, mntns, generation)
 
     def withdraw(self, filter_map: Map, mntns: int, generation: int) -> None:
-        """Take a namespace out of *filter_map*, unless its number is a later one's by now."""
+        """Delete a namespace from *filter_map*, unless a later one has its inode number."""
         self._shared.core.withdraw(filter_map, mntns, generation)
 
     def counts(self) -> dict[str, int]:
@@ -130,7 +130,7 @@ class _Shared:
                     log.warning("a new mount namespace: %s: %s", type(error).__name__, error)
 
     def settle(self, listener: Listener, mntns: int, generation: int) -> None:
-        """The kernel is told once every listener that was asked has decided."""
+        """Tell the kernel once every listener has decided about the namespace."""
         with self._lock:
             left = self._undecided.get((mntns, generation))
             if left is None:

@@ -173,7 +173,7 @@ class ContainerTracker:
 
     @property
     def discovery(self) -> Discovery:
-        """The one that was started.
+        """The discovery, once it has started.
 
         Raises:
             ContainerError: it could not be started.

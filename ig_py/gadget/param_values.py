@@ -29,7 +29,7 @@ def parse_int(text: str) -> int:
     """A number, decimal or with 0x, 0o or 0b.
 
     Raises:
-        ValueError: *text* is none.
+        ValueError: *text* is no such number.
     """
     if len(text) > 70 or not re.fullmatch(_INTEGER, text, re.ASCII):
         raise ValueError(text)

@@ -21,7 +21,8 @@ _USERS = frozenset(
         *("uprobe", "uretprobe", "usdt"),
     ]
 )
-"""Tracepoints always; the others on kernels without their perf event sources."""
+"""Kinds of programs that libbpf attaches by tracefs: tracepoints always, probes where the kernel
+has no perf event source for them."""
 
 T = TypeVar("T")
 

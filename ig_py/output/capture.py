@@ -55,10 +55,10 @@ def capture(ds: DataSourceSpec) -> dict[str, Any]:
 
 
 def check_alone(modes: Mapping[str, str], terminal: bool) -> None:
-    """A capture has standard output for itself: *modes* by data source, *terminal*: it is one.
+    """Check that a capture is the only output. *modes*: by data source.
 
     Raises:
-        UsageError: It has not, or standard output is a terminal.
+        UsageError: Another data source is shown too, or standard output is a *terminal*.
     """
     captures = [name for name, mode in modes.items() if mode == PCAP]
     if not captures:

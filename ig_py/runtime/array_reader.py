@@ -52,7 +52,7 @@ def read_schedules(spec: GadgetSpec, values: Mapping[str, str]) -> list[ReadSche
 
     Raises:
         UsageError: A parameter is no interval or count.
-        MetadataError: An annotation is none.
+        MetadataError: An annotation is no interval or count.
     """
     found = []
     maps = [ds for ds in spec.datasources if ds.source == "mapiter"]

@@ -23,7 +23,7 @@ SLOTS = "gadget_budget_slots_"
 MAX_BUDGET = 10_000_000
 """Events a second; an interval is whole nanoseconds, so more would round badly."""
 MAX_NAMED = 4096
-"""Namespaces of one data source that are counted one by one; the others are one sum."""
+"""Namespaces of one data source with counts of their own; further ones share one count."""
 MAX_SLOTS_SIZE = 16 << 20
 
 _SLOT = struct.Struct("<QQQQ")

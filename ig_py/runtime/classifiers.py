@@ -39,7 +39,7 @@ _END = SIZE
 def passing_on(obj: bytes, source: str) -> bytes:
     """*obj* with classifiers that pass packets on; *obj* itself when it has no classifier.
 
-    An exit that lies too far behind its program's beginning stays as it is.
+    An exit that is out of reach of a jump (16 bits) keeps its return value.
 
     Raises:
         ObjectError: The object is malformed.
