@@ -17,6 +17,7 @@
     ├── VerificationError
     │   └── NoSignature                ig_py.oci.trust.model
     ├── LimitError
+    ├── FileRefused                    ig_py.host.safe_open
     ├── MetadataError
     ├── ObjectError
     ├── BuildError

@@ -1,0 +1,347 @@
+"""Opening files that somebody else can name or make: users, containers, authors of sources.
+
+:func:`read_beneath` and :func:`open_beneath` open a file below a directory. What they promise:
+
+- The path does not leave the directory: no ``..`` beyond it, no link out of it, no magic link of
+  /proc (:class:`Links` says whether links inside count).
+- Only regular files are opened for reading. Everything else is looked at through an ``O_PATH``
+  descriptor, which a device, a FIFO or a socket does not notice.
+- With *owners*, only files of these users count, that not everybody may write and that have no
+  second name. A user can link a file of somebody else into a directory of their own
+  (fs.protected_hardlinks=0). Who may write the directories on the way is not asked: without
+  the owner they can only remove or rename the owner's files, and so make them absent.
+- At most *most* bytes are read, whatever the file says of its size, even while it grows.
+- A file under a lease of its owner is refused, not waited for (fcntl(2), F_SETLEASE).
+- No user's file system is waited for without a bound. Users can mount FUSE, whose server answers
+  when it likes. With *one_mount* no mount is crossed, and a *root* on FUSE is refused: no
+  file system of a user is asked anything. Otherwise a thread does it, for at most *deadline_s*;
+  the kernel ends that thread with the process. Owners whose files did not answer in
+  :data:`MAX_STUCK` threads are not asked again until one of these ends.
+
+:func:`read_argument` is for a file that is named by the person who runs ig-py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from enum import Enum
+from typing import Literal, TypeAlias, TypeVar
+
+from ig_py.errors import IgPyError
+from ig_py.host.openat2 import Resolve, file_system_of, open_path
+
+DEADLINE_S = 1.0
+MAX_STUCK = 2
+"""Threads that wait for files of the same owners."""
+MAX_STUCK_ALL = 16
+"""Threads that wait for files of anybody; root's files are not counted."""
+CHUNK = 256 * 1024
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_KERNEL_FILE_SYSTEMS = frozenset(
+    {
+        0x9FA0,  # proc
+        0x62656572,  # sysfs
+        0x74726163,  # tracefs
+        0x64626720,  # debugfs
+        0x63677270,  # cgroup2
+        0x27E0EB,  # cgroup
+        0x73636673,  # securityfs
+        0xCAFE4A11,  # bpf
+        0x62656570,  # configfs
+        0xDE5E81E4,  # efivarfs
+    }
+)
+"""``f_type`` (linux/magic.h) of file systems whose regular files do something when read, as
+/proc/kmsg and trace_pipe, whose messages are then gone."""
+
+Refusal: TypeAlias = Literal["path", "kind", "owner", "size", "file system", "slow", "error"]
+"""Why a file is not read: the path leaves the root or has a link · it is not a regular file ·
+owner, mode or second name · larger than allowed · a file system of the kernel or of a user ·
+no answer in time, or a lease · another error, such as missing rights."""
+
+T = TypeVar("T")
+
+
+class Links(Enum):
+    """What symbolic links of a path count as."""
+
+    REFUSED = Resolve.BENEATH | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS
+    """No part of the path may be a link."""
+    BENEATH = Resolve.BENEATH | Resolve.NO_MAGICLINKS
+    """A link may lead to another place below the root; absolute links and those out are refused."""
+    IN_ROOT = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
+    """The root is ``/``, as in a container: an absolute link starts there, ``..`` stops there."""
+
+
+class FileRefused(IgPyError):
+    """A file is not read, since it is not what it has to be.
+
+    Attributes:
+        refusal: The kind of reason.
+        reason: It as a clause for a longer message: ``it is a FIFO, not a regular file``.
+    """
+
+    def __init__(self, path: str, refusal: Refusal, reason: str) -> None:
+        super().__init__(f"reading {path}: {reason}")
+        self.refusal = refusal
+        self.reason = reason
+
+
+def read_beneath(
+    root: int | str | os.PathLike[str],
+    path: str,
+    *,
+    most: int,
+    owners: Collection[int] | None = None,
+    links: Links = Links.REFUSED,
+    one_mount: bool = True,
+    deadline_s: float = DEADLINE_S,
+) -> bytes | None:
+    """The content of the regular file *path* below *root*.
+
+    Args:
+        root: A descriptor of a directory, or its path, which nobody else can change.
+        path: Relative to *root*.
+        most: Bytes of the largest file that is accepted.
+        owners: User ids of whom the file may be; None for anybody.
+        links: What symbolic links count as.
+        one_mount: Refuse what is mounted below *root*.
+        deadline_s: Seconds that a file system of a user may take.
+
+    Returns:
+        None when there is no such file.
+
+    Raises:
+        FileRefused: There is one, and it is not read.
+    """
+    request = _Request(root, path, owners, links, one_mount)
+
+    def work() -> bytes | None:
+        fd = request.open(stat.S_ISREG)
+        if fd is None:
+            return None
+        try:
+            return _content(fd, most, request.name)
+        finally:
+            os.close(fd)
+
+    return request.run(work, deadline_s, lambda _: None)
+
+
+def open_beneath(
+    root: int | str | os.PathLike[str],
+    path: str,
+    *,
+    owners: Collection[int] | None = None,
+    links: Links = Links.REFUSED,
+    one_mount: bool = True,
+    deadline_s: float = DEADLINE_S,
+) -> int | None:
+    """A descriptor for reading of the regular file *path*; as :func:`read_beneath`.
+
+    Reading from it is bounded by nothing: for files whose file system is known not to be FUSE.
+
+    Raises:
+        FileRefused: There is one, and it is not opened.
+    """
+    request = _Request(root, path, owners, links, one_mount)
+    return request.run(lambda: request.open(stat.S_ISREG), deadline_s, _close)
+
+
+def open_directory_beneath(
+    root: int | str | os.PathLike[str],
+    path: str,
+    *,
+    owners: Collection[int] | None = None,
+    links: Links = Links.REFUSED,
+    one_mount: bool = True,
+    deadline_s: float = DEADLINE_S,
+) -> int | None:
+    """A descriptor of the directory *path*, for ``os.listdir`` and as *root*; as
+    :func:`read_beneath`.
+
+    Raises:
+        FileRefused: There is something of that name, and it is not opened.
+    """
+    request = _Request(root, path, owners, links, one_mount)
+    return request.run(lambda: request.open(stat.S_ISDIR), deadline_s, _close)
+
+
+def read_argument(path: str | os.PathLike[str], *, most: int) -> bytes:
+    """The content of a file that the person who runs ig-py names, by a flag, an argument or a
+    variable of the environment.
+
+    It may be a link, and, as with cat(1), a pipe or a device (``<(command)``, /dev/stdin,
+    /dev/null); a pipe is waited for. No more than *most* bytes are accepted.
+
+    Raises:
+        FileRefused: It cannot be read, is a directory, or is larger. ``reason`` of an error is
+            the system's text, such as ``No such file or directory``.
+    """
+    name = os.fspath(path)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    except (OSError, ValueError) as error:
+        raise _refused(name, error) from error
+    try:
+        return _content(fd, most, name)
+    finally:
+        os.close(fd)
+
+
+class _Request:
+    """A file that is asked for, with the conditions on it."""
+
+    def __init__(
+        self,
+        root: int | str | os.PathLike[str],
+        path: str,
+        owners: Collection[int] | None,
+        links: Links,
+        one_mount: bool,
+    ) -> None:
+        self.name = path if isinstance(root, int) else os.path.join(root, path)  # noqa: PTH118
+        self._root = root
+        self._path = path
+        self._owners = owners
+        self._resolve = links.value | (Resolve.NO_XDEV if one_mount else Resolve(0))
+
+    def open(self, kind: Callable[[int], bool]) -> int | None:
+        """The file's descriptor when it is of *kind* (``stat.S_ISREG``, ``stat.S_ISDIR``)."""
+        try:
+            with self._opened_root() as root:
+                place = open_path(root, self._path, self._resolve)
+            try:
+                self._check(os.fstat(place), kind)
+                if not self._resolve & Resolve.NO_XDEV:
+                    self._check_file_system(place)
+                # The very inode that was looked at, whatever has its name by now (proc(5)).
+                fd = os.open(f"/proc/self/fd/{place}", _READ)
+            finally:
+                os.close(place)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise _refused(self.name, error) from error
+        try:
+            self._check(os.fstat(fd), kind)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def run(
+        self, work: Callable[[], T | None], deadline_s: float, drop: Callable[[T], None]
+    ) -> T | None:
+        """Do *work*, here when nothing of a user is asked, else in a thread.
+
+        *drop* takes a result that comes too late.
+        """
+        if self._resolve & Resolve.NO_XDEV:
+            try:
+                with self._opened_root() as root:
+                    kind = file_system_of(root)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except OSError as error:
+                raise _refused(self.name, error) from error
+            if kind.partition(".")[0] in ("fuse", "fuseblk"):
+                raise FileRefused(self.name, "file system", "its file system is a user's (FUSE)")
+            if kind:
+                return work()
+        from ig_py.host.bounded import TooMany, bounded
+
+        owners = None if self._owners is None else frozenset(self._owners)
+        most_all = None if owners == frozenset({0}) else MAX_STUCK_ALL
+        try:
+            return bounded(work, deadline_s, owners, MAX_STUCK, most_all, drop)
+        except TimeoutError:
+            reason = f"its file system did not answer in {deadline_s:g} s"
+        except TooMany:
+            reason = "earlier files of the same owners still do not answer"
+        raise FileRefused(self.name, "slow", reason)
+
+    @contextlib.contextmanager
+    def _opened_root(self) -> Iterator[int]:
+        if isinstance(self._root, int):
+            yield self._root
+            return
+        # O_PATH: of a directory on FUSE nothing is asked yet.
+        fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _check(self, facts: os.stat_result, kind: Callable[[int], bool]) -> None:
+        wanted = "regular file" if kind is stat.S_ISREG else "directory"
+        if not kind(facts.st_mode):
+            raise FileRefused(self.name, "kind", f"it is {_kind(facts.st_mode)}, not a {wanted}")
+        if self._owners is None:
+            return
+        if facts.st_uid not in self._owners:
+            raise FileRefused(self.name, "owner", f"it belongs to user {facts.st_uid}")
+        if facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX:
+            raise FileRefused(self.name, "owner", "everybody may write it")
+        if facts.st_nlink > 1 and kind is stat.S_ISREG:
+            raise FileRefused(self.name, "owner", "it has a second name (hard link)")
+
+    def _check_file_system(self, fd: int) -> None:
+        import ctypes
+
+        # struct statfs begins with its type, a long; all of it is 120 bytes.
+        facts = (ctypes.c_long * 32)()
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.fstatfs(fd, facts):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), self.name)
+        if facts[0] in _KERNEL_FILE_SYSTEMS:
+            raise FileRefused(self.name, "file system", "it is a file of the kernel")
+
+
+def _content(fd: int, most: int, name: str) -> bytes:
+    chunks = []
+    left = most + 1
+    try:
+        while left and (chunk := os.read(fd, min(left, CHUNK))):
+            chunks.append(chunk)
+            left -= len(chunk)
+    except OSError as error:
+        raise _refused(name, error) from error
+    if not left:
+        raise FileRefused(name, "size", f"it is larger than {most} bytes")
+    return b"".join(chunks)
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFREG: "a regular file",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFLNK: "a symbolic link",
+    }
+    return kinds.get(stat.S_IFMT(mode), "of an unknown kind")
+
+
+def _refused(name: str, error: OSError | ValueError) -> FileRefused:
+    code = error.errno if isinstance(error, OSError) else None
+    if code == errno.ELOOP:
+        return FileRefused(name, "path", "its path has a symbolic link, or too many")
+    if code == errno.EXDEV:
+        return FileRefused(name, "path", "its path leaves the directory, or its mount")
+    if code == errno.EAGAIN:
+        return FileRefused(name, "slow", "it is under a lease, or being moved")
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return FileRefused(name, "error", text)
+
+
+def _close(fd: int) -> None:
+    os.close(fd)
