@@ -11,7 +11,7 @@ use crate::errors::{Error, Result};
 /// The descriptor that a system call returned, or why there is none.
 ///
 /// # Safety
-/// `number` must be what a system call has just returned: nobody else owns the descriptor, and
+/// `number` must be what a system call has just returned: nothing else owns the descriptor, and
 /// errno is that of the call.
 pub unsafe fn owned(number: impl Into<i64>) -> io::Result<OwnedFd> {
     match RawFd::try_from(number.into()) {

@@ -100,7 +100,7 @@ pub fn attach(
             return Err(error(Kind::Attach, why).with_log(said));
         }
     };
-    // SAFETY: a fresh link from libbpf, owned by nobody else.
+    // SAFETY: a fresh link from libbpf, which nothing else owns.
     Ok(unsafe { Link::from_ptr(link) })
 }
 

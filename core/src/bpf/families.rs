@@ -41,7 +41,7 @@ pub fn refusal(program: Program, at: &str, why: &io::Error) -> Error {
 /// The link that libbpf returned, or its error.
 pub fn linked(raw: *mut sys::bpf_link) -> io::Result<Link> {
     match NonNull::new(raw) {
-        // SAFETY: a fresh link from libbpf, owned by nobody else.
+        // SAFETY: a fresh link from libbpf, which nothing else owns.
         Some(link) => Ok(unsafe { Link::from_ptr(link) }),
         None => Err(io::Error::last_os_error()),
     }

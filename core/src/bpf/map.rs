@@ -83,7 +83,7 @@ impl Map {
             );
             return Err(Error::of_map(&cause, message));
         }
-        // SAFETY: a fresh descriptor owned by nobody else.
+        // SAFETY: a fresh descriptor, which nothing else owns.
         Map::from_fd(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 

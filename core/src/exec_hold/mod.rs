@@ -134,7 +134,7 @@ impl ExecHold {
     /// responder has ended.
     pub fn requests(&self) -> Result<Vec<Request>> {
         let process = self.process();
-        let process = process.as_ref().ok_or_else(|| Error::closed("the gate"))?;
+        let process = process.as_ref().ok_or_else(|| Error::closed("the exec hold"))?;
         let mut found = Vec::new();
         let mut message = [0; size_of::<Request>()];
         loop {

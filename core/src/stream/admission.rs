@@ -22,7 +22,7 @@ pub struct Admission {
     /// The changes that are known so far.
     cursor: u64,
     pending: PendingSamples,
-    /// By data source. None: its samples are taken for those of the latest generation.
+    /// By data source. None: its samples count for the latest generation.
     rings: Vec<Option<RingPosition>>,
 }
 

@@ -72,7 +72,7 @@ impl ArrayReader {
                 false => vec![None],
             };
             for namespace in namespaces {
-                // The elements of the others are shown although one program fails.
+                // When one program fails, the elements of the other programs are shown.
                 outcome = outcome.and(read(
                     &program.link,
                     namespace,

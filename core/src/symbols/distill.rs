@@ -47,7 +47,8 @@ pub fn distill<B: Bytes + ?Sized>(source: &B) -> Result<Distilled> {
     distill_with(source, true, None::<&B>)
 }
 
-/// Reads the symbols of the file `apart`, if there is one, and with `own` those of `source`.
+/// Reads the symbols of `apart`, a separate file of debug information, and with `own` also those
+/// of `source`.
 pub fn distill_with<B: Bytes + ?Sized, A: Bytes + ?Sized>(
     source: &B,
     own: bool,

@@ -20,8 +20,8 @@ pub struct Kernel {
 /// A symbolizer that one thread uses at a time.
 pub struct Isolated(pub Symbolizer);
 
-// SAFETY: its reference counts never leave it: what it returns is copied before the borrow ends,
-// and whoever owns it is used by one thread at a time.
+// SAFETY: its reference counts are not shared: results are copied before the borrow ends, and its
+// owner is used by one thread at a time.
 unsafe impl Send for Isolated {}
 
 impl Isolated {

@@ -186,8 +186,8 @@ impl Scout {
             let Some(slot) = kernel.rings.iter().position(|used| !used) else { return Ok(None) };
             kernel.rings[slot] = true;
             let rings = kernel.object.map_by_name("rings")?;
-            // The update waits for an RCU grace period, some 10 ms. Until then notices tell
-            // position 0: samples are taken for those of the latest generation.
+            // The update waits for an RCU grace period, some 10 ms. Until then notices have
+            // position 0, and a sample counts for the latest generation.
             let work = move || {
                 let value = ring.as_raw_fd().to_ne_bytes();
                 let _ = rings.update(&(slot as u32).to_ne_bytes(), &value);

@@ -66,7 +66,7 @@ impl DataSource {
             let sample = &elements[element * size..(element + 1) * size];
             let room = self.array.as_ref().is_some_and(|a| a.shown < a.limit);
             if room {
-                // The slots were those of another element meanwhile: the steps run again. The
+                // Other elements have overwritten the slots: the steps run again. The
                 // filters have let this element pass already.
                 self.evaluate(lookups, sample, &[], false);
             }
