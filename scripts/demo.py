@@ -108,7 +108,7 @@ class Tracer:
         argv = [
             *("run", reference, "-c", "demo", "-o", "json"),
             *("--runtimes=docker", f"--docker-socketpath={engine.socket}"),
-            # What the registry gave back must be what was signed; nothing is fetched any more.
+            # The pulled image must be the signed one; --pull=never makes no further request.
             *(f"--public-keys={key}.pub", "--pull=never"),
         ]
         say(f"ig-py {' '.join(argv)}")

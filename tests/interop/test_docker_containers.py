@@ -189,7 +189,7 @@ def test_host_network_and_host_pids(engine: Engine, client: docker.DockerClient)
     remove(client, "hostnet", "hostpid")
 
 
-def test_a_container_that_cannot_start_is_never_there(
+def test_a_container_that_cannot_start_is_not_reported_as_running(
     engine: Engine, client: docker.DockerClient
 ) -> None:
     with watching(engine.socket) as watcher:
@@ -214,7 +214,7 @@ def test_commands_executed_in_a_container_change_nothing(
     remove(client, "exec")
 
 
-def test_a_frozen_engine_holds_nothing_up(
+def test_a_stopped_engine_process_delays_nothing(
     short_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SIGSTOP to an engine: exits are still seen, stop is prompt; SIGCONT: all goes on."""

@@ -103,7 +103,7 @@ def test_one_selected_container_from_its_first_exec(
     }
 
 
-def test_containers_already_there_and_negation(tmp_path: Path, engine: Engine, image: str) -> None:
+def test_running_containers_and_negation(tmp_path: Path, engine: Engine, image: str) -> None:
     with contextlib.closing(engine.client()) as client:
         containers = [
             client.containers.run(
@@ -134,7 +134,7 @@ def test_containers_already_there_and_negation(tmp_path: Path, engine: Engine, i
 def test_short_lived_containers_all_show_their_first_exec(
     tmp_path: Path, engine: Engine, image: str
 ) -> None:
-    # What other containers of the machine begin meanwhile may count as lost: then once more.
+    # Other containers that start meanwhile may count as lost: then measure again.
     attempts = (_short_lived(tmp_path / str(n), engine, image) for n in range(ATTEMPTS))
     assert any(lost == 0 for lost in attempts)
 

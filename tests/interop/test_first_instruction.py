@@ -40,7 +40,7 @@ def test_the_first_execution(runtime: str, image: str) -> None:
         with needed(runtime), tempfile.TemporaryDirectory(prefix="ig") as path:
             result = trace(IG_PY, image, runtime, STARTS, AT_ONCE, Path(path), more)
         assert (result.missed, result.wrong) == ([], {}), result.messages
-        # What other containers of the machine begin meanwhile may count as lost: then once more.
+        # Other containers that start meanwhile may count as lost: then measure again.
         if result.status != LOSS:
             break
     assert result.status == 0, result.messages

@@ -91,7 +91,7 @@ def test_the_hosts_containers(
         Tracer(client, busybox, arguments, volumes=mounts(image.parent), **options) as tracer,
     ):
         tracer.wait_running()
-        # What runs already is known by its engine alone where control groups cannot tell.
+        # Where control groups cannot be read, only the engine knows running containers.
         wait_for(lambda: "has answered yet" not in tracer.err or ANSWER in tracer.err, ANSWER, 30)
         early.exec_run(["echo", "executed"])
         ids = {name: run(client, busybox, name) for name in names}
@@ -131,7 +131,7 @@ def test_list_containers_in_a_container(
     assert "tracer" in listed
 
 
-def test_without_the_host_it_says_so(client: docker.DockerClient, busybox: str) -> None:
+def test_a_missing_host_root_is_reported(client: docker.DockerClient, busybox: str) -> None:
     volumes = {place: how for place, how in mounts().items() if how["bind"] != HOST_ROOT}
     with Tracer(client, busybox, ["list-containers"], volumes=volumes) as tracer:
         assert tracer.ended() == 1

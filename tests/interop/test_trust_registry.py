@@ -100,7 +100,7 @@ def test_signed_images(registry: tuple[str, Path], authfile: str, tmp_path: Path
     assert blob_files(two) == blob_files(one)
     offline = ResolveOptions(arch="amd64", pull="never", store=two, public_keys=[str(public)])
     assert resolve(str(reference), offline).digest == image("s").index.digest
-    # Each of the three alone is enough.
+    # Each of the three conditions alone is enough.
     for tag in (i.name for i in two.images() if i.name.startswith("sha256-")):
         assert tag.endswith(".sig")
         two.remove(tag)

@@ -95,7 +95,7 @@ def test_a_pods_containers_by_their_annotations(tmp_path: Path) -> None:
     assert found["ig-py-main"].runtime.name == "containerd"
 
 
-def test_state_that_is_kept_elsewhere(tmp_path: Path) -> None:
+def test_containers_of_a_runtime_with_another_root(tmp_path: Path) -> None:
     """Then the processes themselves tell."""
     with tempfile.TemporaryDirectory(prefix="ig") as root:
         runtime, bundle = Runtime("runc", root), make_bundle(tmp_path, "sleep", "1000")

@@ -231,7 +231,7 @@ def test_a_map_is_read_at_intervals_and_at_the_end(tmp_path: Path) -> None:
         time.sleep(0.2)
         assert run.out.count("\n") == 2
         assert run.end() == 0
-    # The gadget asks for what is left.
+    # At the end the gadget has the remaining entries fetched.
     assert len(run.out.splitlines()) == 3
     assert json.loads(run.out.splitlines()[-1])
 

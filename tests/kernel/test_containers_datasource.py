@@ -41,7 +41,7 @@ def test_containers_come_and_go(tmp_path: Path) -> None:
     of = {name: [e for e in gadget.events() if e["container_id"] == name] for name in NAMES}
     kinds = {name: [event["event_type"] for event in events] for name, events in of.items()}
     assert kinds[NAMES[0]][-2:] == ["CREATED", "DELETED"]
-    # What is only being made cannot be selected by.
+    # A container that is only created cannot be selected yet.
     assert set(kinds[NAMES[0]][:-2]) | set(kinds[NAMES[1]]) <= {"PRECREATE"}
     created, deleted = of[NAMES[0]][-2:]
     assert created | {"event_type": "DELETED"} == deleted
@@ -54,7 +54,7 @@ def test_containers_come_and_go(tmp_path: Path) -> None:
             assert json.loads(event["container_config"])["process"]["args"] == ["/bin/echo", "out"]
 
 
-def test_beside_the_gadgets_own_events(tmp_path: Path) -> None:
+def test_container_events_beside_the_gadgets_own(tmp_path: Path) -> None:
     with telling(tmp_path / "run", "json", "-c", NAMES[0]) as gadget:
         gadget.wait_running()
         run_both(tmp_path / "bundle")
@@ -81,7 +81,7 @@ def test_in_columns_and_filtered(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_is_printed_of_them_unasked(tmp_path: Path) -> None:
+def test_container_events_are_off_by_default(tmp_path: Path) -> None:
     with RunningGadget(tmp_path / "run", GADGET, "-r", "runc", "-c", NAMES[0]) as gadget:
         gadget.wait_running()
         run_both(tmp_path / "bundle")

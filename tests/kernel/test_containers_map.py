@@ -53,7 +53,7 @@ def make(number: int) -> Container:
     return Container(runtime=runtime, mntns=number)
 
 
-def test_the_kernel_map_follows_and_goes() -> None:
+def test_the_kernel_map_follows_containers_and_is_freed() -> None:
     filter_map = FilterMap.create(4)
     map_id = filter_map.map.id
     assert ids("map")[map_id].startswith("mntnsset_")
@@ -292,7 +292,7 @@ def test_host_mode_has_no_filter_but_names(engine: FakeDocker) -> None:
             assert event(gadget, mntns_of(pid))["runtime"]["containerName"] == "one"
 
 
-def test_without_an_engine_it_is_said_once_and_one_is_awaited(
+def test_a_missing_engine_is_reported_once_and_awaited(
     engine: FakeDocker, caplog: pytest.LogCaptureFixture
 ) -> None:
     with container_process() as pid:
@@ -319,7 +319,7 @@ def test_an_engine_that_hangs_delays_the_start_a_little_only(
             wait_for(lambda: namespaces(kernel_map) == {mntns_of(pid)}, "admitted", 15, 0.01)
 
 
-def test_a_gadget_is_told_of_containers(engine: FakeDocker) -> None:
+def test_the_containers_data_source_has_events(engine: FakeDocker) -> None:
     asked = {"annotations": {"enable-containers-datasource": "true"}}
     produced: list[bytes] = []
 

@@ -265,7 +265,7 @@ def test_containers_can_come_while_streaming(source: Callable[..., Source]) -> N
     assert json.loads(batch.data)["container"] == ""
 
 
-def test_all_that_waits_gets_the_names_of_now_when_a_namespace_ends(
+def test_waiting_events_get_current_names_when_a_namespace_ends(
     source: Callable[..., Source],
 ) -> None:
     """More than one batch holds: its number may be another container's afterwards."""

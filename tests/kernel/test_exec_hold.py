@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_marked_leaves_no_process(program: str) -> None:
     assert execute(program) < deadline(DEADLINE)
 
 
-def test_one_waits_until_it_is_released(hold: ExecHold, program: str) -> None:
+def test_an_execution_waits_until_it_is_released(hold: ExecHold, program: str) -> None:
     assert hold.marked == [program]
     # A busy machine may take longer than the deadline.
     wait_for(lambda: released_at_once(hold, program), "it is released", 10)
@@ -100,14 +100,14 @@ def test_other_files_are_not_held(hold: ExecHold, program: str) -> None:
     assert hold.requests() == []
 
 
-def test_a_runtime_that_comes_anew(hold: ExecHold, program: str) -> None:
+def test_a_replaced_runtime_is_marked_again(hold: ExecHold, program: str) -> None:
     copy = shutil.copy(program, f"{program}-new")
     Path(copy).replace(program)
     hold.mark(program)
     wait_for(lambda: execute(program) and hold.requests(), "it is held", 10)
 
 
-def test_the_answering_process_has_nothing_of_ours(hold: ExecHold) -> None:
+def test_the_answering_process_inherits_no_descriptors(hold: ExecHold) -> None:
     wait_for(lambda: fanotify.descriptors(hold.pid) == 5, "only its own descriptors", 10)
     assert fanotify.named(hold.pid) == "ig-exec-hold"
     assert os.getsid(hold.pid) == hold.pid
@@ -115,7 +115,7 @@ def test_the_answering_process_has_nothing_of_ours(hold: ExecHold) -> None:
     assert fanotify.groups(os.getpid()) == {}
 
 
-def test_when_it_is_stopped_it_is_ended(hold: ExecHold, program: str) -> None:
+def test_a_stopped_answering_process_is_killed(hold: ExecHold, program: str) -> None:
     execute(program)
     os.kill(hold.pid, signal.SIGSTOP)
     execute(program)
@@ -145,7 +145,7 @@ def test_a_stopped_or_killed_tracer_holds_no_process(program: str, number: int) 
     wait_for(lambda: not Path(f"/proc/{keeper}/fd/4").exists(), "it has ended, too", 10)
 
 
-def test_closing_lets_go(hold: ExecHold, program: str) -> None:
+def test_closing_releases_held_processes(hold: ExecHold, program: str) -> None:
     with begin(program) as process:
         requests(hold)
         keeper = hold.pid
@@ -159,7 +159,7 @@ def test_closing_lets_go(hold: ExecHold, program: str) -> None:
         hold.requests()
 
 
-def test_watching_tells_afterwards(program: str) -> None:
+def test_a_watch_reports_executions_afterwards(program: str) -> None:
     watch = ExecWatch([program, "/no/such/file"])
     assert watch.marked == [program]
     assert watch.read() == []

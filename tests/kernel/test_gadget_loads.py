@@ -69,7 +69,7 @@ def test_loads(
         if feature is not None and not program.optional:
             features.need(feature)
     loader = Loader(elf, spec, parts(spec), LoadSettings(), lambda _notice: None)
-    # Pins of maps that are shared by their names go with the mount.
+    # Pins of maps end with the mount.
     with mounts.bpffs_mounted():
         obj = loader.load()
     try:

@@ -146,13 +146,13 @@ def received(known: Packets) -> Received:
     return lambda packet: known.run("receiver", packet)
 
 
-def test_the_direction_says_which_port_is_ours(known: Packets) -> None:
+def test_the_direction_selects_the_local_port(known: Packets) -> None:
     incoming, outgoing = ipv4(TCP, ports()), ipv4(TCP, ports(LOCAL, REMOTE))
     assert known.run("receiver", incoming) == known.run("sender", outgoing) == PID
     assert known.run("receiver", outgoing) == known.run("sender", incoming) == 0
 
 
-def test_a_port_is_one_of_a_network_namespace(known: Packets) -> None:
+def test_ports_belong_to_a_network_namespace(known: Packets) -> None:
     assert known.run("receiver", ipv4(TCP, ports()), netns=NETNS + 1) == 0
 
 

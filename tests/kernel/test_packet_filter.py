@@ -41,7 +41,7 @@ def test_each_filter_has_a_parameter(obj: bytes) -> None:
     ]
 
 
-def test_more_filters_than_there_may_be(obj: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_filters_are_refused(obj: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packet_filters, "MAX_FILTERS", 1)
     with pytest.raises(LimitError, match="more than 1 packet filters"):
         filter_functions(Elf(obj))
@@ -62,7 +62,7 @@ def test_nothing_changes_without_an_expression(obj: bytes) -> None:
     assert filtered(obj, {"operator.oci.ebpf.pf": "", "operator.oci.ebpf.iface": "lo"}, "it") is obj
 
 
-def test_an_expression_for_a_filter_that_is_not_there(obj: bytes) -> None:
+def test_an_expression_for_an_absent_filter(obj: bytes) -> None:
     with pytest.raises(IgPyError, match=r"--pf-third.*: give one of --pf, --pf-second"):
         filtered(obj, {"operator.oci.ebpf.pf-third": "tcp"}, "it")
     with pytest.raises(IgPyError, match="no function gadget_pf_third"):

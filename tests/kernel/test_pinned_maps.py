@@ -44,7 +44,7 @@ def loaded_maps(elf: bytes) -> set[int]:
             obj.close()
 
 
-def test_the_object_says_which(elf: bytes) -> None:
+def test_the_object_marks_pinned_maps(elf: bytes) -> None:
     file = Elf(elf, "pinned")
     section = file.section(".BTF")
     assert section is not None
@@ -55,7 +55,7 @@ def test_the_object_says_which(elf: bytes) -> None:
     }
 
 
-def test_two_objects_share_it_in_a_mount_of_their_own(elf: bytes) -> None:
+def test_two_objects_share_a_map_in_a_private_bpffs(elf: bytes) -> None:
     with mounts.bpffs_unmounted():
         before = mounts.below(mounts.BPFFS)
         assert len(bpffs.with_bpffs(lambda: loaded_maps(elf))) == 1
@@ -73,7 +73,7 @@ def test_a_mounted_bpffs_is_used(elf: bytes) -> None:
 
 
 @pytest.mark.needs("btf", "tracepoint", "ringbuf")
-def test_a_gadget_shares_it_with_those_after_it(tmp_path: Path) -> None:
+def test_a_gadget_shares_its_map_with_later_gadgets(tmp_path: Path) -> None:
     """Where a bpffs is mounted its map stays pinned; elsewhere it has one of its own."""
     [test] = [test for test in discover() if test.gadget == "pinned_map"]
     for there, pinned in ((mounts.bpffs_mounted, True), (mounts.bpffs_unmounted, False)):
@@ -104,7 +104,7 @@ def test_missing_file_systems_are_mounted_to_stay(tmp_path: Path) -> None:
     assert not any(is_mounted(*place) for place in places)
 
 
-def test_failures_come_back() -> None:
+def test_failures_in_the_mount_thread_are_raised() -> None:
     with pytest.raises(KernelError, match=r"pinning: mounting nothing-like-it: .*"):
         with_mount("nothing-like-it", bpffs.BPFFS, lambda: None, "pinning")
     with pytest.raises(ZeroDivisionError):

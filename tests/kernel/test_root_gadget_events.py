@@ -109,7 +109,7 @@ def test_arguments_at_the_limit(events: Find, spare: int) -> None:
     if len(whole) <= ARGS_MAX - 1:
         assert found == whole
     else:
-        # What does not fit is cut, and no separator is left without what it separates.
+        # Arguments beyond the limit are cut, without a separator at the end.
         assert whole.startswith(found)
         assert found.endswith(b"A")
         assert len(found) >= ARGS_MAX - 4
@@ -241,7 +241,7 @@ def test_the_controlling_terminal(events: Find) -> None:
     assert (without["tty"], without["tty_major"], without["tty_minor"]) == (0, 0, 0)
 
 
-def test_who(events: Find) -> None:
+def test_ids_and_names_of_the_process(events: Find) -> None:
     event = only(events(execute(["/bin/true"], user=1234, group=5678, extra_groups=[])))
     creds = event["proc"]["creds"]
     assert (creds["uid"], creds["gid"]) == (1234, 5678)

@@ -81,7 +81,7 @@ def test_a_tracepoint_that_does_not_exist(tmp_path: Path) -> None:
     assert "no/such" in line
 
 
-def test_a_kprobe_that_cannot_be(tmp_path: Path) -> None:
+def test_a_kprobe_without_a_function(tmp_path: Path) -> None:
     done = run(tmp_path, "kprobe/no_such_function_4711", "return 0;")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -89,7 +89,7 @@ def test_a_kprobe_that_cannot_be(tmp_path: Path) -> None:
     assert ("this kernel has no kprobes" in line) == bool(features.missing("kprobe"))
 
 
-def test_an_optional_kprobe_that_cannot_be(tmp_path: Path) -> None:
+def test_an_optional_kprobe_without_a_function(tmp_path: Path) -> None:
     metadata = f"{METADATA}programs:\n  program:\n    optional: true\n    fields: [x]\n"
     done = run(tmp_path, "kprobe/no_such_function_4711", "return 0;", metadata=metadata)
     assert done.returncode == 0
@@ -128,7 +128,7 @@ def test_programs_that_this_kernel_cannot_run_are_left_out(tmp_path: Path) -> No
 
 
 @pytest.mark.any_kernel
-def test_a_gadget_of_which_nothing_is_left(tmp_path: Path) -> None:
+def test_a_gadget_without_loadable_programs(tmp_path: Path) -> None:
     done = run(tmp_path, "tracepoint/no/such", "return 0;", "--skip-unsupported")
     assert done.returncode == 1
     assert "none of its programs can run on this kernel" in done.stderr.splitlines()[-1]

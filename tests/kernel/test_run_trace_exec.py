@@ -306,7 +306,7 @@ def test_every_event_is_emitted_or_lost(tmp_path: Path, image: str, buffer: str)
         run.wait_running()
         loop = f"i=0; while [ $i -lt {count} ]; do /bin/true; i=$((i+1)); done"
         subprocess.run(["/bin/sh", "-c", loop], check=True, user=uid, cwd="/", timeout=60)
-        # Stopped at once: what is still in the buffer belongs to the account too.
+        # Stopped at once: events that are still in the buffer are counted, too.
         assert run.end() == 0
     emitted, lost = run.account()
     # The shell itself was executed too.

@@ -89,7 +89,7 @@ def short_lived() -> int:
     return child.pid
 
 
-def test_a_new_namespace_is_told_and_passes_at_once() -> None:
+def test_a_new_namespace_is_reported_and_admitted_at_once() -> None:
     with scout() as core:
         passes = filter_map()
         slot = core.add_filter(passes)
@@ -145,7 +145,7 @@ def test_a_first_process_that_is_in_a_control_group_of_its_own() -> None:
                 group.rmdir()
 
 
-def test_of_a_settled_namespace_nothing_more_is_told() -> None:
+def test_a_settled_namespace_has_no_further_notices() -> None:
     with scout() as core:
         notices = Notices(core)
         with unshared() as pid:
@@ -156,7 +156,7 @@ def test_of_a_settled_namespace_nothing_more_is_told() -> None:
         assert notices.kinds(pid) == [Kind.NEW, Kind.EXEC]
 
 
-def test_a_number_that_is_used_again_is_born_again() -> None:
+def test_a_reused_namespace_number_is_another_generation() -> None:
     with scout() as core:
         notices = Notices(core)
         seen: dict[int, set[int]] = {}
@@ -232,7 +232,7 @@ def core_all(notices: Notices) -> list[_core.ScoutNotice]:
     return notices.all
 
 
-def test_when_too_many_are_pending_later_ones_are_told_but_kept_out() -> None:
+def test_beyond_max_pending_namespaces_are_reported_but_not_admitted() -> None:
     with scout(max_pending=2) as core:
         passes = filter_map()
         core.add_filter(passes)
@@ -273,7 +273,7 @@ def test_later_filters_get_the_pending_namespaces() -> None:
             assert core.counts()["full"] >= 1
 
 
-def test_a_flood_of_forks_in_one_namespace_is_told_in_part() -> None:
+def test_forks_of_one_namespace_are_reported_up_to_a_limit() -> None:
     with scout() as core:
         notices = Notices(core)
         with unshared("sh", "-c", "for i in $(seq 200); do (:); done; read x") as pid:
@@ -304,7 +304,7 @@ def test_events_wait_for_the_verdict() -> None:
             return stream.push("x", [struct.pack("=QQ", mntns, number)]).rows()
 
         with unshared() as a, unshared() as b:
-            # No notice has been read by anybody: the stream looks for itself.
+            # No notice has been read yet: the stream reads them itself.
             for pid in (a, b):
                 comm = Path(f"/proc/{pid}/comm")
                 wait_for(lambda comm=comm: comm.read_text() == "sleep\n", "unshared", 10, 0.01)

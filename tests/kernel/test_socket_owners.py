@@ -135,7 +135,7 @@ def test_a_socket_that_gets_a_port(
     assert path(owner.paths, LAYOUT.cwd) == str(Path("/proc/self/exe").readlink())
 
 
-def test_others_are_other_owners(owners: SocketOwners) -> None:
+def test_sockets_of_another_process(owners: SocketOwners) -> None:
     code = (
         "import os, socket\n"
         "os.setgid(12); os.setuid(34)\n"
@@ -212,7 +212,7 @@ def test_a_listening_socket_keeps_its_port(owners: SocketOwners) -> None:
         assert owner.sock == listener and not owner.deleted
 
 
-def test_only_ipv6(owners: SocketOwners) -> None:
+def test_ipv6only_sockets_are_marked(owners: SocketOwners) -> None:
     for only in (True, False):
         with a_socket(V6, UDP) as s:
             s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
@@ -234,7 +234,7 @@ def test_sockets_older_than_the_tracer(view: HostView) -> None:
         for s in (*there, client, accepted):
             assert known(owners, s).pid == PID
         assert find(owners, V4, TCP, 0) is None
-        # The listening one is the owner of the port that it shares with what it accepted.
+        # The listening socket owns the port that it shares with accepted connections.
         shared = known(owners, accepted)
         accepted.close()
         assert not known(owners, there[0]).deleted
@@ -344,7 +344,7 @@ def test_a_connection_outlives_its_listening_socket(owners: SocketOwners) -> Non
 
 
 @pytest.mark.any_kernel
-def test_it_follows_and_leaves_nothing_behind(view: HostView) -> None:
+def test_the_shared_owners_follow_sockets_and_unload(view: HostView) -> None:
     lease = acquire(LAYOUT, 200, view)
     programs = set(lease.owners._object.program_ids())
     with ExitStack() as stack:

@@ -60,7 +60,7 @@ def test_processes_of_one_container(tmp_path: Path, engine: Engine) -> None:
     assert {e["pid"] for e in found} == {e["runtime"]["containerPid"] for e in found}
 
 
-def test_everything_is_told_without_a_selection(tmp_path: Path, engine: Engine) -> None:
+def test_all_processes_are_reported_without_a_selection(tmp_path: Path, engine: Engine) -> None:
     with (
         container(engine, "ig-py-busy") as busy,
         running(tmp_path, engine, "process_table") as run,
@@ -71,7 +71,7 @@ def test_everything_is_told_without_a_selection(tmp_path: Path, engine: Engine) 
 
 
 @pytest.mark.needs("cpu_limits")
-def test_a_container_that_is_held_back(tmp_path: Path, engine: Engine) -> None:
+def test_a_throttled_container(tmp_path: Path, engine: Engine) -> None:
     with (
         container(engine, "ig-py-slow", cpu_period=20_000, cpu_quota=2_000) as slow,
         running(tmp_path, engine, "cpu_limits", "-c", "ig-py-slow") as run,

@@ -101,7 +101,7 @@ def busy(directory: Path) -> Iterator[int]:
 
 
 @pytest.mark.needs("cpu_limits")
-def test_a_group_that_is_held_back(group: tuple[Hierarchy, Path], tmp_path: Path) -> None:
+def test_a_throttled_group(group: tuple[Hierarchy, Path], tmp_path: Path) -> None:
     where, directory = group
     with busy(directory) as pid, running("cpu_limits", tmp_path, host="true") as gadget:
         path = f"/{directory.name}"
@@ -123,12 +123,12 @@ def test_only_programs_of_selected_containers(tmp_path: Path) -> None:
     with running("process_table", tmp_path, containername="there-is-none") as selected:
         with running("process_table", tmp_path) as everything:
             first(everything, "processes", lambda e: e["pid"] == os.getpid())
-        # Both have the same pace, and this one began earlier.
+        # Both have the same interval; this one started earlier.
         assert selected.events()["processes"] == []
 
 
 @pytest.mark.needs("raw_tracepoint", "clang")
-def test_programs_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_of_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Object(gadget_object("own_costs", tmp_path), "held")
     try:
         held.load()

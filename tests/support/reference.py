@@ -113,7 +113,7 @@ def _compare(op: str, left: Any, right: Any) -> bool:
 def _holds(spec: Mapping[str, Any], rule: Mapping[str, Any], value: Any) -> bool:
     op, text = rule["op"], rule["value"]
     if op in ("~", "!~"):
-        # Theirs ends at the end, not before a last line feed.
+        # In ig, $ matches at the end only, not before a last line feed.
         found = re.search(text.replace("$", r"\Z"), runes(value)) is not None
         return found is (op == "~")
     kind = spec["kind"]

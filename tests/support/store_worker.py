@@ -45,7 +45,7 @@ def read(store: Store) -> None:
             for descriptor in walk.walk(store, stored.descriptor).blobs:
                 store.read(descriptor)
         except ImageNotFound:
-            # Removed since it was listed: the only excuse.
+            # The image may have been removed since it was listed.
             assert stored.descriptor.digest != kept.digest
 
 

@@ -68,7 +68,7 @@ class Terminal:
         try:
             data = os.read(self._fd, 4096)
         except OSError:
-            # The other side is closed.
+            # The peer is closed.
             return False
         self.shown += data.decode(errors="replace")
         return bool(data)

@@ -142,7 +142,7 @@ def test_groups_that_are_left_out(tree: Tree) -> None:
         tree.group(name, 20)
     tree.group("free", 20, quota="max")
     tree.group("odd", 20, quota="much")
-    # A group of the same path that is another one: its counts began anew.
+    # A new group with the same path: its counters start at 0.
     tree.group("again", 5)
     assert set(rows(reader)) == {"/calm"}
     tree.group("new", 21)
@@ -196,7 +196,7 @@ def test_limits_above_limits(unified: Tree) -> None:
         unified.group("pod", periods)
         unified.group("pod/between/a", periods, pids=(11,))
         unified.group("pod/between", periods, quota="max")
-        # Threads of its own, and a group below: both tell something.
+        # The group has threads and a child group: both are reported.
         unified.group("own", periods, pids=(11,))
         unified.group("own/below", periods)
         found = rows(reader)

@@ -46,7 +46,7 @@ def paths(host: Path) -> CgroupPaths:
         ("0::/../../../..", "0::/"),
         ("1:name=systemd:/../them", "1:name=systemd:/docker/them"),
         ("3:cpu,cpuacct:/../them", "3:cpu,cpuacct:/docker/them"),
-        # Of a hierarchy that we know nothing of.
+        # An unknown hierarchy.
         ("9:misc:/../them", "9:misc:/them"),
         ("nonsense", "nonsense"),
         ("0::", "0::"),

@@ -107,7 +107,7 @@ def test_life_by_events(fake: FakeCri, spawn: Spawn, monkeypatch: pytest.MonkeyP
     with watching(fake.path) as (discovery, events):
         assert discovery.wait_listed(10)
         wait_for(fake.subscribers, "subscribed", 5, 0.01)
-        # A sandbox has events of its own.
+        # A pod's sandbox has its own events.
         fake.event(pb.STARTED_EVENT, "5a" * 32)
         fake.event(pb.STARTED_EVENT, "../x")
         fake.begin(FakeContainer(ONE, pid=spawn()))

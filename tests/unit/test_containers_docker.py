@@ -410,7 +410,7 @@ def descriptors() -> int:
 def test_stop_is_prompt_and_leaves_nothing(engine: FakeDocker, spawn: Spawn, moment: str) -> None:
     running(engine, 1, "one", spawn)
     with watching(engine.path) as watcher:
-        # Whatever is imported and cached on first use is there now.
+        # Modules and caches of the first use are loaded now.
         assert watcher.discovery.wait_listed(5)
     engine.end_streams()
     wait_for(lambda: not engine.open_connections(), "handlers gone", 5, 0.01)

@@ -145,7 +145,7 @@ def test_framings(engine: RawEngine, answer: bytes) -> None:
         (reply(b'"\xff"'), "the answer is no JSON"),
         (reply(b"[" * 100_000), "the answer is no JSON"),
         (reply(b"9" * 10_000), "the answer is no JSON"),
-        # What a client that decompresses would read as a list.
+        # Bytes that a client would decompress to a list.
         (reply(gzip.compress(b"[]", mtime=0), "Content-Encoding: gzip"), "the answer is no JSON"),
         (reply(b"{}", status="500 \x1b[31m"), "status 500"),
         (reply(b"{}", status="204 No Content"), "status 204"),

@@ -121,7 +121,7 @@ def test_a_copy_of_crun_that_has_executed_nothing(processes: Processes) -> None:
     processes.add(7, 1, "crun run c1", name="crun")
     assert identify(processes.view, 7, 1, "crun", "/") == Found("c1", "crun")
     assert identify(processes.view, 9, 7, "crun", "/") == Found("c1", "crun")
-    # Made by unshare, which has become crun since: the container is another namespace's.
+    # unshare made this namespace and then executed crun: the container has another one.
     assert identify(processes.view, 7, 1, "unshare", "/") is None
     assert identify(processes.view, 7, 1, "crun", "/", executed=True) is None
 

@@ -66,7 +66,7 @@ def test_time_and_descriptors(discovery: Discovery, pid: int) -> None:
     assert events == ["CREATED"] * MANY
     # A pidfd and two namespaces each.
     assert descriptors() - before <= 3 * MANY + 8
-    # Of a core, what this many starts a second take; and no more for the last than for the first.
+    # Processor time of this many starts a second; the last start costs no more than the first.
     assert last * STARTS_A_SECOND < 0.1
     assert last < first * 4 + 0.001
 

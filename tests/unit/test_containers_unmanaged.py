@@ -145,7 +145,7 @@ def test_state_there_is_and_state_that_comes(host: FakeHost, sink: Sink, begin: 
     host.write("run/runc/stale/state.json", runc(50, 49))
     begin()
     assert sink.reported == [("runc", "one", "one", 50)]
-    # Directories on the way may come later, too.
+    # Parent directories may be created later, too.
     for place in ("run/crun/two/status", "run/user/1000/crun/three/status"):
         host.write(place, json.dumps({"pid": 51 if "two" in place else 52}))
     wait_for(lambda: len(sink.reported) == 3, "both", 5, 0.01)

@@ -78,7 +78,7 @@ def test_a_pair_counts_once_where_it_first_appears() -> None:
 
 
 def test_the_last_loaded_map_is_never_forgotten() -> None:
-    # Neither a move nor a call nor a branch says that the register holds something else.
+    # No move, call or branch changes the register before.
     graph = graph_of(
         load(1, "m"),
         move(1, 6),
@@ -225,7 +225,7 @@ def test_externs_hold_their_name_but_kernel_configuration_does_not() -> None:
 
 
 def test_a_16_byte_load_is_one_instruction() -> None:
-    # Its second half would be read as a helper call if it were taken for an instruction.
+    # The second half of a wide instruction looks like a helper call.
     trick = Insn(0x18, 3, imm=0x85 << 32)
     assert graph_of(load(1, "m"), trick, helper(LOOKUP)).programs == {"prog": [("m", "Lookup")]}
 

@@ -138,7 +138,7 @@ def test_watch(run: Callable[..., str], engine: FakeDocker) -> None:
         events.append((event["event"], name))
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", event["timestamp"])
         out = out[end:].lstrip()
-    # Whatever else is made on this machine meanwhile is announced, too.
+    # Other containers of the machine are announced, too.
     events = [event for event in events if event[0] != "PRECREATE"]
     assert events == [("CREATED", "web"), ("CREATED", "late"), ("DELETED", "late")]
 

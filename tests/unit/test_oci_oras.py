@@ -75,6 +75,6 @@ def test_refused_credentials_are_our_error(trusted: tuple[Path, Path]) -> None:
         with pytest.raises(RegistryDenied):
             auth.authenticate_request(refused, {})
         assert auth.get_auth_header() == {}
-        # What is no challenge is not answered.
+        # A header that is no challenge is not answered.
         del refused.headers["WWW-Authenticate"]
         assert auth.authenticate_request(refused, {"A": "b"}) == ({"A": "b"}, False)

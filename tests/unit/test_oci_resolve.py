@@ -466,7 +466,7 @@ def test_damage_is_healed_by_the_registry(
         said.clear()
         check(resolve(reference, given), image("a"))
         assert not any("asking" in text for text in said)
-        # Nothing is asked for when pulling is not allowed, or the registry has it not either.
+        # No request is made where pulling is not allowed or the registry lacks the image, too.
         registry.manifests.clear()
         path.unlink()
         with pytest.raises(StoreError, match="missing"):

@@ -211,7 +211,7 @@ def test_chunks_have_their_least_size(
     registry.on("^POST", at_least)
     push(reference, store, options(registry))
     sizes = {len(r.body) for r in registry.seen("PATCH")}
-    # The last one is what is left; larger ones were refused.
+    # The last chunk is the rest; larger chunks were refused.
     left = {len(data) % 320_000 for data in registry.blobs.values()}
     assert {size for size in sizes if size <= registry.max_body} <= {320_000} | left
     assert 320_000 in sizes

@@ -100,7 +100,7 @@ def test_usage_since_the_report_before(host: Host) -> None:
     assert [row["cpuUsage"] for row in read.read()] == [0, 0]
     now.seconds += 2
     host.process(1, ticks=(1040, 1010), start=10)
-    # Started since: all that it used is since then.
+    # The process started since the last report: its whole time counts.
     host.process(3, ticks=(10, 10), start=9000)
     # The same pid for another process, which started before the known ones.
     host.process(2, ticks=(70, 0), start=15)

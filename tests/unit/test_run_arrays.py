@@ -155,7 +155,7 @@ def test_at_an_interval() -> None:
     assert bench.run(0.1) == ["a"]
     assert bench.run(1) == ["a"]
     assert bench.run(1) == ["a", "b"]
-    # Two ticks are missed, and not made up for.
+    # Two ticks are missed and not repeated later.
     assert bench.run(2.5) == ["a"]
     assert bench.reader.wait_ms(10_000) == 500
     assert bench.run(0.5) == ["a", "b"]

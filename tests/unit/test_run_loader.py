@@ -167,7 +167,7 @@ def test_the_verifier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         "-v shows the whole log"
     )
     assert caught.value.detail == LOG
-    # Tried once more without the optional program; nothing stays open.
+    # Loaded again without the optional program; no descriptor stays open.
     assert fake.log.count("load") == 2
     assert fake.open_objects == 0
 

@@ -73,7 +73,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     core = SimpleNamespace(ExecWatch=Executions)
     monkeypatch.setitem(sys.modules, "ig_py._core", core)
     host = FakeHost(tmp_path)
-    # Of pids, those of this /proc.
+    # Pids of this /proc.
     (tmp_path / "proc/self/status").write_text("NSpid:\t7\n")
     host.write("usr/sbin/runc", "")
     host.write("usr/bin/crun", "")

@@ -67,7 +67,7 @@ def test_missing_names() -> None:
     assert kernel_btf.missing_names(blob()) == []
     some = tuple(n for n in kernel_btf.REQUIRED_NAMES if n not in ("i_ctime_sec", "pt_regs"))
     assert kernel_btf.missing_names(blob(some)) == ["i_ctime_sec", "pt_regs"]
-    # A longer name that ends the same is another name.
+    # A longer name with the same end is another name.
     assert kernel_btf.missing_names(blob((*some, "compat_pt_regs", "i_ctime_sec_old"))) == [
         "i_ctime_sec",
         "pt_regs",

@@ -139,7 +139,7 @@ def test_refresh_tokens_stay_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / "auth.json").write_text(json.dumps(known))
         options = RegistryOptions(str(tmp_path / "auth.json"), timeouts=QUICK)
         reference, store = normalize(f"{registry.host}/te:1"), Store.open(tmp_path / "store")
-        # At home it is what the token is asked for with.
+        # At the registry itself the credentials are used to ask for the token.
         with pytest.raises(RegistryDenied):
             pull(reference, store, options)
         (asked,) = registry.seen("POST /token")

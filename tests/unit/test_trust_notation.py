@@ -237,7 +237,7 @@ def test_other_bytes(store: Store, pki: Path) -> None:
     attach(store, b"[]")
     with pytest.raises(VerificationError):
         resolve("x:1", options(store, pki))
-    # One good signature is enough.
+    # One valid signature is enough.
     attach(store, envelope(pki))
     assert resolve("x:1", options(store, pki))
 

@@ -69,7 +69,7 @@ def test_keys(files: Path, options: ResolveOptions) -> None:
         resolve("x:1", ResolveOptions(arch="amd64", pull="never", store=options.store))
     say(files / "system", public_keys=[str(files / "one.pub"), str(files / "two.pub")])
     assert resolve("x:1", options)
-    # A flag may choose among them, and a user's policy too.
+    # A flag and the user's policy may select some of them.
     with pytest.raises(VerificationError):
         resolve("x:1", replace(options, public_keys=[(files / "two.pub").read_text()]))
     say(files / "user", public_keys=[str(files / "two.pub")])
@@ -205,7 +205,7 @@ def test_default_registry(files: Path, place: str, text: str, meant: str) -> Non
     assert str(normalize(text, default)) == meant
     short = normalize("x", default).short_repository(default)
     assert short == "x" or place == "docker.io"
-    # What the list shows for it must not mean another image.
+    # The name in the list must not mean another image.
     full = normalize("ghcr.io/inspektor-gadget/gadget/x", default)
     assert full.short_repository(default) == full.repository
     say(files / "system", default_registry="first.test")

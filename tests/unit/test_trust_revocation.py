@@ -125,7 +125,7 @@ def test_good(server: FaultyRegistry, kinds: str) -> None:
     leaf = ROOT.issue(*places(server, kinds))
     says(server, ROOT.answer(leaf), ROOT.crl(5))
     assert check(leaf) == ""
-    # One good answer is enough.
+    # One valid answer is enough.
     assert [r.path for r in server.requests] == ["/crl" if kinds == "crl" else "/ocsp"]
     assert all(r.authorization == "" for r in server.requests)
 

@@ -70,7 +70,7 @@ def test_signing(store: Store, keys: Path, kind: str, form: str) -> None:
     assert said == {"tag": "cosign tag", "referrer": "cosign referrer"}.get(form, "sigstore bundle")
     with pytest.raises(VerificationError):
         check(store, keys / "other.pub")
-    # Nothing of it is an image.
+    # No part of it is listed as an image.
     assert [i.name for i in store.images() if i.descriptor.media_type == media.INDEX] == [
         name("x:1")
     ]
