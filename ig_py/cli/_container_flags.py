@@ -78,8 +78,8 @@ def tracker(values: dict[str, Any], selector: Selector | None = None) -> Contain
     *values*: those of :func:`runtime_options`.
 
     Raises:
-        UsageError: a runtime or protocol does not exist.
-        ContainerError: an engine that the user named cannot be used, or the host's /proc cannot
+        UsageError: A runtime or protocol does not exist.
+        ContainerError: An engine that the user named cannot be used, or the host's /proc cannot
             be seen.
     """
     from ig_py.containers.tracker import ContainerTracker, TrackerSettings

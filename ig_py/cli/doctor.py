@@ -62,8 +62,8 @@ def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
     containers are watched first.
 
     Raises:
-        UsageError: a runtime or protocol does not exist.
-        ContainerError: an engine that the user named cannot be used, or the host's /proc cannot
+        UsageError: A runtime or protocol does not exist.
+        ContainerError: An engine that the user named cannot be used, or the host's /proc cannot
             be seen.
     """
     from ig_py.containers.report import disagreements, statuses

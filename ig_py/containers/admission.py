@@ -91,8 +91,8 @@ class Admission:
     """The decisions of one gadget's run.
 
     Raises:
-        CoreError: the kernel lacks what the scout needs.
-        KernelError: tracepoints cannot be found.
+        CoreError: The kernel lacks what the scout needs.
+        KernelError: Tracepoints cannot be found.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class RuntimeExecHold:
     *barrier*: what has to be dealt with before an execution goes on. *seconds*: the deadline.
 
     Raises:
-        ContainerError: the kernel does not allow it, or no runtime is found.
+        ContainerError: The kernel does not allow it, or no runtime is found.
     """
 
     def __init__(

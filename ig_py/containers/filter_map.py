@@ -41,7 +41,7 @@ class FilterMap:
         """*max_entries*: at least the gadget's, whose map this one replaces.
 
         Raises:
-            KernelError: the kernel makes no map.
+            KernelError: The kernel makes no map.
         """
         from ig_py._core import CoreError, Map
 

@@ -164,8 +164,8 @@ def acquire(view: HostView, listener: Listener) -> Scout:
     """The shared scout, loaded and attached when this is its first user.
 
     Raises:
-        CoreError: the kernel lacks what it needs (BTF, ring buffers, tracepoints, rights).
-        KernelError: tracepoints cannot be found.
+        CoreError: The kernel lacks what it needs (BTF, ring buffers, tracepoints, rights).
+        KernelError: Tracepoints cannot be found.
     """
     global _current
     with _lock:

@@ -135,7 +135,7 @@ def parse_labels(source: str) -> dict[str, Criterion]:
     """``app=web,tier=!db,!debug=true`` → label key (``!`` kept) → criterion.
 
     Raises:
-        UsageError: an element has not exactly one ``=``.
+        UsageError: An element has not exactly one ``=``.
     """
     result: dict[str, Criterion] = {}
     for item in source.split(",") if source else ():

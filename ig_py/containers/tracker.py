@@ -77,8 +77,8 @@ class TrackerSettings:
         """*param*: a key of :data:`ENGINE_PARAMS` → its value as text.
 
         Raises:
-            UsageError: a runtime or protocol does not exist.
-            ContainerError: the socket of an engine that the user named does not exist, or the
+            UsageError: A runtime or protocol does not exist.
+            ContainerError: The socket of an engine that the user named does not exist, or the
                 host's /proc cannot be seen.
         """
         view.require()
@@ -176,7 +176,7 @@ class ContainerTracker:
         """The discovery, once it has started.
 
         Raises:
-            ContainerError: it could not be started.
+            ContainerError: It could not be started.
         """
         self._join()
         if self._discovery is not None:
@@ -191,7 +191,7 @@ class ContainerTracker:
         when *seconds* were not enough for one of them.
 
         Raises:
-            ContainerError: looking for containers could not be started.
+            ContainerError: Looking for containers could not be started.
         """
         self._listed = self.discovery.wait_listed(seconds)
         return self._listed
@@ -243,7 +243,7 @@ class ContainerTracker:
         :meth:`start_for_gadget`. *max_entries*: as the gadget declares it.
 
         Raises:
-            KernelError: the kernel makes no map.
+            KernelError: The kernel makes no map.
         """
         from ig_py.containers.filter_map import ENTRIES, FilterMap
 
@@ -255,7 +255,7 @@ class ContainerTracker:
         later ones, and the decisions about events that wait for their container.
 
         Raises:
-            ContainerError: looking for containers could not be started.
+            ContainerError: Looking for containers could not be started.
         """
         from ig_py.containers.stream_sync import StreamSync
 
@@ -282,7 +282,7 @@ class ContainerTracker:
         *attached*: the barrier of what is attached. *seconds*: nothing is held longer.
 
         Raises:
-            ContainerError: the kernel does not allow it, or there is no runtime.
+            ContainerError: The kernel does not allow it, or there is no runtime.
         """
         from ig_py.containers.exec_hold import RuntimeExecHold
 

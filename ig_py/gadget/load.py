@@ -92,7 +92,7 @@ def build_spec(
     """As :func:`load_gadget`, from parsed metadata and an object's bytes.
 
     Raises:
-        MetadataError, ObjectError, LimitError, UsageError: As :func:`load_gadget`.
+        IgPyError: As :func:`load_gadget`.
     """
     if values:
         apply_custom(metadata, values)

@@ -26,7 +26,7 @@ def with_bpffs(work: Callable[[], T]) -> T:
     """Run *work* where maps can be pinned: here, or in a thread that mounts bpf for itself.
 
     Raises:
-        KernelError: mounting fails. Besides, what *work* raises.
+        KernelError: Mounting fails. Besides, what *work* raises.
     """
     if mounted():
         return work()

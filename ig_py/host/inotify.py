@@ -32,7 +32,7 @@ class Inotify:
     """A non-blocking inotify instance.
 
     Raises:
-        OSError: the user has too many instances or descriptors.
+        OSError: The user has too many instances or descriptors.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Inotify:
         """Watch *path* for the bits of *mask*; the watch descriptor.
 
         Raises:
-            OSError: there is no such path, it may not be read, or the user has too many watches.
+            OSError: There is no such path, it may not be read, or the user has too many watches.
         """
         watch: int = self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask)
         if watch < 0:

@@ -35,7 +35,7 @@ def with_mount(kind: str, place: Path, work: Callable[[], T], attempt: str) -> T
     *attempt*: what the error says was attempted.
 
     Raises:
-        KernelError: mounting fails. Besides, what *work* raises.
+        KernelError: Mounting fails. Besides, what *work* raises.
     """
     results: list[T] = []
     failures: list[BaseException] = []

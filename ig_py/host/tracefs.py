@@ -46,7 +46,7 @@ def with_tracefs(work: Callable[[], T]) -> T:
     """Run *work* where tracefs can be read: here, or in a thread that mounts it for itself.
 
     Raises:
-        KernelError: mounting fails. Besides, what *work* raises.
+        KernelError: Mounting fails. Besides, what *work* raises.
     """
     if mounted():
         return work()

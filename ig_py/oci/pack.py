@@ -58,7 +58,7 @@ def pack(
     *builder_version* (``v0.1.0``) and *created* (RFC 3339) become annotations.
 
     Raises:
-        MetadataError: gadget.yaml cannot be read.
+        MetadataError: Gadget.yaml cannot be read.
         LimitError: No reader would accept the content.
     """
     blobs: dict[str, bytes] = {}

@@ -34,7 +34,11 @@ _OCTETS = frozenset({Kind.INT8, Kind.UINT8})
 
 
 def capture(ds: DataSourceSpec) -> dict[str, Any]:
-    """``output.capture`` of the plan. :class:`OutputError` where *ds* has no packets."""
+    """``output.capture`` of the plan.
+
+    Raises:
+        OutputError: *ds* has no packets.
+    """
     if ds.type == DataSourceType.ARRAY:
         raise _no_capture(ds, "it has arrays, not packets")
     payload = _named(ds, PAYLOAD)

@@ -40,7 +40,11 @@ class _Program(ctypes.Structure):
 
 
 def compiled(expression: str, flag: str) -> list[Classic]:
-    """The filter for frames of Ethernet. :class:`UsageError` says where *flag* has it wrong."""
+    """The filter for frames of Ethernet.
+
+    Raises:
+        UsageError: libpcap is not installed, or refuses the value of *flag*.
+    """
     if len(expression) > MAX_EXPRESSION or "\0" in expression:
         raise UsageError(f"{flag}: an expression has at most {MAX_EXPRESSION} characters, no NUL")
     library = _library(flag)

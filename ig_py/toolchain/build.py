@@ -32,7 +32,7 @@ def build_gadget(options: BuildOptions) -> PackedImage:
 
     Raises:
         BuildError: A source does not compile, a tool is missing, or a file cannot be written.
-        MetadataError: gadget.yaml or build.yaml is not valid, or does not fit the object.
+        MetadataError: Gadget.yaml or build.yaml is not valid, or does not fit the object.
         ObjectError: An object is malformed.
         UsageError: Options do not go together.
     """

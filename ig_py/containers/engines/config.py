@@ -64,8 +64,8 @@ def engine_configs(
     *protocol* of ``--runtime-protocol``.
 
     Raises:
-        UsageError: there is no such engine or protocol.
-        ContainerError: an engine that the user named has no socket.
+        UsageError: There is no such engine or protocol.
+        ContainerError: An engine that the user named has no socket.
     """
     if (protocol or "internal") not in PROTOCOLS:
         raise UsageError(

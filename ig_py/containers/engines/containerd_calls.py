@@ -24,7 +24,7 @@ class Calls:
     """One engine.
 
     Raises:
-        EngineError: in every method, if the call fails.
+        EngineError: In every method, if the call fails.
     """
 
     def __init__(self, transport: GrpcTransport) -> None:

@@ -92,7 +92,7 @@ class EngineClient:
         """Use one connection to the engine, until it ends.
 
         Raises:
-            EngineError: always, with the reason of the end.
+            EngineError: Always, with the reason of the end.
         """
         raise NotImplementedError
 

@@ -70,10 +70,10 @@ class GrpcTransport:
         """The answer of a unary call.
 
         Raises:
-            NoAnswer: there is none in *timeout* seconds.
-            NoSuchObject: status NOT_FOUND.
-            Unimplemented: status UNIMPLEMENTED.
-            EngineError: every other failure.
+            NoAnswer: There is none in *timeout* seconds.
+            NoSuchObject: Status NOT_FOUND.
+            Unimplemented: Status UNIMPLEMENTED.
+            EngineError: Every other failure.
         """
         with self._failures(method, timeout):
             ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
@@ -86,7 +86,7 @@ class GrpcTransport:
         """The messages of a stream that ends soon.
 
         Raises:
-            EngineError: as :meth:`call`.
+            EngineError: As :meth:`call`.
         """
         with self._failures(method, TIMEOUT_SECONDS):
             yield from self._stream(method, answer, request, metadata, TIMEOUT_SECONDS)
@@ -168,7 +168,7 @@ class Subscription(Generic[M]):
         """The next message; None when there is none in *seconds*.
 
         Raises:
-            EngineError: the stream ended.
+            EngineError: The stream ended.
         """
         try:
             item = self._queue.get(timeout=seconds) if seconds > 0 else self._queue.get_nowait()
