@@ -193,7 +193,7 @@ class _StoreImage:
 
 def _from_path(ref: str, options: ResolveOptions) -> Artifact:
     for allowed in _allow_lists(options):
-        # Anybody can write an image's name into a layout: a list of names allows no path.
+        # The names in a layout are its author's choice: a list of allowed names allows no path.
         if any(allowed):
             raise verification.not_allowed(ref, allowed)
     path, tag = paths.split_path(ref)

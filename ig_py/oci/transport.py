@@ -117,12 +117,12 @@ class Transport:
 
     def clone(self) -> Transport:
         """The same transport over other connections, for another thread."""
-        twin = Transport(
+        copy = Transport(
             self.domain, scope=self._scope, insecure=self._insecure, credentials=self._known,
             timeouts=self.timeouts, plain_credentials=True,
         )  # fmt: skip
-        twin._auth.adopt(self._auth)
-        return twin
+        copy._auth.adopt(self._auth)
+        return copy
 
     def abort(self) -> None:
         """Abort the request of another thread, which raises there."""

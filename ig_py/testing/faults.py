@@ -22,7 +22,7 @@ def upload_elsewhere(target: str) -> Fault:
 
 
 def demand_token(realm: str) -> Fault:
-    """Name somebody else's token service (CVE-2026-48978)."""
+    """Name a token service on another host (CVE-2026-48978)."""
     challenge = f'Bearer realm="{realm}",service="x"'
     return lambda request, reply: Reply(401, headers={"WWW-Authenticate": challenge})
 

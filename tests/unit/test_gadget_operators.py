@@ -1,4 +1,4 @@
-"""Twins that operators declare: names, places, visibility, and the steps that fill them."""
+"""Formatted fields that operators declare: names, order, visibility, and the steps that fill them."""
 
 from __future__ import annotations
 
