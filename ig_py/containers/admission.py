@@ -66,7 +66,7 @@ class KnownContainers(Protocol):
         False when another one of its id runs."""
 
 
-class AdmissionObserver(Protocol):
+class AdmissionSubscriber(Protocol):
     """What a gadget's run does about namespaces that are not new containers."""
 
     def reject(self, mntns: int, generation: int, *, lose: bool) -> None:
@@ -102,7 +102,7 @@ class Admission:
         self._known = known
         self._seconds = decide_seconds
         self._pending = PendingNamespaces()
-        self._observers: list[AdmissionObserver] = []
+        self._subscribers: list[AdmissionSubscriber] = []
         self._early: list[ScoutNotice] | None = []
         self._closed = False
         self._silence_said = False
@@ -110,7 +110,7 @@ class Admission:
         self._scout: Scout = acquire(view, self._notice)
 
     def begin(self) -> None:
-        """Begin to listen; decisions wait for :meth:`observe`, events from :meth:`serve` on."""
+        """Begin to listen; decisions wait for :meth:`subscribe`, events from :meth:`serve` on."""
         self._scout.begin()
 
     def open(self, filter_map: Map) -> None:
@@ -121,9 +121,9 @@ class Admission:
         """Events of pending namespaces wait in *stream*."""
         self._scout.serve(stream)
 
-    def observe(self, observer: AdmissionObserver) -> None:
-        """*observer* acts on decisions, of which the first are made now."""
-        self._observers.append(observer)
+    def subscribe(self, subscriber: AdmissionSubscriber) -> None:
+        """*subscriber* acts on decisions, of which the first are made now."""
+        self._subscribers.append(subscriber)
         self._scout.reactor.soon(self._catch_up)
 
     def withdraw(self, filter_map: Map, mntns: int, generation: int) -> None:
@@ -136,7 +136,7 @@ class Admission:
 
     def close(self) -> None:
         self._closed = True
-        self._observers.clear()
+        self._subscribers.clear()
         self._scout.release()
 
     @property
@@ -200,8 +200,8 @@ class Admission:
             self._ended(before)
         running = self._known.by_mntns(pending.mntns)
         if running is not None:
-            for observer in list(self._observers):
-                observer.readmit(running, pending.generation)
+            for subscriber in list(self._subscribers):
+                subscriber.readmit(running, pending.generation)
             self._taken(pending)
         elif pending.pid == self._view.own_pid:
             self._reject(pending)
@@ -344,8 +344,8 @@ class Admission:
         self._tell(pending, lose=False)
 
     def _tell(self, pending: PendingNamespace, *, lose: bool) -> None:
-        for observer in list(self._observers):
-            observer.reject(pending.mntns, pending.generation, lose=lose)
+        for subscriber in list(self._subscribers):
+            subscriber.reject(pending.mntns, pending.generation, lose=lose)
         self._settle(pending)
 
     def _settle(self, pending: PendingNamespace) -> None:

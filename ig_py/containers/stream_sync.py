@@ -40,7 +40,7 @@ class ContainerStream(Protocol):
 
 
 class StreamSync:
-    """A subscriber of the collection, and an ``AdmissionObserver``: keeps a stream's names and a
+    """A subscriber of the collection, and an ``AdmissionSubscriber``: keeps a stream's names and a
     filter map to the containers, and decides about the events that wait for theirs.
 
     *filter_map* None (``--host``): names only. *admission* None: no event waits.

@@ -25,7 +25,7 @@ class Target:
 HOST = Target("", "the host", 1, host_network=True)
 
 
-class TargetObserver(Protocol):
+class TargetSubscriber(Protocol):
     """What attaches programs. Called once a target, with the targets locked: it returns soon."""
 
     def added(self, target: Target) -> None: ...
@@ -42,44 +42,44 @@ class Targets:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._live: dict[str, Target] = {}
-        self._observers: list[TargetObserver] = []
+        self._subscribers: list[TargetSubscriber] = []
 
     def add(self, target: Target) -> None:
         with self._lock:
             if target.id in self._live:
                 return
             self._live[target.id] = target
-            for observer in self._observers:
-                observer.added(target)
+            for subscriber in self._subscribers:
+                subscriber.added(target)
 
     def remove(self, target_id: str) -> None:
         with self._lock:
             target = self._live.pop(target_id, None)
             if target is not None:
-                for observer in self._observers:
-                    observer.removed(target)
+                for subscriber in self._subscribers:
+                    subscriber.removed(target)
 
     def live(self) -> list[Target]:
         """The targets of now, oldest first."""
         with self._lock:
             return list(self._live.values())
 
-    def follow(self, observer: TargetObserver) -> None:
-        """Tell *observer* of every target there is, and of every change from now on."""
+    def subscribe(self, subscriber: TargetSubscriber) -> None:
+        """Tell *subscriber* of every target there is, and of every change from now on."""
         with self._lock:
             for target in self._live.values():
-                observer.added(target)
-            self._observers.append(observer)
+                subscriber.added(target)
+            self._subscribers.append(subscriber)
 
-    def unfollow(self, observer: TargetObserver) -> None:
+    def unsubscribe(self, subscriber: TargetSubscriber) -> None:
         """No call is under way or will follow once this returns."""
         with self._lock:
-            self._observers.remove(observer)
+            self._subscribers.remove(subscriber)
 
     def after(self, done: Callable[[], None]) -> None:
-        """Call *done* once every observer has dealt with what it was told before."""
+        """Call *done* once every subscriber has dealt with what it was told before."""
         with self._lock:
-            observers = list(self._observers)
-        for observer in observers:
-            done = partial(observer.after, done)
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            done = partial(subscriber.after, done)
         done()

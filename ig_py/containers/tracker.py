@@ -264,7 +264,7 @@ class ContainerTracker:
         sync = StreamSync(stream, self._filter, self.settings.selector, admission)
         if admission is not None:
             admission.serve(stream)
-            admission.observe(sync)
+            admission.subscribe(sync)
         self.subscribe(sync)
 
     def keep(self, targets: Targets) -> None:

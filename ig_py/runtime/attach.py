@@ -35,7 +35,7 @@ SETTLE_SECONDS = 10.0
 
 
 class Attacher:
-    """Attaches programs one by one; those of containers when :meth:`follow` is called.
+    """Attaches programs one by one; those of containers when :meth:`attach_to_targets` is called.
 
     Args:
         obj: The loaded object.
@@ -57,7 +57,7 @@ class Attacher:
         self._target_attacher: TargetAttacher | None = None
 
     def attach(self, program: ProgramSpec) -> None:
-        """Attach *program*, or keep it for :meth:`follow` when it attaches to containers.
+        """Attach *program*; keep it for :meth:`attach_to_targets` if it attaches to containers.
 
         Raises:
             CoreError: The kernel refuses.
@@ -85,7 +85,7 @@ class Attacher:
             "xdp": self._xdp,
         }.get(kind)
 
-    def follow(self, check: Callable[[], None]) -> None:
+    def attach_to_targets(self, check: Callable[[], None]) -> None:
         """Attach to every target that exists now and, in a thread, to every later one.
 
         Args:

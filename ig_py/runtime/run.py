@@ -191,7 +191,7 @@ class Run:
             loader.attach(attacher, self._stop.check)
         # Outside of with_tracefs(): a thread that is started there stays in its private mount
         # namespace, and keeps every file system that is mounted now from being unmounted.
-        attacher.follow(self._stop.check)
+        attacher.attach_to_targets(self._stop.check)
 
     def _limits(self) -> dict[str, int]:
         if not self._settings.budget:

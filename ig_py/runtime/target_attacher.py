@@ -40,7 +40,7 @@ class Attachment(Protocol):
 
 
 class TargetAttacher:
-    """Implements :class:`~ig_py.containers.targets.TargetObserver` for several attachments."""
+    """Implements :class:`~ig_py.containers.targets.TargetSubscriber` for several attachments."""
 
     def __init__(self, targets: Targets, attachments: list[Attachment]) -> None:
         self._targets = targets
@@ -50,7 +50,7 @@ class TargetAttacher:
 
     def start(self) -> None:
         self._thread.start()
-        self._targets.follow(self)
+        self._targets.subscribe(self)
 
     def settle(self, seconds: float, check: Callable[[], None] = lambda: None) -> bool:
         """Wait until the changes so far are dealt with; False when that takes more than *seconds*.
@@ -68,7 +68,7 @@ class TargetAttacher:
 
     def stop(self) -> None:
         """End the thread; what is attached stays."""
-        self._targets.unfollow(self)
+        self._targets.unsubscribe(self)
         # The object is about to be closed, which detaches everything.
         while True:
             try:

@@ -140,7 +140,7 @@ class Trial:
         self.known, self.scout, self.admission = known, scout, admission
         self.rejected: list[tuple[int, int, bool]] = []
         self.readmitted: list[tuple[str, int]] = []
-        admission.observe(self)
+        admission.subscribe(self)
         known.subscriber = admission.changed
 
     def reject(self, mntns: int, generation: int, *, lose: bool) -> None:

@@ -1,4 +1,4 @@
-"""Formatted fields that operators declare: names, order, visibility, and the steps that fill them."""
+"""Formatted fields that operators declare: names, order, visibility, steps that fill them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs follow: targets, their thread, and how a section names a file."""
+"""What programs attach to: targets, their thread, and how a section names a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ig_py.runtime.uprobes import file_and_symbol
 
 
 class Recorder:
-    """A follower and an attachment that record each call."""
+    """A attacher and an attachment that record each call."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -53,7 +53,7 @@ def test_the_selected_containers() -> None:
     collection.add(container("db"))
     collection.subscribe(targets, TargetSync(targets, Selector.parse(container_name="web,late")))
     targets.add(HOST)
-    targets.follow(recorder)
+    targets.subscribe(recorder)
     assert recorder.said == ["+web", "+the host"]
     collection.add(container("late"))
     collection.add(container("dead", pid=0))
@@ -63,7 +63,7 @@ def test_the_selected_containers() -> None:
     collection.remove("id-web")
     assert recorder.said[2:] == ["+late", "-late", "-web"]
     assert targets.live() == [HOST]
-    targets.unfollow(recorder)
+    targets.unsubscribe(recorder)
     targets.remove("")
     assert len(recorder.said) == 5
 
@@ -73,13 +73,13 @@ def test_following_in_a_thread() -> None:
     recorder.broken = "b"
     targets.add(Target("1", "a", 1))
     targets.add(Target("2", "b", 2))
-    follower = TargetAttacher(targets, [recorder])
-    follower.start()
-    assert follower.settle(10)
+    attacher = TargetAttacher(targets, [recorder])
+    attacher.start()
+    assert attacher.settle(10)
     targets.add(Target("3", "c", 3))
     targets.remove("1")
-    assert follower.settle(10)
-    follower.stop()
+    assert attacher.settle(10)
+    attacher.stop()
     targets.remove("2")
     assert recorder.said == ["+a", "+b", "+c", "-a"]
 
@@ -101,11 +101,11 @@ def test_a_container_that_is_gone_again_is_no_warning(
 
     targets = Targets()
     targets.add(Target("1", "a", 7))
-    follower = TargetAttacher(targets, [Late()])
+    attacher = TargetAttacher(targets, [Late()])
     with caplog.at_level(logging.DEBUG, "ig_py.runtime.target_attacher"):
-        follower.start()
-        assert follower.settle(10)
-    follower.stop()
+        attacher.start()
+        assert attacher.settle(10)
+    attacher.stop()
     assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
         (level, f"container 'a': {error}")
     ]
@@ -118,13 +118,13 @@ def test_a_slow_attachment_delays_no_other() -> None:
         def attach(self, target: Target) -> None:
             go.wait()
 
-    follower = TargetAttacher(targets, [Slow()])
-    follower.start()
+    attacher = TargetAttacher(targets, [Slow()])
+    attacher.start()
     targets.add(Target("1", "a", 1))
     targets.add(Target("2", "b", 2))
-    assert not follower.settle(0.05)
+    assert not attacher.settle(0.05)
     go.set()
-    follower.stop()
+    attacher.stop()
 
 
 @pytest.mark.parametrize(
@@ -187,14 +187,14 @@ def test_later_steps_wait_for_all_followers() -> None:
             said.append("attached")
 
     done = threading.Event()
-    followers = [TargetAttacher(targets, [Slow()]) for _ in range(2)]
-    for follower in followers:
-        follower.start()
+    attachers = [TargetAttacher(targets, [Slow()]) for _ in range(2)]
+    for attacher in attachers:
+        attacher.start()
     targets.add(HOST)
     targets.after(done.set)
     assert not done.is_set()
     gate.set()
     assert done.wait(10)
     assert said.count("attached") == 2
-    for follower in followers:
-        follower.stop()
+    for attacher in attachers:
+        attacher.stop()
