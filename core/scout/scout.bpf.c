@@ -19,7 +19,7 @@
 #define NAME_SIZE 128
 #define PATH_SIZE 512
 #define MAX_CONTROLLERS 16
-/* Of one pending namespace: a fork bomb in it must not fill the ring. */
+/* Notices of one pending namespace: a fork bomb in it must not fill the ring buffer. */
 #define MAX_NOTICES 64
 
 enum kind {
@@ -31,9 +31,9 @@ enum kind {
 };
 
 enum flag {
-	/* Too many namespaces are pending: this one's events do not pass until user space says so. */
+	/* Too many namespaces are pending: events of this one pass only when user space lets them. */
 	FLAG_SHUT = 1,
-	/* Its first process is in another control group than its parent: put there, or made there. */
+	/* Its first process is in another control group than its parent: moved or created there. */
 	FLAG_PLACED = 2,
 };
 
@@ -42,15 +42,15 @@ enum state {
 	STATE_SETTLED, /* written by user space */
 };
 
-/* Value in a filter map; gadgets only ask whether the key is there. */
+/* Value in a filter map; gadgets only look whether the key exists. */
 #define FILTER_PENDING 2
 
 struct process_notice {
 	__u64 mntns;
-	__u64 generation; /* of the namespace: tells it from an earlier one of the same number */
+	__u64 generation; /* of the namespace: distinguishes it from earlier ones with its inode number */
 	__u32 kind;
 	__u32 flags;
-	__u32 pid;    /* as user space sees it, 0 if it does not */
+	__u32 pid;    /* in user space's pid namespace, 0 when it has none there */
 	__u32 nspid;  /* in the innermost pid namespace */
 	__u32 ppid;
 	__u32 path_size;
@@ -76,8 +76,8 @@ struct seen {
 };
 
 /*
- * Where members lie in the running kernel's structures, from its BTF. User space finds these few
- * in a fraction of the time that libbpf needs to relocate an object (core/src/bpf/offsets.rs).
+ * Offsets of members in the running kernel's structures, from its BTF. User space finds them in a
+ * fraction of the time that libbpf needs to relocate an object (core/src/bpf/offsets.rs).
  */
 struct offsets {
 	__u32 task_pid;
@@ -110,16 +110,16 @@ struct offsets {
 
 const volatile struct {
 	struct offsets offsets;
-	/* Inode number of the pid namespace whose numbers user space knows; 0: the first one's. */
+	/* Inode number of user space's pid namespace; 0: the initial one. */
 	__u32 pidns;
-	/* Namespaces that may be pending at once. */
+	/* Namespaces that may be pending at the same time. */
 	__u32 max_pending;
 } given = {};
 
 struct {
 	__u64 admitted; /* namespaces made pending */
-	__u64 missed;   /* notices that found no room: seen again at their next fork or exec */
-	__u64 shut;     /* namespaces not let through, since too many were pending */
+	__u64 missed;   /* notices without room; the namespace is seen again at its next fork or exec */
+	__u64 shut;     /* namespaces that were not let through because too many were pending */
 	__u64 full;     /* updates that found a gadget's filter map full */
 } counts = {};
 
@@ -189,7 +189,7 @@ struct place {
 	__u64 generation;
 };
 
-/* Kernel memory "at" bytes behind "base"; 0 where there is none. */
+/* Reads kernel memory "at" bytes behind "base"; 0 when that fails. */
 #define READ(type, base, at)                                                                     \
 	({                                                                                       \
 		type __value = 0;                                                                \
@@ -200,8 +200,8 @@ struct place {
 typedef const char *address;
 
 /*
- * Functions that are not static are verified once in each program, not again for each call; they
- * take addresses as plain numbers, which is all that READ needs.
+ * Functions that are not static are verified once per program, not once per call. They take
+ * addresses as numbers, which is enough for READ.
  */
 
 static __always_inline bool find_place(address task, struct place *place)
@@ -209,14 +209,14 @@ static __always_inline bool find_place(address task, struct place *place)
 	address nsproxy = READ(address, task, given.offsets.task_nsproxy);
 	address ns;
 
-	/* an exiting task leaves its namespaces */
+	/* an exiting task has left its namespaces */
 	if (!nsproxy)
 		return false;
 	ns = READ(address, nsproxy, given.offsets.nsproxy_mnt);
 	if (!ns)
 		return false;
 	place->mntns = READ(__u32, ns, given.offsets.mnt_inum);
-	/* 0 stands for "not known yet" */
+	/* 0 means "not known yet" */
 	place->generation = READ(__u64, ns, given.offsets.mnt_generation) + 1;
 	return true;
 }
@@ -286,7 +286,7 @@ static __always_inline void fill_head(struct process_notice *head, const struct 
 	bpf_probe_read_kernel_str(head->comm, sizeof(head->comm), task + given.offsets.task_comm);
 }
 
-/* The deepest cgroup of the task over all hierarchies: engines name theirs in the one they use. */
+/* The deepest cgroup of the task in any hierarchy: engines use only some of them. */
 __noinline __u64 own_cgroup(__u64 of)
 {
 	address task = (address)of;
@@ -329,7 +329,7 @@ static __always_inline void fill_path(struct notice *notice, address task)
 		if (!parent)
 			break;
 		name = READ(address, node, given.offsets.node_name);
-		barrier_var(at); /* one register for the bound and the use, or verifiers lose track */
+		barrier_var(at); /* the bound and the use must be of one register for the verifier */
 		at &= PATH_SIZE - 1;
 		size = bpf_probe_read_kernel_str(&notice->path[at], NAME_SIZE, name);
 		if (!size || size > NAME_SIZE)
@@ -365,7 +365,7 @@ __noinline int tell(__u64 task, __u64 mntns, __u64 generation, __u32 kind, __u32
 	return true;
 }
 
-/* Without the path: forks and exits do not move a process. */
+/* A notice without the path: forks and exits do not move a process. */
 static __always_inline void tell_shortly(const struct place *place, address task,
 					 enum kind kind)
 {
@@ -415,7 +415,7 @@ __noinline int admit(__u64 task, __u64 mntns, __u64 generation)
 	if (own_cgroup(task) != own_cgroup(READ(__u64, (address)task, given.offsets.task_parent)))
 		flags |= FLAG_PLACED;
 
-	/* Two processors may come here with one namespace: its notices are the same. */
+	/* Two CPUs may come here with one namespace: the notices are the same. */
 	if (bpf_map_update_elem(&namespaces, &mntns, &seen, BPF_ANY))
 		return 0;
 	if (!tell(task, mntns, generation, KIND_NEW, flags)) {
@@ -469,8 +469,8 @@ static __always_inline bool is_process(address task)
 }
 
 /*
- * In the calling thread, before it is back in user mode. User space attaches it to the exit of
- * setns() as well.
+ * Runs in the calling thread before it returns to user mode. User space attaches it to the exit of
+ * setns(), too.
  */
 SEC("tracepoint/syscalls/sys_exit_unshare")
 int scout_moved(void *ctx)
@@ -524,7 +524,7 @@ int scout_exit(struct raw_args *ctx)
 	return 0;
 }
 
-/* Some runtimes move init into the container's cgroup after they have made its namespace. */
+/* Some runtimes move init into the container's cgroup after creating its namespace. */
 SEC("raw_tracepoint/cgroup_attach_task")
 int scout_attach(struct raw_args *ctx)
 {

@@ -2,7 +2,7 @@
 #ifndef TYPES_H
 #define TYPES_H
 
-/* What libbpf's headers and our objects need, so that building them takes no kernel's headers. */
+/* Types for libbpf's headers and these objects: building them needs no kernel headers. */
 
 typedef unsigned char __u8;
 typedef unsigned short __u16;

@@ -21,12 +21,12 @@ enum {
 	TCP_LISTEN = 10,
 };
 
-/* Its value is the kernel's. */
+/* The kernel defines the value. */
 enum bpf_func_id {
 	BPF_FUNC_loop,
 };
 
-/* The members that are read, of contexts at their place in the kernel's interface. */
+/* The members that are read; those of contexts are at the offsets of the kernel's interface. */
 
 struct bpf_sock_addr {
 	char before[36];
@@ -61,7 +61,7 @@ struct element_context {
 	void *value;
 };
 
-/* What is read in the kernel's structures; libbpf finds the places in the running kernel. */
+/* Members of the kernel's structures that are read; libbpf relocates them. */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

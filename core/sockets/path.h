@@ -4,7 +4,7 @@
 
 #include "owner.h"
 
-/* As gadget/filesystem.h: without bpf_loop the verifier walks 20 000 instructions for it. */
+/* As in gadget/filesystem.h: without bpf_loop the verifier walks 20 000 instructions. */
 #define MAX_COMPONENTS 80
 
 /* A path is written from the middle of the buffer towards its start. */
@@ -46,7 +46,7 @@ static __noinline long step(__u64 index, void *of)
 		return 1;
 
 	length = BPF_CORE_READ(dentry, d_name.len) & PATH_MASK;
-	/* No branch may narrow what the verifier knows of the position: filesystem.h. */
+	/* No branch may change the verifier's bounds of the position: see filesystem.h. */
 	start = (walk->pos - length - 1) & PATH_MASK;
 	if ((__s32)(walk->pos - start) <= 0)
 		return 1;
@@ -79,7 +79,7 @@ __noinline int write_path(__u64 of, __u32 slot, __u32 member)
 	walk.scratch = scratch;
 	scratch->path[PATH_END] = '\0';
 
-	/* Since Linux 5.17 a step is verified once, not as often as it may be taken. */
+	/* Since Linux 5.17 (bpf_loop) a step is verified once, not once per iteration. */
 	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop)) {
 		bpf_loop(MAX_COMPONENTS, step, &walk, 0);
 	} else {

@@ -65,7 +65,7 @@ struct {
 
 enum manner {
 	USED, /* the calling task uses the socket now */
-	HELD, /* a task has the socket open, perhaps not the one that made it */
+	OPENED, /* a task has the socket open, perhaps not the one that made it */
 };
 
 /* A pointer as a number: a global function such as own() may take numbers only. */
@@ -199,7 +199,7 @@ static __always_inline bool takes_over(const struct owner *other, bool listening
 	return manner == USED || listening;
 }
 
-/* The task "by" owns the socket "of", once it has a port. */
+/* Makes the task "by" the owner of the socket "of", once that has a port. */
 __noinline int own(__u64 of, __u64 by, __u32 manner)
 {
 	const struct sock *sk = (const struct sock *)of;
@@ -449,7 +449,7 @@ int sockets_held(struct file_context *ctx)
 	of = (__u64)BPF_CORE_READ(socket, sk);
 	if (!of)
 		return 0;
-	own(of, address_of(ctx->task), HELD);
+	own(of, address_of(ctx->task), OPENED);
 	entry = bpf_map_lookup_elem(&known, &of);
 	if (entry)
 		entry->seen = bpf_ktime_get_boot_ns();
@@ -492,7 +492,7 @@ static __always_inline bool is_old(const struct owner *owner)
 	       bpf_ktime_get_boot_ns() - owner->deletion_timestamp >= GRACE_NS;
 }
 
-/* Over gadget_sockets. */
+/* Walks gadget_sockets. */
 SEC("iter/bpf_map_elem")
 int sockets_purge(struct element_context *ctx)
 {
