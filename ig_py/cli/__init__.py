@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_FAILURE = 1
-EXIT_SIGINT = 130
 EXIT_SIGPIPE = 141
+FLUSH_SECONDS = 0.1
+"""Longest time that a stopped reader of standard error delays the end that a signal asks for."""
 
 _GC_THRESHOLD = 20_000
 """Starting makes many objects and hardly any garbage: the collector runs less often."""
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Every failure is one line ``Error: …`` on stderr and exit code 1; ``-v``
     adds the error's detail, or the traceback of a bug.
     """
-    from ig_py.cli import _terminal
+    from ig_py.cli import _signals, _terminal
 
     gc.set_threshold(_GC_THRESHOLD)
     _open_missing_streams()
@@ -32,13 +33,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.environ.get("INSPEKTOR_GADGET_VERBOSE", "").lower() == "true":
         _terminal.set_verbose(True)
     try:
+        with _signals.EndedBySignals():
+            code = _guarded(args)
+            if not _signals.received():
+                _terminal.flush_messages(None)
+    except _signals.Ended as end:
+        code = end.exit_code
+    if _signals.received():
+        _terminal.flush_messages(FLUSH_SECONDS)
+    return code
+
+
+def _guarded(args: list[str]) -> int:
+    from ig_py.cli import _signals
+
+    try:
         code = _dispatch(args)
+        if _signals.received():
+            # Its reader may have stopped, and the signal is used up.
+            return code
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        return EXIT_SIGINT
+        raise _signals.Ended(_signals.ENDING[0]) from None
     except BrokenPipeError:
-        # The interpreter would fail to flush the buffered rest at its exit.
+        # What is still buffered would fail again at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_SIGPIPE
     except Exception as err:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ig_py.cli import _terminal
+from ig_py.cli import _signals, _terminal
 from ig_py.cli._escaping import safe
 from ig_py.cli._flags import Flag, FlagSet, Parsed, checked, checked_text, help_rows
 from ig_py.cli._logging import route_logging
@@ -65,6 +65,7 @@ def run(args: list[str]) -> int:
         manifest = _manifest.read(file)
     early = _early_values(static, first, manifest.values if manifest else {})
     _terminal.set_verbose(early.get("verbose") == "true")
+    _terminal.queue_messages()
     route_logging()
     if early["auto-mount-filesystems"] == "true":
         from ig_py.host.private_mount import mount_missing
@@ -75,7 +76,7 @@ def run(args: list[str]) -> int:
     from ig_py.runtime.state import SignalGuard, Stopped, StopRequest
 
     stop = StopRequest()
-    with SignalGuard(stop) as guard:
+    with SignalGuard(stop, _signals.note, _signals.exit_now) as guard:
         try:
             image = manifest.image if manifest else first.positionals[0]
             values = manifest.values if manifest else None
@@ -192,7 +193,7 @@ def _execute(
     stop: StopRequest,
     guard: SignalGuard,
 ) -> int:
-    from ig_py.cli._run_output import RunOutput
+    from ig_py.cli._run_output import FLUSH_SECONDS, RunOutput
     from ig_py.runtime.budget import parse_budget
     from ig_py.runtime.buffers import parse_size
     from ig_py.runtime.prepare import prepare
@@ -231,6 +232,8 @@ def _execute(
     finally:
         output.finish(counters, job.throttled)
     output.check()
+    if not _signals.received():
+        _terminal.flush_messages(FLUSH_SECONDS)
     if early["fail-on-loss"] == "true" and not output.lossless:
         return LOSS_EXIT
     return 0

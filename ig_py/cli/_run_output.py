@@ -28,7 +28,10 @@ CLEAR = "cli.clear-screen-before"
 CLEAR_SCREEN = b"\x1b[H\x1b[2J"
 """Cursor to the top left, then clear: the sequence that ``ig`` writes."""
 FLUSH_SECONDS = 2.0
-"""Longest time that a slow reader of stdout may delay the end of a run."""
+"""Longest time that a slow reader may delay the end of a run that nobody asked to stop, and that
+messages may wait for theirs."""
+LEAST_FLUSH_SECONDS = 0.05
+"""What is left to a reader that reads, when its time was used up before."""
 
 
 class RunOutput:
@@ -38,7 +41,6 @@ class RunOutput:
         self, spec: GadgetSpec, output: str, fields: str | None, stop: StopRequest
     ) -> None:
         self._stop = stop
-        self._stopped_at: float | None = None
         self._losses = LossReport()
         self._writer: Writer | None = None
         self._headers: list[tuple[str, bytes]] = []
@@ -104,18 +106,17 @@ class RunOutput:
         self._writer.put(batch.datasource, batch.data, batch.events, self._give_up)
 
     def _give_up(self) -> bool:
-        if not self._stop:
-            return False
-        if self._stopped_at is None:
-            self._stopped_at = time.monotonic()
-        return time.monotonic() - self._stopped_at > FLUSH_SECONDS
+        return time.monotonic() > self._stop.deadline
 
     def finish(
         self, counters: Mapping[str, Counters] | None, throttled: Mapping[str, Throttled]
     ) -> None:
         """Write what is left and print the account; *counters* is None after a failure."""
         assert self._writer is not None
-        accounts = account(counters or {}, self._writer.close(FLUSH_SECONDS), throttled)
+        left = FLUSH_SECONDS
+        if self._stop:
+            left = max(LEAST_FLUSH_SECONDS, self._stop.deadline - time.monotonic())
+        accounts = account(counters or {}, self._writer.close(left), throttled)
         self._report(accounts)
         for entry in accounts:
             _terminal.info(entry.summary())

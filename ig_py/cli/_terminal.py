@@ -8,7 +8,12 @@ from collections.abc import Mapping
 
 from ig_py.cli._escaping import safe
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ig_py.cli._messages import Messages
+
 _verbose = False
+_queue: Messages | None = None
 
 
 def set_verbose(on: bool) -> None:
@@ -21,8 +26,41 @@ def is_verbose() -> bool:
     return _verbose
 
 
+def queue_messages() -> None:
+    """From now on messages are queued (:mod:`ig_py.cli._messages`): no thread waits for whoever
+    reads standard error. For commands whose threads must go on whatever happens to it."""
+    global _queue
+    if _queue is not None:
+        return
+    try:
+        fd = sys.stderr.fileno()
+    except (OSError, ValueError):
+        # Not a file: a test's buffer, which never makes anybody wait.
+        return
+    from ig_py.cli._messages import Messages
+
+    sys.stderr.flush()
+    _queue = Messages(fd, _dropped)
+
+
+def flush_messages(seconds: float | None) -> None:
+    """Wait until queued messages are written, at most *seconds* (None: as long as it takes)."""
+    if _queue is not None:
+        _queue.flush(0 if _queue.stuck else seconds)
+
+
+def _dropped(count: int) -> bytes:
+    from ig_py.cli._log_format import log_line
+
+    text = f"{count} messages were not written: standard error was not read"
+    return (log_line("warning", text) + "\n").encode()
+
+
 def to_stderr(line: str) -> None:
     """One line, as it is: *line* is safe already."""
+    if _queue is not None:
+        _queue.put((line + "\n").encode("utf-8", "backslashreplace"))
+        return
     # A closed stderr must not hide why the command ends, nor end it.
     try:
         sys.stderr.write(line + "\n")

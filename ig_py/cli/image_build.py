@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -118,23 +115,7 @@ def command(
         log=_terminal.detail,
         debug=_terminal.debug,
     )
-    with _ended_by_signals():
-        image = build_gadget(options)
-        store.add(image, str(reference) if reference is not None else None)
+    image = build_gadget(options)
+    store.add(image, str(reference) if reference is not None else None)
     name = reference.with_digest(image.index.digest) if reference else f"@{image.index.digest}"
     _terminal.info(f"Successfully built {name}")
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the build as Ctrl-C does, so that it can clean up."""
-
-    def stop(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ig_py.cli import _container_flags as flags
-from ig_py.cli import _logging, _terminal
+from ig_py.cli import _logging, _signals, _terminal
 from ig_py.cli._escaping import safe
 from ig_py.errors import UsageError
 from ig_py.oci import gojson
@@ -42,10 +42,11 @@ def command(output: str, watch: bool, timeout: int, host: bool, **values: Any) -
     from ig_py.runtime.state import SignalGuard, Stopped, StopRequest
 
     mode, columns = _mode(output)
+    _terminal.queue_messages()
     _logging.route_logging()
     tracker = flags.tracker(values, flags.selector(values))
     stop = StopRequest()
-    with SignalGuard(stop):
+    with SignalGuard(stop, _signals.note, _signals.exit_now):
         try:
             if watch:
                 deadline = time.monotonic() + timeout if timeout else None

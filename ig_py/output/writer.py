@@ -1,30 +1,32 @@
-"""Writing rendered batches in a thread of its own, through a bounded queue that counts losses.
+"""Writing rendered batches: a thread of its own, a bounded queue, exact accounts.
 
-The thread that reads the kernel's buffers waits for a slow terminal only while the queue is full.
-Then the kernel's buffers fill, and the kernel counts the events that are lost. Events that were
-taken from the kernel but could not be written are counted here.
+The thread that drains the kernel must not wait for a slow terminal longer than
+the queue allows; then the kernel's buffer fills, and the kernel counts what is
+lost. What was taken from the kernel but could not be written is counted here.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection
+
+from ig_py.host.nonblocking import NonBlockingWriter
 
 MAX_QUEUED_BYTES = 8 << 20
 """Rendered bytes that may wait for the reader of stdout."""
 
-_CHUNK = 1 << 16
+LAST_SECONDS = 0.1
+"""Given to a write that waits in the kernel when :meth:`Writer.close` has waited long enough."""
 
 
 class Writer:
     """Writes to the file descriptor *fd*; *on_broken* is called once, from the
     writer's thread, when the reader has gone or the disk is full.
 
-    *continuous*: data sources whose batches cannot be read without the earlier ones: after one
-    batch is dropped, all later ones are.
+    *continuous*: data sources whose batches mean nothing without those before: after one
+    was given up, so are all that follow.
     """
 
     def __init__(
@@ -34,13 +36,17 @@ class Writer:
         limit: int = MAX_QUEUED_BYTES,
         continuous: Collection[str] = (),
     ) -> None:
-        self._fd = fd
+        self._file = NonBlockingWriter(fd)
         self._on_broken = on_broken
         self._limit = limit
         self._continuous = continuous
         self._queue: deque[tuple[str, bytes, int]] = deque()
         self._queued = 0
+        self._written = 0
+        """Bytes of the queue's first batch."""
         self._closing = False
+        self._given_up = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._broken: OSError | None = None
         self._changed = threading.Condition()
         self._lost: dict[str, int] = {}
@@ -49,7 +55,7 @@ class Writer:
 
     @property
     def broken(self) -> OSError | None:
-        """Why nothing can be written any more; None: it can."""
+        """Why nothing can be written any more."""
         return self._broken
 
     def put(self, datasource: str, data: bytes, events: int, abandon: Callable[[], bool]) -> None:
@@ -83,59 +89,81 @@ class Writer:
     def close(self, timeout: float) -> dict[str, int]:
         """Write what is queued, at most *timeout* seconds; events never written, by data source.
 
-        A batch cut by the time limit or by the reader counts as lost as a whole.
+        Of a batch that the time limit or the reader cuts, events whose whole lines were written
+        are not lost.
         """
-        deadline = time.monotonic() + timeout
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._thread.join(max(0.0, timeout))
         with self._changed:
-            while self._queue:
-                datasource, _data, events = self._queue.popleft()
-                self._count_lost(datasource, events)
+            self._given_up = True
+            os.eventfd_write(self._wake, 1)
+        self._thread.join(LAST_SECONDS)
+        with self._changed:
+            self._lose_queued()
             return dict(self._lost)
 
+    def _lose_queued(self) -> None:
+        while self._queue:
+            datasource, data, events = self._queue.popleft()
+            self._count_lost(datasource, events - _whole(data, self._written, events))
+            self._written = 0
+        self._queued = 0
+
     def _count_lost(self, datasource: str, events: int) -> None:
-        self._lost[datasource] = self._lost.get(datasource, 0) + events
+        if events:
+            self._lost[datasource] = self._lost.get(datasource, 0) + events
 
     def _run(self) -> None:
-        while True:
+        try:
+            while self._write_first():
+                pass
+        except OSError as err:
             with self._changed:
-                while not self._queue and not self._closing:
-                    self._changed.wait()
-                if not self._queue:
-                    return
-                data = self._queue[0][1]
-            try:
-                self._write(data)
-            except OSError as err:
-                self._fail(err)
-                return
-            with self._changed:
-                # close() may have given up on this batch, and counted it.
-                if self._queue and self._queue[0][1] is data:
-                    self._queue.popleft()
-                self._queued -= len(data)
+                self._broken = err
+                self._lose_queued()
                 self._changed.notify_all()
+            self._on_broken(err)
+        finally:
+            with self._changed:
+                self._file.close()
 
-    def _fail(self, err: OSError) -> None:
+    def _write_first(self) -> bool:
+        """Wait for a batch and write it; False when there are no more."""
         with self._changed:
-            self._broken = err
-            while self._queue:
-                datasource, _data, events = self._queue.popleft()
-                self._count_lost(datasource, events)
-            self._queued = 0
-            self._changed.notify_all()
-        self._on_broken(err)
-
-    def _write(self, data: bytes) -> None:
+            while not self._queue and not self._closing:
+                self._changed.wait()
+            if not self._queue:
+                return False
+            data = self._queue[0][1]
         view = memoryview(data)
         while view:
             try:
-                view = view[os.write(self._fd, view[:_CHUNK]) :]
+                count = self._file.write(view)
             except BlockingIOError:
-                # Another process that shares the open file description made it non-blocking.
-                import select
+                self._file.wait(self._wake)
+                count = 0
+            view = view[count:]
+            with self._changed:
+                self._written += count
+                if self._given_up:
+                    # close() counts what is left of this batch.
+                    return False
+                if not view:
+                    self._queue.popleft()
+                    self._written = 0
+                    self._queued -= len(data)
+                    self._changed.notify_all()
+        return True
 
-                select.select([], [self._fd], [])
+    def __del__(self) -> None:
+        os.close(self._wake)
+
+
+def _whole(data: bytes, written: int, events: int) -> int:
+    """Events of a batch that the first *written* bytes of it show whole: known where an event is a
+    line, as it is but for documents of several lines."""
+    if written >= len(data):
+        return events
+    return data.count(b"\n", 0, written) if data.count(b"\n") == events else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -96,17 +97,29 @@ def wait_any(latches: Sequence[Latch], timeout: float | None = None) -> bool:
             return False
 
 
+GRACE_SECONDS = 2.0
+"""Longest time that a slow reader may delay the end of a run."""
+SIGNAL_GRACE_SECONDS = 0.3
+"""The same when a signal asks for the end, which comes within a second."""
+
+
 class StopRequest(Latch):
     """Set by a signal, by the time limit, or when the reader of the output has gone.
 
     Callbacks of :meth:`on_stop` run once, in the thread that asks.
+
+    Attributes:
+        deadline: monotonic time, in seconds, after which no reader is waited for.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._callbacks: list[Callable[[], None]] = []
+        self.deadline = math.inf
 
-    def set(self) -> None:
+    def set(self, grace: float = GRACE_SECONDS) -> None:
+        """Ask for the end, in which readers are waited for at most *grace* seconds."""
+        self.deadline = min(self.deadline, time.monotonic() + grace)
         if self:
             return
         super().set()
@@ -129,10 +142,15 @@ class StopRequest(Latch):
 
 
 EXIT_SECOND_SIGNAL = 1
+_AGAIN_SECONDS = 0.02
+"""When to raise again what Python could not raise."""
 
 
 class SignalGuard:
-    """SIGINT and SIGTERM ask *request* to stop; a second one exits at once with code 1.
+    """Signals ask *request* to stop; a second one exits at once with code 1.
+
+    These are SIGINT and SIGTERM, and SIGHUP and SIGQUIT unless they are ignored (nohup(1)).
+    *exit_now* ends the process with an exit code, *noted* hears of each signal.
 
     While :attr:`interrupting`, the first signal also raises :class:`Stopped` in
     the main thread, so that a slow registry or compiler does not delay it.
@@ -140,9 +158,17 @@ class SignalGuard:
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    UNLESS_IGNORED = (signal.SIGHUP, signal.SIGQUIT)
 
-    def __init__(self, request: StopRequest) -> None:
+    def __init__(
+        self,
+        request: StopRequest,
+        noted: Callable[[int], None] = lambda _number: None,
+        exit_now: Callable[[int], None] = os._exit,
+    ) -> None:
         self._request = request
+        self._noted = noted
+        self._exit_now = exit_now
         self._seen = False
         self._before: dict[signal.Signals, Any] = {}
         self._pipe = (-1, -1)
@@ -155,7 +181,8 @@ class SignalGuard:
         _signalled.append(self._pipe[0])
         self._unraisable_before = sys.unraisablehook
         sys.unraisablehook = self._unraisable
-        for number in self.SIGNALS:
+        heard = [n for n in self.UNLESS_IGNORED if signal.getsignal(n) is not signal.SIG_IGN]
+        for number in (*self.SIGNALS, *heard):
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -165,6 +192,8 @@ class SignalGuard:
         _value: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        if signal.SIGALRM in self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         sys.unraisablehook = self._unraisable_before
@@ -174,15 +203,24 @@ class SignalGuard:
             os.close(fd)
 
     def _unraisable(self, found: sys.UnraisableHookArgs) -> None:
-        # Python cannot raise in a finaliser or in an import's callback; the request is set anyway.
+        # Python cannot raise in a finaliser or in a callback of the import system.
         if not isinstance(found.exc_value, Stopped):
             self._unraisable_before(found)
+        elif self.interrupting:
+            self._before.setdefault(
+                signal.SIGALRM, signal.signal(signal.SIGALRM, lambda *_: self._interrupt())
+            )
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._noted(number)
         if self._seen:
             # The kernel frees programs and maps with the process.
-            os._exit(EXIT_SECOND_SIGNAL)
+            self._exit_now(EXIT_SECOND_SIGNAL)
         self._seen = True
-        self._request.set()
+        self._request.set(SIGNAL_GRACE_SECONDS)
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         if self.interrupting:
             raise Stopped

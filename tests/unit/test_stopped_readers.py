@@ -1,0 +1,171 @@
+"""Whoever reads what is written may stop: nothing waits for them without a bound."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import stopped
+from support.waiting import deadline, wait_for
+
+from ig_py.cli._messages import Messages
+from ig_py.host.nonblocking import NonBlockingWriter
+from ig_py.output.writer import Writer
+
+LINE = b"y" * 63 + b"\n"
+
+
+def never() -> bool:
+    return False
+
+
+def read_all(fd: int) -> bytes:
+    """What is there now."""
+    os.set_blocking(fd, False)
+    data = b""
+    try:
+        while chunk := os.read(fd, 1 << 16):
+            data += chunk
+    except BlockingIOError:
+        pass
+    return data
+
+
+@pytest.fixture(params=stopped.KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """(descriptor to write to, descriptor to read from), of each kind."""
+    with stopped.KINDS[request.param](tmp_path) as fds:  # type: ignore[attr-defined]
+        yield fds
+
+
+def test_a_write_never_waits_and_the_shared_file_stays_as_it_is(place: tuple[int, int]) -> None:
+    write, _ = place
+    stopped.fill(write)
+    flags = fcntl.fcntl(write, fcntl.F_GETFL)
+    assert not flags & os.O_NONBLOCK
+    file = NonBlockingWriter(write)
+    with pytest.raises(BlockingIOError):
+        file.write(memoryview(LINE))
+    assert fcntl.fcntl(write, fcntl.F_GETFL) == flags
+    file.close()
+
+
+def test_a_socket_has_a_flag_for_it() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stopped.fill(ours.fileno())
+        file = NonBlockingWriter(ours.fileno())
+        with pytest.raises(BlockingIOError):
+            file.write(memoryview(LINE))
+        assert ours.getblocking()
+        file.close()
+        theirs.recv(1 << 20)
+        ours.send(b"x")
+
+
+def test_events_of_whole_lines_that_were_written_are_not_lost(place: tuple[int, int]) -> None:
+    write, read = place
+    writer = Writer(write, lambda _err: None)
+    count = 4000
+    began = time.monotonic()
+    writer.put("d", LINE * count, count, never)
+    writer.put("d", LINE * 3, 3, never)
+    lost = writer.close(0.3)
+    assert time.monotonic() - began < deadline(5)
+    assert not writer._thread.is_alive()
+    written = read_all(read)
+    assert lost == {"d": count + 3 - written.count(b"\n")}
+    assert lost["d"] >= 3
+
+
+def test_events_of_several_lines_are_lost_as_a_batch() -> None:
+    read, write = os.pipe()
+    writer = Writer(write, lambda _err: None)
+    writer.put("d", LINE * 4000, 40, never)
+    assert writer.close(0.2) == {"d": 40}
+    os.close(read)
+    os.close(write)
+
+
+def test_lines_before_the_disk_was_full_are_not_lost(tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    seen = threading.Event()
+    with (tmp_path / "out").open("wb") as file:
+        try:
+            # A file that takes ten lines and a half.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (LINE.__len__() * 10 + 30, before[1]))
+            writer = Writer(file.fileno(), lambda _err: seen.set())
+            writer.put("d", LINE * 20, 20, never)
+            assert seen.wait(10)
+            assert writer.close(1) == {"d": 10}
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "out").read_bytes().count(b"\n") == 10
+
+
+def dropped(count: int) -> bytes:
+    return f"{count} dropped\n".encode()
+
+
+def test_messages_never_wait_and_those_dropped_are_told(place: tuple[int, int]) -> None:
+    write, read = place
+    filled = stopped.fill(write)
+    messages = Messages(write, dropped, limit=1000)
+    began = time.monotonic()
+    for number in range(1000):
+        messages.put(f"message {number}\n".encode())
+    assert not messages.flush(0.1)
+    assert messages.stuck
+    assert time.monotonic() - began < deadline(5)
+    if os.isatty(write):
+        import termios
+
+        termios.tcflow(write, termios.TCOON)
+    got = b""
+
+    def all_there() -> bool:
+        nonlocal got
+        got += read_all(read)
+        return got.endswith(b"message 999\n")
+
+    wait_for(all_there, "the rest is written", 10)
+    lines = got[filled:].decode().splitlines()
+    told = [int(line.split()[0]) for line in lines if line.endswith("dropped")]
+    kept = [int(line.split()[1]) for line in lines if line.startswith("message")]
+    assert told
+    assert sum(told) + len(kept) == 1000
+    assert kept == sorted(kept)
+    assert messages.flush(5)
+    assert not messages.stuck
+
+
+def test_messages_are_written_in_order_when_they_are_read() -> None:
+    read, write = os.pipe()
+    messages = Messages(write, dropped)
+    for number in range(200):
+        messages.put(f"{number}\n".encode())
+    assert messages.flush(None)
+    os.close(write)
+    assert read_all(read).decode().split() == [str(n) for n in range(200)]
+    os.close(read)
+
+
+def test_a_reader_of_messages_that_leaves_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    messages = Messages(write, dropped)
+    messages.put(b"x\n")
+    messages.put(b"y\n")
+    assert messages.flush(10)
+    os.close(write)
