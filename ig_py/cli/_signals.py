@@ -101,7 +101,9 @@ class EndedBySignals:
 
 def exit_now(code: int) -> None:
     """End the process from a signal's handler. Temporary files go; the kernel frees the rest."""
-    scratch = sys.modules.get("ig_py.host.scratch")
-    if scratch is not None:
+    # Only where they are in use: a handler must not wait for an import.
+    if tools := sys.modules.get("ig_py.toolchain.process"):
+        tools.kill_all()
+    if scratch := sys.modules.get("ig_py.host.scratch"):
         scratch.remove_all()
     os._exit(code)

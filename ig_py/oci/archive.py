@@ -6,12 +6,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from ig_py.errors import IntegrityError, LimitError, StoreError
+from ig_py.host.scratch import new_file
 from ig_py.oci import digest as digests
 from ig_py.oci import gojson, limits, media, tarfmt, walk
 from ig_py.oci.artifact import Descriptor
@@ -225,20 +226,15 @@ def _created(target: Path) -> Iterator[BinaryIO]:
             with target.open("wb") as file:
                 yield file
             return
-        temporary = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as err:
         raise StoreError(f"{failing}: {_reason(err)}") from err
     try:
-        # Closing the file writes buffered bytes, which may fail.
-        with storage(f"writing {target}"), os.fdopen(fd, "wb") as file:
+        # Writing what is buffered may fail.
+        with new_file(target, None) as file, storage(f"writing {target}"):
             yield file
-        with storage(failing):
-            temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+            file.flush()
+    except OSError as err:
+        raise StoreError(f"{failing}: {_reason(err)}") from err
 
 
 def _reason(err: OSError) -> str:

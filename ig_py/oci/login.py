@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ig_py.errors import RegistryError, UsageError
+from ig_py.host.scratch import new_file
 from ig_py.oci import credentials, lock
 from ig_py.oci.credentials import DEFAULT_AUTH_FILE, Credentials
 from ig_py.oci.transport import Timeouts, Transport
@@ -158,15 +159,5 @@ def _changed(path: Path) -> Iterator[dict[str, Any]]:
 def _replace(path: Path, content: bytes) -> None:
     # A symbolic link to the file stays a link.
     target = path.resolve()
-    temporary = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(fd)
-        temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    with new_file(target, 0o600) as file:
+        file.write(content)

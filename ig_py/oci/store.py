@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ig_py.errors import ImageNotFound, IntegrityError, LimitError
+from ig_py.host.scratch import new_file
 from ig_py.oci import digest as digests
 from ig_py.oci import document, gojson, limits, lock, media, walk
 from ig_py.oci.artifact import Descriptor
@@ -323,19 +324,8 @@ class Store(LayoutSource):
                     self.blob_path(digest).unlink(missing_ok=True)
 
     def _replace(self, name: str, content: bytes) -> None:
-        temporary = self.root / f".{name}.{os.urandom(6).hex()}"
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fchmod(fd, _FILE_MODE)
-                os.fsync(fd)
-            temporary.replace(self.root / name)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        with new_file(self.root / name, _FILE_MODE) as file:
+            file.write(content)
         fsync_dir(self.root)
 
     def _parse(self, raw: bytes) -> Index:

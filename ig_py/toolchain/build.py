@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ig_py.errors import BuildError, UsageError
+from ig_py.host.scratch import base, new_file, scratch_dir
 from ig_py.toolchain.buildfile import BuildFile, read_build_file
 from ig_py.toolchain.compile import ARCHITECTURES, compile_object
 from ig_py.toolchain.options import BuildOptions, Built
-from ig_py.toolchain.process import end_all
+from ig_py.toolchain.process import ending
 
 if TYPE_CHECKING:
     from ig_py.oci.pack import GadgetFiles, PackedImage
@@ -48,8 +50,7 @@ def build_gadget(options: BuildOptions) -> PackedImage:
             remedy="give a checkout of btfhub-archive",
         )
 
-    with tempfile.TemporaryDirectory(prefix="gadget-build-") as name:
-        scratch = Path(name)
+    with _scratch() as scratch:
         built = _make(options, root, file, scratch)
         objects = {arch: _read(path) for arch, path in built.objects.items()}
         metadata = _metadata(options, root, file, objects)
@@ -131,7 +132,9 @@ def _make_here(options: BuildOptions, root: Path, file: BuildFile, scratch: Path
             try:
                 outputs = list(pool.map(job, objects))
             except BaseException:
-                end_all()
+                # The pool waits for its threads: none of them may begin another tool.
+                with ending():
+                    pool.shutdown(cancel_futures=True)
                 raise
         # The warnings of one architecture are shown: those of the others are nearly always equal.
         if outputs[0].strip():
@@ -204,19 +207,30 @@ def _replace(path: Path, content: bytes) -> None:
     """Write *path* whole or not at all; it belongs to the owner of its directory."""
     owner = path.parent.stat()
     try:
-        fd, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        new = Path(name)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(content)
-            new.chmod(0o644)
+        with new_file(path, 0o644) as file:
+            file.write(content)
             if os.geteuid() == 0:
-                os.chown(new, owner.st_uid, owner.st_gid)
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+                os.chown(file.fileno(), owner.st_uid, owner.st_gid)
     except OSError as e:
         raise BuildError(f"writing {path}: {e.strerror or e}") from None
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A directory for what the tools write.
+
+    Raises:
+        BuildError: It cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(scratch_dir())
+        except OSError as e:
+            raise BuildError(
+                f"making a temporary directory in {base()}: {e.strerror or e}",
+                remedy="name a writable directory with TMPDIR",
+            ) from None
+        yield path
 
 
 def _read(path: Path) -> bytes:

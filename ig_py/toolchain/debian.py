@@ -10,11 +10,11 @@ import re
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ig_py.errors import BuildError, IgPyError
+from ig_py.host.scratch import scratch_dir
 from ig_py.toolchain.kernel_btf import MAX_IMAGE
 from ig_py.toolchain.process import clean_environment, run
 
@@ -49,8 +49,8 @@ def kernel_image(arch: str, log: Callable[[str], None]) -> tuple[bytes, str]:
                 f"fetching a kernel for {arch}: {tool} is not installed",
                 remedy=_REMEDY.format(arch=arch),
             )
-    with tempfile.TemporaryDirectory(prefix="ig-py-apt-") as name:
-        apt = _PrivateApt(Path(name), arch)
+    with scratch_dir() as directory:
+        apt = _PrivateApt(directory, arch)
         try:
             apt.update()
             package = apt.newest_kernel()

@@ -6,15 +6,20 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ig_py.errors import BuildError
+from ig_py.host.scratch import scratch_dir
 
 DEFAULT_TIMEOUT_S = 600
 MAX_OUTPUT = 256 * 1024
 
 _running: set[subprocess.Popen[bytes]] = set()
+_starting = threading.Lock()
+_ending = False
 
 _INHERITED = (
     "CARGO_HOME",
@@ -26,7 +31,6 @@ _INHERITED = (
     "PATH",
     "RUSTUP_HOME",
     "SOURCE_DATE_EPOCH",
-    "TMPDIR",
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -57,21 +61,36 @@ def run(
 
     *attempt* (``compiling x for amd64``) starts the message of the BuildError raised when
     the program is missing, fails or takes longer than *timeout_s*; the error's detail is
-    the output. Whatever ends the wait also ends the program and its children.
+    the output. Whatever ends the wait also ends the program and its children, and nothing is left
+    of their temporary files.
     """
-    try:
-        process = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=clean_environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as e:
-        raise BuildError(f"{attempt}: starting {argv[0]}: {e.strerror or e}") from None
-    _running.add(process)
+    with scratch_dir() as temporary:
+        return _run(argv, attempt, cwd, {"TMPDIR": str(temporary), **(env or {})}, timeout_s)
+
+
+def _run(
+    argv: Sequence[str],
+    attempt: str,
+    cwd: Path | None,
+    env: Mapping[str, str],
+    timeout_s: float,
+) -> str:
+    with _starting:
+        if _ending:
+            raise BuildError(f"{attempt}: interrupted")
+        try:
+            process = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=clean_environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as e:
+            raise BuildError(f"{attempt}: starting {argv[0]}: {e.strerror or e}") from None
+        _running.add(process)
     try:
         raw, _ = process.communicate(timeout=timeout_s)
     except BaseException as e:
@@ -114,8 +133,21 @@ def first_error(output: str) -> str:
     return f"{first} (and {more} more)" if more else first
 
 
-def end_all() -> None:
-    """End every tool that another thread runs right now."""
+@contextmanager
+def ending() -> Iterator[None]:
+    """End every tool that another thread runs; until the block ends none can be started."""
+    global _ending
+    with _starting:
+        _ending = True
+    try:
+        kill_all()
+        yield
+    finally:
+        _ending = False
+
+
+def kill_all() -> None:
+    """End every tool that runs right now."""
     for process in list(_running):
         _kill(process)
 

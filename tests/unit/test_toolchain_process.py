@@ -92,7 +92,7 @@ def test_a_timeout_ends_children_too(tmp_path: Path) -> None:
     wait_for(lambda: not alive(child), "the child is gone")
 
 
-def test_end_all_ends_processes_of_other_threads(tmp_path: Path) -> None:
+def test_kill_all_ends_processes_of_other_threads(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     failures: list[BaseException] = []
 
@@ -106,7 +106,7 @@ def test_end_all_ends_processes_of_other_threads(tmp_path: Path) -> None:
     thread.start()
     wait_for(lambda: file.exists() and file.read_text().strip(), "the tool runs")
     before = time.monotonic()
-    process.end_all()
+    process.kill_all()
     thread.join(10)
     assert time.monotonic() - before < 10
     assert not thread.is_alive()

@@ -12,10 +12,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ig_py.errors import IntegrityError, LimitError, UsageError
+from ig_py.host.scratch import new_file
 from ig_py.oci.document import load_json
 from ig_py.oci.trust.keys import PublicKey, key_id, pem_blocks
 from ig_py.oci.trust.model import MAX_KEY_FILE
@@ -122,13 +124,25 @@ def write_pair(prefix: str, password: str) -> tuple[Path, Path]:
     for path in (private, public):
         if path.exists() or path.is_symlink():
             raise UsageError(f"{path} exists already", remedy="choose another --output-key-prefix")
-    for path, text, mode in zip((private, public), generate(password), (0o600, 0o644), strict=True):
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with os.fdopen(fd, "w") as file:
-                file.write(text)
-        except OSError as err:
-            raise UsageError(f"writing {path}: {err.strerror}") from err
+    texts = generate(password)
+    made: dict[Path, int] = {}
+    try:
+        # Both get their names when both are whole, and neither takes the place of another file.
+        with (
+            new_file(private, 0o600, replace=False) as key,
+            new_file(public, 0o644, replace=False) as shown,
+        ):
+            for path, file, text in zip((private, public), (key, shown), texts, strict=True):
+                made[path] = os.fstat(file.fileno()).st_ino
+                file.write(text.encode())
+    except BaseException as err:
+        for path, inode in made.items():
+            with suppress(OSError):
+                if path.lstat().st_ino == inode:
+                    path.unlink()
+        if not isinstance(err, OSError):
+            raise
+        raise UsageError(f"writing {err.filename2 or private}: {err.strerror}") from err
     return private, public
 
 
