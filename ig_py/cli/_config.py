@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ig_py.errors import UsageError
+from ig_py.host.safe_open import FileRefused, read_argument
 
 ENV_PREFIX = "INSPEKTOR_GADGET_"
 DEFAULT_PATH = "~/.ig/config.yaml"
@@ -69,14 +70,11 @@ def _settings() -> Mapping[str, Any]:
 def _read() -> Mapping[str, Any]:
     path = _explicit or Path(DEFAULT_PATH).expanduser()
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_SIZE + 1)
-    except OSError as err:
-        if _explicit is None and isinstance(err, (FileNotFoundError, NotADirectoryError)):
+        raw = read_argument(path, most=MAX_FILE_SIZE, pipes=_explicit is not None)
+    except FileRefused as err:
+        if _explicit is None and err.refusal == "absent":
             return {}
-        raise UsageError(f"reading configuration {path}: {err.strerror}") from err
-    if len(raw) > MAX_FILE_SIZE:
-        raise UsageError(f"reading configuration {path}: larger than {MAX_FILE_SIZE} bytes")
+        raise UsageError(f"reading configuration {path}: {err.reason}") from err
     from ig_py import yamlsafe
     from ig_py.gadget.metadata import lower_keys
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from ig_py.errors import UsageError
 from ig_py.records import dataclass, field
@@ -209,17 +208,14 @@ def checked_text(flag: Flag, value: str) -> str:
 def _from_file(flag: Flag, value: str) -> str:
     if not value.startswith("@") or not flag.param:
         return value
-    path = Path(value[1:])
+    path = value[1:]
     wrong = f'invalid argument "{value}" for "{flag.shown}" flag: reading file "{path}"'
+    from ig_py.host.safe_open import FileRefused, read_argument
+
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_VALUE_FILE + 1)
-    except OSError as err:
-        raise UsageError(f"{wrong}: {err.strerror}") from err
-    if len(raw) > MAX_VALUE_FILE:
-        raise UsageError(f"{wrong}: larger than {MAX_VALUE_FILE} bytes")
-    try:
-        return raw.decode()
+        return read_argument(path, most=MAX_VALUE_FILE).decode()
+    except FileRefused as err:
+        raise UsageError(f"{wrong}: {err.reason}") from err
     except UnicodeDecodeError as err:
         raise UsageError(f"{wrong}: not UTF-8 text") from err
 

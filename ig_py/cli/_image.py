@@ -57,6 +57,8 @@ def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
     def opened(*args: Any, oci_store: str | None, **options: Any) -> Any:
         from ig_py.oci.store import Store
 
+        if oci_store == "":
+            raise click.UsageError("--oci-store: no directory is named")
         return function(*args, store=Store.open(oci_store), **options)
 
     return click.option(

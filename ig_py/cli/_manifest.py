@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ig_py.cli import _terminal
-from ig_py.errors import IgPyError, UsageError
+from ig_py.errors import IgPyError, LimitError, UsageError
+from ig_py.host.safe_open import FileRefused, read_argument
 from ig_py.records import dataclass, field
 from ig_py.yamlsafe import MAX_BYTES, Lines, load_texts
 
@@ -77,10 +77,14 @@ def _bytes(place: str) -> bytes:
     try:
         if place == "-":
             return sys.stdin.buffer.read(MAX_BYTES + 1)
-        with Path(place).open("rb") as file:
-            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"reading manifest {place}: {error.strerror}") from error
+    try:
+        return read_argument(place, most=MAX_BYTES)
+    except FileRefused as error:
+        if error.refusal == "size":
+            raise LimitError(f"reading manifest {place}: {error.reason}") from error
+        raise UsageError(f"reading manifest {place}: {error.reason}") from error
 
 
 def _manifest(document: Any, lines: Lines) -> Manifest:

@@ -16,9 +16,10 @@
   when it likes. With *one_mount* no mount is crossed, and a *root* on FUSE is refused: no
   file system of a user is asked anything. Otherwise a thread does it, for at most *deadline_s*;
   the kernel ends that thread with the process. Owners whose files did not answer in
-  :data:`MAX_STUCK` threads are not asked again until one of these ends.
+  :data:`MAX_STUCK` threads are not asked again until one of these ends. *deadline_s* None is for
+  directories that the person who runs ig-py names: what is in them may be slow.
 
-:func:`read_argument` is for a file that is named by the person who runs ig-py.
+:func:`read_argument` and :func:`open_argument` are for a file that this person names.
 """
 
 from __future__ import annotations
@@ -59,10 +60,13 @@ _KERNEL_FILE_SYSTEMS = frozenset(
 """``f_type`` (linux/magic.h) of file systems whose regular files do something when read, as
 /proc/kmsg and trace_pipe, whose messages are then gone."""
 
-Refusal: TypeAlias = Literal["path", "kind", "owner", "size", "file system", "slow", "error"]
-"""Why a file is not read: the path leaves the root or has a link · it is not a regular file ·
-owner, mode or second name · larger than allowed · a file system of the kernel or of a user ·
-no answer in time, or a lease · another error, such as missing rights."""
+Refusal: TypeAlias = Literal[
+    "absent", "path", "kind", "owner", "size", "file system", "slow", "error"
+]
+"""Why a file is not read: an argument's file does not exist · the path leaves the root or has a
+link · it is not a regular file · owner, mode or second name · larger than allowed · a file system
+of the kernel or of a user · no answer in time, or a lease · another error, such as missing
+rights."""
 
 T = TypeVar("T")
 
@@ -100,7 +104,7 @@ def read_beneath(
     owners: Collection[int] | None = None,
     links: Links = Links.REFUSED,
     one_mount: bool = True,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float | None = DEADLINE_S,
 ) -> bytes | None:
     """The content of the regular file *path* below *root*.
 
@@ -111,7 +115,7 @@ def read_beneath(
         owners: User ids of whom the file may be; None for anybody.
         links: What symbolic links count as.
         one_mount: Refuse what is mounted below *root*.
-        deadline_s: Seconds that a file system of a user may take.
+        deadline_s: Seconds that a file system of a user may take; None for any time.
 
     Returns:
         None when there is no such file.
@@ -140,7 +144,7 @@ def open_beneath(
     owners: Collection[int] | None = None,
     links: Links = Links.REFUSED,
     one_mount: bool = True,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float | None = DEADLINE_S,
 ) -> int | None:
     """A descriptor for reading of the regular file *path*; as :func:`read_beneath`.
 
@@ -160,7 +164,7 @@ def open_directory_beneath(
     owners: Collection[int] | None = None,
     links: Links = Links.REFUSED,
     one_mount: bool = True,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float | None = DEADLINE_S,
 ) -> int | None:
     """A descriptor of the directory *path*, for ``os.listdir`` and as *root*; as
     :func:`read_beneath`.
@@ -172,26 +176,54 @@ def open_directory_beneath(
     return request.run(lambda: request.open(stat.S_ISDIR), deadline_s, _close)
 
 
-def read_argument(path: str | os.PathLike[str], *, most: int) -> bytes:
+def read_argument(path: str | os.PathLike[str], *, most: int, pipes: bool = True) -> bytes:
     """The content of a file that the person who runs ig-py names, by a flag, an argument or a
-    variable of the environment.
+    variable of the environment, or that has a place in this person's home.
 
-    It may be a link, and, as with cat(1), a pipe or a device (``<(command)``, /dev/stdin,
-    /dev/null); a pipe is waited for. No more than *most* bytes are accepted.
+    It may be a link. As with cat(1), it may be a pipe, which is waited for, or a device
+    (``<(command)``, /dev/stdin, /dev/null).
+
+    Args:
+        path: What was typed.
+        most: Bytes of the largest file that is accepted.
+        pipes: False for places that nobody typed: only a regular file counts.
 
     Raises:
         FileRefused: It cannot be read, is a directory, or is larger. ``reason`` of an error is
             the system's text, such as ``No such file or directory``.
     """
     name = os.fspath(path)
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-    except (OSError, ValueError) as error:
-        raise _refused(name, error) from error
+    if pipes:
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        except (OSError, ValueError) as error:
+            raise _refused(name, error) from error
+    else:
+        fd = open_argument(name)
     try:
         return _content(fd, most, name)
     finally:
         os.close(fd)
+
+
+def open_argument(path: str | os.PathLike[str]) -> int:
+    """A descriptor for reading of the regular file *path*; as :func:`read_argument`.
+
+    Raises:
+        FileRefused: It cannot be opened, or is not a regular file.
+    """
+    name = os.fspath(path)
+    try:
+        place = os.open(name, os.O_PATH | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(place).st_mode
+            if not stat.S_ISREG(mode):
+                raise FileRefused(name, "kind", f"it is {_kind(mode)}, not a regular file")
+            return os.open(f"/proc/self/fd/{place}", _READ)
+        finally:
+            os.close(place)
+    except (OSError, ValueError) as error:
+        raise _refused(name, error) from error
 
 
 class _Request:
@@ -236,12 +268,15 @@ class _Request:
         return fd
 
     def run(
-        self, work: Callable[[], T | None], deadline_s: float, drop: Callable[[T], None]
+        self, work: Callable[[], T | None], deadline_s: float | None, drop: Callable[[T], None]
     ) -> T | None:
-        """Do *work*, here when nothing of a user is asked, else in a thread.
+        """Do *work*, here when no user's file system is asked or none is doubted, else in a
+        thread.
 
         *drop* takes a result that comes too late.
         """
+        if deadline_s is None:
+            return work()
         if self._resolve & Resolve.NO_XDEV:
             try:
                 with self._opened_root() as root:
@@ -333,6 +368,8 @@ def _kind(mode: int) -> str:
 
 def _refused(name: str, error: OSError | ValueError) -> FileRefused:
     code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.ENOENT, errno.ENOTDIR):
+        return FileRefused(name, "absent", os.strerror(code))
     if code == errno.ELOOP:
         return FileRefused(name, "path", "its path has a symbolic link, or too many")
     if code == errno.EXDEV:

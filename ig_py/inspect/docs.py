@@ -16,9 +16,11 @@ from pathlib import Path
 
 from ig_py.errors import IgPyError, ObjectError, UsageError
 from ig_py.gadget.elf import MAX_FILE_SIZE, Elf
+from ig_py.host.safe_open import FileRefused, read_argument
 from ig_py.inspect.program_graph import ProgramGraph
 
 DOCUMENT = "DEVELOPER.md"
+MAX_DOCUMENT = 4 << 20
 FLOWCHART = "### Flowchart"
 SEQUENCE = "### Sequence Diagram"
 
@@ -46,10 +48,9 @@ def replace_diagrams(text: str, graph: ProgramGraph) -> str:
 
 def _read_object(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_SIZE + 1)
-    except OSError as err:
-        raise ObjectError(f"reading {path}: {err.strerror}") from err
+        return read_argument(path, most=MAX_FILE_SIZE)
+    except FileRefused as err:
+        raise ObjectError(err.message) from err
 
 
 def _built_object(directory: Path) -> bytes:
@@ -82,9 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(directory: Path, obj: Path | None, *, write: bool) -> int:
     path = directory / DOCUMENT
     try:
-        old = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise UsageError(f"reading {path}: {err}") from err
+        old = read_argument(path, most=MAX_DOCUMENT).decode()
+    except (FileRefused, UnicodeDecodeError) as err:
+        raise UsageError(f"reading {path}: {getattr(err, 'reason', err)}") from err
     raw = _read_object(obj) if obj else _built_object(directory.resolve())
     new = replace_diagrams(old, ProgramGraph(Elf(raw, str(obj or directory))))
     if new == old:

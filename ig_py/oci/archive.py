@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from ig_py.errors import IntegrityError, LimitError, StoreError
+from ig_py.host.safe_open import FileRefused, open_argument
 from ig_py.host.scratch import new_file
 from ig_py.oci import digest as digests
 from ig_py.oci import gojson, limits, media, tarfmt, walk
@@ -30,7 +31,7 @@ from ig_py.oci.source import (
     LAYOUT_FILE,
     BlobMissing,
     FileSource,
-    open_regular,
+    opened,
     storage,
     storage_error,
 )
@@ -55,9 +56,9 @@ class ArchiveSource(FileSource):
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         try:
-            self._file, _ = open_regular(path)
-        except OSError as err:
-            raise StoreError(f"open {path}: {_reason(err)}") from err
+            self._file, _ = opened(open_argument(path))
+        except FileRefused as err:
+            raise StoreError(f"open {path}: {_lower(err.reason)}") from err
         try:
             with storage(f"reading {path}"):
                 self._members = tarfmt.scan(self._file, self.name)
@@ -227,16 +228,15 @@ def _created(target: Path) -> Iterator[BinaryIO]:
                 yield file
             return
     except OSError as err:
-        raise StoreError(f"{failing}: {_reason(err)}") from err
+        raise StoreError(f"{failing}: {_lower(err.strerror or str(err))}") from err
     try:
         # Writing what is buffered may fail.
         with new_file(target, None) as file, storage(f"writing {target}"):
             yield file
             file.flush()
     except OSError as err:
-        raise StoreError(f"{failing}: {_reason(err)}") from err
+        raise StoreError(f"{failing}: {_lower(err.strerror or str(err))}") from err
 
 
-def _reason(err: OSError) -> str:
-    text = err.strerror or str(err)
+def _lower(text: str) -> str:
     return text[0].lower() + text[1:]

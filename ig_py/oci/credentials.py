@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ig_py.errors import IntegrityError, LimitError, RegistryError
+from ig_py.host.safe_open import FileRefused, read_argument
 from ig_py.oci import limits
 from ig_py.oci.document import load_json
 from ig_py.records import dataclass, field
@@ -112,10 +113,9 @@ def load_file(path: Path) -> dict[str, Any]:
         RegistryError: It cannot be read, or is not a JSON object.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(limits.MAX_AUTH_FILE + 1)
-    except OSError as err:
-        raise RegistryError(f'opening auth file "{path}": {err.strerror}') from err
+        raw = read_argument(path, most=limits.MAX_AUTH_FILE, pipes=False)
+    except FileRefused as err:
+        raise RegistryError(f'opening auth file "{path}": {err.reason}') from err
     try:
         config = load_json(raw, f'loading auth config "{path}"', limits.MAX_AUTH_FILE)
     except (IntegrityError, LimitError) as err:

@@ -14,6 +14,8 @@ from ig_py.errors import StoreError
 LOCK_MODE = 0o600
 LOCK_TIMEOUT_S = 120.0
 """Seconds to wait for another writer."""
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+"""A link of this name, in a directory of somebody else, would make a file in another place."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
 
@@ -26,7 +28,7 @@ def exclusive(path: Path, timeout: float = LOCK_TIMEOUT_S) -> Iterator[None]:
         StoreError: It is not free within *timeout* seconds.
         OSError: The file cannot be opened or locked.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LOCK_MODE)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, LOCK_MODE)
     try:
         _acquire(fd, fcntl.LOCK_EX, path, timeout)
         yield
@@ -42,7 +44,7 @@ def shared(path: Path) -> Iterator[None]:
         StoreError: It is not free within :data:`LOCK_TIMEOUT_S` seconds.
         OSError: The file cannot be opened or locked.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | _FLAGS)
     try:
         _acquire(fd, fcntl.LOCK_SH, path, LOCK_TIMEOUT_S)
         yield

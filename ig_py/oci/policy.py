@@ -18,13 +18,13 @@ file that is not valid no image may be used.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ig_py.errors import UsageError
+from ig_py.host.safe_open import FileRefused, read_argument
 from ig_py.oci.reference import DEFAULT_REGISTRY, RegistryLocation
 from ig_py.records import dataclass, field, replace
 
@@ -157,31 +157,24 @@ def default_registry() -> RegistryLocation:
     return DEFAULT_REGISTRY
 
 
-_known: dict[Path, tuple[tuple[int, ...], Policy]] = {}
-"""Parsed files by path, each with the stat fields it was parsed at."""
+_known: dict[Path, tuple[bytes, Policy]] = {}
+"""Parsed files by path, each with the content that was parsed."""
 
 
 def _read(path: Path) -> Policy | None:
     what = f"policy {path}"
     try:
-        with path.open("rb") as file:
-            info = os.fstat(file.fileno())
-            state = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-            if path in _known and _known[path][0] == state:
-                return _known[path][1]
-            raw = file.read(MAX_FILE + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as err:
-        raise UsageError(f"reading {what}: {err.strerror}") from err
-    policy = _parsed(raw, path, what)
-    _known[path] = (state, policy)
-    return policy
+        raw = read_argument(path, most=MAX_FILE, pipes=False)
+    except FileRefused as err:
+        if err.refusal == "absent":
+            return None
+        raise UsageError(f"reading {what}: {err.reason}") from err
+    if path not in _known or _known[path][0] != raw:
+        _known[path] = (raw, _parsed(raw, path, what))
+    return _known[path][1]
 
 
 def _parsed(raw: bytes, path: Path, what: str) -> Policy:
-    if len(raw) > MAX_FILE:
-        raise UsageError(f"{what}: larger than {MAX_FILE} bytes")
     from ig_py import yamlsafe
 
     document, _ = yamlsafe.load(raw, str(path))

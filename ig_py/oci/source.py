@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ig_py.errors import ImageNotFound, LimitError, StoreError
+from ig_py.host.safe_open import FileRefused, Links, open_beneath
 from ig_py.oci import digest as digests
 from ig_py.oci import limits, media
 from ig_py.oci.artifact import Descriptor
@@ -144,13 +145,14 @@ class LayoutSource(FileSource):
         return self.root / BLOBS / algorithm / hexa
 
     def open_blob(self, descriptor: Descriptor) -> tuple[BinaryIO, int]:
-        path = self.blob_path(descriptor.digest)
+        algorithm, hexa = digests.split(descriptor.digest)
         try:
-            return open_regular(path)
-        except FileNotFoundError:
-            raise BlobMissing(f"{self.describe(descriptor)}: missing") from None
-        except OSError as err:
-            raise storage_error(f"reading {self.describe(descriptor)}", err) from err
+            fd = self._open(f"{BLOBS}/{algorithm}/{hexa}")
+        except FileRefused as err:
+            raise refused(f"reading {self.describe(descriptor)}", err) from err
+        if fd is None:
+            raise BlobMissing(f"{self.describe(descriptor)}: missing")
+        return opened(fd)
 
     def index(self) -> Index:
         """``index.json``.
@@ -165,7 +167,13 @@ class LayoutSource(FileSource):
     def _index_bytes(self) -> bytes:
         path = self.root / INDEX_FILE
         try:
-            file, size = open_regular(path)
+            fd = self._open(INDEX_FILE)
+        except FileRefused as err:
+            raise refused(f"reading {path}", err) from err
+        if fd is None:
+            raise StoreError(f"reading {path}: {os.strerror(errno.ENOENT)}")
+        with storage(f"reading {path}"):
+            file, size = opened(fd)
             with file:
                 if size > limits.MAX_STORE_INDEX:
                     raise LimitError(
@@ -173,25 +181,15 @@ class LayoutSource(FileSource):
                         f"{limits.human(limits.MAX_STORE_INDEX)}"
                     )
                 return file.read(limits.MAX_STORE_INDEX + 1)
-        except OSError as err:
-            raise storage_error(f"reading {path}", err) from err
+
+    def _open(self, name: str) -> int | None:
+        # Somebody else may have made the layout: nothing in it leads out of it.
+        return open_beneath(self.root, name, links=Links.BENEATH, one_mount=False, deadline_s=None)
 
 
-def open_regular(path: Path) -> tuple[BinaryIO, int]:
-    """Open a regular file, without blocking on a FIFO: (file, size).
-
-    Raises:
-        OSError: It cannot be opened, or is not a regular file.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise OSError(f"{path} is not a regular file")
-        return os.fdopen(fd, "rb"), info.st_size
-    except BaseException:
-        os.close(fd)
-        raise
+def opened(fd: int) -> tuple[BinaryIO, int]:
+    """The file of a descriptor, which it takes over, and the file's size."""
+    return os.fdopen(fd, "rb"), os.fstat(fd).st_size
 
 
 def kind_name(media_type: str) -> str:
@@ -209,8 +207,6 @@ def kind_name(media_type: str) -> str:
 
 def storage_error(attempt: str, err: OSError) -> StoreError:
     """*err* as a :class:`StoreError`, with a remedy for the usual causes."""
-    import errno
-
     reason = err.strerror or str(err)
     remedy = ""
     if err.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -220,6 +216,13 @@ def storage_error(attempt: str, err: OSError) -> StoreError:
     elif err.errno == errno.EROFS:
         remedy = "name a writable store with IG_PY_STORE"
     return StoreError(f"{attempt}: {reason}", remedy=remedy)
+
+
+def refused(attempt: str, err: FileRefused) -> StoreError:
+    """*err* as a :class:`StoreError`."""
+    if isinstance(err.__cause__, OSError) and err.refusal == "error":
+        return storage_error(attempt, err.__cause__)
+    return StoreError(f"{attempt}: {err.reason}")
 
 
 @contextmanager

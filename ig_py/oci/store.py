@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ig_py.errors import ImageNotFound, IntegrityError, LimitError
+from ig_py.errors import ImageNotFound, IntegrityError, LimitError, StoreError
 from ig_py.host.scratch import new_file
 from ig_py.oci import digest as digests
 from ig_py.oci import document, gojson, limits, lock, media, walk
@@ -289,9 +289,20 @@ class Store(LayoutSource):
         with storage(f"opening {self.name}"):
             try:
                 (self.root / INDEX_FILE).stat()
-            except (FileNotFoundError, NotADirectoryError):
+            except FileNotFoundError:
+                # A link to nowhere and a file in place of a directory are not an empty store.
+                if not self.root.exists() and self.root.is_symlink():
+                    raise self._no_directory("a link to nowhere") from None
                 return False
+            except NotADirectoryError:
+                raise self._no_directory("not a directory") from None
             return True
+
+    def _no_directory(self, what: str) -> StoreError:
+        return StoreError(
+            f"opening {self.name}: {what}",
+            remedy=f"name a directory with {STORE_VARIABLE} or --oci-store",
+        )
 
     def _create(self) -> None:
         with storage(f"creating {self.name}"):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ig_py.errors import BuildError
 from ig_py.toolchain.process import run
+from ig_py.toolchain.sources import open_source
 
 KERNEL_ARCH = {"amd64": "x86_64", "arm64": "arm64"}
 SUFFIX = ".btf.tar.xz"
@@ -59,7 +60,7 @@ def _one(
     members: list[tuple[str, Path]] = []
     full = scratch / "full.btf"
     for packed, name in _kernels(archive, KERNEL_ARCH[arch]):
-        _unpack(packed, full)
+        _unpack(archive, packed, full)
         small = scratch / "btfs" / name
         small.parent.mkdir(parents=True, exist_ok=True)
         argv = [bpftool, "gen", "min_core_btf", str(full), str(small), str(obj)]
@@ -76,18 +77,21 @@ def _one(
     return output
 
 
-def _kernels(archive: Path, kernel_arch: str) -> Iterator[tuple[Path, str]]:
+def _kernels(archive: Path, kernel_arch: str) -> Iterator[tuple[str, str]]:
     """Archives below ``*/*/ARCH/`` with the member name that each becomes."""
     for path in sorted(archive.glob(f"*/*/{kernel_arch}/*{SUFFIX}")):
         if path.is_file():
             relative = path.relative_to(archive)
             name = relative.name.removesuffix(SUFFIX) + ".btf"
-            yield path, (relative.parent / name).as_posix()
+            yield relative.as_posix(), (relative.parent / name).as_posix()
 
 
-def _unpack(packed: Path, target: Path) -> None:
+def _unpack(archive: Path, packed: str, target: Path) -> None:
     try:
-        with tarfile.open(packed, mode="r:xz") as tar:
+        with (
+            open_source(archive, packed, "types of a kernel") as raw,
+            tarfile.open(fileobj=raw, mode="r:xz") as tar,
+        ):
             for member in tar:
                 file = tar.extractfile(member) if member.name.endswith(".btf") else None
                 if file is not None and member.size <= MAX_BTF:

@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ig_py import yamlsafe
 from ig_py.errors import BuildError, UsageError
 from ig_py.host.scratch import base, new_file, scratch_dir
 from ig_py.toolchain.buildfile import BuildFile, read_build_file
 from ig_py.toolchain.compile import ARCHITECTURES, compile_object
 from ig_py.toolchain.options import BuildOptions, Built
 from ig_py.toolchain.process import ending
+from ig_py.toolchain.sources import read_made, read_source, source_place
 
 if TYPE_CHECKING:
     from ig_py.oci.pack import GadgetFiles, PackedImage
 
-MAX_WASM = 64 << 20
 _EPOCH_REMEDY = "give seconds since 1970, or unset it"
 _EPOCH = re.compile(r"[0-9]{1,12}\Z")
 
@@ -52,18 +53,20 @@ def build_gadget(options: BuildOptions) -> PackedImage:
 
     with _scratch() as scratch:
         built = _make(options, root, file, scratch)
-        objects = {arch: _read(path) for arch, path in built.objects.items()}
+        files = _files(built, root, file, scratch)
+        objects = {arch: raw for arch, given in files.items() if (raw := given.ebpf) is not None}
         metadata = _metadata(options, root, file, objects)
         image = pack(
-            _files(built, objects),
+            files,
             metadata,
             builder_version=user_version(),
             created=created,
         )
         if output is not None:
-            _publish(built, output)
+            _publish(built, files, output)
     if options.update_metadata and metadata is not None:
-        _replace(root / file.metadata, metadata)
+        with source_place(root, file.metadata, "metadata") as place:
+            _replace(place, metadata, file.metadata)
     return image
 
 
@@ -158,10 +161,9 @@ def _metadata(
 ) -> bytes | None:
     from ig_py.toolchain import checks
 
-    path = root / file.metadata
     source = file.metadata
     obj = next(iter(objects.values()), None)
-    metadata = _read(path) if path.is_file() else None
+    metadata = read_source(root, source, "metadata", yamlsafe.MAX_BYTES)
     if metadata is not None and (options.validate_metadata or options.update_metadata):
         checks.check_metadata(metadata, source, obj, options.log)
     if options.update_metadata:
@@ -177,33 +179,41 @@ def _metadata(
     return metadata
 
 
-def _files(built: Built, objects: dict[str, bytes]) -> dict[str, GadgetFiles]:
+def _files(built: Built, root: Path, file: BuildFile, scratch: Path) -> dict[str, GadgetFiles]:
+    from ig_py.oci import limits
     from ig_py.oci.pack import GadgetFiles
 
     wasm = None
-    if built.wasm is not None:
-        if built.wasm.stat().st_size > MAX_WASM:
-            raise BuildError(
-                f"packing {built.wasm.name}: larger than {MAX_WASM >> 20} MiB",
-                remedy="build a smaller module, without debug information",
-            )
-        wasm = _read(built.wasm)
+    if built.wasm is not None and file.wasm is not None:
+        if built.wasm == root / file.wasm:
+            wasm = read_source(root, file.wasm, "wasm file", limits.MAX_PROGRAM)
+        else:
+            wasm = read_made(scratch, built.wasm, limits.MAX_PROGRAM)
     return {
         arch: GadgetFiles(
-            ebpf=objects.get(arch),
+            ebpf=_made(scratch, built.objects.get(arch), limits.MAX_PROGRAM),
             wasm=wasm,
-            btfgen=_read(built.btfgen[arch]) if arch in built.btfgen else None,
+            btfgen=_made(scratch, built.btfgen.get(arch), limits.MAX_LAYER),
         )
         for arch in ARCHITECTURES
     }
 
 
-def _publish(built: Built, output: Path) -> None:
-    for path in [*built.objects.values(), *built.btfgen.values(), *filter(None, [built.wasm])]:
-        _replace(output / path.name, path.read_bytes())
+def _made(scratch: Path, path: Path | None, most: int) -> bytes | None:
+    return read_made(scratch, path, most) if path is not None else None
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _publish(built: Built, files: dict[str, GadgetFiles], output: Path) -> None:
+    written = [(path, files[arch].ebpf) for arch, path in built.objects.items()]
+    written += [(path, files[arch].btfgen) for arch, path in built.btfgen.items()]
+    if built.wasm is not None:
+        written.append((built.wasm, files[ARCHITECTURES[0]].wasm))
+    for path, content in written:
+        if content is not None:
+            _replace(output / path.name, content, str(output / path.name))
+
+
+def _replace(path: Path, content: bytes, shown: str) -> None:
     """Write *path* whole or not at all; it belongs to the owner of its directory."""
     owner = path.parent.stat()
     try:
@@ -212,7 +222,7 @@ def _replace(path: Path, content: bytes) -> None:
             if os.geteuid() == 0:
                 os.chown(file.fileno(), owner.st_uid, owner.st_gid)
     except OSError as e:
-        raise BuildError(f"writing {path}: {e.strerror or e}") from None
+        raise BuildError(f"writing {shown}: {e.strerror or e}") from None
 
 
 @contextmanager
@@ -231,10 +241,3 @@ def _scratch() -> Iterator[Path]:
                 remedy="name a writable directory with TMPDIR",
             ) from None
         yield path
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise BuildError(f"reading {path}: {e.strerror or e}") from None

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ig_py import yamlsafe
 from ig_py.errors import BuildError, MetadataError
+from ig_py.host.safe_open import FileRefused, read_argument
 from ig_py.records import dataclass
+from ig_py.toolchain.sources import has_source, read_source
 
 DEFAULT_FILE = "build.yaml"
 DEFAULT_SOURCE = "program.bpf.c"
@@ -39,15 +41,14 @@ def read_build_file(root: Path, file: str | None, log: Callable[[str], None]) ->
         MetadataError: It is not valid; the error names the line.
     """
     path = root / DEFAULT_FILE if file is None else Path(file)
-    values: dict[str, str] = {}
-    if file is not None or path.exists():
-        values = _read(path, log)
+    raw = _given(path) if file is not None else _of_gadget(root)
+    values = _values(raw, str(path), log) if raw is not None else {}
 
     source: str | None = values.get("ebpfsource", DEFAULT_SOURCE)
     wasm = values.get("wasm") or None
     metadata = values.get("metadata") or DEFAULT_METADATA
 
-    if not source or not (root / source).is_file():
+    if not source or not has_source(root, source, "source file"):
         if source != DEFAULT_SOURCE:
             raise BuildError(
                 f"building {root}: source file {source!r} not found",
@@ -60,12 +61,12 @@ def read_build_file(root: Path, file: str | None, log: Callable[[str], None]) ->
                 f"building {root}: unsupported wasm file type: {wasm}",
                 remedy=f"known are {', '.join(WASM_SUFFIXES)}",
             )
-        if not (root / wasm).is_file():
+        if not has_source(root, wasm, "wasm file"):
             raise BuildError(
                 f"building {root}: wasm file {wasm!r} not found",
                 remedy=f"correct wasm in {path.name}",
             )
-    if source is None and wasm is None and not (root / metadata).is_file():
+    if not has_source(root, metadata, "metadata") and source is None and wasm is None:
         raise BuildError(
             f"building {root}: nothing to build",
             remedy=f"add an eBPF source ({DEFAULT_SOURCE}), metadata ({DEFAULT_METADATA}) "
@@ -74,12 +75,19 @@ def read_build_file(root: Path, file: str | None, log: Callable[[str], None]) ->
     return BuildFile(source, wasm, metadata)
 
 
-def _read(path: Path, log: Callable[[str], None]) -> dict[str, str]:
+def _of_gadget(root: Path) -> bytes | None:
+    return read_source(root, DEFAULT_FILE, "build file", yamlsafe.MAX_BYTES)
+
+
+def _given(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
-    except OSError as e:
-        raise BuildError(f"reading build file {path}: {e.strerror or e}") from None
-    document, lines = yamlsafe.load(raw, str(path))
+        return read_argument(path, most=yamlsafe.MAX_BYTES)
+    except FileRefused as e:
+        raise BuildError(f"reading build file {path}: {e.reason}") from None
+
+
+def _values(raw: bytes, path: str, log: Callable[[str], None]) -> dict[str, str]:
+    document, lines = yamlsafe.load(raw, path)
     if document is None:
         return {}
     if not isinstance(document, dict):

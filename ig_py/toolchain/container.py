@@ -108,10 +108,10 @@ def _wasm_steps(
     if path.suffix == ".go":
         argv = wasm.go_argv(str(inside.parent), str(OUT / wasm.OUTPUT), inside.name)
         return output, [(argv, wasm.GO_ENVIRONMENT)]
-    manifest = wasm.cargo_manifest(root, source)
-    package = wasm.cargo_package(manifest)
+    manifest = wasm.cargo_manifest(source)
+    package = wasm.cargo_package(root, manifest)
     built = OUT / wasm.RUST_TARGET / "release" / f"{package}.wasm"
-    inner = WORK / manifest.relative_to(root)
+    inner = WORK / manifest
     return output, [
         (wasm.cargo_argv(str(inner)), {"CARGO_TARGET_DIR": str(OUT)}),
         (["cp", str(built), str(OUT / wasm.OUTPUT)], {}),

@@ -16,9 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ig_py.errors import BuildError, IgPyError
+from ig_py.host.safe_open import read_argument
 from ig_py.toolchain import cache, debian, kernel_btf
 
 ARCHITECTURES = ("amd64", "arm64")
+MAX_IMAGE = 1 << 30
+"""Bytes of a kernel image with its debug information."""
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _HEAD = """\
@@ -170,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for arch in arches:
             if options.vmlinux_btf:
-                image = options.vmlinux_btf.read_bytes()
+                image = read_argument(options.vmlinux_btf, most=MAX_IMAGE)
                 directory = generate(arch, image, options.vmlinux_btf.name)
             elif options.refresh or options.debian:
                 directory = refresh(arch, log, running=not options.debian)

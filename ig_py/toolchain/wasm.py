@@ -8,12 +8,14 @@ from __future__ import annotations
 import shutil
 import tomllib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ig_py.errors import BuildError
 from ig_py.toolchain.process import run
+from ig_py.toolchain.sources import read_source
 
 OUTPUT = "program.wasm"
+MAX_MANIFEST = 1 << 20
 TIMEOUT_S = 1800
 """A first build may fetch and compile every dependency."""
 
@@ -42,28 +44,24 @@ def cargo_argv(manifest: str) -> list[str]:
     return ["cargo", "build", "--target", RUST_TARGET, "--release", "--manifest-path", manifest]
 
 
-def cargo_manifest(root: Path, source: str) -> Path:
-    """The Cargo.toml of ``src/program.rs``, one directory up.
-
-    Raises:
-        BuildError: There is none.
-    """
-    manifest = (root / source).parent.parent / "Cargo.toml"
-    if not manifest.is_file():
-        raise BuildError(f"building {source}: {manifest} not found")
-    return manifest
+def cargo_manifest(source: str) -> str:
+    """The Cargo.toml of ``src/program.rs``, one directory up; relative, as *source* is."""
+    return str(PurePosixPath(source).parent.parent / "Cargo.toml")
 
 
-def cargo_package(manifest: Path) -> str:
+def cargo_package(root: Path, manifest: str) -> str:
     """Name of the file that cargo makes for the package.
 
     Raises:
         BuildError: The manifest cannot be read, or does not name the package.
     """
+    raw = read_source(root, manifest, "Cargo manifest", MAX_MANIFEST)
+    if raw is None:
+        raise BuildError(f"building a module of Rust: {manifest} not found")
     try:
-        document = tomllib.loads(manifest.read_text())
+        document = tomllib.loads(raw.decode())
         name = document["package"]["name"]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as e:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as e:
         raise BuildError(f"reading {manifest}: no package name: {e}") from None
     if not isinstance(name, str) or not name or "/" in name:
         raise BuildError(f"reading {manifest}: no package name")
@@ -91,8 +89,9 @@ def build_wasm(root: Path, source: str, scratch: Path, debug: Callable[[str], No
         debug(" ".join(argv))
         run(argv, f"building {source}", cwd=root, env=GO_ENVIRONMENT, timeout_s=TIMEOUT_S)
         return output
-    manifest = cargo_manifest(root, source)
-    argv = cargo_argv(str(manifest))
+    manifest = cargo_manifest(source)
+    package = cargo_package(root, manifest)
+    argv = cargo_argv(str(root / manifest))
     debug(" ".join(argv))
     target = scratch / "cargo"
     run(
@@ -103,9 +102,7 @@ def build_wasm(root: Path, source: str, scratch: Path, debug: Callable[[str], No
         timeout_s=TIMEOUT_S,
     )
     try:
-        shutil.copyfile(
-            target / RUST_TARGET / "release" / f"{cargo_package(manifest)}.wasm", output
-        )
+        (target / RUST_TARGET / "release" / f"{package}.wasm").rename(output)
     except OSError as e:
         raise BuildError(f"building {source}: cargo left no module: {e.strerror or e}") from None
     return output

@@ -445,9 +445,56 @@ def test_the_path_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert Store.open().root == Path("/var/lib/ig/oci-store")
 
 
-def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    store = Store.open(tmp_path / "file" / "store")
-    assert store.images() == []
-    with pytest.raises(StoreError, match="creating store"):
-        store.add(image("a"), name("x:1"))
+@pytest.mark.parametrize("kind", ["file", "below a file", "link to nowhere"])
+def test_a_store_that_is_no_directory(tmp_path: Path, kind: str) -> None:
+    """It is not an empty store: most such paths are mistakes."""
+    place = tmp_path / "x"
+    if kind == "link to nowhere":
+        place.symlink_to("nowhere")
+    else:
+        place.write_text("root:x:0:0\n")
+    store = Store(place / "store" if kind == "below a file" else place)
+    for action in (
+        store.images,
+        lambda: store.resolve(name("x:1")),
+        lambda: store.remove(name("x:1")),
+        lambda: store.tag(name("x:1"), name("y:1")),
+        lambda: store.add(image(), name("x:1")),
+    ):
+        with pytest.raises(StoreError) as caught:
+            action()
+        assert not isinstance(caught.value, ImageNotFound)
+
+
+def test_a_link_to_a_store_is_a_store(tmp_path: Path) -> None:
+    Store(tmp_path / "a").add(image(), name("x:1"))
+    (tmp_path / "b").symlink_to("a")
+    assert [i.name for i in Store(tmp_path / "b").images()] == [name("x:1")]
+
+
+def test_files_of_a_store_that_lead_out(tmp_path: Path) -> None:
+    """Somebody else may have made a directory that is named as a store or layout."""
+    Store(tmp_path / "a").add(image(), name("x:1"))
+    for file in ["index.json", f"blobs/sha256/{image().index.digest.partition(':')[2]}"]:
+        good = tmp_path / "a" / file
+        kept = good.rename(tmp_path / "kept")
+        good.symlink_to(kept)
+        store = Store(tmp_path / "a")
+        with pytest.raises(StoreError, match="its path leaves the directory"):
+            walk.reachable(store, [store.resolve(name("x:1"))])
+        good.unlink()
+        os.mkfifo(good)
+        with pytest.raises(StoreError, match="it is a FIFO"):
+            walk.reachable(store, [store.resolve(name("x:1"))])
+        good.unlink()
+        kept.rename(good)
+
+
+def test_a_lock_that_leads_out_makes_no_file(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a")
+    store.add(image(), name("x:1"))
+    (store.root / "index.json.lock").unlink()
+    (store.root / "index.json.lock").symlink_to(tmp_path / "nologin")
+    with pytest.raises(StoreError, match="Too many levels of symbolic links"):
+        store.tag(name("x:1"), name("y:1"))
+    assert not (tmp_path / "nologin").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -59,11 +58,11 @@ class Counted:
         self.blobs: Counter[str] = Counter()
         self.instantiated: Counter[str] = Counter()
         self.prepared: list[Prepared] = []
-        open_regular, instances = source.open_regular, operators.instances
+        open_beneath, instances = source.open_beneath, operators.instances
 
-        def opened(path: Path) -> Any:
-            self.blobs[path.name] += "blobs" in path.parts
-            return open_regular(path)
+        def opened(root: Path, path: str, **conditions: Any) -> Any:
+            self.blobs[Path(path).name] += "blobs" in Path(path).parts
+            return open_beneath(root, path, **conditions)
 
         def counted(operator: Operator) -> Operator:
             instantiate = operator.instantiate
@@ -75,9 +74,7 @@ class Counted:
             operator.instantiate = wrapped  # type: ignore[method-assign]
             return operator
 
-        for module in list(sys.modules.values()):
-            if getattr(module, "open_regular", None) is open_regular:
-                monkeypatch.setattr(module, "open_regular", opened)
+        monkeypatch.setattr(source, "open_beneath", opened)
         monkeypatch.setattr(operators, "instances", lambda: [counted(o) for o in instances()])
         monkeypatch.setattr(run, "Run", self._stop)
         monkeypatch.setattr(os, "geteuid", lambda: 0)

@@ -119,12 +119,12 @@ def test_rust_that_leaves_nothing(tmp_path: Path, tools: Path) -> None:
 def test_a_manifest_without_a_name(tmp_path: Path, manifest: str) -> None:
     (tmp_path / "Cargo.toml").write_text(manifest)
     with pytest.raises(BuildError, match="no package name"):
-        wasm.cargo_package(tmp_path / "Cargo.toml")
+        wasm.cargo_package(tmp_path, "Cargo.toml")
 
 
 def test_a_missing_manifest(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"Cargo\.toml not found"):
-        wasm.cargo_manifest(tmp_path, "src/program.rs")
+        wasm.cargo_package(tmp_path, wasm.cargo_manifest("src/program.rs"))
 
 
 @pytest.mark.parametrize(("source", "tool"), [("a.go", "go"), ("src/a.rs", "cargo")])

@@ -2,10 +2,12 @@
 //! and only regular files are opened for reading.
 
 use std::ffi::CString;
-use std::fs::{read_dir, File};
+use std::fs::{read_dir, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use super::ldcache;
 use crate::fds::owned;
@@ -50,12 +52,26 @@ fn openat2(root: BorrowedFd<'_>, path: &str, flags: i32) -> io::Result<OwnedFd> 
 
 /// A regular file below `root`, for reading.
 pub fn open(root: BorrowedFd<'_>, path: &str) -> io::Result<File> {
-    let place = File::from(openat2(root, path, libc::O_PATH)?);
+    reopen(&File::from(openat2(root, path, libc::O_PATH)?))
+}
+
+/// The regular file that `link` leads to, a magic link of /proc or a path that nobody else can
+/// change.
+pub fn open_link(link: impl AsRef<Path>) -> io::Result<File> {
+    reopen(&OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(link)?)
+}
+
+/// `place`, an `O_PATH` descriptor, for reading: the very file that is looked at. Opening a device
+/// may do something; the owner of a file can make an open that may block wait for as long as
+/// a lease lasts (fcntl(2), F_SETLEASE).
+fn reopen(place: &File) -> io::Result<File> {
     if !place.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    // By /proc/self/fd it is the file that was checked; opening a device could have effects.
-    File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(format!("/proc/self/fd/{}", place.as_raw_fd()))
 }
 
 /// Paths of the library `name` below `root`: those in its ld.so.cache, else those in the usual
@@ -154,6 +170,26 @@ mod tests {
             assert!(open(root.as_fd(), path).is_err(), "{path}");
         }
         assert!(open(root.as_fd(), "/a\0b").is_err());
+    }
+
+    #[test]
+    fn a_lease_is_not_waited_for() {
+        let scratch = Scratch::new("lease");
+        let path = scratch.0.join("file");
+        std::fs::write(&path, b"x").unwrap();
+        let holder = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        // SAFETY: plain numbers and open descriptors; the signal that asks for the lease back,
+        // SIGIO, would end the process.
+        unsafe {
+            libc::signal(libc::SIGIO, libc::SIG_IGN);
+            assert_eq!(libc::fcntl(holder.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK), 0);
+        }
+        for result in [open(scratch.fd().as_fd(), "/file"), open_link(&path)] {
+            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+        drop(holder);
+        assert!(open_link(&path).is_ok());
+        assert!(open_link("/dev/zero").is_err() && open_link("/dev").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::readable::is_readable;
 use crate::binary::elf::Elf;
-use crate::binary::{Bytes, FileBytes};
+use crate::binary::{root, Bytes, FileBytes};
 
 const SECTION: &str = ".note.gnu.build-id";
 const MAX_NOTE: usize = 1024;
@@ -32,7 +32,7 @@ impl SymbolFiles {
     pub fn apart<B: Bytes + ?Sized>(&mut self, source: &B) -> Option<FileBytes> {
         let cache = self.cache.as_ref()?;
         let id = build_id(&Elf::parse(source).ok()?)?;
-        let found = File::open(cache.join(&id).join("debuginfo")).ok().filter(|file| {
+        let found = root::open_link(cache.join(&id).join("debuginfo")).ok().filter(|file| {
             file.metadata().is_ok_and(|about| is_readable(&about) && about.len() > 0)
         });
         if found.is_none() && self.missing.len() < MAX_MISSING {

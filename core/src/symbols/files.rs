@@ -13,7 +13,7 @@ use super::debuginfo::SymbolFiles;
 use super::distill::{distill_with, Distilled};
 use super::kernel::Isolated;
 use super::readable::is_readable;
-use crate::binary::FileBytes;
+use crate::binary::{root, FileBytes};
 
 /// Bytes of symbols that are kept. Beyond that, the least recently used are dropped.
 const MAX_KEPT: usize = 256 << 20;
@@ -54,7 +54,7 @@ impl Files {
 
     /// Opens the file at `path`, a link in /proc/PID/map_files: it leads to the mapped file itself.
     pub fn open(&mut self, path: &str) -> Option<FileId> {
-        let file = File::open(path).ok()?;
+        let file = root::open_link(path).ok()?;
         let about = file.metadata().ok()?;
         let id = FileId {
             device: about.dev(),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ig_py.errors import UsageError
+from ig_py.host.safe_open import FileRefused, read_argument
 from ig_py.oci.trust.model import MAX_KEY_FILE
 from ig_py.records import dataclass, field
 
@@ -169,23 +170,15 @@ def text_or_file(source: str, kind: str, *, marker: str) -> str:
 
 
 def read_small(path: str, kind: str) -> bytes:
-    """The content of a regular file of at most :data:`MAX_KEY_FILE` bytes.
+    """The content of a file of at most :data:`MAX_KEY_FILE` bytes.
 
     Raises:
         UsageError: It cannot be read, or is larger.
     """
-    from ig_py.oci.source import open_regular
-
     try:
-        file, _ = open_regular(Path(path).expanduser())
-        with file:
-            raw = file.read(MAX_KEY_FILE + 1)
-    except (OSError, ValueError, RuntimeError) as err:
-        reason = getattr(err, "strerror", None) or str(err)
-        raise UsageError(f"{kind}: reading {path[:200]}: {reason}") from err
-    if len(raw) > MAX_KEY_FILE:
-        raise UsageError(f"{kind}: {path}: larger than {MAX_KEY_FILE} bytes")
-    return raw
+        return read_argument(Path(path).expanduser(), most=MAX_KEY_FILE)
+    except (FileRefused, RuntimeError) as err:
+        raise UsageError(f"{kind}: reading {path[:200]}: {getattr(err, 'reason', err)}") from err
 
 
 def _shown(source: str) -> str:
