@@ -158,7 +158,7 @@ def _add_texts(ctx: Context, ds: DataSourceSpec, source: FieldSpec, named: bool)
         ds.name,
         100,
         op="user_stack",
-        who={name: members[name] for name in _MEMBERS},
+        members={name: members[name] for name in _MEMBERS},
         map=found,
         build_id_map=build_ids,
         **texts,

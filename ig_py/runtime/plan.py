@@ -179,13 +179,13 @@ def _array(ds: DataSourceSpec, parts: PlanParts) -> dict[str, Any]:
 def _reader(spec: GadgetSpec, ds: DataSourceSpec) -> dict[str, Any]:
     """Where the elements of an array are read from."""
     if ds.source == "mapiter":
-        return {"fetch": {"map": ds.map}}
+        return {"read_from": {"map": ds.map}}
     programs = [
         {"name": p.name, "netns": _of_netns(p.section), "map": spec.targets.get(p.name)}
         for p in spec.programs
         if ds.source == "iter" and p.name in ds.programs and not p.disabled
     ]
-    return {"fetch": {"programs": programs}} if programs else {}
+    return {"read_from": {"programs": programs}} if programs else {}
 
 
 def _of_netns(section: str) -> bool:

@@ -43,12 +43,12 @@ class Opened:
         self.name = ds.name
         outputs = {ds.name: DataSourceOutput("json")}
         document = json.loads(compile_plan(self.spec, PlanParts(), PlanSettings(outputs)))
-        document["datasources"][0]["fetch"] |= changes
+        document["datasources"][0]["read_from"] |= changes
         self.object = Object(elf, "arrays")
         self.object.load()
         self.stream: Stream = self.object.stream(json.dumps(document))
 
-    def fetch(self, *netns: int) -> list[dict[str, Any]]:
+    def read(self, *netns: int) -> list[dict[str, Any]]:
         batch, failure = self.stream.read_array(self.name, netns)
         assert failure == ""
         rows: list[dict[str, Any]] = json.loads(batch.data)
@@ -73,7 +73,7 @@ def test_no_call_is_lost_or_counted_twice(calls: Opened) -> None:
     pid = os.getpid()
 
     def mine() -> int:
-        rows = calls.fetch()
+        rows = calls.read()
         return sum(r["calls"] for r in rows if r["pid"] == pid and r["syscall_raw"] == number)
 
     mine()
@@ -86,13 +86,13 @@ def test_no_call_is_lost_or_counted_twice(calls: Opened) -> None:
         assert seen == made
     calls.object.detach()
     mine()
-    assert calls.fetch() == []
+    assert calls.read() == []
     counters = calls.stream.counters()[calls.name]
     assert counters["received"] == counters["emitted"] > 0
     assert counters["lost"] == 0
 
 
-def map_plan(name: str, **fetch: Any) -> str:
+def map_plan(name: str, **read_from: Any) -> str:
     fields = [
         {"id": 0, "name": "k", "full_name": "k", "kind": "u64", "offset": 0, "size": 8},
         {"id": 1, "name": "v", "full_name": "v", "kind": "u64", "offset": 8, "size": 8},
@@ -102,7 +102,7 @@ def map_plan(name: str, **fetch: Any) -> str:
         "sample_size": ENTRY,
         "array": True,
         "fields": fields,
-        "fetch": {"map": name} | fetch,
+        "read_from": {"map": name} | read_from,
         "output": {"mode": "json"},
     }
     return json.dumps({"version": 1, "datasources": [ds]})
@@ -170,12 +170,12 @@ def test_sockets_of_each_namespace(directory: Path, elsewhere: int) -> None:
             port = server.getsockname()[1]
 
             def listening(*netns: int) -> set[tuple[int, int]]:
-                rows = opened.fetch(*netns)
+                rows = opened.read(*netns)
                 return {(r["netns_id"], r["src"]["port"]) for r in rows if r["state"] == 10}
 
             ours = (os.fstat(here).st_ino, port)
             theirs = (os.fstat(there).st_ino, 4321)
-            assert opened.fetch() == []
+            assert opened.read() == []
             assert listening(there) == {theirs}
             assert ours in listening(here)
             assert {ours, theirs} <= listening(here, there)
@@ -196,14 +196,14 @@ def test_sockets_of_each_namespace(directory: Path, elsewhere: int) -> None:
 @pytest.mark.needs("iter")
 def test_a_fetch_after_the_end_is_refused(directory: Path) -> None:
     opened = Opened(gadget_object("snapshot_tasks", directory))
-    assert any(row["pid"] == os.getpid() for row in opened.fetch())
+    assert any(row["pid"] == os.getpid() for row in opened.read())
     opened.close()
     with pytest.raises(CoreError, match="closed"):
         opened.stream.read_array(opened.name)
 
 
 def test_nothing_is_fetched_without_an_object() -> None:
-    with pytest.raises(CoreError, match="nothing to fetch"):
+    with pytest.raises(CoreError, match="nothing to read"):
         pipeline(map_plan("counts")).read_array("x")
 
 

@@ -1,4 +1,4 @@
-"""Arrays: one fetch rendered as one, in every mode, sorted and limited."""
+"""Arrays: the elements of one reading rendered as one, in every mode, sorted and limited."""
 
 from __future__ import annotations
 
@@ -145,9 +145,9 @@ def test_kept_events_are_those_shown() -> None:
         ({"sort": [{"field": 0}], "array": False}, "only arrays"),
         ({"limit": 1, "array": False}, "only arrays"),
         ({"sort": [{"field": 0}] * 65}, "at most 64"),
-        ({"fetch": {"map": "m", "programs": [{"name": "p"}]}}, "one map, or"),
-        ({"fetch": {}}, "one map, or"),
-        ({"fetch": {"map": "m"}, "array": False}, "only arrays"),
+        ({"read_from": {"map": "m", "programs": [{"name": "p"}]}}, "one map, or from"),
+        ({"read_from": {}}, "one map, or from"),
+        ({"read_from": {"map": "m"}, "array": False}, "only arrays"),
         ({"rest": {"field": 0}}, "must be a slot"),
     ],
 )
@@ -159,7 +159,7 @@ def test_impossible_arrays(change: dict[str, Any], said: str) -> None:
 
 def test_fetch_needs_something_to_fetch() -> None:
     stream = pipeline(maker().text())
-    with pytest.raises(CoreError, match="nothing to fetch"):
+    with pytest.raises(CoreError, match="nothing to read"):
         stream.read_array("x")
     with pytest.raises(CoreError, match="no data source y"):
         stream.read_array("y")

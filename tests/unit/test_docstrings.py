@@ -13,8 +13,8 @@ import pytest
 import ig_py
 
 ROOT = Path(ig_py.__file__).parent
-MODULES = sorted(p for p in ROOT.rglob("*.py") if not p.name.endswith("_pb2.py"))
 STUB = ROOT / "_core.pyi"
+MODULES = [*sorted(p for p in ROOT.rglob("*.py") if not p.name.endswith("_pb2.py")), STUB]
 OTHERWISE = re.compile(
     r":raises|\bRaises? (:class:|`|[A-Z_]\w*)|:class:`\w*Error` (for|when|if|where|says)\b"
 )

@@ -74,7 +74,7 @@ pub struct DataSource {
     #[serde(default)]
     pub array: bool,
     #[serde(default)]
-    pub fetch: Option<Fetch>,
+    pub read_from: Option<ReadFrom>,
     #[serde(default)]
     pub sort: Vec<Sort>,
     #[serde(default)]
@@ -123,7 +123,7 @@ pub struct Rest {
 /// What an array is read from: a map, which is emptied, or iterator programs.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fetch {
+pub struct ReadFrom {
     #[serde(default)]
     pub map: Option<String>,
     /// False: one entry per system call, as on kernels without batches.
@@ -226,7 +226,7 @@ pub struct KernelStack {
 
 #[derive(Deserialize)]
 pub struct UserStack {
-    pub who: StackFields,
+    pub members: StackFields,
     pub map: String,
     #[serde(default)]
     pub build_id_map: Option<String>,

@@ -32,24 +32,24 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<bool> + 'a;
 
 impl ArrayReader {
     pub fn open(ds: &plan::DataSource, object: Option<&Object>) -> Result<Option<ArrayReader>> {
-        let Some(fetch) = &ds.fetch else { return Ok(None) };
+        let Some(read_from) = &ds.read_from else { return Ok(None) };
         let bad = |why: &str| Error::plan(format!("data source {}: {why}", ds.name));
         if !ds.array || ds.map.is_some() || ds.sample_size == 0 {
-            return Err(bad("only arrays of elements with a size are fetched"));
+            return Err(bad("only arrays of elements with a size are read"));
         }
-        let from = match (&fetch.map, fetch.programs.len()) {
+        let from = match (&read_from.map, read_from.programs.len()) {
             (Some(map), 0) => match object {
                 Some(object) => {
                     let fd = object.map_fd(map)?;
-                    Origin::Map(Drain::open(fd, map, ds.sample_size, fetch.batch)?.into())
+                    Origin::Map(Drain::open(fd, map, ds.sample_size, read_from.batch)?.into())
                 }
                 None => return Ok(None),
             },
             (None, 1..=MAX_PROGRAMS) => match object {
-                Some(object) => Origin::Programs(programs(&fetch.programs, object)?),
+                Some(object) => Origin::Programs(programs(&read_from.programs, object)?),
                 None => return Ok(None),
             },
-            _ => return Err(bad("fetches take one map, or 1 to 64 programs")),
+            _ => return Err(bad("an array is read from one map, or from 1 to 64 programs")),
         };
         Ok(Some(ArrayReader { from, element_size: ds.sample_size }))
     }

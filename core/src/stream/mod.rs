@@ -143,7 +143,7 @@ impl Stream {
             let State { lookups, datasources, admission, .. } = state;
             let source = &mut datasources[index].source;
             if source.is_open() {
-                return Err(Error::plan(format!("data source {datasource} is being fetched")));
+                return Err(Error::plan(format!("data source {datasource} is being read")));
             }
             source.begin();
             for sample in samples {
@@ -171,7 +171,7 @@ impl Stream {
             let index = state.find(datasource)?;
             let found = &mut state.datasources[index];
             let array = found.array.take().ok_or_else(|| {
-                Error::plan(format!("data source {datasource} has nothing to fetch from now"))
+                Error::plan(format!("data source {datasource} has nothing to read from now"))
             })?;
             found.source.begin();
             Ok((index, array))

@@ -75,19 +75,19 @@ impl UserStack {
         let role = "step user_stack";
         let number = |id: u32| fields.integer(id, role);
         let text = |id: Option<u32>| id.map(|id| fields.text_slot(id, role)).transpose();
-        let w = &plan.who;
+        let members = &plan.members;
         let stack_fields = UserStackFields {
-            stack_id: number(w.stack_id)?,
-            major: number(w.major)?,
-            minor: number(w.minor)?,
-            inode: number(w.inode)?,
-            mtime_sec: number(w.mtime_sec)?,
-            mtime_nsec: number(w.mtime_nsec)?,
-            base_addr_hash: number(w.base_addr_hash)?,
-            tgid: number(w.tgid_level0)?,
+            stack_id: number(members.stack_id)?,
+            major: number(members.major)?,
+            minor: number(members.minor)?,
+            inode: number(members.inode)?,
+            mtime_sec: number(members.mtime_sec)?,
+            mtime_nsec: number(members.mtime_nsec)?,
+            base_addr_hash: number(members.base_addr_hash)?,
+            tgid: number(members.tgid_level0)?,
             pids: [
-                (number(w.pid_level0)?, number(w.pidns_level0)?),
-                (number(w.pid_level1)?, number(w.pidns_level1)?),
+                (number(members.pid_level0)?, number(members.pidns_level0)?),
+                (number(members.pid_level1)?, number(members.pidns_level1)?),
             ],
         };
         Ok(UserStack {
