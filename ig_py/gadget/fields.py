@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ig_py.errors import LimitError, ObjectError
-from ig_py.gadget.btf import COMPOSITES, ENUMS, INT_BOOL, Btf, BtfKind, Member, Type
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import COMPOSITES, ENUMS, INT_BOOL, BtfKind, Member, Type
 from ig_py.gadget.datasource import append_field
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind
 from ig_py.gadget.templates import ALIASING_STRUCTS, BASE, implied_by

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.allowance import Allowance
-from ig_py.gadget.btf import Btf, BtfKind
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import BtfKind
 from ig_py.gadget.elf import (
     SHN_LORESERVE,
     SHN_UNDEF,

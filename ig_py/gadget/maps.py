@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.allowance import Allowance
-from ig_py.gadget.btf import Btf, BtfKind, Type
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import BtfKind, Type
 from ig_py.gadget.spec import MapSpec
 from ig_py.records import dataclass
 

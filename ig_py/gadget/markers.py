@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ig_py.errors import LimitError, ObjectError
-from ig_py.gadget.btf import Btf, BtfKind, Type
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import BtfKind, Type
 from ig_py.gadget.maps import HASH, PERF_EVENT_ARRAY, RINGBUF, SOCKHASH, SOCKMAP, MapDef, type_name
 from ig_py.records import dataclass, field
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from ig_py.errors import ObjectError
 from ig_py.gadget.allowance import Allowance
-from ig_py.gadget.btf import ENUMS, INT_CHAR, QUALIFIERS, Btf, BtfKind, Type
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import ENUMS, INT_CHAR, QUALIFIERS, BtfKind, Type
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.fields import scalar_kind, shape_of
 from ig_py.gadget.metadata import Metadata

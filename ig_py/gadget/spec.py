@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum, IntFlag
 from typing import Any, TypeVar
 
-from ig_py.gadget.btf import NO_VALUES, EnumValues
+from ig_py.gadget.btf_types import NO_VALUES, EnumValues
 from ig_py.gadget.room import Room
 from ig_py.records import dataclass, field
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ig_py.errors import LimitError, ObjectError
-from ig_py.gadget.btf import Btf, BtfKind
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import BtfKind
 from ig_py.gadget.elf import (
     SHN_LORESERVE,
     SHT_NOBITS,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 
 from ig_py.gadget.allowance import Allowance
-from ig_py.gadget.btf import Btf, BtfKind
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import BtfKind
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.insn import (
     CALL,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ig_py.errors import IgPyError, LimitError
-from ig_py.gadget.btf import ENUMS, Btf
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import ENUMS
 from ig_py.gadget.datasource import add_formatted_field
 from ig_py.gadget.spec import Flag
 from ig_py.operators.base import Context, Operator

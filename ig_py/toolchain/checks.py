@@ -7,7 +7,8 @@ from typing import Any
 
 from ig_py.errors import MetadataError
 from ig_py.gadget import schema
-from ig_py.gadget.btf import Btf, BtfKind, Type
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import BtfKind, Type
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.variables import read_programs
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from ig_py.errors import MetadataError
-from ig_py.gadget.btf import Btf, Type
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import Type
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.maps import read_maps
 from ig_py.gadget.markers import Markers, read_markers

@@ -16,7 +16,8 @@ from support.gadget_format import GadgetTest
 from support.gadget_runner import GadgetUnderTest, load
 from support.waiting import wait_for
 
-from ig_py.gadget.btf import Btf, BtfKind
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import BtfKind
 from ig_py.gadget.elf import Elf
 
 pytestmark = [pytest.mark.needs("root", "bpf", "btf", "tracepoint"), pytest.mark.any_kernel]

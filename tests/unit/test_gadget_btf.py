@@ -11,7 +11,8 @@ from support.elf_writer import SIGNED, BtfWriter
 
 from ig_py.errors import IgPyError, LimitError, ObjectError
 from ig_py.gadget import btf as btf_module
-from ig_py.gadget.btf import Btf, BtfKind
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import BtfKind
 from ig_py.gadget.datasource import new_datasource
 from ig_py.gadget.fields import add_struct_fields
 from ig_py.gadget.maps import read_maps

@@ -10,7 +10,8 @@ from support.compilers import clang_params, compile_with, each_clang, require_re
 
 from ig_py._core import Object
 from ig_py.errors import BuildError
-from ig_py.gadget.btf import Btf, BtfKind
+from ig_py.gadget.btf import Btf
+from ig_py.gadget.btf_types import BtfKind
 from ig_py.gadget.elf import Elf
 from ig_py.toolchain.checks import LINKAGE_GLOBAL
 from ig_py.toolchain.clang import Clang
