@@ -67,4 +67,4 @@ docs: ## regenerate the diagrams of DEVELOPER.md from the built object
 	@scripts/docs
 
 clean: ## remove what set-up and the tests made in this checkout
-	rm -rf .venv .cache dist core/target core/fuzz/target core/fuzz/corpus parity/out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .cache dist core/target core/fuzz/target core/fuzz/corpus parity/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

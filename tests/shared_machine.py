@@ -34,7 +34,7 @@ from support.running_gadget import ig_py
 ROOT = Path(__file__).resolve().parents[1]
 RUN = Path("/run")
 STORE = Path("/var/lib/ig")
-IMAGE = "somebody.local/process_table:1"
+IMAGE = "foreign.local/process_table:1"
 LOOP = ("/bin/sh", "-c", "while :; do /bin/true; sleep 1; done")
 """What the containers do: a gadget that shows them shows something all the time."""
 LEFT = 3
@@ -57,7 +57,7 @@ def _lines(*argv: str) -> list[str]:
 @contextlib.contextmanager
 def _docker(directory: Path, machine: Machine) -> Iterator[None]:
     with own_engine(directory) as engine, contextlib.closing(engine.client()) as client:
-        image = import_image(client, "somebody/busybox:1")
+        image = import_image(client, "foreign/busybox:1")
         (RUN / "docker.sock").symlink_to(engine.socket)
         machine.listings["Docker's containers"] = lambda: [
             str(c.id) for c in client.containers.list(all=True)
@@ -71,12 +71,12 @@ def _docker(directory: Path, machine: Machine) -> Iterator[None]:
 @contextlib.contextmanager
 def _containerd(directory: Path, machine: Machine) -> Iterator[None]:
     with own_containerd(directory) as engine:
-        engine.load("somebody")
-        engine.run("somebodys", *LOOP, namespace="somebody")
+        engine.load("foreign")
+        engine.run("foreign", *LOOP, namespace="foreign")
         (RUN / "containerd").mkdir(exist_ok=True)
         (RUN / "containerd/containerd.sock").symlink_to(engine.socket)
         machine.listings["containerd's containers"] = lambda: engine.ctr(
-            "containers", "ls", "-q", namespace="somebody"
+            "containers", "ls", "-q", namespace="foreign"
         ).splitlines()
         yield
 
@@ -86,7 +86,7 @@ def _podman(directory: Path, machine: Machine) -> Iterator[None]:
     directory.mkdir()
     engine = Podman(directory)
     engine.load()
-    engine.run("somebodys-podman", *LOOP)
+    engine.run("foreign-podman", *LOOP)
     machine.listings["podman's containers"] = lambda: engine.call("ps", "-aq").splitlines()
     try:
         yield
@@ -97,12 +97,12 @@ def _podman(directory: Path, machine: Machine) -> Iterator[None]:
 @contextlib.contextmanager
 def _runc(directory: Path, machine: Machine) -> Iterator[None]:
     runtime = Runtime("runc", str(directory / "state"))
-    runtime.run("somebodys-runc", make_bundle(directory / "bundle", *LOOP))
+    runtime.run("foreign-runc", make_bundle(directory / "bundle", *LOOP))
     machine.listings["runc's containers"] = lambda: _lines(*runtime.argv("list", "-q"))
     try:
         yield
     finally:
-        runtime.remove("somebodys-runc")
+        runtime.remove("foreign-runc")
 
 
 _ENGINES = {"docker": _docker, "containerd": _containerd, "podman": _podman, "runc": _runc}

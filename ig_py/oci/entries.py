@@ -1,6 +1,6 @@
 """The entries of a store's ``index.json`` while they are changed.
 
-Indexed by name and digest: an archive may bring ten thousand names, while everybody else waits
+Indexed by name and digest: an archive may bring ten thousand names, while other processes wait
 for the lock.
 """
 

@@ -9,7 +9,7 @@ deletion, and login by ``basic`` or ``bearer`` (with a token service). Use::
         ...                                            # pull f"{registry.host}/gadgets/mine:1"
         assert registry.seen("GET /v2/.*/manifests/1")
 
-Every request is kept in ``requests`` with its headers, to see who was shown what.
+Every request is kept in ``requests`` with its headers, to see which credentials it had.
 :meth:`Registry.on` passes answers through a function that may change them, and
 :mod:`ig_py.testing.faults` has such functions for the faults that have hurt clients. Nothing is
 written to disk. Not for production: nothing is limited.

@@ -1,7 +1,7 @@
 """With a budget a flooding container costs a quiet one no event; without, nearly all.
 
-Two mount namespaces and one small ring; the reader stands still while it fills, so that nothing
-depends on who is faster.
+Two mount namespaces and one small ring; the reader stands still while it fills, so that the
+result does not depend on speed.
 """
 
 from __future__ import annotations

@@ -214,12 +214,12 @@ def test_ipv6_sockets_take_ipv4_packets(elf: bytes, only: bool, pid: int) -> Non
 
 
 def test_filters_by_the_owner(elf: bytes) -> None:
-    for target, mine, nobodys in ((PID, PID, DISCARDED), (PID + 1, DISCARDED, DISCARDED)):
+    for target, mine, others in ((PID, PID, DISCARDED), (PID + 1, DISCARDED, DISCARDED)):
         packets = Packets(elf, {"targ_pid": struct.pack("=I", target)})
         try:
             packets.sockets.update(key(socket.AF_INET, TCP, LOCAL), owner())
             assert packets.run("receiver", ipv4(TCP, ports())) == mine
-            assert packets.run("receiver", ipv4(UDP, ports())) == nobodys
+            assert packets.run("receiver", ipv4(UDP, ports())) == others
         finally:
             packets.close()
 

@@ -259,7 +259,7 @@ def _hold() -> str | None:
     from ig_py import _core
 
     why = _core.exec_hold_refusal()
-    return why and f"nobody can be held: {why}"
+    return why and f"executions cannot be held: {why}"
 
 
 @_feature("tmpfs")

@@ -152,7 +152,7 @@ def run_test(test: GadgetTest, directory: Path) -> None:
         _failed_as_expected(test, under_test.failure)
         heard = "\n".join(under_test.notices)
         for text in test.says:
-            assert text in heard, f"nobody said {text!r}:\n{heard}"
+            assert text in heard, f"no message has {text!r}:\n{heard}"
 
 
 def _watch(test: GadgetTest, gadget: GadgetUnderTest, places: dict[str, str]) -> None:

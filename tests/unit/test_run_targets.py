@@ -22,7 +22,7 @@ from ig_py.runtime.uprobes import file_and_symbol
 
 
 class Recorder:
-    """A attacher and an attachment that record each call."""
+    """A subscriber and an attachment that record each call."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -177,8 +177,8 @@ def test_directions() -> None:
 
 def test_later_steps_wait_for_all_followers() -> None:
     targets, said = Targets(), list[str]()
-    targets.after(lambda: said.append("nobody follows"))
-    assert said == ["nobody follows"]
+    targets.after(lambda: said.append("no subscriber"))
+    assert said == ["no subscriber"]
     gate = threading.Event()
 
     class Slow(Recorder):

@@ -36,7 +36,7 @@ ROWS = {
         "unit/test_oci_registry_login.py::test_from_tls_to_plain_http",
         "unit/test_oci_registry.py::test_redirected_uploads_are_refused",
     ],
-    "token realm of somebody else (CVE-2026-48978)": [
+    "token realm on another host (CVE-2026-48978)": [
         "unit/test_trust_hostile.py::test_realms",
         "unit/test_oci_registry_login.py::test_a_hijacked_realm_sees_nothing",
         "unit/test_trust_login.py::test_a_hijacked_realm_sees_nothing",

@@ -44,7 +44,7 @@ def test_payloads(raw: bytes) -> None:
             check()
         except IgPyError:
             continue
-        raise AssertionError("nobody signed this")
+        raise AssertionError("no key signed this")
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,7 +55,7 @@ def test_bundles(document: dict[str, Any]) -> None:
         cosign.check_bundle(json.dumps(document).encode(), ROOT, KEYS)
     except IgPyError:
         return
-    raise AssertionError("nobody signed this")
+    raise AssertionError("no key signed this")
 
 
 @settings(max_examples=60, deadline=None)
@@ -65,7 +65,7 @@ def test_envelopes(document: dict[str, Any]) -> None:
         Envelope(json.dumps(document).encode())
     except IgPyError:
         return
-    raise AssertionError("nobody signed this")
+    raise AssertionError("no key signed this")
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Sockets of each network namespace: iterators that see only that of who reads them. */
+/* Sockets of each network namespace: an iterator lists those of its reader's namespace only. */
 #include <vmlinux.h>
 
 #include <bpf/bpf_core_read.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Packets to and from one range of ports, and who owns their sockets. */
+/* Packets to and from one range of ports, and the owners of their sockets. */
 #define GADGET_TYPE_NETWORKING
 #include <vmlinux.h>
 

@@ -33,7 +33,7 @@ struct {
 
 GADGET_SK_TARGET_MAP(on_message, sockets);
 
-/* The test's own port: nobody else's traffic is touched. */
+/* The test's own port: other traffic is not touched. */
 const volatile __u16 port = 47013;
 GADGET_PARAM(port);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Two static probes, written without sys/sdt.h: one that is always there, and one that the
- * program passes only while somebody watches (its semaphore is not zero).
+ * program passes only while a tracer is attached (its semaphore is not zero).
  */
 #include <stdio.h>
 #include <stdlib.h>
