@@ -203,6 +203,7 @@ class Listing:
         self._code = code or Code(elf)
         self._left = Allowance(MAX_TEXT, f"listing the instructions of {elf.source}", "characters")
         self._texts: dict[str, list[str]] = {}
+        self._notes: dict[int | CoreRelocation, str] = {}
         self._btf: Btf | None = None
         self._lines: dict[str, dict[int, int]] = {}
         self._relocations: dict[str, dict[int, CoreRelocation]] = {}
@@ -241,8 +242,8 @@ class Listing:
             for ins, text in zip(function.instructions, self._text(function), strict=True):
                 if (note := notes.get(ins.offset)) is not None:
                     lines.add(f"; {self._note(note)}")
-                if (relocation := relocations.get(ins.offset)) is not None and self._btf:
-                    lines.add(f"; {_relocation(self._btf, relocation)}")
+                if (relocation := relocations.get(ins.offset)) is not None:
+                    lines.add(f"; {self._note(relocation)}")
                 lines.add(text)
         return lines.text()
 
@@ -252,5 +253,11 @@ class Listing:
             self._texts[function.name] = [text_of(ins) for ins in function.instructions]
         return self._texts[function.name]
 
-    def _note(self, offset: int) -> str:
-        return self._btf.string(offset) if self._btf else ""
+    def _note(self, note: int | CoreRelocation) -> str:
+        """Text of a relocation, or of the source line at an offset; decoded once."""
+        if note not in self._notes and self._btf:
+            if isinstance(note, int):
+                self._notes[note] = self._btf.string(note)
+            else:
+                self._notes[note] = _relocation(self._btf, note)
+        return self._notes.get(note, "")

@@ -10,6 +10,8 @@ from ig_py.oci.gojson import escape_html
 
 MODES = ("yaml", "json", "jsonpretty")
 
+_YAML_END = "\n...\n"
+
 
 def to_json(value: Any, *, pretty: bool = False, sort: bool = True) -> str:
     """JSON without a final newline; ``< > &`` escaped as Go does.
@@ -37,7 +39,10 @@ def to_yaml(value: Any) -> str:
     """YAML with sorted keys, ending in a newline."""
     import yaml
 
-    class Dumper(yaml.SafeDumper):
+    # Of a listing of some megabytes, Python's own emitter takes seconds.
+    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc]
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
@@ -50,9 +55,13 @@ def to_yaml(value: Any) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
     Dumper.add_representer(str, text)
-    return yaml.dump(
+    found: str = yaml.dump(
         value, Dumper=Dumper, allow_unicode=True, default_flow_style=False, width=1 << 30
     )
+    # libyaml ends a document that has text with empty last lines, wherever it is.
+    if isinstance(value, (dict, list)) and found.endswith(_YAML_END):
+        return found.removesuffix(_YAML_END) + "\n"
+    return found
 
 
 def render(value: Any, mode: str, *, sort: bool = True) -> str:

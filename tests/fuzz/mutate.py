@@ -45,12 +45,12 @@ def document(data: bytes, rng: random.Random) -> bytes:
         return raw(data, rng)
     if rng.random() < 0.2 or not isinstance(root, (dict, list)):
         return raw(data, rng)
-    places = list(_places(root))
+    found = list(places(root))
     for _ in range(rng.randint(1, 3)):
-        if not places:
+        if not found:
             break
-        holder, key = rng.choice(places)
-        other_holder, other_key = rng.choice(places)
+        holder, key = rng.choice(found)
+        other_holder, other_key = rng.choice(found)
         try:
             match rng.randrange(4):
                 case 0:
@@ -67,26 +67,27 @@ def document(data: bytes, rng: random.Random) -> bytes:
     return json.dumps(root).encode()
 
 
-def _places(value: Any) -> Any:
+def places(value: Any) -> Any:
+    """(holder, key) of every value below *value*."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in list(items):
         yield value, key
         if isinstance(inner, (dict, list)):
-            yield from _places(inner)
+            yield from places(inner)
 
 
 def archive(data: bytes, rng: random.Random) -> bytes:
     """A tar with a member dropped, doubled, renamed, of another type, or with other content."""
     if rng.random() < 0.15 or len(data) < 3 * BLOCK:
         return raw(data, rng)
-    members = _members(data)
-    at = rng.randrange(len(members))
-    header, content = members[at]
+    found = members(data)
+    at = rng.randrange(len(found))
+    header, content = found[at]
     match rng.randrange(7):
         case 0:
-            del members[at]
+            del found[at]
         case 1:
-            members.insert(rng.randrange(len(members)), members[at])
+            found.insert(rng.randrange(len(found)), found[at])
         case 2:
             names = [b"../x", b"/etc/x", b"index.json", b"oci-layout", b"blobs/sha256/" + b"0" * 64,
                      b"blobs/sha256/../../x", b"x\0y", rng.randbytes(20)]  # fmt: skip
@@ -103,12 +104,12 @@ def archive(data: bytes, rng: random.Random) -> bytes:
             header[rng.randrange(BLOCK)] = rng.randrange(256)
         case _:
             content = document(content, rng)
-            header[124:136] = b"%011o\0" % len(content)
-            members[at] = (header, content)
-    return b"".join(_summed(h) + c + bytes(-len(c) % BLOCK) for h, c in members) + bytes(2 * BLOCK)
+            found[at] = sized(header, content)
+    return joined(found)
 
 
-def _members(data: bytes) -> list[tuple[bytearray, bytes]]:
+def members(data: bytes) -> list[tuple[bytearray, bytes]]:
+    """(header, content) of a tar's members."""
     found, at = [], 0
     while at + BLOCK <= len(data) and any(data[at : at + BLOCK]):
         header = bytearray(data[at : at + BLOCK])
@@ -119,6 +120,17 @@ def _members(data: bytes) -> list[tuple[bytearray, bytes]]:
         found.append((header, data[at + BLOCK : at + BLOCK + size]))
         at += BLOCK + size + -size % BLOCK
     return found or [(bytearray(BLOCK), b"")]
+
+
+def sized(header: bytearray, content: bytes) -> tuple[bytearray, bytes]:
+    """A member with that content, of that size."""
+    header[124:136] = b"%011o\0" % len(content)
+    return header, content
+
+
+def joined(members: list[tuple[bytearray, bytes]]) -> bytes:
+    """A tar of *members*."""
+    return b"".join(_summed(h) + c + bytes(-len(c) % BLOCK) for h, c in members) + bytes(2 * BLOCK)
 
 
 def _summed(header: bytearray) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from support.images import image, name
 
-from fuzz import mutate
+from fuzz import gadgets, grow, grow_text, mutate
 from ig_py.errors import IgPyError, InvalidReference
 from ig_py.oci import archive, digest, walk
 from ig_py.oci.artifact import Descriptor
@@ -88,7 +88,8 @@ def archives(data: bytes) -> str:
             end = "read"
             stored = {i.name for i in store.images()}
             assert stored.issuperset(names)
-            for one in store.images():
+            # Ten thousand names may stand for one image.
+            for one in {i.descriptor.digest: i for i in store.images()}.values():
                 if parse_stored(one.name):
                     for descriptor in walk.walk(store, one.descriptor).blobs:
                         store.read(descriptor, walk.blob_limit(descriptor))
@@ -156,8 +157,11 @@ def _signature_seeds() -> list[bytes]:
 
 TARGETS = {
     "references": Target(references, mutate.raw, _reference_seeds),
-    "manifests": Target(manifests, mutate.document, _manifest_seeds),
-    "archives": Target(archives, mutate.archive, _archive_seeds),
+    "manifests": Target(manifests, grow_text.json_document, _manifest_seeds),
+    "archives": Target(archives, grow_text.archive, _archive_seeds),
     "signatures": Target(signatures, mutate.document, _signature_seeds),
+    "objects": Target(gadgets.objects(_kind), grow.ebpf_object, gadgets.object_seeds),
+    "documents": Target(gadgets.documents(_kind), grow_text.yaml_document, gadgets.document_seeds),
+    "modules": Target(gadgets.modules(_kind), gadgets.grown_module, gadgets.module_seeds),
 }
 __all__ = ["TARGETS", "Target"]

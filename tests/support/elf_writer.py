@@ -70,12 +70,12 @@ class BtfWriter:
     ) -> int:
         """Members are (name, type, bit offset[, bit-field size])."""
         flag = any(len(m) == 4 and m[3] for m in members)
-        more = b""
+        more = bytearray()
         for member in members:
             name_, type_, offset, *bits = member
             place = (bits[0] if bits else 0) << 24 | offset if flag else offset
             more += struct.pack("<III", self.string(name_), type_, place)
-        return self.add(name, 5 if union else 4, size, len(members), flag, more)
+        return self.add(name, 5 if union else 4, size, len(members), flag, bytes(more))
 
     def enum(self, name: str, size: int, values: Sequence[tuple[str, int]], signed: bool) -> int:
         more = b"".join(
@@ -277,13 +277,13 @@ class ElfWriter:
         """A function, appended to its section."""
         home = self.section(section, flags=6)
         start = home.size
-        raw = b""
+        raw = bytearray()
         for insn in code:
             if insn.symbol:
                 self.relocations.append(_Relocation(section, start + len(raw), insn.symbol))
             raw += insn.encode()
         self.symbol(name, section, start, len(raw), STT_FUNC, bind)
-        self.section(section, data=raw)
+        self.section(section, data=bytes(raw))
 
     def section_symbol(self, section: str) -> None:
         """The symbol that stands for a section; named like it for relocations."""

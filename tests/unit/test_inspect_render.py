@@ -67,3 +67,10 @@ def test_yaml_style() -> None:
     assert to_yaml({"b": "0:00.150", "a": ["x"], "t": "l1\nl2\n"}) == (
         'a:\n- x\nb: "0:00.150"\nt: |\n  l1\n  l2\n'
     )
+
+
+@pytest.mark.parametrize("value", [{"a": "x\n\n", "b": [1]}, ["x\n\n"], {"a": "..."}, ["\n"]])
+def test_yaml_does_not_end_documents(value: Any) -> None:
+    text = to_yaml(value)
+    assert not text.endswith("\n...\n")
+    assert yaml.safe_load(text) == value

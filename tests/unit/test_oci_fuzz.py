@@ -8,7 +8,15 @@ import pytest
 from fuzz.run import fuzz
 from fuzz.targets import TARGETS
 
-RUNS = {"references": 2000, "manifests": 1000, "archives": 60, "signatures": 300}
+RUNS = {
+    "references": 2000,
+    "manifests": 300,
+    "archives": 40,
+    "signatures": 300,
+    "objects": 60,
+    "documents": 60,
+    "modules": 300,
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)
