@@ -280,6 +280,9 @@ class Batch:
     data: bytes
     """Rendered bytes, ready to write (empty in mode ``none``)."""
     events: int
+    def whole_events(self, written: int) -> int:
+        """Events that the first *written* bytes of *data* show whole: of an array in JSON all
+        or none, as it is one document."""
     def rows(self) -> list[dict[str, Any]]:
         """The events as JSON-like objects, materialised on call. Available
         only when the plan's data source has ``"keep": true``."""

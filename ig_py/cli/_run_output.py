@@ -103,7 +103,9 @@ class RunOutput:
     def sink(self, batch: Batch) -> None:
         """Queue what the core rendered."""
         assert self._writer is not None
-        self._writer.put(batch.datasource, batch.data, batch.events, self._give_up)
+        self._writer.put(
+            batch.datasource, batch.data, batch.events, self._give_up, batch.whole_events
+        )
 
     def _give_up(self) -> bool:
         return time.monotonic() > self._stop.deadline

@@ -13,12 +13,21 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from ig_py.host.nonblocking import NonBlockingWriter
+from ig_py.records import dataclass
 
 MAX_QUEUED_BYTES = 8 << 20
 """Rendered bytes that may wait for the reader of stdout."""
 
 LAST_SECONDS = 0.1
 """Given to a write that waits in the kernel when :meth:`Writer.close` has waited long enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    datasource: str
+    data: bytes
+    events: int
+    whole_events: Callable[[int], int]
 
 
 class Writer:
@@ -40,7 +49,7 @@ class Writer:
         self._on_broken = on_broken
         self._limit = limit
         self._continuous = continuous
-        self._queue: deque[tuple[str, bytes, int]] = deque()
+        self._queue: deque[_Batch] = deque()
         self._queued = 0
         self._written = 0
         """Bytes of the queue's first batch."""
@@ -58,10 +67,18 @@ class Writer:
         """Why nothing can be written any more."""
         return self._broken
 
-    def put(self, datasource: str, data: bytes, events: int, abandon: Callable[[], bool]) -> None:
+    def put(
+        self,
+        datasource: str,
+        data: bytes,
+        events: int,
+        abandon: Callable[[], bool],
+        whole_events: Callable[[int], int] = lambda written: 0,
+    ) -> None:
         """Queue *data*, which renders *events* events; waits while the queue is full.
 
-        Gives up, counting the events as lost, when *abandon* says so meanwhile.
+        Gives up, counting the events as lost, when *abandon* says so meanwhile. *whole_events*:
+        how many events the first bytes of *data* show whole, for a batch that is cut.
         """
         if not data:
             return
@@ -75,7 +92,7 @@ class Writer:
                 self._changed.wait(0.1)
             else:
                 if not self._broken and not self._closing:
-                    self._queue.append((datasource, data, events))
+                    self._queue.append(_Batch(datasource, data, events, whole_events))
                     self._queued += len(data)
                     self._changed.notify_all()
                     return
@@ -89,8 +106,8 @@ class Writer:
     def close(self, timeout: float) -> dict[str, int]:
         """Write what is queued, at most *timeout* seconds; events never written, by data source.
 
-        Of a batch that the time limit or the reader cuts, events whose whole lines were written
-        are not lost.
+        Of a batch that the time limit, the reader or a full disk cuts, events that were written
+        whole are not lost.
         """
         with self._changed:
             self._closing = True
@@ -106,8 +123,9 @@ class Writer:
 
     def _lose_queued(self) -> None:
         while self._queue:
-            datasource, data, events = self._queue.popleft()
-            self._count_lost(datasource, events - _whole(data, self._written, events))
+            batch = self._queue.popleft()
+            whole = batch.whole_events(self._written) if self._written else 0
+            self._count_lost(batch.datasource, batch.events - whole)
             self._written = 0
         self._queued = 0
 
@@ -136,7 +154,7 @@ class Writer:
                 self._changed.wait()
             if not self._queue:
                 return False
-            data = self._queue[0][1]
+            data = self._queue[0].data
         view = memoryview(data)
         while view:
             try:
@@ -159,11 +177,3 @@ class Writer:
 
     def __del__(self) -> None:
         os.close(self._wake)
-
-
-def _whole(data: bytes, written: int, events: int) -> int:
-    """Events of a batch that the first *written* bytes of it show whole: known where an event is a
-    line, as it is but for documents of several lines."""
-    if written >= len(data):
-        return events
-    return data.count(b"\n", 0, written) if data.count(b"\n") == events else 0

@@ -21,6 +21,9 @@ class Batch:
     data: bytes
     events: int
 
+    def whole_events(self, written: int) -> int:
+        return self.data[:written].count(b"\n")
+
 
 @dataclass
 class Fake:

@@ -25,6 +25,7 @@ pub struct Batch {
     #[pyo3(get)]
     events: u64,
     kept: Option<Vec<u8>>,
+    ends: Vec<u32>,
 }
 
 impl Batch {
@@ -34,12 +35,17 @@ impl Batch {
             data: PyBytes::new(py, &batch.rendered.data).unbind(),
             events: batch.rendered.events,
             kept: batch.rendered.kept,
+            ends: batch.rendered.ends,
         }
     }
 }
 
 #[pymethods]
 impl Batch {
+    fn whole_events(&self, written: u64) -> u64 {
+        self.ends.partition_point(|end| u64::from(*end) <= written) as u64
+    }
+
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let Some(kept) = &self.kept else {
             let why = format!("the plan keeps no events of data source {}", self.datasource);

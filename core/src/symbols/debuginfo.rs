@@ -1,7 +1,6 @@
 //! Symbols in files of their own, found by build id in debuginfod's cache (debuginfod-find(1)).
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::PathBuf;
 
 use super::readable::is_readable;
@@ -57,6 +56,8 @@ pub fn build_id<B: Bytes + ?Sized>(elf: &Elf<'_, B>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

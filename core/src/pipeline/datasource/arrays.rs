@@ -1,5 +1,6 @@
 //! Data sources that are arrays: elements are rendered together.
 
+use super::process::length;
 use super::{DataSource, Rendered, Renderer};
 use crate::pipeline::array::{Array, MAX_RENDERED};
 use crate::schema::event::Event;
@@ -80,6 +81,10 @@ impl DataSource {
             Renderer::Pretty(_) if shown > 0 => self.out.data.extend_from_slice(b"\n]\n"),
             Renderer::Json(_) | Renderer::Pretty(_) => self.out.data.extend_from_slice(b"]\n"),
             _ => {}
+        }
+        if matches!(self.renderer, Renderer::Json(_) | Renderer::Pretty(_)) {
+            // One document: without its end, no element of it can be read.
+            self.out.ends.fill(length(&self.out.data));
         }
         let next = self.empty(0);
         std::mem::replace(&mut self.out, next)

@@ -65,6 +65,9 @@ pub struct Rendered {
     /// Compact JSON, one line per event; None unless the plan keeps events.
     pub kept: Option<Vec<u8>>,
     pub events: u64,
+    /// For each event, the length of `data` with which the whole event is there; empty for modes
+    /// that render nothing.
+    pub ends: Vec<u32>,
 }
 
 pub struct DataSource {
@@ -173,6 +176,7 @@ impl DataSource {
             data: Vec::with_capacity(capacity),
             kept: self.keep.as_ref().map(|_| Vec::new()),
             events: 0,
+            ends: Vec::new(),
         }
     }
 

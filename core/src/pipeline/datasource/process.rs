@@ -141,7 +141,15 @@ impl DataSource {
         if let (Some(json), Some(kept)) = (&mut self.keep, &mut self.out.kept) {
             json.write(&event, &fields.list, kept);
         }
+        if !matches!(self.renderer, Renderer::None) {
+            self.out.ends.push(length(&self.out.data));
+        }
         self.counts.emitted += 1;
         self.out.events += 1;
     }
+}
+
+/// A batch has at most MAX_RENDERED bytes and one event.
+pub(super) fn length(data: &[u8]) -> u32 {
+    u32::try_from(data.len()).unwrap_or(u32::MAX)
 }
