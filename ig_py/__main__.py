@@ -1,6 +1,6 @@
 """The process of one command: what ``ig-py`` and ``python -m ig_py`` execute.
 
-Python answers a SIGINT with a traceback until somebody says otherwise, and importing a command
+Python answers a SIGINT with a traceback unless the program changes that, and importing a command
 takes longer than to press a key. So the first thing that happens here, before any import that reads
 a file, is to give SIGINT its default action: there is nothing to clean up yet.
 """

@@ -88,7 +88,7 @@ class RegistryDenied(RegistryError):
 
 
 class RegistryNotFound(RegistryError):
-    """A registry has no such repository, tag or digest, or hides it from who may not see it."""
+    """A registry has no such repository, tag or digest, or hides it from this user."""
 
 
 class IntegrityError(IgPyError):

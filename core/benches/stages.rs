@@ -155,7 +155,7 @@ impl MemoryRing {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a fresh descriptor owned by nobody else.
+        // SAFETY: a fresh descriptor with no other owner.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
         let (mut data, mut events) = (Vec::with_capacity(RING), 0);
         for sample in samples.iter().cycle() {

@@ -1,6 +1,6 @@
 """Escaping what comes from outside before it reaches a terminal.
 
-Names of containers, images and files, and everything an event carries, come from strangers:
+Names of containers, images and files, and everything an event carries, come from others:
 control and bidirectional characters must never act on the terminal.
 """
 

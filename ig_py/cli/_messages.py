@@ -1,6 +1,6 @@
 """Messages to standard error that never make their sender wait.
 
-Whoever reads standard error may stop: a pager, a terminal after Ctrl-S, a supervisor that hangs. A
+The reader of standard error may stop: a pager, a terminal after Ctrl-S, a supervisor that hangs. A
 thread that drains events or follows containers must not stop with it. So its messages wait in a
 queue, and a thread of its own writes them. What does not fit is dropped, the oldest first, and
 counted; the count is told in its place.

@@ -28,8 +28,8 @@ CLEAR = "cli.clear-screen-before"
 CLEAR_SCREEN = b"\x1b[H\x1b[2J"
 """Cursor to the top left, then clear: the sequence that ``ig`` writes."""
 FLUSH_SECONDS = 2.0
-"""Longest time that a slow reader may delay the end of a run that nobody asked to stop, and that
-messages may wait for theirs."""
+"""Longest time that a slow reader of events may delay the end of a run that no signal ended, and
+that a slow reader of messages may."""
 LEAST_FLUSH_SECONDS = 0.05
 """What is left to a reader that reads, when its time was used up before."""
 

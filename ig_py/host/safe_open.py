@@ -1,4 +1,4 @@
-"""Opening files that somebody else can name or make: users, containers, authors of sources.
+"""Opening files that other users, containers or authors of sources can name or make.
 
 :func:`read_beneath` and :func:`open_beneath` open a file below a directory. What they promise:
 
@@ -6,10 +6,11 @@
   /proc (:class:`Links` says whether links inside count).
 - Only regular files are opened for reading. Everything else is looked at through an ``O_PATH``
   descriptor, which a device, a FIFO or a socket does not notice.
-- With *owners*, only files of these users count, that not everybody may write and that have no
-  second name. A user can link a file of somebody else into a directory of their own
-  (fs.protected_hardlinks=0). Who may write the directories on the way is not asked: without
-  the owner they can only remove or rename the owner's files, and so make them absent.
+- With *owners*, a file counts only if one of these users owns it, it is not writable for all
+  users, and it has no second name: a user can link another user's file into a directory of their
+  own (fs.protected_hardlinks=0). The permissions of the directories on the way are not checked: a
+  user who may write one of them can remove or rename the owner's files, but not make new ones of
+  this owner.
 - At most *most* bytes are read, whatever the file says of its size, even while it grows.
 - A file under a lease of its owner is refused, not waited for (fcntl(2), F_SETLEASE).
 - No user's file system is waited for without a bound. Users can mount FUSE, whose server answers
@@ -39,7 +40,7 @@ DEADLINE_S = 1.0
 MAX_STUCK = 2
 """Threads that wait for files of the same owners."""
 MAX_STUCK_ALL = 16
-"""Threads that wait for files of anybody; root's files are not counted."""
+"""Threads that wait for files of any owner; root's files are not counted."""
 CHUNK = 256 * 1024
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -109,10 +110,10 @@ def read_beneath(
     """The content of the regular file *path* below *root*.
 
     Args:
-        root: A descriptor of a directory, or its path, which nobody else can change.
+        root: A descriptor of a directory, or its path, which no other user can change.
         path: Relative to *root*.
         most: Bytes of the largest file that is accepted.
-        owners: User ids of whom the file may be; None for anybody.
+        owners: Ids of the users that the file may belong to; None for any user.
         links: What symbolic links count as.
         one_mount: Refuse what is mounted below *root*.
         deadline_s: Seconds that a file system of a user may take; None for any time.
@@ -186,7 +187,7 @@ def read_argument(path: str | os.PathLike[str], *, most: int, pipes: bool = True
     Args:
         path: What was typed.
         most: Bytes of the largest file that is accepted.
-        pipes: False for places that nobody typed: only a regular file counts.
+        pipes: False for a path that was not typed: only a regular file counts.
 
     Raises:
         FileRefused: It cannot be read, is a directory, or is larger. ``reason`` of an error is
@@ -252,7 +253,7 @@ class _Request:
                 self._check(os.fstat(place), kind)
                 if not self._resolve & Resolve.NO_XDEV:
                     self._check_file_system(place)
-                # The very inode that was looked at, whatever has its name by now (proc(5)).
+                # The inode that was checked, even if another file has its name by now (proc(5)).
                 fd = os.open(f"/proc/self/fd/{place}", _READ)
             finally:
                 os.close(place)
@@ -322,7 +323,7 @@ class _Request:
         if facts.st_uid not in self._owners:
             raise FileRefused(self.name, "owner", f"it belongs to user {facts.st_uid}")
         if facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX:
-            raise FileRefused(self.name, "owner", "everybody may write it")
+            raise FileRefused(self.name, "owner", "all users may write it")
         if facts.st_nlink > 1 and kind is stat.S_ISREG:
             raise FileRefused(self.name, "owner", "it has a second name (hard link)")
 

@@ -15,7 +15,7 @@ LOCK_MODE = 0o600
 LOCK_TIMEOUT_S = 120.0
 """Seconds to wait for another writer."""
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-"""A link of this name, in a directory of somebody else, would make a file in another place."""
+"""Without O_NOFOLLOW, a link that another user made would create a file in another place."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
 

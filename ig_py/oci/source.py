@@ -183,7 +183,7 @@ class LayoutSource(FileSource):
                 return file.read(limits.MAX_STORE_INDEX + 1)
 
     def _open(self, name: str) -> int | None:
-        # Somebody else may have made the layout: nothing in it leads out of it.
+        # Another user may have made the layout: no link in it may lead out of it.
         return open_beneath(self.root, name, links=Links.BENEATH, one_mount=False, deadline_s=None)
 
 

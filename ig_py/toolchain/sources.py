@@ -1,7 +1,8 @@
 """Files that a gadget's author chose: those of its directory, and what a build left.
 
-Whoever builds a gadget of somebody else must not find files of their own in the image, nor wait
-for a FIFO. Links may lead to other places of the directory, not out of it.
+A gadget's sources may come from another author. Building them must neither put other files of the
+builder's machine into the image, nor wait for a FIFO. Links may lead to other places of the
+directory, not out of it.
 """
 
 from __future__ import annotations

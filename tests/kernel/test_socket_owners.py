@@ -62,7 +62,7 @@ def owner_of(owners: SocketOwners, s: socket.socket) -> Owner | None:
 
 def known(owners: SocketOwners, s: socket.socket) -> Owner:
     found = owner_of(owners, s)
-    assert found is not None, f"nobody owns {s}"
+    assert found is not None, f"{s} has no owner"
     return found
 
 

@@ -473,7 +473,7 @@ def test_a_link_to_a_store_is_a_store(tmp_path: Path) -> None:
 
 
 def test_files_of_a_store_that_lead_out(tmp_path: Path) -> None:
-    """Somebody else may have made a directory that is named as a store or layout."""
+    """Another user may have made a directory that is named as a store or layout."""
     Store(tmp_path / "a").add(image(), name("x:1"))
     for file in ["index.json", f"blobs/sha256/{image().index.digest.partition(':')[2]}"]:
         good = tmp_path / "a" / file

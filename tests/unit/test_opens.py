@@ -1,4 +1,4 @@
-"""Who opens files: every place, with the reason why a stranger cannot choose what is opened.
+"""Every call that opens a file, and why another user cannot choose what it opens.
 
 Files that others can name or make are opened by ig_py.host.safe_open alone. A new call of open()
 in the package fails here until it is converted, or listed with its reason.
@@ -37,7 +37,7 @@ PACKAGE = "a file of the installed package"
 CONTAINERS = "converted by containers trust"
 
 ALLOWED = {
-    # The functions that everybody else uses.
+    # The functions that all other modules use.
     ("host/safe_open.py", "os.open"): "safe_open itself: an argument, and O_PATH before anything",
     ("host/safe_open.py", "request.open"): NO_FILE,
     ("host/openat2.py", "os.open"): "safe_open's look-up of names with O_PATH, and /proc/self",

@@ -182,7 +182,7 @@ class FakeExecHold:
 
     def requests(self) -> list[tuple[int, int]]:
         if self.ended:
-            raise CoreError("closed", "nobody answers", "")
+            raise CoreError("closed", "no process answers", "")
         waiting, self.waiting = self.waiting, []
         return waiting
 

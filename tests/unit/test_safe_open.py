@@ -1,4 +1,4 @@
-"""Files that strangers can name: nothing but a regular file of the right owner is read."""
+"""Files that other users can name: only a regular file of the right owner is read."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_owner_of_a_directory(root: Path) -> None:
     assert os.listdir(fd) == []  # noqa: PTH208
     os.close(fd)
     (root / "d").chmod(0o777)
-    with pytest.raises(FileRefused, match="everybody may write it"):
+    with pytest.raises(FileRefused, match="all users may write it"):
         open_directory_beneath(root, "d", owners={me})
     with pytest.raises(FileRefused, match="belongs to user"):
         open_directory_beneath(root, "d", owners={me + 1})
@@ -278,7 +278,7 @@ def test_names_that_are_none(root: Path) -> None:
 
 
 def test_a_file_of_the_kernel_below_a_root_that_crosses_mounts() -> None:
-    """Reading /proc/kmsg or trace_pipe takes messages away from everybody else."""
+    """Reading /proc/kmsg or trace_pipe takes messages away from other readers."""
     for path in ("/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled"):
         if os.path.exists(path):  # noqa: PTH110
             assert refusal(Path("/"), path, Links.IN_ROOT, one_mount=False) == "file system"

@@ -1,4 +1,4 @@
-"""Gadget directories whose author wants files of whoever builds them."""
+"""Gadget directories whose author wants to read files of the machine that builds them."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def test_levels(store: Store, pki: Path) -> None:
 
 
 def test_revoked(store: Store, pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers are asked about trusted certificates only, when anybody may be asked."""
+    """Servers are asked about trusted certificates only, when servers may be asked at all."""
     asked: list[str] = []
 
     def http_request(url: str, **_: Any) -> bytes:
