@@ -194,6 +194,7 @@ def _execute(
     guard: SignalGuard,
 ) -> int:
     from ig_py.cli._run_output import FLUSH_SECONDS, RunOutput
+    from ig_py.host import pins, scratch
     from ig_py.runtime.budget import parse_budget
     from ig_py.runtime.buffers import parse_size
     from ig_py.runtime.prepare import prepare
@@ -225,6 +226,8 @@ def _execute(
     # From here on another thread works, and this one waits: signals need not interrupt it.
     guard.interrupting = False
     stop.check()
+    pins.sweep()
+    scratch.sweep()
     output.start()
     counters = None
     try:

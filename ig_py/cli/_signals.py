@@ -104,6 +104,8 @@ def exit_now(code: int) -> None:
     # Only where they are in use: a handler must not wait for an import.
     if tools := sys.modules.get("ig_py.toolchain.process"):
         tools.kill_all()
+    if pins := sys.modules.get("ig_py.host.pins"):
+        pins.release_all()
     if scratch := sys.modules.get("ig_py.host.scratch"):
         scratch.remove_all()
     os._exit(code)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError
 from ig_py.host.bpffs import with_bpffs
+from ig_py.host.pins import RunPins
 from ig_py.host.proc import HostView
 from ig_py.host.tracefs import needs_tracefs, with_tracefs
 from ig_py.operators.parts import LoadParts
@@ -86,6 +87,7 @@ class Run:
         self._on_running = on_running
         self._account = account
         self._object: Object | None = None
+        self._pins: RunPins | None = None
         self._running: Running | None = None
         self._attacher: Attacher | None = None
         self._entered = 0
@@ -176,8 +178,11 @@ class Run:
             ),
             self._warn,
         )
-        pins = any(declared.pinned for declared in prepared.spec.maps)
-        self._object = with_bpffs(loader.load) if pins else loader.load()
+        if pinned := [declared.name for declared in prepared.spec.maps if declared.pinned]:
+            self._pins = pins = RunPins(pinned)
+            self._object = with_bpffs(lambda: pins.around(loader.load))
+        else:
+            self._object = loader.load()
         return loader
 
     def _attach(self, loader: Loader) -> None:
@@ -269,6 +274,8 @@ class Run:
             self._try(running.stream.close)
         if self._object is not None:
             self._try(self._object.close)
+        if self._pins is not None:
+            self._try(self._pins.release)
 
     def _emit(self, datasource: str, samples: Sequence[bytes]) -> None:
         assert self._running is not None

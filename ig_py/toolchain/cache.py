@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ def _make(name: str, fill: Callable[[Path], None], *, replace: bool) -> Path:
         with _locked(target.parent / f".{target.name}.lock"):
             if not replace and target.is_dir():
                 return target
+            _sweep(target)
             new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
             try:
                 new.chmod(0o755)
@@ -66,6 +68,14 @@ def _make(name: str, fill: Callable[[Path], None], *, replace: bool) -> Path:
             remedy="set XDG_CACHE_HOME to a writable directory",
         ) from None
     return target
+
+
+def _sweep(target: Path) -> None:
+    """Remove what a killed process left beside *target*, whose lock is held."""
+    left = re.compile(re.escape(f".{target.name}-") + "[a-z0-9_]{8}")
+    for path in target.parent.iterdir():
+        if left.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ig_py.errors import BuildError, UsageError
+from ig_py.records import dataclass
 from ig_py.toolchain import headers, wasm
 from ig_py.toolchain.buildfile import BuildFile
 from ig_py.toolchain.compile import ARCHITECTURES, CODE, MULTIARCH, TARGET_ARCH
@@ -27,6 +28,8 @@ WORK = PurePosixPath("/work")
 OUT = PurePosixPath("/out")
 API = PurePosixPath("/ig-py/include")
 VMLINUX = PurePosixPath("/usr/include/gadget")
+LABEL = "io.ig-py.build"
+"""Of the containers made here; its value names the process that made one."""
 MAX_OUTPUT = 256 * 1024
 
 
@@ -135,6 +138,7 @@ def _container(options: BuildOptions, root: Path, scratch: Path, network: str) -
         ) from None
     container = None
     try:
+        _sweep(client)
         _provide(client, image, options.builder_image_pull, options.log)
         container = client.containers.create(
             image,
@@ -147,6 +151,7 @@ def _container(options: BuildOptions, root: Path, scratch: Path, network: str) -
             },
             user=None if _rootless(client) else f"{os.getuid()}:{os.getgid()}",
             working_dir=str(WORK),
+            labels={LABEL: _Owner.this().label()},
             # Only builds of Go and Rust download dependencies.
             network_mode=network,
         )
@@ -161,6 +166,57 @@ def _container(options: BuildOptions, root: Path, scratch: Path, network: str) -
         except DockerException as e:
             options.log(f"Removing the build container failed: {_reason(e)}")
         client.close()
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """The process that a build container belongs to, as one of all machines that use its engine."""
+
+    boot_id: str
+    uid: int
+    pidns: int
+    pid: int
+    started: int
+
+    @classmethod
+    def this(cls) -> _Owner:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        pidns = Path("/proc/self/ns/pid").stat().st_ino
+        return cls(boot_id, os.getuid(), pidns, os.getpid(), _started(os.getpid()))
+
+    def label(self) -> str:
+        return f"{self.boot_id}/{self.uid}/{self.pidns}/{self.pid}/{self.started}"
+
+    @classmethod
+    def parse(cls, label: str) -> _Owner | None:
+        boot_id, *numbers = label.split("/")
+        if len(numbers) != 4 or not all(n.isascii() and n.isdigit() for n in numbers):
+            return None
+        return cls(boot_id, *map(int, numbers))
+
+    def ended(self) -> bool:
+        """Is it known to be a process of this user and this machine that has ended?"""
+        here = self.this()
+        ours = (self.boot_id, self.uid, self.pidns) == (here.boot_id, here.uid, here.pidns)
+        return ours and _started(self.pid) != self.started
+
+
+def _started(pid: int) -> int:
+    """Start time of a process in clock ticks since boot; -1 when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return -1
+    # Behind the name, which may have spaces and brackets, from field 3 on.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def _sweep(client: Any) -> None:
+    """Remove build containers of processes that were killed."""
+    for container in client.containers.list(all=True, filters={"label": LABEL}):
+        owner = _Owner.parse(container.labels.get(LABEL, ""))
+        if owner is not None and owner.ended():
+            container.remove(force=True, v=True)
 
 
 def _provide(client: Any, image: str, policy: str, log: Callable[[str], None]) -> None:
