@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from support import mounts
 from support.gadget_build import compile_for_here
-from support.gadget_format import discover
+from support.gadget_format import GadgetTest, discover
 from support.gadget_runner import run_test
 
 from ig_py._core import Object
@@ -15,7 +18,8 @@ from ig_py.errors import KernelError
 from ig_py.gadget.btf import Btf
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.maps import read_maps
-from ig_py.host import bpffs
+from ig_py.host import bpffs, pins
+from ig_py.host.pins import RECORDS, RunPins
 from ig_py.host.private_mount import is_mounted, mount_missing, with_mount
 
 pytestmark = pytest.mark.needs("root", "bpf", "clang")
@@ -72,14 +76,111 @@ def test_a_mounted_bpffs_is_used(elf: bytes) -> None:
         assert not PIN.exists()
 
 
-@pytest.mark.needs("btf", "tracepoint", "ringbuf")
-def test_a_gadget_shares_its_map_with_later_gadgets(tmp_path: Path) -> None:
-    """Where a bpffs is mounted its map stays pinned; elsewhere it has one of its own."""
+def pinned_gadget() -> GadgetTest:
     [test] = [test for test in discover() if test.gadget == "pinned_map"]
-    for there, pinned in ((mounts.bpffs_mounted, True), (mounts.bpffs_unmounted, False)):
+    return test
+
+
+@pytest.mark.needs("btf", "tracepoint", "ringbuf")
+def test_a_gadget_runs_with_and_without_a_file_system_for_it(tmp_path: Path) -> None:
+    """Where a bpffs is mounted its map is pinned while it runs; elsewhere it has one of its own."""
+    for there in (mounts.bpffs_mounted, mounts.bpffs_unmounted):
         with there():
-            run_test(test, tmp_path)
-            assert PIN.exists() == pinned
+            run_test(pinned_gadget(), tmp_path)
+            assert not PIN.exists()
+
+
+@pytest.mark.needs("btf", "tracepoint", "ringbuf")
+def test_a_pin_that_was_there_stays(tmp_path: Path) -> None:
+    own = compile_for_here("pinned_map/program.bpf.c", tmp_path)
+    with mounts.bpffs_mounted():
+        other = Object(own, "pinned")
+        other.load()
+        other.close()
+        assert PIN.exists()
+        run_test(pinned_gadget(), tmp_path)
+        assert PIN.exists()
+
+
+def loading(elf: bytes) -> tuple[RunPins, Object]:
+    obj, run = Object(elf, "pinned"), RunPins([PIN.name])
+    run.around(obj.load)
+    return run, obj
+
+
+def test_the_last_run_that_uses_a_pin_removes_it(elf: bytes) -> None:
+    with mounts.bpffs_mounted():
+        runs = [loading(elf) for _ in range(3)]
+        shared = set.intersection(*(set(obj.map_ids()) for _, obj in runs))
+        assert len(shared) == 1
+        for run, obj in runs:
+            assert PIN.exists()
+            obj.close()
+            run.release()
+            run.release()
+        assert not PIN.exists()
+        assert list((mounts.BPFFS / RECORDS).iterdir()) == []
+
+
+def test_a_load_that_fails_leaves_no_pin(elf: bytes) -> None:
+    with mounts.bpffs_mounted():
+        run = RunPins([PIN.name])
+
+        def load() -> None:
+            Object(elf, "pinned").load()
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            run.around(load)
+        assert PIN.exists()
+        run.release()
+        assert not PIN.exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ig_py._core import Object
+from ig_py.host.pins import RunPins
+obj = Object(Path(sys.argv[1]).read_bytes(), "pinned")
+RunPins(["ig_py_test_pinned"]).around(obj.load)
+assert Path("/sys/fs/bpf/ig_py_test_pinned").exists()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_pinned_is_swept(tmp_path: Path, elf: bytes) -> None:
+    file = tmp_path / "elf"
+    file.write_bytes(elf)
+    with mounts.bpffs_mounted():
+        done = subprocess.run([sys.executable, "-c", KILLED, str(file)], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert PIN.exists()
+        pins.sweep()
+        assert not PIN.exists()
+
+
+def test_a_pin_of_another_program_with_the_same_name_stays(elf: bytes) -> None:
+    with mounts.bpffs_mounted():
+        run, obj = loading(elf)
+        PIN.unlink()
+        other = Object(elf, "pinned")
+        other.load()
+        run.release()
+        assert PIN.exists()
+        obj.close()
+        other.close()
+
+
+def test_records_that_another_user_can_change_are_not_used(elf: bytes) -> None:
+    with mounts.bpffs_mounted():
+        (mounts.BPFFS / RECORDS).mkdir()
+        (mounts.BPFFS / RECORDS).chmod(0o777)
+        run, obj = loading(elf)
+        run.release()
+        obj.close()
+        # The pin is not known as ours: it stays, as anybody's.
+        assert PIN.exists()
 
 
 def test_only_a_bpf_file_system_is_one() -> None:

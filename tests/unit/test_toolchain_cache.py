@@ -109,3 +109,13 @@ def test_every_api_header_is_dual_licensed() -> None:
     for name, data in found.items():
         first = data.splitlines()[0]
         assert first == b"/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */", name
+
+
+def test_what_a_killed_process_left_is_removed(private_cache: Path) -> None:
+    left = private_cache / ".types-abcd_123"
+    others = [private_cache / ".types-arm64-abcd_123", private_cache / ".types-abcd"]
+    for directory in (left, *others):
+        directory.mkdir(parents=True)
+    cache.ensure_dir("types", lambda directory: (directory / "f").touch())
+    assert not left.exists()
+    assert all(directory.exists() for directory in others)
