@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _signals.EndedBySignals():
             code = _guarded(args)
             if not _signals.received():
-                _terminal.flush_messages(None)
+                _terminal.end_queue(None)
     except _signals.Ended as end:
         code = end.exit_code
     if _signals.received():
-        _terminal.flush_messages(FLUSH_SECONDS)
+        _terminal.end_queue(FLUSH_SECONDS)
     return code
 
 

@@ -147,13 +147,28 @@ class _Bar:
         self._bar = click.progressbar(length=1, label=safe(label), file=sys.stderr, show_pos=False)
         self._bar.__enter__()
         self._total = 0
+        self._moved = 0
 
     def expect(self, size: int) -> None:
         self._total += size
         self._bar.length = max(self._total, 1)
 
     def advance(self, size: int) -> None:
-        self._bar.update(size)
+        self._moved += size
+        # A terminal that is stopped (Ctrl-S) must not stop a download: it is shown later.
+        if _has_room(sys.stderr.fileno()):
+            self._bar.update(self._moved)
+            self._moved = 0
 
     def close(self) -> None:
-        self._bar.__exit__(None, None, None)
+        if _has_room(sys.stderr.fileno()):
+            self._bar.__exit__(None, None, None)
+
+
+def _has_room(fd: int) -> bool:
+    """Can a little be written to *fd* without waiting?"""
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))

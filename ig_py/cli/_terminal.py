@@ -49,6 +49,14 @@ def flush_messages(seconds: float | None) -> None:
         _queue.flush(0 if _queue.stuck else seconds)
 
 
+def end_queue(seconds: float | None) -> None:
+    """As :func:`flush_messages`; when all is written, messages are queued no longer."""
+    global _queue
+    flush_messages(seconds)
+    if _queue is not None and not _queue.stuck:
+        _queue = None
+
+
 def _dropped(count: int) -> bytes:
     from ig_py.cli._log_format import log_line
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LIST_SECONDS = 15.0
 """Longest wait for slow engines to list what they run."""
 WAKE_SECONDS = 0.5
+MAX_WAITING = 10_000
+"""Events that wait for the reader of standard output."""
 MODES = ("columns", "json", "yaml")
 
 
@@ -125,15 +127,20 @@ def _watch(
 ) -> None:
     from ig_py.containers.collection import EventType
 
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    events: queue.Queue[Event] = queue.Queue(MAX_WAITING)
+    missed = 0
     wanted = {EventType.PRECREATE, EventType.CREATED, EventType.DELETED}
     selected = tracker.settings.selector.matches
 
     def keep(event: Event) -> None:
         # A container that is announced has only its id yet: no selector can decide about it.
         chosen = event.type is EventType.PRECREATE or selected(event.container)
+        nonlocal missed
         if chosen and event.type in wanted:
-            events.put(event)
+            try:
+                events.put_nowait(event)
+            except queue.Full:
+                missed += 1
 
     tracker.subscribe(keep)
     tracker.start()
@@ -144,6 +151,9 @@ def _watch(
         except queue.Empty:
             continue
         show(event)
+        if missed:
+            _terminal.warn(f"{missed} events were not shown: standard output was not read")
+            missed = 0
 
 
 def _json(value: Any) -> str:
