@@ -1,4 +1,4 @@
-"""The root gadget's fields are those of the compatible trace_exec, down to numbers and order.
+"""The root gadget's fields are those of upstream's trace_exec, down to numbers and order.
 
 data/trace_exec/fields.json was recorded on a machine where the operator that
 adds containers was not active; descriptions are left out.
