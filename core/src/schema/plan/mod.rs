@@ -1,8 +1,14 @@
 //! The plan document as Python writes it (docs/plan.md).
 
+mod output;
+mod steps;
+
 use serde::Deserialize;
 
 use crate::errors::{Error, Result};
+
+pub use output::{Align, Capture, Column, Ellipsis, InterfacePart, Mode, Output};
+pub use steps::{KernelStack, Pair, StackFields, Step, UserStack};
 
 pub const VERSION: u32 = 1;
 const MAX_PLAN: usize = 32 << 20;
@@ -212,110 +218,6 @@ pub struct Field {
 }
 
 #[derive(Deserialize)]
-pub struct Pair {
-    pub src: u32,
-    pub dst: u32,
-}
-
-#[derive(Deserialize)]
-pub struct KernelStack {
-    pub src: u32,
-    pub dst: u32,
-    pub map: String,
-}
-
-#[derive(Deserialize)]
-pub struct UserStack {
-    pub members: StackFields,
-    pub map: String,
-    #[serde(default)]
-    pub build_id_map: Option<String>,
-    #[serde(default)]
-    pub addresses: Option<u32>,
-    #[serde(default)]
-    pub buildid: Option<u32>,
-    #[serde(default)]
-    pub symbols: Option<u32>,
-}
-
-/// Fields of `struct gadget_user_stack`.
-#[derive(Deserialize)]
-pub struct StackFields {
-    pub stack_id: u32,
-    pub major: u32,
-    pub minor: u32,
-    pub inode: u32,
-    pub mtime_sec: u32,
-    pub mtime_nsec: u32,
-    pub base_addr_hash: u32,
-    pub tgid_level0: u32,
-    pub pid_level0: u32,
-    pub pidns_level0: u32,
-    pub pid_level1: u32,
-    pub pidns_level1: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub enum Step {
-    Timestamp {
-        src: u32,
-        #[serde(default)]
-        dst: Option<u32>,
-        #[serde(default)]
-        layout: Option<String>,
-    },
-    Errno(Pair),
-    Signal(Pair),
-    User(Pair),
-    Group(Pair),
-    Bytes(Pair),
-    Duration(Pair),
-    FileMode(Pair),
-    FileFlags(Pair),
-    Syscall(Pair),
-    Enum {
-        src: u32,
-        dst: u32,
-        values: Vec<(serde_json::Number, String)>,
-        #[serde(default)]
-        set: bool,
-        #[serde(default)]
-        separator: Option<String>,
-    },
-    Text {
-        dst: u32,
-        value: String,
-    },
-    L3endpoint {
-        version: u32,
-        addr_raw: u32,
-        addr: u32,
-    },
-    L4endpoint {
-        version: u32,
-        addr_raw: u32,
-        addr: u32,
-        port: u32,
-        #[serde(default)]
-        proto_raw: Option<u32>,
-        #[serde(default)]
-        proto: Option<u32>,
-        #[serde(default)]
-        endpoint: Option<u32>,
-    },
-    KernelStack(KernelStack),
-    UserStack(Box<UserStack>),
-    Container {
-        #[serde(default)]
-        mntns: Option<u32>,
-        #[serde(default)]
-        netns: Option<u32>,
-        fields: std::collections::BTreeMap<String, u32>,
-    },
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     pub field: u32,
@@ -334,89 +236,6 @@ pub struct Node {
     pub field: Option<u32>,
     #[serde(default)]
     pub value: Option<serde_json::Value>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    #[default]
-    None,
-    Json,
-    Jsonpretty,
-    Yaml,
-    Columns,
-    /// The text fields, unchanged.
-    Text,
-    #[serde(rename = "pcap-ng")]
-    Pcapng,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Output {
-    pub mode: Mode,
-    /// The output is a terminal: characters that control or deceive it are escaped in JSON.
-    #[serde(default)]
-    pub terminal: bool,
-    #[serde(default)]
-    pub columns: Vec<Column>,
-    /// Written before the rows of each array, and before each text.
-    #[serde(default)]
-    pub header: String,
-    #[serde(default)]
-    pub capture: Option<Capture>,
-}
-
-/// Fields of a packet.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Capture {
-    pub payload: u32,
-    pub timestamp: u32,
-    pub length: u32,
-    /// The fields by which interfaces differ, in the order of their description.
-    #[serde(default)]
-    pub interfaces: Vec<InterfacePart>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InterfacePart {
-    pub field: u32,
-    pub name: String,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Align {
-    #[default]
-    Left,
-    Right,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ellipsis {
-    End,
-    Start,
-    Middle,
-    #[default]
-    None,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Column {
-    pub field: u32,
-    pub width: i64,
-    #[serde(default)]
-    pub align: Align,
-    #[serde(default)]
-    pub ellipsis: Ellipsis,
-    #[serde(default)]
-    pub hex: bool,
-    #[serde(default)]
-    pub precision: usize,
 }
 
 impl Plan {
