@@ -55,7 +55,7 @@ pub fn open(root: BorrowedFd<'_>, path: &str) -> io::Result<File> {
     reopen(&File::from(openat2(root, path, libc::O_PATH)?))
 }
 
-/// The regular file that `link` leads to, a magic link of /proc or a path that nobody else can
+/// The regular file that `link` leads to: a magic link of /proc, or a path that no other user can
 /// change.
 pub fn open_link(link: impl AsRef<Path>) -> io::Result<File> {
     reopen(&OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(link)?)
