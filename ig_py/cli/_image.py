@@ -145,9 +145,9 @@ class _Bar:
 
     def __init__(self, label: str) -> None:
         self._bar = click.progressbar(length=1, label=safe(label), file=sys.stderr, show_pos=False)
-        self._bar.__enter__()
         self._total = 0
         self._moved = 0
+        self._drawn = False
 
     def expect(self, size: int) -> None:
         self._total += size
@@ -157,11 +157,14 @@ class _Bar:
         self._moved += size
         # A terminal that is stopped (Ctrl-S) must not stop a download: it is shown later.
         if _has_room(sys.stderr.fileno()):
+            if not self._drawn:
+                self._drawn = True
+                self._bar.__enter__()
             self._bar.update(self._moved)
             self._moved = 0
 
     def close(self) -> None:
-        if _has_room(sys.stderr.fileno()):
+        if self._drawn and _has_room(sys.stderr.fileno()):
             self._bar.__exit__(None, None, None)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +15,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import stopped
 from support.fake_docker import DIGEST, IMAGE, FakeContainer, FakeDocker, container_id, fake_docker
-from support.waiting import wait_for
+from support.waiting import deadline, wait_for
 
 from ig_py.cli import main
 from ig_py.cli._container_table import Table, choose, nanoseconds, seconds
@@ -177,3 +181,39 @@ def test_cells() -> None:
     assert started.cell(container) == "1970-01-01T00:00:00.000000000Z"
     assert seconds(1795413035804653300) == "2026-11-23T05:50:35Z"
     assert nanoseconds(1795413035804653300) == "2026-11-23T05:50:35.804653300Z"
+
+
+def test_watching_goes_on_when_its_reader_stops(
+    engine: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is bounded, and what is left out is told; then one signal ends it."""
+    code = (
+        "from ig_py.cli import list_containers\n"
+        "list_containers.MAX_WAITING = 5\n"
+        "from ig_py.__main__ import command\n"
+        "command()\n"
+    )
+    argv = [sys.executable, "-c", code, "list-containers", "-w", "-r", "docker"]
+    sleeping = subprocess.Popen(["sleep", "300"])
+    with stopped.pipe(tmp_path) as (write, read), (tmp_path / "err").open("wb") as err:
+        stopped.fill(write)
+        process = subprocess.Popen(
+            [*argv, f"--docker-socketpath={engine.path}"], stdout=write, stderr=err
+        )
+        try:
+            wait_for(engine.subscribers, "it follows the engine")
+            for number in range(100, 120):
+                container = FakeContainer(container_id(number), f"c{number}", pid=sleeping.pid)
+                engine.begin(container)
+            time.sleep(1)
+            os.set_blocking(read, False)
+            os.read(read, 1 << 20)
+            wait_for(lambda: b"were not shown" in (tmp_path / "err").read_bytes(), "it is told")
+            stopped.fill(write)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(deadline(5)) == 0
+        finally:
+            process.kill()
+            process.wait()
+            sleeping.kill()
+            sleeping.wait()

@@ -164,3 +164,25 @@ def test_a_reader_of_messages_that_leaves_is_no_error() -> None:
     messages.put(b"y\n")
     assert messages.flush(10)
     os.close(write)
+
+
+def test_a_bar_is_not_drawn_where_it_would_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+    import termios
+
+    from ig_py.cli import _image
+
+    with stopped.terminal(tmp_path) as (write, read), os.fdopen(os.dup(write), "w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        stopped.fill(write)
+        with _image.progress("pulling") as bar:
+            assert bar is not None
+            bar.expect(100)
+            for _ in range(10):
+                bar.advance(5)
+            termios.tcflow(write, termios.TCOON)
+            wait_for(lambda: read_all(read) == b"" and _image._has_room(write), "it goes on", 10)
+            bar.advance(50)
+            wait_for(lambda: b"100%" in read_all(read), "it is shown", 10)
