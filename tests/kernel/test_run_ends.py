@@ -199,3 +199,28 @@ def test_a_stopped_reader_of_standard_error(
         executions(300)
         time.sleep(1.5)
         assert ended(process, number) == 0
+
+
+def test_a_run_sweeps_what_a_killed_one_left(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch, image: str
+) -> None:
+    slow, pids = tmp_path / "slow-clang", tmp_path / "pids"
+    slow.write_text(
+        '#!/bin/sh\ntest "$1" = --version && exec echo clang version 14.0.0\n'
+        f'echo x >"$TMPDIR/left"\necho $$ >>{pids}\nexec sleep 300\n'
+    )
+    slow.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("CLANG", str(slow))
+        patch.setenv("LLVM_STRIP", "/bin/true")
+        with RunningGadget(tmp_path / "killed", str(write_gadget(tmp_path / "g"))) as run:
+            wait_for(lambda: pids.exists() and pids.read_text().split(), "the compiler runs")
+            run.process.kill()
+            run.process.wait()
+    for pid in pids.read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
+    assert list(temporary.iterdir())
+    with RunningGadget(tmp_path / "next", *flags(image)) as run:
+        run.wait_running()
+        assert list(temporary.iterdir()) == []
+        assert run.end() == 0
