@@ -40,13 +40,15 @@ CoreErrorKind: TypeAlias = Literal[
     "absent",
     "map",
     "memory",
+    "descriptors",
     "btf",
     "plan",
     "unsupported",
     "closed",
 ]
 """``absent``: there is nothing to attach to; ``memory``: the kernel refuses it for a map or
-its buffers; ``closed``: the object has been closed."""
+its buffers; ``descriptors``: too many files are open, in this process or in the system;
+``closed``: the object has been closed."""
 
 class CoreError(Exception):
     """A failure inside the core; ``str()`` of it is its *message*."""
@@ -127,7 +129,9 @@ def probe(feature: str) -> bool:
     feature, never by the kernel's version.
 
     Raises:
-        CoreError: ``unsupported`` for an unknown name.
+        CoreError: ``unsupported`` for an unknown name. ``descriptors`` or ``memory`` when too
+            little is left to find out; also for EPERM of bpf(2), which tells of a limit of
+            locked memory or of a missing right.
     """
 
 @final

@@ -14,6 +14,8 @@ pub enum Kind {
     Map,
     /// The kernel refused memory for a map or its buffers.
     Memory,
+    /// This process, or the system, has no descriptor left.
+    Descriptors,
     Btf,
     Plan,
     Unsupported,
@@ -30,6 +32,7 @@ impl Kind {
             Kind::Absent => "absent",
             Kind::Map => "map",
             Kind::Memory => "memory",
+            Kind::Descriptors => "descriptors",
             Kind::Btf => "btf",
             Kind::Plan => "plan",
             Kind::Unsupported => "unsupported",
@@ -74,6 +77,18 @@ impl Error {
         Error::new(if refused { Kind::Memory } else { Kind::Map }, message)
     }
 
+    /// With the kind of a used up limit, when the message or libbpf's words tell of one. An error
+    /// of the system is always written as std::io::Error writes it; of a load, libbpf gives only
+    /// text.
+    pub fn with_limit(mut self) -> Self {
+        let full = [libc::EMFILE, libc::ENFILE].map(|code| format!("(os error {code})"));
+        let told = |line: &str| line.contains("-EMFILE") || line.contains("-ENFILE");
+        if full.iter().any(|code| self.message.ends_with(code)) || self.log.lines().any(told) {
+            self.kind = Kind::Descriptors;
+        }
+        self
+    }
+
     pub fn plan(message: impl Into<String>) -> Self {
         Error::new(Kind::Plan, message)
     }
@@ -95,3 +110,21 @@ impl std::fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_used_up_limit_is_not_what_the_call_was_about() {
+        let cause = std::io::Error::from_raw_os_error(libc::EMFILE);
+        let error = Error::new(Kind::Attach, format!("cannot attach program x: {cause}"));
+        assert_eq!(error.with_limit().kind, Kind::Descriptors);
+        let said = "libbpf: prog 'x': BPF program load failed: -EMFILE\n\
+                    libbpf: prog 'x': -- BEGIN PROG LOAD LOG --\n";
+        let error = Error::new(Kind::Verifier, "the verifier rejects x").with_log(said.into());
+        assert_eq!(error.with_limit().kind, Kind::Descriptors);
+        let error = Error::new(Kind::Verifier, "the verifier rejects x").with_log("-EACCES".into());
+        assert_eq!(error.with_limit().kind, Kind::Verifier);
+    }
+}

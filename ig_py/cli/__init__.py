@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -106,6 +107,10 @@ def _report(err: Exception) -> int:
     detail = ""
     if isinstance(err, IgPyError):
         message, detail = _chain(err), err.detail
+    elif isinstance(err, OSError) and err.errno in (errno.EMFILE, errno.ENFILE):
+        from ig_py.host.descriptors import REMEDY
+
+        message = f"opening {err.filename or 'a file'}: {err.strerror}: {REMEDY}"
     elif (usage := _usage_message(err)) is not None:
         message = usage
     else:

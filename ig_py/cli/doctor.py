@@ -117,14 +117,19 @@ def _kernel() -> list[dict[str, Any]]:
         from ig_py._core import CoreError, probe
     except ImportError as error:
         return [{"feature": "core", "there": False, "for": str(error)}]
-    found = []
+    found: list[dict[str, Any]] = []
     for name, purpose in FEATURES:
         try:
-            there = probe(name)
-        except CoreError:
-            there = False
-        found.append({"feature": name, "there": there, "for": purpose})
+            found.append({"feature": name, "there": probe(name), "for": purpose})
+        except CoreError as err:
+            found.append({"feature": name, "there": None, "for": purpose, "error": err.message})
     return found
+
+
+def _found(feature: dict[str, Any]) -> str:
+    if feature["there"] is None:
+        return f"not known: {feature['error']}"
+    return "there" if feature["there"] else f"missing: {feature['for']}"
 
 
 def _exec_hold() -> dict[str, Any]:
@@ -162,9 +167,7 @@ def _text(found: dict[str, Any]) -> list[str]:
         ]
     )
     lines += ["", "Kernel"]
-    lines += _rows(
-        [(f["feature"], "there" if f["there"] else f"missing: {f['for']}") for f in found["kernel"]]
-    )
+    lines += _rows([(f["feature"], _found(f)) for f in found["kernel"]])
     lines += ["", "Engines"]
     lines += _rows(
         [

@@ -9,7 +9,6 @@ when its init ends (``live``).
 from __future__ import annotations
 
 import logging
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -26,6 +25,7 @@ from ig_py.containers.model import Container
 from ig_py.containers.runtime_executions import RuntimeExecutions
 from ig_py.containers.sources import DiscoverySource
 from ig_py.errors import ContainerError
+from ig_py.host.descriptors import raise_limit
 from ig_py.host.proc import HostView, ProcessGone
 from ig_py.host.reactor import Reactor
 from ig_py.records import replace
@@ -81,7 +81,7 @@ class Discovery:
 
     def start(self) -> None:
         """Begin; returns at once. Containers appear in ``collection``."""
-        _raise_descriptor_limit()
+        raise_limit()
         self.cgroups.start()
         self.unmanaged.start()
         self.executions.start()
@@ -274,10 +274,3 @@ class Discovery:
         with self._lock:
             if self._descriptions.is_unmanaged(container_id) and container_id not in self._live:
                 self._descriptions.remove(container_id)
-
-
-def _raise_descriptor_limit() -> None:
-    # Each container takes three descriptors; the usual soft limit of 1024 serves select(2).
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

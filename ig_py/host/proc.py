@@ -7,7 +7,6 @@ ig-py itself runs in a container (docs/in-a-container.md).
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 from functools import cached_property
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from ig_py.errors import ContainerError
 from ig_py.host.cgroup_paths import CgroupPaths
+from ig_py.host.descriptors import REMEDY, USED_UP
 from ig_py.host.files import is_there, read_text
 from ig_py.records import dataclass
 
@@ -231,9 +231,9 @@ class HostView:
         except OSError as error:
             pins.close()
             _close(pidfd)
-            if error.errno in (errno.EMFILE, errno.ENFILE):
+            if error.errno in USED_UP:
                 raise ContainerError(
-                    f"holding process {pid}: {error.strerror}", remedy="raise the limit (ulimit -n)"
+                    f"holding process {pid}: {error.strerror}", remedy=REMEDY
                 ) from error
             raise ProcessGone(f"holding process {pid}: {error.strerror}") from error
         except ProcessGone:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from ig_py.errors import IgPyError, KernelError, ObjectError, UsageError, VerifierRejected
 from ig_py.gadget import sections
 from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
+from ig_py.host.descriptors import REMEDY as DESCRIPTORS_REMEDY
+from ig_py.host.descriptors import USED_UP
 from ig_py.records import dataclass, field
 from ig_py.runtime.buffers import DEFAULT_BUFFER_SIZE, ring_size
 
@@ -30,6 +32,8 @@ MEMORY_REMEDY = (
     "or ask for less with --buffer-size"
 )
 """libbpf raises RLIMIT_MEMLOCK itself, on kernels that count it and where it may."""
+LIMITS = {"memory": MEMORY_REMEDY, "descriptors": DESCRIPTORS_REMEDY}
+"""Kinds of the core's errors about something used up, which is no program's fault → what to do."""
 
 VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 NO_RINGBUF = "IG_PY_NO_RINGBUF"
@@ -99,9 +103,14 @@ class Loader:
         """
         from ig_py._core import CoreError
 
-        for program in self._spec.programs:
-            if self._optional(program) and not program.disabled and (lack := self._lacks(program)):
-                self._skip(program, f"this kernel has no {lack}")
+        try:
+            for program in self._spec.programs:
+                if program.disabled or not self._optional(program):
+                    continue
+                if lack := self._lacks(program):
+                    self._skip(program, f"this kernel has no {lack}")
+        except CoreError as err:
+            raise self._explain(err) from err
         while True:
             try:
                 return self._load_once()
@@ -144,7 +153,7 @@ class Loader:
                 attacher.attach(program)
                 attached = True
             except CoreError as err:
-                if not self._optional(program):
+                if not self._optional(program) or err.kind in LIMITS:
                     raise self._explain(err, program) from err
                 failure = err
                 self._skip(program, err.message)
@@ -309,13 +318,22 @@ class Loader:
             return VerifierRejected(
                 f"{what}{_verifier_reason(log)}", remedy="-v shows the whole log", detail=log
             )
-        if kind == "memory":
-            return KernelError(what, remedy=MEMORY_REMEDY, detail=log)
+        if kind in LIMITS:
+            return KernelError(what, remedy=LIMITS[kind], detail=log)
         if kind in ("open", "btf", "map", "plan"):
             return ObjectError(what, detail=log)
-        if program is not None and (lack := self._lacks(program)):
+        if program is not None and (lack := self._known_lack(program)):
             what += f" (this kernel has no {lack})"
         return KernelError(what, detail=log)
+
+    def _known_lack(self, program: ProgramSpec) -> str:
+        """As :meth:`_lacks`; "" also where that cannot be found out."""
+        from ig_py._core import CoreError
+
+        try:
+            return self._lacks(program)
+        except CoreError:
+            return ""
 
 
 def kernel_types(*, without_rings: bool = False) -> bytes:
@@ -333,7 +351,9 @@ def kernel_types(*, without_rings: bool = False) -> bytes:
     except OSError as err:
         raise KernelError(
             f"reading the kernel's types ({VMLINUX_BTF}): {err.strerror}",
-            remedy="use a kernel built with CONFIG_DEBUG_INFO_BTF",
+            remedy=DESCRIPTORS_REMEDY
+            if err.errno in USED_UP
+            else "use a kernel built with CONFIG_DEBUG_INFO_BTF",
         ) from err
     return raw.replace(b"BPF_FUNC_ringbuf_", b"BPF_FUNC_without_") if without_rings else raw
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError, KernelError
+from ig_py.host import descriptors
 from ig_py.host.bpffs import with_bpffs
 from ig_py.host.pins import RunPins
 from ig_py.host.proc import HostView
@@ -22,7 +23,7 @@ from ig_py.runtime.attach import Attacher
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.buffers import DEFAULT_BUFFER_SIZE
 from ig_py.runtime.classifiers import passing_on
-from ig_py.runtime.loader import MEMORY_REMEDY, NO_RINGBUF, Loader, LoadSettings
+from ig_py.runtime.loader import LIMITS, NO_RINGBUF, Loader, LoadSettings
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanSettings, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
@@ -140,6 +141,7 @@ class Run:
     def _bring_up(self) -> None:
         prepared, context = self._prepared, self._prepared.context
         self._move(State.LOADING)
+        descriptors.require(f"running gadget {prepared.spec.name}")
         self._stop.check()
         load = LoadParts()
         for operator in prepared.operators:
@@ -228,7 +230,7 @@ class Run:
         except CoreError as err:
             raise KernelError(
                 f"opening the buffers of gadget {self._prepared.spec.name}: {err.message}",
-                remedy=MEMORY_REMEDY if err.kind == "memory" else "",
+                remedy=LIMITS.get(err.kind, ""),
             ) from err
 
     def _pump(self) -> None:
@@ -342,11 +344,18 @@ class Run:
 
 
 def as_error(err: BaseException) -> IgPyError | None:
-    """*err* as an IgPyError, also when it is the core's; None for any other."""
+    """*err* as an IgPyError, also when it is the core's or no file can be opened any more; None for
+    any other."""
     from ig_py._core import CoreError
 
     if isinstance(err, IgPyError):
         return err
     if isinstance(err, CoreError):
-        return KernelError(f"running the gadget: {err.message}", detail=err.log)
+        what = f"running the gadget: {err.message}"
+        return KernelError(what, remedy=LIMITS.get(err.kind, ""), detail=err.log)
+    if isinstance(err, OSError) and err.errno in descriptors.USED_UP:
+        place = f" {err.filename}" if err.filename else ""
+        return KernelError(
+            f"running the gadget: opening{place}: {err.strerror}", remedy=descriptors.REMEDY
+        )
     return None

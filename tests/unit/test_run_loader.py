@@ -246,3 +246,20 @@ def test_ring_sizes() -> None:
     assert ring_size(1) == 4096
     assert ring_size(4097) == 8192
     assert ring_size(8 << 20) == 8 << 20
+
+
+@pytest.mark.parametrize("where", ["probe kprobe", "probe ringbuf", "load", "attach kp"])
+@pytest.mark.parametrize(
+    ("kind", "remedy"), [("descriptors", "ulimit -n"), ("memory", "ulimit -l")]
+)
+def test_what_is_used_up_is_no_fault_of_an_optional_program(
+    monkeypatch: pytest.MonkeyPatch, where: str, kind: str, remedy: str
+) -> None:
+    fake = install(monkeypatch, Fake(programs()))
+    fake.fail[where] = CoreError(kind, "too many open files")  # type: ignore[arg-type]
+    with pytest.raises(KernelError) as caught:
+        run(fake)
+    assert not isinstance(caught.value, VerifierRejected)
+    assert "too many open files" in caught.value.message
+    assert "this kernel has no" not in str(caught.value)
+    assert remedy in caught.value.remedy

@@ -3,7 +3,6 @@
 //! is loaded once.
 
 use std::ffi::CStr;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libbpf_sys as sys;
@@ -49,8 +48,7 @@ impl Dispatcher {
             insn(set, 0, 0, otherwise),
             insn(sys::BPF_JMP | sys::BPF_EXIT, 0, 0, 0),
         ];
-        let program = program::load_as(NAME, kind, 0, 0, &insns).ok_or_else(|| {
-            let why = io::Error::last_os_error();
+        let program = program::load_as(NAME, kind, 0, 0, &insns).map_err(|why| {
             Error::map(format!("cannot load the program before a packet program: {why}"))
         })?;
         // The first program that uses the table fixes the type of programs in it.

@@ -162,7 +162,7 @@ fn load() -> Option<OwnedFd> {
         insn(set, 0, 0, 0),
         insn(sys::BPF_JMP | sys::BPF_EXIT, 0, 0, 0),
     ];
-    let target = program::btf_id("task_vma", sys::BPF_TRACE_ITER)?;
+    let target = program::btf_id("task_vma", sys::BPF_TRACE_ITER).ok()?;
     let kind = sys::BPF_PROG_TYPE_TRACING;
-    program::load_as(c"ig_inodes", kind, sys::BPF_TRACE_ITER, target, &insns)
+    program::load_as(c"ig_inodes", kind, sys::BPF_TRACE_ITER, target, &insns).ok()
 }

@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use libbpf_sys as sys;
 
 use crate::errors::{Error, Result};
+use crate::fds::owned;
 
 /// Keys and most values are small; a data section may be larger.
 const MAX_VALUE: usize = 64 << 20;
@@ -59,6 +60,22 @@ pub fn kernel_name(name: &str) -> String {
         .collect()
 }
 
+/// The descriptor of a new map.
+pub fn create(
+    name: &str,
+    map_type: u32,
+    key: u32,
+    value: u32,
+    entries: u32,
+) -> io::Result<OwnedFd> {
+    let c_name = CString::new(kernel_name(name)).unwrap_or_default();
+    // SAFETY: the name outlives the call; null options mean defaults; a fresh descriptor.
+    unsafe {
+        let options = std::ptr::null();
+        owned(sys::bpf_map_create(map_type, c_name.as_ptr(), key, value, entries, options))
+    }
+}
+
 /// An open map, with the sizes that system calls use.
 pub struct Map {
     fd: OwnedFd,
@@ -70,21 +87,14 @@ pub struct Map {
 
 impl Map {
     pub fn create(name: &str, map_type: u32, key: u32, value: u32, entries: u32) -> Result<Map> {
-        let c_name = CString::new(kernel_name(name)).unwrap_or_default();
-        // SAFETY: the name outlives the call; null options mean defaults.
-        let fd = unsafe {
-            sys::bpf_map_create(map_type, c_name.as_ptr(), key, value, entries, std::ptr::null())
-        };
-        if fd < 0 {
-            let cause = io::Error::last_os_error();
+        let fd = create(name, map_type, key, value, entries).map_err(|cause| {
             let message = format!(
                 "cannot create map {name} (type {map_type}, key {key} bytes, value {value} bytes, \
                  {entries} entries): {cause}"
             );
-            return Err(Error::of_map(&cause, message));
-        }
-        // SAFETY: a fresh descriptor, which nothing else owns.
-        Map::from_fd(unsafe { OwnedFd::from_raw_fd(fd) })
+            Error::of_map(&cause, message)
+        })?;
+        Map::from_fd(fd)
     }
 
     pub fn from_fd(fd: OwnedFd) -> Result<Map> {

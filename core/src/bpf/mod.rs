@@ -29,4 +29,5 @@ mod sink;
 pub mod sockets;
 pub mod statistics;
 pub mod tc;
+mod there;
 pub mod user;

@@ -2,6 +2,7 @@
 //! for iterators, and in front of packet programs.
 
 use std::ffi::{CStr, CString};
+use std::io;
 use std::os::fd::OwnedFd;
 
 use libbpf_sys as sys;
@@ -26,24 +27,24 @@ pub fn nothing() -> Vec<sys::bpf_insn> {
     ]
 }
 
-/// Loads a program; None when the kernel refuses.
+/// Loads a program.
 pub fn load(
     program_type: u32,
     attach_type: u32,
     target: u32,
     insns: &[sys::bpf_insn],
-) -> Option<OwnedFd> {
+) -> io::Result<OwnedFd> {
     load_as(c"ig_probe", program_type, attach_type, target, insns)
 }
 
-/// Loads a program with a name; None when the kernel refuses.
+/// Loads a program with a name.
 pub fn load_as(
     name: &CStr,
     program_type: u32,
     attach_type: u32,
     target: u32,
     insns: &[sys::bpf_insn],
-) -> Option<OwnedFd> {
+) -> io::Result<OwnedFd> {
     let mut options = sys::bpf_prog_load_opts {
         sz: size_of::<sys::bpf_prog_load_opts>() as sys::size_t,
         expected_attach_type: attach_type,
@@ -52,7 +53,7 @@ pub fn load_as(
         ..Default::default()
     };
     // SAFETY: instructions, names and options outlive the call; a fresh descriptor.
-    let fd = unsafe {
+    unsafe {
         owned(sys::bpf_prog_load(
             program_type,
             name.as_ptr(),
@@ -61,18 +62,18 @@ pub fn load_as(
             insns.len() as sys::size_t,
             &mut options,
         ))
-    };
-    fd.ok()
+    }
 }
 
-pub fn load_nothing(program_type: u32) -> Option<OwnedFd> {
+pub fn load_nothing(program_type: u32) -> io::Result<OwnedFd> {
     load(program_type, 0, 0, &nothing())
 }
 
 /// BTF id of a kernel function as target of `attach_type`.
-pub fn btf_id(name: &str, attach_type: u32) -> Option<u32> {
-    let name = CString::new(name).ok()?;
+pub fn btf_id(name: &str, attach_type: u32) -> io::Result<u32> {
+    let name = CString::new(name)?;
     // SAFETY: the name outlives the call.
     let id = unsafe { sys::libbpf_find_vmlinux_btf_id(name.as_ptr(), attach_type) };
-    u32::try_from(id).ok()
+    // Negative: the number of the error.
+    u32::try_from(id).map_err(|_| io::Error::from_raw_os_error(-id))
 }

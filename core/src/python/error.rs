@@ -28,6 +28,7 @@ pub fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 impl From<Error> for PyErr {
     fn from(e: Error) -> PyErr {
         Python::attach(|py| {
+            let e = e.with_limit();
             let arguments = (e.kind.as_str(), e.message, e.log, e.program);
             match class(py).and_then(|class| class.call1(arguments)) {
                 Ok(made) => PyErr::from_value(made),

@@ -1,0 +1,41 @@
+"""The limit of open files (RLIMIT_NOFILE), which containers and attached programs use up."""
+
+from __future__ import annotations
+
+import errno
+import resource
+
+from ig_py.errors import KernelError
+
+LEAST = 64
+"""Descriptors without which no gadget runs: those of the interpreter, of a gadget's maps and
+programs, of the search for containers."""
+REMEDY = "raise the limit of open files: ulimit -n 4096, or LimitNOFILE= of the service"
+USED_UP = frozenset({errno.EMFILE, errno.ENFILE})
+"""No descriptor is left: in this process, or in the system."""
+
+
+def raise_limit() -> int:
+    """Raise the soft limit to the hard one, which is returned.
+
+    The usual soft limit of 1024 is for select(2), which nothing here uses; each container takes
+    three descriptors, and a program that is attached to every CPU one for each.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def require(attempt: str) -> None:
+    """Raise the limit as far as possible.
+
+    Raises:
+        KernelError: It is too low for any gadget.
+    """
+    limit = raise_limit()
+    if 0 <= limit < LEAST:
+        raise KernelError(
+            f"{attempt}: only {limit} files may be open at once, at least {LEAST} are needed",
+            remedy=REMEDY,
+        )
