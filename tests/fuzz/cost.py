@@ -18,8 +18,8 @@ from types import FrameType
 
 MAX_SECONDS = 2.0
 MAX_MIB = 256.0
-FLOOR_SECONDS = 0.8
-"""Below it a sample is cheap, however small."""
+FLOOR_SECONDS = 1.5
+"""Below it a sample is cheap, however small: its target does the work of several commands."""
 MAX_MICROSECONDS_PER_BYTE = 20.0
 GIVE_UP_SECONDS = 8.0
 MAX_ADDRESS_SPACE = 4 << 30

@@ -10,6 +10,8 @@ import yaml
 
 from fuzz import mutate
 
+MAX_GROWN = 1 << 20
+"""Bytes that one change adds, about."""
 _TEXTS = ("{{", '{{call .getConfig "d"}}', "a.", "<", "\n", "\u2028", "x")
 
 
@@ -86,7 +88,8 @@ def multiplied(root: Any, rng: random.Random, most: int) -> Any:
     if not places:
         return root
     holder, key = rng.choice(places)
-    count, inner = 1 << rng.randint(1, most), holder[key]
+    inner = holder[key]
+    count = max(1, min(1 << rng.randint(1, most), MAX_GROWN // len(json.dumps(inner))))
     match rng.randrange(4):
         case 0 if isinstance(holder, list):
             holder[key:key] = [inner] * count
