@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 MAX_QUEUED_BYTES = 1 << 20
-"""What may wait; one message that is longer may too, when nothing else does."""
+"""When more waits than this, the next message displaces the oldest ones."""
 _SLICE = 0.1
 """Python runs handlers of signals in the main thread only, which must not wait longer at a time:
 the kernel may interrupt another one."""
@@ -43,7 +43,7 @@ class Messages:
     def put(self, message: bytes) -> None:
         """Never waits."""
         with self._changed:
-            while self._queue and self._queued + len(message) > self._limit:
+            while self._queue and self._queued > self._limit:
                 self._queued -= len(self._queue.popleft())
                 self._dropped += 1
             self._queue.append(message)

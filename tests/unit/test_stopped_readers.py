@@ -156,6 +156,24 @@ def test_messages_are_written_in_order_when_they_are_read() -> None:
     os.close(read)
 
 
+def test_a_long_message_does_not_displace_the_one_before_it(tmp_path: Path) -> None:
+    """An error's line is followed by its detail, which may be a verifier's whole log."""
+    with stopped.pipe(tmp_path) as (write, read):
+        filled = stopped.fill(write)
+        messages = Messages(write, dropped, limit=1000)
+        for message in (b"first\n", b"error\n", b"x" * 5000 + b"\n"):
+            messages.put(message)
+        got = b""
+
+        def all_there() -> bool:
+            nonlocal got
+            got += read_all(read)
+            return got.endswith(b"xx\n")
+
+        wait_for(all_there, "all is written", 10)
+        assert got[filled:].startswith(b"first\nerror\nxx")
+
+
 def test_a_reader_of_messages_that_leaves_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
