@@ -16,6 +16,8 @@ from ig_py.host.scratch import scratch_dir
 
 DEFAULT_TIMEOUT_S = 600
 MAX_OUTPUT = 256 * 1024
+_START_SECONDS = 1.0
+"""Longest wait for a process that is being started when it is to be ended."""
 
 _running: set[subprocess.Popen[bytes]] = set()
 _starting = threading.Lock()
@@ -75,36 +77,85 @@ def _run(
     env: Mapping[str, str],
     timeout_s: float,
 ) -> str:
-    with _starting:
-        if _ending:
-            raise BuildError(f"{attempt}: interrupted")
-        try:
-            process = subprocess.Popen(
-                argv,
-                cwd=cwd,
-                env=clean_environment(env),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as e:
-            raise BuildError(f"{attempt}: starting {argv[0]}: {e.strerror or e}") from None
-        _running.add(process)
+    tool = _Tool(argv, attempt, cwd, env)
     try:
+        process = tool.started()
         raw, _ = process.communicate(timeout=timeout_s)
     except BaseException as e:
-        _kill(process)
-        process.wait()
+        tool.kill()
         if isinstance(e, subprocess.TimeoutExpired):
             raise BuildError(f"{attempt}: {argv[0]} ran for more than {timeout_s:g} s") from None
         raise
     finally:
-        _running.discard(process)
+        tool.forget()
     output = raw[:MAX_OUTPUT].decode(errors="replace")
     if process.returncode:
         raise ToolFailed(attempt, argv, process.returncode, output)
     return output
+
+
+class _Tool:
+    """The process of one tool.
+
+    A thread of its own starts it. Handlers of signals raise in the main thread only, so nothing
+    can come between the start of the process and its entry in the list that :func:`kill_all` reads.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], attempt: str, cwd: Path | None, env: Mapping[str, str]
+    ) -> None:
+        self._argv = argv
+        self._attempt = attempt
+        self._cwd = cwd
+        self._env = clean_environment(env)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: BuildError | None = None
+        self._settled = threading.Event()
+
+    def started(self) -> subprocess.Popen[bytes]:
+        """Start the process; once.
+
+        Raises:
+            BuildError: It cannot be started, or every tool is being ended.
+        """
+        threading.Thread(target=self._start, name="ig-py-tool", daemon=True).start()
+        self._settled.wait()
+        if self._process is None:
+            raise self._failure or BuildError(f"{self._attempt}: {self._argv[0]} did not start")
+        return self._process
+
+    def _start(self) -> None:
+        try:
+            with _starting:
+                if _ending:
+                    self._failure = BuildError(f"{self._attempt}: interrupted")
+                    return
+                self._process = subprocess.Popen(
+                    self._argv,
+                    cwd=self._cwd,
+                    env=self._env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+                _running.add(self._process)
+        except (OSError, ValueError) as e:
+            why = e.strerror if isinstance(e, OSError) and e.strerror else e
+            self._failure = BuildError(f"{self._attempt}: starting {self._argv[0]}: {why}")
+        finally:
+            self._settled.set()
+
+    def kill(self) -> None:
+        """End the process and its children, also when its start was interrupted."""
+        self._settled.wait(_START_SECONDS)
+        if self._process is not None:
+            _kill(self._process)
+            self._process.wait()
+
+    def forget(self) -> None:
+        if self._process is not None:
+            _running.discard(self._process)
 
 
 class ToolFailed(BuildError):
@@ -147,9 +198,14 @@ def ending() -> Iterator[None]:
 
 
 def kill_all() -> None:
-    """End every tool that runs right now."""
-    for process in list(_running):
-        _kill(process)
+    """End every tool that runs right now, or is being started."""
+    waited = _starting.acquire(timeout=_START_SECONDS)
+    try:
+        for process in list(_running):
+            _kill(process)
+    finally:
+        if waited:
+            _starting.release()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -77,13 +77,15 @@ def test_what_was_ignored_stays_ignored(number: signal.Signals) -> None:
 def test_a_second_signal_ends_a_command_that_does_not_end() -> None:
     process = sleeping("""
     try:
+        print("trying", flush=True)
         time.sleep(60)
     finally:
         print("cleaning", flush=True)
         time.sleep(60)""")
     begun(process)
-    process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
+    assert process.stdout.readline() == b"trying\n"
+    process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == b"cleaning\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(deadline(10)) == 130
