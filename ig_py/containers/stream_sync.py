@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 KEEP, REJECT, LOSE = "keep", "reject", "lose"
 """Verdicts about the events of a namespace that wait, and those to come."""
+MAX_LOST = 1024
+"""Namespaces nobody can identify whose events are counted as lost at once: these of the latest."""
 
 
 class ContainerStream(Protocol):
@@ -57,12 +59,19 @@ class StreamSync:
         self._filter = filter_map
         self._selector = selector
         self._admission = admission
+        self._unnamed: set[int] = set()
+        """Mount namespaces of containers whose names no engine has told yet."""
+        self._lost: dict[int, int] = {}
+        """Mount namespaces that nobody can identify, which stay in the filter map, so that their
+        events are counted as lost → generation."""
 
     def __call__(self, event: Event) -> None:
         container, generation = event.container, event.generation
         mntns = container.mntns
         if not mntns or event.type is EventType.PRECREATE:
             return
+        self._lost.pop(mntns, None)
+        self._unnamed.discard(mntns)
         if event.type is EventType.DELETED:
             self._leave(mntns, generation)
             self._stream.end_container(mntns)
@@ -71,6 +80,12 @@ class StreamSync:
         else:
             self._stream.set_container(mntns, container.netns, container.event_values())
             verdict = self._verdict(container, named=event.named)
+            if verdict == LOSE:
+                self._unnamed.add(mntns)
+                log.warning(
+                    "container %.12s: no engine has told its name, events of its start are lost",
+                    container.id,
+                )
             # The inode number of a container that has ended may be a later namespace's by now.
             if not generation:
                 self._apply(container, verdict)
@@ -78,7 +93,7 @@ class StreamSync:
                 self._stream.decide(mntns, generation, verdict)
 
     def readmit(self, container: Container, generation: int) -> None:
-        verdict = self._verdict(container)
+        verdict = self._verdict(container, named=container.mntns not in self._unnamed)
         self._apply(container, verdict)
         self._stream.decide(container.mntns, generation, verdict)
 
@@ -87,14 +102,25 @@ class StreamSync:
             # An earlier container may have had the inode number.
             self._stream.drop_container(mntns)
             self._stream.decide(mntns, generation, KEEP)
+        elif lose:
+            self._lose(mntns, generation)
         else:
             self._leave(mntns, generation)
-            self._stream.decide(mntns, generation, LOSE if lose else REJECT)
+            self._stream.decide(mntns, generation, REJECT)
+
+    def _lose(self, mntns: int, generation: int) -> None:
+        self._lost.pop(mntns, None)
+        self._lost[mntns] = generation
+        self._stream.decide(mntns, generation, LOSE)
+        if len(self._lost) > MAX_LOST:
+            first = next(iter(self._lost))
+            self._leave(first, self._lost.pop(first))
 
     def _apply(self, container: Container, verdict: str) -> None:
         if self._filter is None:
             return
-        if verdict == KEEP:
+        if verdict != REJECT:
+            # Of one without a name too: events that pass are counted as lost.
             self._filter.add(container)
         else:
             self._filter.remove(container.mntns, pending=self._admission is not None)
@@ -111,10 +137,6 @@ class StreamSync:
         if self._filter is None:
             return KEEP
         if not named and not self._selector.everything:
-            log.warning(
-                "container %.12s: no engine has told its name, events of its start are lost",
-                container.id,
-            )
             return LOSE
         # A container without any name is a pod's pause container.
         has_name = container.runtime.container_name or container.k8s.container_name

@@ -332,6 +332,37 @@ def test_events_wait_for_the_verdict() -> None:
     stream.close()
 
 
+def test_samples_that_are_read_after_a_loss_are_lost_and_after_a_name_emitted() -> None:
+    with scout() as core:
+        stream, notices = stream_of(core), Notices(core)
+        with unshared() as pid:
+            mntns = notices.wait(pid, Kind.NEW).mntns
+
+            def push(number: int) -> list[object]:
+                rows = stream.push("x", [struct.pack("=QQ", mntns, number)]).rows()
+                return [row["n"] for row in rows]
+
+            def lost() -> tuple[int, int | None, int]:
+                counters = stream.counters()["x"]
+                return counters["unidentified"], counters["lost"], counters["discarded"]
+
+            assert push(0) == []
+            stream.decide(mntns, 0, "lose")
+            # These were in the ring buffer when the time was up.
+            assert push(1) == push(2) == []
+            assert lost()[0] == 3
+            assert lost()[2] == 0
+            stream.decide(mntns, 0, "keep")
+            assert push(3) == [3]
+            assert lost()[0] == 3
+        with unshared() as pid:
+            mntns = notices.wait(pid, Kind.NEW).mntns
+            stream.end_waiting("lose")
+            assert push(4) == []
+            assert lost()[0] == 4
+    stream.close()
+
+
 def test_streams_and_filters_may_outlive_it() -> None:
     with scout() as core:
         stream, passes = stream_of(core), filter_map()

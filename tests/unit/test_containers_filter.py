@@ -14,7 +14,7 @@ from ig_py.containers.engines.config import DEFAULT_SOCKETS, engine_configs, wan
 from ig_py.containers.filter_map import FilterMap
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.selector import Selector
-from ig_py.containers.stream_sync import StreamSync
+from ig_py.containers.stream_sync import MAX_LOST, StreamSync
 from ig_py.errors import ContainerError, UsageError
 from ig_py.gadget.spec import (
     DataSourceSpec,
@@ -173,11 +173,46 @@ def test_events_of_an_unnamed_container_are_lost_where_some_are_selected(
 ) -> None:
     collection, journal = admitting(Selector.parse(container_name="n1"))
     collection.add(make(1), named=False)
-    assert journal.lines == ["names+1/101=n1", "map-1", "lose 1/0"]
+    # In the filter map: what passes it is counted.
+    assert journal.lines == ["names+1/101=n1", "map+1", "lose 1/0"]
     assert "no engine has told its name" in caplog.text
     collection, journal = admitting(Selector())
     collection.add(make(1), named=False)
     assert journal.lines == ["names+1/101=n1", "map+1", "keep 1/0"]
+
+
+@pytest.mark.parametrize("name", ["n1", "else"])
+def test_a_name_that_is_told_late_ends_the_loss(name: str) -> None:
+    collection, journal = admitting(Selector.parse(container_name="n1"))
+    collection.add(make(1, "0123"), named=False)
+    collection.update(make(1, name))
+    ends = ["keep 1/0"] if name == "n1" else ["map-1", "reject 1/0"]
+    assert journal.lines[-len(ends) :] == ends
+    assert journal.keys == ({1} if name == "n1" else set())
+
+
+def test_a_container_without_a_name_stays_lost_when_the_kernel_forgot_it() -> None:
+    journal = Admitting()
+    filter_map = FilterMap(journal, 10)  # type: ignore[arg-type]
+    sync = StreamSync(journal, filter_map, Selector.parse(container_name="n1"), journal)  # type: ignore[arg-type]
+    collection = ContainerCollection(grace=0)
+    collection.subscribe("sync", sync)
+    collection.add(make(1, "0123"), named=False)
+    sync.readmit(make(1, "0123"), 71)
+    assert journal.lines[-1] == "lose 1/71"
+    assert journal.keys == {1}
+
+
+def test_namespaces_that_nobody_can_identify_stay_in_the_filter_up_to_a_number() -> None:
+    journal = Admitting()
+    filter_map = FilterMap(journal, 10)  # type: ignore[arg-type]
+    sync = StreamSync(journal, filter_map, Selector.parse(container_name="n1"), journal)  # type: ignore[arg-type]
+    for number in range(1, MAX_LOST + 3):
+        sync.reject(number, 10_000 + number, lose=True)
+    withdrawn = [line for line in journal.lines if line.startswith("withdraw")]
+    assert withdrawn == ["withdraw 1/10001", "withdraw 2/10002"]
+    sync.reject(7, 20_000, lose=False)
+    assert journal.lines[-2:] == ["withdraw 7/20000", "reject 7/20000"]
 
 
 def test_a_full_map_is_said_once_and_filled_when_there_is_room(

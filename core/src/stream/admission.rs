@@ -76,8 +76,8 @@ impl Admission {
         Ok(self.pending.decide(mntns, generation, verdict))
     }
 
-    pub fn end(&mut self) -> Vec<Queue> {
-        self.pending.end()
+    pub fn end(&mut self, verdict: Verdict) -> Vec<Queue> {
+        self.pending.end(verdict)
     }
 
     pub fn waiting(&self) -> u64 {

@@ -230,7 +230,7 @@ impl Stream {
     /// Decides about all samples that wait. To be called when no more decisions will come.
     pub fn end_waiting(&self, verdict: Verdict) -> Result<()> {
         self.with(|state| {
-            let queues = state.admission.as_mut().map(Admission::end).unwrap_or_default();
+            let queues = state.admission.as_mut().map(|a| a.end(verdict)).unwrap_or_default();
             for queue in &queues {
                 state.release(queue, verdict);
             }

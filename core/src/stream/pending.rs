@@ -28,7 +28,10 @@ pub enum Fate {
     Pass,
     /// It was copied to wait for a decision, or counted where there was no room.
     Pending,
+    /// It is not wanted.
     Rejected,
+    /// It may be wanted, and nobody can tell.
+    Lost,
 }
 
 /// What user space found out about a namespace.
@@ -47,6 +50,22 @@ enum State {
     Pending,
     Passing,
     Rejected,
+    /// Not identified in time. A later decision about the latest generation still counts.
+    Lost,
+}
+
+impl State {
+    fn is_open(self) -> bool {
+        matches!(self, State::Pending | State::Lost)
+    }
+
+    fn after(verdict: Verdict) -> State {
+        match verdict {
+            Verdict::Keep => State::Passing,
+            Verdict::Reject => State::Rejected,
+            Verdict::Lose => State::Lost,
+        }
+    }
 }
 
 /// One namespace of an inode number. In each ring buffer, its samples lie behind `written` and
@@ -97,6 +116,8 @@ pub struct PendingSamples {
     bytes: usize,
     /// How far each ring buffer has been read, by slot.
     consumed: Written,
+    /// Set when no more decisions come: the verdict on every namespace that has none.
+    ended: Option<Verdict>,
 }
 
 impl PendingSamples {
@@ -117,7 +138,8 @@ impl PendingSamples {
 
     /// A new namespace is pending from now on; an earlier one of its number has ended.
     pub fn announce(&mut self, mntns: u64, generation: u64, written: Written) {
-        self.append(mntns, Generation { id: generation, state: State::Pending, written });
+        let state = self.ended.map_or(State::Pending, State::after);
+        self.append(mntns, Generation { id: generation, state, written });
     }
 
     /// A new namespace whose events the scout does not let through yet.
@@ -146,7 +168,7 @@ impl PendingSamples {
         }
         if self.order.len() > MAX_NUMBERS {
             if let Some(first) = self.order.pop_front() {
-                let pending = |g: &Generation| g.state == State::Pending;
+                let pending = |g: &Generation| g.state.is_open();
                 match self.numbers.get(&first) {
                     Some(generations) if generations.list.back().is_some_and(pending) => {
                         self.order.push_back(first);
@@ -174,11 +196,12 @@ impl PendingSamples {
         }
         let Some(generations) = self.numbers.get(&mntns) else { return Fate::Pass };
         let Some(generation) = generations.at(position) else {
-            return if generations.cut { Fate::Rejected } else { Fate::Pass };
+            return if generations.cut { Fate::Lost } else { Fate::Pass };
         };
         match generation.state {
             State::Passing => Fate::Pass,
             State::Rejected => Fate::Rejected,
+            State::Lost => Fate::Lost,
             State::Pending => {
                 let queue = self.queues.entry(generation.id).or_default();
                 let size = sample.len() + HEADER;
@@ -198,21 +221,18 @@ impl PendingSamples {
     }
 
     /// Ends the waiting of a namespace and returns its samples. Generation 0 is the latest one,
-    /// unless that has been decided about already.
+    /// unless that has been decided about already otherwise than as lost.
     pub fn decide(&mut self, mntns: u64, generation: u64, verdict: Verdict) -> Queue {
         let mut id = generation;
         if let Entry::Occupied(mut known) = self.numbers.entry(mntns) {
             let generations = known.get_mut();
             let found = match id {
-                0 => generations.list.back_mut().filter(|g| g.state == State::Pending),
+                0 => generations.list.back_mut().filter(|g| g.state.is_open()),
                 _ => generations.list.iter_mut().rev().find(|g| g.id == id),
             };
             if let Some(found) = found {
                 id = found.id;
-                found.state = match verdict {
-                    Verdict::Keep => State::Passing,
-                    Verdict::Reject | Verdict::Lose => State::Rejected,
-                };
+                found.state = State::after(verdict);
             }
             // A number that is not known passes: the entry of a single generation that passes
             // would change nothing.
@@ -227,12 +247,14 @@ impl PendingSamples {
         queue
     }
 
-    /// Returns all samples that wait. From now on samples of undecided namespaces pass.
-    pub fn end(&mut self) -> Vec<Queue> {
+    /// Returns all samples that wait. The verdict also applies to samples that are read later, of
+    /// undecided namespaces and of those that are announced from now on.
+    pub fn end(&mut self, verdict: Verdict) -> Vec<Queue> {
+        self.ended = Some(verdict);
         for generations in self.numbers.values_mut() {
             for generation in &mut generations.list {
                 if generation.state == State::Pending {
-                    generation.state = State::Passing;
+                    generation.state = State::after(verdict);
                 }
             }
         }
@@ -287,6 +309,37 @@ mod tests {
     }
 
     #[test]
+    fn samples_that_are_read_after_the_loss_are_lost_until_a_name_is_told() {
+        let mut pending = PendingSamples::default();
+        pending.announce(7, 1, START);
+        assert_eq!(pending.offer(0, None, 7, b"a"), Fate::Pending);
+        assert_eq!(pending.decide(7, 0, Verdict::Lose).events(), 1);
+        assert_eq!(pending.offer(0, None, 7, b"was in the buffer"), Fate::Lost);
+        assert_eq!(pending.decide(7, 0, Verdict::Keep).events(), 0);
+        assert_eq!(pending.offer(0, None, 7, b"b"), Fate::Pass);
+        pending.announce(8, 2, START);
+        pending.decide(8, 0, Verdict::Lose);
+        pending.decide(8, 0, Verdict::Reject);
+        assert_eq!(pending.offer(0, None, 8, b"c"), Fate::Rejected);
+        pending.decide(8, 0, Verdict::Keep);
+        assert_eq!(pending.offer(0, None, 8, b"c"), Fate::Rejected);
+    }
+
+    #[test]
+    fn what_is_read_after_the_end_shares_the_verdict() {
+        for (verdict, fate) in [(Verdict::Keep, Fate::Pass), (Verdict::Lose, Fate::Lost)] {
+            let mut pending = PendingSamples::default();
+            pending.announce(7, 1, START);
+            pending.offer(0, None, 7, b"a");
+            assert_eq!(pending.end(verdict).iter().map(Queue::events).sum::<u64>(), 1);
+            assert_eq!(pending.offer(0, None, 7, b"b"), fate);
+            pending.announce(8, 2, START);
+            assert_eq!(pending.offer(0, None, 8, b"c"), fate);
+            assert_eq!(pending.waiting(), 0);
+        }
+    }
+
+    #[test]
     fn two_generations_of_a_number_are_not_mixed() {
         let mut pending = PendingSamples::default();
         pending.announce(7, 1, START);
@@ -320,7 +373,7 @@ mod tests {
             }
         }
         assert!(pending.bytes <= MAX_BYTES);
-        let all = pending.end();
+        let all = pending.end(Verdict::Keep);
         let lost: u64 = all.iter().flat_map(Queue::overflow).map(|(_, n)| n).sum();
         assert_eq!(all.iter().map(|q| q.events()).sum::<u64>() + lost, 20 * 11 + 1);
         assert_eq!((pending.waiting(), pending.bytes), (0, 0));
@@ -376,7 +429,7 @@ mod tests {
             pending.announce(7, generation, written(100 * generation));
         }
         assert!(pending.numbers[&7].list.len() <= MAX_GENERATIONS);
-        assert_eq!(pending.offer(0, Some((2, 150)), 7, b""), Fate::Rejected);
+        assert_eq!(pending.offer(0, Some((2, 150)), 7, b""), Fate::Lost);
         assert_eq!(pending.offer(0, Some((2, 100_000)), 7, b""), Fate::Pending);
     }
 }

@@ -77,8 +77,10 @@ pub fn admitted(
         return Ok(true);
     };
     let fate = admission.offer(index, mntns, sample)?;
-    if fate == Fate::Rejected {
-        source.discard(1);
+    match fate {
+        Fate::Pass | Fate::Pending => {}
+        Fate::Rejected => source.discard(1),
+        Fate::Lost => source.lose(1),
     }
     Ok(fate == Fate::Pass)
 }
