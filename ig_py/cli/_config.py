@@ -74,7 +74,7 @@ def _read() -> Mapping[str, Any]:
     except FileRefused as err:
         if _explicit is None and err.refusal == "absent":
             return {}
-        raise UsageError(f"reading configuration {path}: {err.reason}") from err
+        raise UsageError(f"reading configuration {path}: {err.reason}") from None
     from ig_py import yamlsafe
     from ig_py.gadget.metadata import lower_keys
 

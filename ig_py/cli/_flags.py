@@ -215,7 +215,7 @@ def _from_file(flag: Flag, value: str) -> str:
     try:
         return read_argument(path, most=MAX_VALUE_FILE).decode()
     except FileRefused as err:
-        raise UsageError(f"{wrong}: {err.reason}") from err
+        raise UsageError(f"{wrong}: {err.reason}") from None
     except UnicodeDecodeError as err:
         raise UsageError(f"{wrong}: not UTF-8 text") from err
 

@@ -83,8 +83,8 @@ def _bytes(place: str) -> bytes:
         return read_argument(place, most=MAX_BYTES)
     except FileRefused as error:
         if error.refusal == "size":
-            raise LimitError(f"reading manifest {place}: {error.reason}") from error
-        raise UsageError(f"reading manifest {place}: {error.reason}") from error
+            raise LimitError(f"reading manifest {place}: {error.reason}") from None
+        raise UsageError(f"reading manifest {place}: {error.reason}") from None
 
 
 def _manifest(document: Any, lines: Lines) -> Manifest:

@@ -50,7 +50,7 @@ def _read_object(path: Path) -> bytes:
     try:
         return read_argument(path, most=MAX_FILE_SIZE)
     except FileRefused as err:
-        raise ObjectError(err.message) from err
+        raise ObjectError(err.message) from None
 
 
 def _built_object(directory: Path) -> bytes:
@@ -85,7 +85,7 @@ def _run(directory: Path, obj: Path | None, *, write: bool) -> int:
     try:
         old = read_argument(path, most=MAX_DOCUMENT).decode()
     except (FileRefused, UnicodeDecodeError) as err:
-        raise UsageError(f"reading {path}: {getattr(err, 'reason', err)}") from err
+        raise UsageError(f"reading {path}: {getattr(err, 'reason', err)}") from None
     raw = _read_object(obj) if obj else _built_object(directory.resolve())
     new = replace_diagrams(old, ProgramGraph(Elf(raw, str(obj or directory))))
     if new == old:

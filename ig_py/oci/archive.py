@@ -58,7 +58,7 @@ class ArchiveSource(FileSource):
         try:
             self._file, _ = opened(open_argument(path))
         except FileRefused as err:
-            raise StoreError(f"open {path}: {_lower(err.reason)}") from err
+            raise StoreError(f"open {path}: {_lower(err.reason)}") from None
         try:
             with storage(f"reading {path}"):
                 self._members = tarfmt.scan(self._file, self.name)

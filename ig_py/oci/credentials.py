@@ -115,7 +115,7 @@ def load_file(path: Path) -> dict[str, Any]:
     try:
         raw = read_argument(path, most=limits.MAX_AUTH_FILE, pipes=False)
     except FileRefused as err:
-        raise RegistryError(f'opening auth file "{path}": {err.reason}') from err
+        raise RegistryError(f'opening auth file "{path}": {err.reason}') from None
     try:
         config = load_json(raw, f'loading auth config "{path}"', limits.MAX_AUTH_FILE)
     except (IntegrityError, LimitError) as err:

@@ -168,7 +168,7 @@ def _read(path: Path) -> Policy | None:
     except FileRefused as err:
         if err.refusal == "absent":
             return None
-        raise UsageError(f"reading {what}: {err.reason}") from err
+        raise UsageError(f"reading {what}: {err.reason}") from None
     if path not in _known or _known[path][0] != raw:
         _known[path] = (raw, _parsed(raw, path, what))
     return _known[path][1]

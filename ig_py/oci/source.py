@@ -149,7 +149,7 @@ class LayoutSource(FileSource):
         try:
             fd = self._open(f"{BLOBS}/{algorithm}/{hexa}")
         except FileRefused as err:
-            raise refused(f"reading {self.describe(descriptor)}", err) from err
+            raise refused(f"reading {self.describe(descriptor)}", err) from None
         if fd is None:
             raise BlobMissing(f"{self.describe(descriptor)}: missing")
         return opened(fd)
@@ -169,7 +169,7 @@ class LayoutSource(FileSource):
         try:
             fd = self._open(INDEX_FILE)
         except FileRefused as err:
-            raise refused(f"reading {path}", err) from err
+            raise refused(f"reading {path}", err) from None
         if fd is None:
             raise StoreError(f"reading {path}: {os.strerror(errno.ENOENT)}")
         with storage(f"reading {path}"):

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from ig_py import cli
-from ig_py.cli import _terminal
+from ig_py.cli import _config, _terminal
 from ig_py.cli._escaping import safe
 from ig_py.cli._log_format import log_line
 from ig_py.errors import KernelError, UsageError, VerifierRejected
@@ -210,3 +210,15 @@ def test_closed_standard_streams() -> None:
         check=False,
     )
     assert done.returncode == 0
+
+
+def test_a_file_that_is_refused_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Restored afterwards: the command line sets both.
+    monkeypatch.setattr(_config, "_explicit", None)
+    monkeypatch.setattr(_config, "_file", None)
+    assert cli.main(["--config", "/dev/zero", "image", "list"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Error: ")
+    assert told.count("it is larger than") == 1

@@ -178,7 +178,7 @@ def read_small(path: str, kind: str) -> bytes:
     try:
         return read_argument(Path(path).expanduser(), most=MAX_KEY_FILE)
     except (FileRefused, RuntimeError) as err:
-        raise UsageError(f"{kind}: reading {path[:200]}: {getattr(err, 'reason', err)}") from err
+        raise UsageError(f"{kind}: reading {path[:200]}: {getattr(err, 'reason', err)}") from None
 
 
 def _shown(source: str) -> str:
