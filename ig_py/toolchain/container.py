@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ig_py.errors import BuildError, UsageError
+from ig_py.host.files import read_text
 from ig_py.records import dataclass
 from ig_py.toolchain import headers, wasm
 from ig_py.toolchain.buildfile import BuildFile
@@ -180,7 +181,7 @@ class _Owner:
 
     @classmethod
     def this(cls) -> _Owner:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot_id = read_text("/proc/sys/kernel/random/boot_id").strip()
         pidns = Path("/proc/self/ns/pid").stat().st_ino
         return cls(boot_id, os.getuid(), pidns, os.getpid(), _started(os.getpid()))
 
@@ -203,9 +204,8 @@ class _Owner:
 
 def _started(pid: int) -> int:
     """Start time of a process in clock ticks since boot; -1 when there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+    stat = read_text(f"/proc/{pid}/stat")
+    if not stat:
         return -1
     # Behind the name, which may have spaces and brackets, from field 3 on.
     return int(stat.rpartition(")")[2].split()[19])
