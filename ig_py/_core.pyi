@@ -358,6 +358,11 @@ class ScoutNotice:
     """The pid in the innermost pid namespace."""
     ppid: int
     cgroup_id: int
+    owner: int | None
+    """Of kind 1: the user who created it, in a user namespace of their own; None: root did."""
+    order: int
+    """Position among all notices: of two namespaces with one inode number the later one's is
+    larger, which their generations do not tell."""
     comm: bytes
     cgroup: bytes
     """Absolute path in the hierarchy in which it is deepest; empty for kinds 2 and 4."""
@@ -367,9 +372,10 @@ class Scout:
     """Reports new mount namespaces, and lets their events pass filter maps until they are decided
     about (docs/discovery.md)."""
 
-    def __new__(cls, pidns: int, max_pending: int) -> Self:
+    def __new__(cls, pidns: int, max_pending: Sequence[int]) -> Self:
         """Load the eBPF object. *pidns*: inode number of the pid namespace of the reported pids; 0
-        for the initial one.
+        for the initial one. *max_pending*: how many namespaces may be pending, root's and those
+        that users create.
 
         Raises:
             CoreError: ``unsupported`` when the kernel's BTF lacks a type or a member.
@@ -389,12 +395,14 @@ class Scout:
     def fileno(self) -> int:
         """Readable when there are notices."""
     def notices(self) -> list[ScoutNotice]:
-        """The notices since the last call; never waits."""
+        """The notices since the last call; never waits. Those about root's namespaces come first,
+        in order; then some of those about namespaces of users, and more with the next call."""
     def settle(self, mntns: int, generation: int) -> None:
         """The namespace has been decided about, and is not pending any more."""
     def counts(self) -> dict[str, int]:
         """``admitted`` and ``pending`` namespaces, those that were ``shut`` out, ``missed``
-        notices, and how often a filter map was ``full``."""
+        notices, and how often a filter map was ``full``. ``shut_of_users`` and ``missed_of_users``
+        are of namespaces that users created, ``shut`` and ``missed`` of the others."""
     def close(self) -> None:
         """Detach and unload; idempotent."""
 

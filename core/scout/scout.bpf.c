@@ -21,6 +21,11 @@
 #define MAX_CONTROLLERS 16
 /* Notices of one pending namespace: a fork bomb in it must not fill the ring buffer. */
 #define MAX_NOTICES 64
+/* Nested user namespaces, the initial one included (user_namespaces(7)). */
+#define MAX_USER_LEVELS 33
+#define RING_SIZE (512 * 1024)
+/* Notices of users' namespaces are written while less than this waits in the ring. */
+#define USERS_SHARE (RING_SIZE / 2)
 
 enum kind {
 	KIND_NEW = 1,
@@ -35,6 +40,8 @@ enum flag {
 	FLAG_SHUT = 1,
 	/* Its first process is in another control group than its parent: moved or created there. */
 	FLAG_PLACED = 2,
+	/* It was created in another user namespace than the initial one: any user can do that. */
+	FLAG_OF_USER = 4,
 };
 
 enum state {
@@ -56,6 +63,9 @@ struct process_notice {
 	__u32 path_size;
 	__u64 cgroup_id; /* in the unified hierarchy */
 	char comm[16];
+	/* User id of the owner of the outermost user namespace below the initial one; 0: none. */
+	__u32 owner;
+	__u32 reserved;
 };
 
 struct notice {
@@ -90,6 +100,10 @@ struct offsets {
 	__u32 task_cgroups;
 	__u32 nsproxy_mnt;
 	__u32 mnt_inum;
+	__u32 mnt_user_ns;
+	__u32 user_parent;
+	__u32 user_level; /* 0: the initial one */
+	__u32 user_owner;
 	__u32 mnt_generation; /* seq, or since Linux 6.18 ns.ns_id: never used again */
 	__u32 pid_level;
 	__u32 pid_numbers;
@@ -112,21 +126,25 @@ const volatile struct {
 	struct offsets offsets;
 	/* Inode number of user space's pid namespace; 0: the initial one. */
 	__u32 pidns;
-	/* Namespaces that may be pending at the same time. */
-	__u32 max_pending;
+	/* Namespaces that may be pending at the same time: root's, users'. */
+	__u32 max_pending[2];
 } given = {};
 
+/*
+ * Namespaces that users create without any rights have quotas of their own, so that no number of
+ * them takes the room of root's containers. Index 0: root's, 1: users'.
+ */
 struct {
-	__u64 admitted; /* namespaces made pending */
-	__u64 missed;   /* notices without room; the namespace is seen again at its next fork or exec */
-	__u64 shut;     /* namespaces that were not let through because too many were pending */
-	__u64 full;     /* updates that found a gadget's filter map full */
+	__u64 admitted[2]; /* namespaces made pending */
+	__u64 missed[2]; /* new namespaces whose notice had no room: seen again at their next exec */
+	__u64 shut[2];   /* namespaces that were not let through because too many were pending */
+	__u64 full;      /* updates that found a gadget's filter map full */
 } counts = {};
 
-/* Element 0: namespaces settled by user space, ever. */
+/* Namespaces settled by user space, ever: root's, users'. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, __u64);
 } settled SEC(".maps");
@@ -143,13 +161,23 @@ struct {
 	__type(value, __u64);
 } old SEC(".maps");
 
-/* A namespace whose entry was evicted is reported again, and is settled again. */
+/*
+ * A namespace whose entry was evicted is reported again, and is settled again. One map at most has
+ * an entry for an inode number.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, __u64);
 	__type(value, struct seen);
 } namespaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct seen);
+} user_namespaces SEC(".maps");
 
 struct filter_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -181,12 +209,15 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 512 * 1024);
+	__uint(max_entries, RING_SIZE);
 } notices SEC(".maps");
+
+typedef const char *address;
 
 struct place {
 	__u64 mntns;
 	__u64 generation;
+	address user_ns; /* in which the namespace was created */
 };
 
 /* Reads kernel memory "at" bytes behind "base"; 0 when that fails. */
@@ -196,8 +227,6 @@ struct place {
 		bpf_probe_read_kernel(&__value, sizeof(__value), (base) + (at));                 \
 		__value;                                                                         \
 	})
-
-typedef const char *address;
 
 /*
  * Functions that are not static are verified once per program, not once per call. They take
@@ -218,7 +247,33 @@ static __always_inline bool find_place(address task, struct place *place)
 	place->mntns = READ(__u32, ns, given.offsets.mnt_inum);
 	/* 0 means "not known yet" */
 	place->generation = READ(__u64, ns, given.offsets.mnt_generation) + 1;
+	place->user_ns = READ(address, ns, given.offsets.mnt_user_ns);
 	return true;
+}
+
+static __always_inline __u32 level_of(address user_ns)
+{
+	return READ(__u32, user_ns, given.offsets.user_level);
+}
+
+/* Index of the quota of a namespace. */
+static __always_inline __u32 quota_of(const struct place *place)
+{
+	return level_of(place->user_ns) ? 1 : 0;
+}
+
+__noinline __u32 owner_of(__u64 of)
+{
+	address user_ns = (address)of;
+
+	if (!level_of(user_ns))
+		return 0;
+	for (__u32 i = 0; i < MAX_USER_LEVELS; i++) {
+		if (level_of(user_ns) == 1)
+			return READ(__u32, user_ns, given.offsets.user_owner);
+		user_ns = READ(address, user_ns, given.offsets.user_parent);
+	}
+	return 0;
 }
 
 static __always_inline bool was_there(const struct place *place)
@@ -284,6 +339,8 @@ static __always_inline void fill_head(struct process_notice *head, const struct 
 	head->path_size = 0;
 	head->cgroup_id = READ(__u64, READ(address, unified, given.offsets.cgroup_node), given.offsets.node_id);
 	bpf_probe_read_kernel_str(head->comm, sizeof(head->comm), task + given.offsets.task_comm);
+	head->owner = owner_of((__u64)place->user_ns);
+	head->reserved = 0;
 }
 
 /* The deepest cgroup of the task in any hierarchy: engines use only some of them. */
@@ -347,15 +404,24 @@ __noinline __u64 written(__u32 slot)
 	return ring ? bpf_ringbuf_query(ring, BPF_RB_PROD_POS) : 0;
 }
 
+static __always_inline bool has_room(const struct place *place)
+{
+	return !quota_of(place) || bpf_ringbuf_query(&notices, BPF_RB_AVAIL_DATA) < USERS_SHARE;
+}
+
 __noinline int tell(__u64 task, __u64 mntns, __u64 generation, __u32 kind, __u32 flags)
 {
-	struct place place = {.mntns = mntns, .generation = generation};
-	struct notice *notice = bpf_ringbuf_reserve(&notices, sizeof(*notice), 0);
+	struct place place = {};
+	struct notice *notice;
 
-	if (!notice) {
-		__sync_fetch_and_add(&counts.missed, 1);
+	/* The number and the generation are those that the caller has seen. */
+	if (!find_place((address)task, &place) || !has_room(&place))
 		return false;
-	}
+	place.mntns = mntns;
+	place.generation = generation;
+	notice = bpf_ringbuf_reserve(&notices, sizeof(*notice), 0);
+	if (!notice)
+		return false;
 	fill_head(&notice->head, &place, (address)task, kind);
 	notice->head.flags = flags;
 	for (__u32 slot = 0; slot < MAX_RINGS; slot++)
@@ -369,23 +435,25 @@ __noinline int tell(__u64 task, __u64 mntns, __u64 generation, __u32 kind, __u32
 static __always_inline void tell_shortly(const struct place *place, address task,
 					 enum kind kind)
 {
-	struct process_notice *head = bpf_ringbuf_reserve(&notices, sizeof(*head), 0);
+	struct process_notice *head;
 
-	if (!head) {
-		__sync_fetch_and_add(&counts.missed, 1);
+	if (!has_room(place))
 		return;
-	}
+	head = bpf_ringbuf_reserve(&notices, sizeof(*head), 0);
+	if (!head)
+		return;
 	fill_head(head, place, task, kind);
 	bpf_ringbuf_submit(head, 0);
 }
 
-static __always_inline bool too_many_pending(void)
+static __always_inline bool too_many_pending(__u32 quota)
 {
-	__u32 zero = 0;
-	__u64 *done = bpf_map_lookup_elem(&settled, &zero);
+	__u64 *done = bpf_map_lookup_elem(&settled, &quota);
+	__u64 admitted = quota ? counts.admitted[1] : counts.admitted[0];
+	__u32 most = quota ? given.max_pending[1] : given.max_pending[0];
 
 	/* a namespace that user space settled twice makes room for one more */
-	return done && (__s64)(counts.admitted - *done) >= (__s64)given.max_pending;
+	return done && (__s64)(admitted - *done) >= (__s64)most;
 }
 
 __noinline int open_filter(__u64 mntns, __u32 slot)
@@ -406,36 +474,78 @@ static __always_inline void open_filters(__u64 mntns)
 		open_filter(mntns, slot);
 }
 
-__noinline int admit(__u64 task, __u64 mntns, __u64 generation)
+static __always_inline void count_admitted(__u32 quota, bool closed)
+{
+	if (quota) {
+		__sync_fetch_and_add(&counts.admitted[1], 1);
+		if (closed)
+			__sync_fetch_and_add(&counts.shut[1], 1);
+	} else {
+		__sync_fetch_and_add(&counts.admitted[0], 1);
+		if (closed)
+			__sync_fetch_and_add(&counts.shut[0], 1);
+	}
+}
+
+static __always_inline long remember(__u32 quota, const __u64 *mntns, const struct seen *seen)
+{
+	return quota ? bpf_map_update_elem(&user_namespaces, mntns, seen, BPF_ANY)
+		     : bpf_map_update_elem(&namespaces, mntns, seen, BPF_ANY);
+}
+
+static __always_inline void forget(__u32 quota, const __u64 *mntns)
+{
+	if (quota)
+		bpf_map_delete_elem(&user_namespaces, mntns);
+	else
+		bpf_map_delete_elem(&namespaces, mntns);
+}
+
+__noinline int admit(__u64 task, __u64 mntns, __u64 generation, __u32 quota)
 {
 	struct seen seen = {.generation = generation, .state = STATE_PENDING};
-	bool closed = too_many_pending();
-	__u32 flags = closed ? FLAG_SHUT : 0;
+	bool closed = too_many_pending(quota);
+	__u32 flags = (closed ? FLAG_SHUT : 0) | (quota ? FLAG_OF_USER : 0);
 
 	if (own_cgroup(task) != own_cgroup(READ(__u64, (address)task, given.offsets.task_parent)))
 		flags |= FLAG_PLACED;
 
 	/* Two CPUs may come here with one namespace: the notices are the same. */
-	if (bpf_map_update_elem(&namespaces, &mntns, &seen, BPF_ANY))
+	if (remember(quota, &mntns, &seen))
 		return 0;
+	forget(!quota, &mntns);
 	if (!tell(task, mntns, generation, KIND_NEW, flags)) {
-		bpf_map_delete_elem(&namespaces, &mntns);
+		forget(quota, &mntns);
+		if (quota)
+			__sync_fetch_and_add(&counts.missed[1], 1);
+		else
+			__sync_fetch_and_add(&counts.missed[0], 1);
 		return 0;
 	}
-	__sync_fetch_and_add(&counts.admitted, 1);
-	if (closed)
-		__sync_fetch_and_add(&counts.shut, 1);
-	else
+	count_admitted(quota, closed);
+	if (!closed)
 		open_filters(mntns);
 	return 0;
+}
+
+/* What is known of a namespace, or NULL. */
+static __always_inline struct seen *find_seen(const struct place *place)
+{
+	struct seen *seen;
+
+	if (quota_of(place))
+		seen = bpf_map_lookup_elem(&user_namespaces, &place->mntns);
+	else
+		seen = bpf_map_lookup_elem(&namespaces, &place->mntns);
+	return seen && seen->generation == place->generation ? seen : NULL;
 }
 
 /* The entry of a namespace that user space still has to decide about, or NULL. */
 static __always_inline struct seen *pending(const struct place *place)
 {
-	struct seen *seen = bpf_map_lookup_elem(&namespaces, &place->mntns);
+	struct seen *seen = find_seen(place);
 
-	if (!seen || seen->generation != place->generation || seen->state != STATE_PENDING)
+	if (!seen || seen->state != STATE_PENDING)
 		return NULL;
 	if (seen->notices >= MAX_NOTICES)
 		return NULL;
@@ -446,14 +556,9 @@ static __always_inline struct seen *pending(const struct place *place)
 /* True when the namespace was known before. */
 static __always_inline bool visit(address task, struct place *place)
 {
-	struct seen *seen;
-
-	if (!find_place(task, place) || was_there(place))
+	if (!find_place(task, place) || was_there(place) || find_seen(place))
 		return true;
-	seen = bpf_map_lookup_elem(&namespaces, &place->mntns);
-	if (seen && seen->generation == place->generation)
-		return true;
-	admit((__u64)task, place->mntns, place->generation);
+	admit((__u64)task, place->mntns, place->generation, quota_of(place));
 	return false;
 }
 

@@ -111,14 +111,20 @@ class RunOutput:
         return time.monotonic() > self._stop.deadline
 
     def finish(
-        self, counters: Mapping[str, Counters] | None, throttled: Mapping[str, Throttled]
+        self,
+        counters: Mapping[str, Counters] | None,
+        throttled: Mapping[str, Throttled],
+        unseen: int = 0,
     ) -> None:
-        """Write what is left and print the account; *counters* is None after a failure."""
+        """Write what is left and print the account; *counters* is None after a failure.
+
+        *unseen*: containers that may have events which are in no count.
+        """
         assert self._writer is not None
         left = FLUSH_SECONDS
         if self._stop:
             left = max(LEAST_FLUSH_SECONDS, self._stop.deadline - time.monotonic())
-        accounts = account(counters or {}, self._writer.close(left), throttled)
+        accounts = account(counters or {}, self._writer.close(left), throttled, unseen)
         self._report(accounts)
         for entry in accounts:
             _terminal.info(entry.summary())

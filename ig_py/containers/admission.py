@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.engines.clients import EngineClients
-from ig_py.containers.identify import identify
-from ig_py.containers.model import Container
+from ig_py.containers.identify import Found, identify
+from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.pending import PendingNamespace, PendingNamespaces
 from ig_py.containers.scout import Kind, Scout, acquire
+from ig_py.containers.speakers import KERNEL, Claim
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass, replace
@@ -40,28 +41,31 @@ class KnownContainers(Protocol):
     def reports_unmanaged(self) -> bool:
         """Whether containers that no engine knows are wanted."""
 
-    def description(self, container_id: str) -> Container | None:
-        """What an engine has said of it."""
+    def description(self, container_id: str, by: Claim, owner: int | None) -> Container | None:
+        """What an engine has said of it that counts for a container of *owner* which *by* has
+        named."""
 
-    def describe_by_files(
-        self, container_id: str, runtime: str, pid: int, bundle: str
-    ) -> Container | None:
+    def describe_by_files(self, found: Found, pid: int, owner: int | None) -> Container | None:
         """What its processes and files tell of a container; None for a pod's sandbox."""
 
-    def ignored(self, container_id: str) -> bool:
+    def ignored(self, container_id: str, by: Claim) -> bool:
         """Whether it is a pod's sandbox, which only holds the pod's namespaces."""
 
-    def current(self, container_id: str) -> Container | None:
-        """The container that runs under that id."""
+    def current(self, container_id: str, by: Claim | None = None) -> Container | None:
+        """The container that runs under that id; None as well when *by* counts more than what it
+        was taken in by."""
+
+    def contradicts(self, container: Container, by: Claim) -> bool:
+        """Whether *by* gives a user's process the id of a container of root's. It is counted."""
 
     def by_mntns(self, mntns: int) -> Container | None:
         """The container that runs in that mount namespace."""
 
-    def admit(self, container: Container, pid: int, mntns: int, *, named: bool) -> None:
+    def admit(self, container: Container, pid: int, mntns: int, by: Claim, *, named: bool) -> None:
         """Take it in with *pid* as its init, whose mount namespace the kernel told to be *mntns*;
         nothing happens when *pid* has ended. *named*: see :class:`Event`."""
 
-    def admit_ended(self, container: Container, generation: int, *, named: bool) -> bool:
+    def admit_ended(self, container: Container, generation: int, by: Claim, *, named: bool) -> bool:
         """Take in a container whose processes have all ended, so that its events are named;
         False when another one of its id runs."""
 
@@ -69,8 +73,9 @@ class KnownContainers(Protocol):
 class AdmissionSubscriber(Protocol):
     """What a gadget's run does about namespaces that are not new containers."""
 
-    def reject(self, mntns: int, generation: int, *, lose: bool) -> None:
-        """The namespace belongs to no container; *lose*: to one that cannot be identified."""
+    def reject(self, mntns: int, generation: int, *, lose: bool, superseded: bool = False) -> None:
+        """The namespace belongs to no container; *lose*: to one that cannot be identified.
+        *superseded*: its inode number is a later namespace's, which was decided about first."""
 
     def readmit(self, container: Container, generation: int) -> None:
         """The kernel had forgotten the namespace of that container: its events wait again."""
@@ -83,6 +88,8 @@ class Totals:
     containers: int = 0
     ended: int = 0
     """Containers that had ended before they were looked at; part of *containers*."""
+    late: int = 0
+    """Containers whose first events did not pass the filters; part of *containers*."""
     others: int = 0
     unidentified: int = 0
 
@@ -107,6 +114,8 @@ class Admission:
         self._closed = False
         self._silence_said = False
         self.totals = Totals()
+        self.wanted: Callable[[Container], bool] = lambda _container: True
+        """Whether a container's first events are missed when they do not pass."""
         self._scout: Scout = acquire(view, self._notice)
 
     def begin(self) -> None:
@@ -192,6 +201,10 @@ class Admission:
             self._look(pending)
 
     def _begin(self, pending: PendingNamespace) -> None:
+        if self._pending.is_superseded(pending):
+            # Notices about users' namespaces are read later than those about root's.
+            self._reject(pending, superseded=True)
+            return
         before = self._pending.add(pending)
         if before is not None:
             # The earlier namespace of this inode number has ended. It is decided about first:
@@ -218,7 +231,7 @@ class Admission:
             return
         container = self._container(pending)
         if container is not None and pending.init:
-            self._known.admit(container, pending.init, pending.mntns, named=True)
+            self._known.admit(container, pending.init, pending.mntns, _claim(pending), named=True)
 
     def _look_again(self, container_id: str) -> None:
         for pending in self._pending.of_container(container_id):
@@ -232,24 +245,31 @@ class Admission:
             pending.ppid,
             pending.comm,
             pending.cgroup,
+            owner=pending.owner,
             executed=pending.executed,
             moved=pending.moved,
         )
-        if found is None:
+        if found is None or pending.contradicted:
             return
-        current = self._known.current(found.container_id)
+        container_id, by = found.container_id, found.claim
+        info = RuntimeInfo(name=found.runtime, container_id=container_id)
+        if self._known.contradicts(Container(runtime=info), by):
+            pending.contradicted = True
+            return
+        current = self._known.current(container_id, by)
         if current and current.mntns != pending.mntns:
             # A process of a running container made it: it is not the container's own.
             return
         pending.found = found
-        if self._known.description(found.container_id) is None:
-            pending.by_files = self._known.describe_by_files(
-                found.container_id, found.runtime, pid, found.bundle
-            )
-            pending.sandbox = pending.by_files is None or self._known.ignored(found.container_id)
+        if self._description(pending) is None:
+            pending.by_files = self._known.describe_by_files(found, pid, pending.owner)
+            pending.sandbox = pending.by_files is None or self._known.ignored(container_id, by)
 
     def _description(self, pending: PendingNamespace) -> Container | None:
-        return self._known.description(pending.found.container_id) if pending.found else None
+        found = pending.found
+        if found is None:
+            return None
+        return self._known.description(found.container_id, found.claim, pending.owner)
 
     def _container(self, pending: PendingNamespace) -> Container | None:
         """The container as far as it is known; None while its engine may still describe it."""
@@ -259,15 +279,18 @@ class Admission:
         container = self._by_files(pending)
         if container is None or not found.engine or _named_by_monitor(container):
             return container
-        return None if self._known.engines.answers(container.runtime.name) else container
+        return None if self._answers(pending, container) else container
 
     def _by_files(self, pending: PendingNamespace) -> Container | None:
         """What is known of it without an engine, if that is enough for this run."""
         container = pending.by_files
         if container is None or self._known.reports_unmanaged:
             return container
-        asked = self._known.engines.asked(container.runtime.name)
+        asked = self._known.engines.asked(container.runtime.name, pending.owner)
         return container if asked and _named_by_monitor(container) else None
+
+    def _answers(self, pending: PendingNamespace, container: Container) -> bool:
+        return self._known.engines.answers(container.runtime.name, pending.owner)
 
     def _time_is_up(self, pending: PendingNamespace) -> None:
         if self._closed or pending not in self._pending:
@@ -298,7 +321,7 @@ class Admission:
         self.totals.unidentified += not named
         if pending.processes:
             init = pending.init or min(pending.processes)
-            self._known.admit(container, init, pending.mntns, named=named)
+            self._known.admit(container, init, pending.mntns, _claim(pending), named=named)
         current = self._known.current(container.id)
         if current is not None and current.mntns == pending.mntns:
             self._taken(pending)
@@ -308,24 +331,31 @@ class Admission:
     def _admit_ended(self, pending: PendingNamespace, container: Container, *, named: bool) -> None:
         runtime = replace(container.runtime, pid=pending.init or pending.pid)
         ended = replace(container, runtime=runtime, mntns=pending.mntns)
-        if not self._known.admit_ended(ended, pending.generation, named=named):
+        by = _claim(pending)
+        if not self._known.admit_ended(ended, pending.generation, by, named=named):
             log.debug("container %a: its events are lost, another one runs", container.id)
             self._tell(pending, lose=True)
             return
         self.totals.ended += 1
-        self.totals.containers += 1
+        self._count(pending)
         self._settle(pending)
 
     def _taken(self, pending: PendingNamespace) -> None:
         if pending in self._pending:
-            self.totals.containers += 1
+            self._count(pending)
             self._settle(pending)
+
+    def _count(self, pending: PendingNamespace) -> None:
+        self.totals.containers += 1
+        container = self._known.by_mntns(pending.mntns) or self._description(pending)
+        self.totals.late += pending.late and (container is None or self.wanted(container))
 
     def _give_up(self, pending: PendingNamespace) -> None:
         """No container is known for it: there is none, or its engine is not asked, or is silent."""
         found, container = pending.found, pending.by_files
         engine = container.runtime.name if container else ""
-        if found and found.engine and not pending.sandbox and self._known.engines.silent(engine):
+        silent = self._known.engines.silent(engine, pending.owner)
+        if found and found.engine and not pending.sandbox and silent:
             self.totals.unidentified += 1
             if not self._silence_said:
                 self._silence_said = True
@@ -339,13 +369,14 @@ class Admission:
         else:
             self._reject(pending)
 
-    def _reject(self, pending: PendingNamespace) -> None:
+    def _reject(self, pending: PendingNamespace, *, superseded: bool = False) -> None:
         self.totals.others += 1
-        self._tell(pending, lose=False)
+        self._tell(pending, lose=pending.contradicted, superseded=superseded)
 
-    def _tell(self, pending: PendingNamespace, *, lose: bool) -> None:
+    def _tell(self, pending: PendingNamespace, *, lose: bool, superseded: bool = False) -> None:
+        mntns, generation = pending.mntns, pending.generation
         for subscriber in list(self._subscribers):
-            subscriber.reject(pending.mntns, pending.generation, lose=lose)
+            subscriber.reject(mntns, generation, lose=lose, superseded=superseded)
         self._settle(pending)
 
     def _settle(self, pending: PendingNamespace) -> None:
@@ -353,6 +384,10 @@ class Admission:
         self._scout.settle(pending.mntns, pending.generation)
         for done in due:
             done()
+
+
+def _claim(pending: PendingNamespace) -> Claim:
+    return pending.found.claim if pending.found else KERNEL
 
 
 def _named_by_monitor(container: Container) -> bool:

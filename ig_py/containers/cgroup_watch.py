@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ig_py.containers.inits import init_of_cgroup
+from ig_py.containers.speakers import NOBODY, Speaker, speaker_of_user
 from ig_py.host.files import is_there
 from ig_py.host.inotify import (
     IN_CREATE,
@@ -46,12 +47,15 @@ GIVE_UP_SECONDS = 3.0
 
 
 class CgroupWatch:
-    """Calls *found(container_id, pid)* in the reactor's thread.
+    """Calls *found(container_id, pid, speaker)* in the reactor's thread; *speaker*: to whom the
+    control group belongs.
 
     Needs the host's pid numbers; inactive where /proc is of another pid namespace.
     """
 
-    def __init__(self, view: HostView, reactor: Reactor, found: Callable[[str, int], None]) -> None:
+    def __init__(
+        self, view: HostView, reactor: Reactor, found: Callable[[str, int, Speaker], None]
+    ) -> None:
         self._view = view
         self._reactor = reactor
         self._found = found
@@ -166,7 +170,7 @@ class CgroupWatch:
         pid = init_of_cgroup(self._view, directory)
         if pid is not None:
             del self._pending[container_id]
-            self._found(container_id, pid)
+            self._found(container_id, pid, _speaker(directory))
             return
         age = time.monotonic() - self._pending[container_id]
         if age > GIVE_UP_SECONDS or not Path(directory).is_dir():
@@ -176,6 +180,13 @@ class CgroupWatch:
             POLL_FAST if age < FAST_SECONDS else POLL_SLOW,
             lambda: self._poll(container_id, directory),
         )
+
+
+def _speaker(directory: str) -> Speaker:
+    try:
+        return speaker_of_user(Path(directory).lstat().st_uid)
+    except OSError:
+        return NOBODY
 
 
 def _age(directory: str) -> float:

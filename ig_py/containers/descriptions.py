@@ -1,7 +1,8 @@
 """What is known of containers apart from their processes, by id.
 
 An engine describes a container, or the container's own files do. Its init process is found by
-other sources. Whichever comes first waits here for the other one.
+other sources. Whichever comes first waits here for the other one. What each speaker says has a
+table of its own, so that no user's engine takes the room of others.
 """
 
 from __future__ import annotations
@@ -11,10 +12,28 @@ import threading
 from ig_py.containers.collection import MAX_CONTAINERS
 from ig_py.containers.model import Container
 from ig_py.containers.sources import DiscoverySource
-from ig_py.records import replace
+from ig_py.containers.speakers import ROOT, Claim, Speaker
+from ig_py.records import dataclass, field, replace
 
 MAX_WAITING = 4096
 """Inits that wait for a description, and ids that are ignored."""
+MAX_OF_USER = 1024
+"""As both limits, and :data:`MAX_CONTAINERS`, for what one user says."""
+MAX_USERS = 64
+"""Users who are listened to."""
+
+Waiting = tuple[int, DiscoverySource, Claim]
+"""The init of a container, which source has found it, and whose word that is."""
+
+
+@dataclass
+class _Table:
+    """What one speaker says."""
+
+    known: dict[str, Container] = field(default_factory=dict)
+    unmanaged: set[str] = field(default_factory=set)
+    inits: dict[str, Waiting] = field(default_factory=dict)
+    ignored: dict[str, None] = field(default_factory=dict)
 
 
 class Descriptions:
@@ -23,72 +42,93 @@ class Descriptions:
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
-        self._known: dict[str, Container] = {}
-        self._unmanaged: set[str] = set()
-        self._inits: dict[str, tuple[int, DiscoverySource]] = {}
-        self._ignored: dict[str, None] = {}
+        self._root = _Table()
+        self._users: dict[Speaker, _Table] = {}
 
-    def get(self, container_id: str) -> Container | None:
-        return self._known.get(container_id)
+    def get(self, container_id: str, speaker: Speaker = ROOT) -> Container | None:
+        """What *speaker* says of a container."""
+        return self._table(speaker).known.get(container_id)
 
-    def put(self, container: Container) -> bool:
+    def put(self, container: Container, speaker: Speaker = ROOT) -> bool:
         """What an engine said; False when there is no room, or a better description."""
         with self._lock:
-            known = self._known.get(container.id)
-            if known is None and len(self._known) >= MAX_CONTAINERS:
+            table = self._table(speaker, create=True)
+            known = table.known.get(container.id)
+            most = MAX_CONTAINERS if speaker.is_root else MAX_OF_USER
+            if known is None and len(table.known) >= most:
                 return False
             if known and known.runtime.name == "docker" != container.runtime.name:
                 # Docker's containers are containerd's as well, which does not know their names.
                 return False
-            self._known[container.id] = container
-            self._unmanaged.discard(container.id)
+            table.known[container.id] = container
+            table.unmanaged.discard(container.id)
             return True
 
-    def remove(self, container_id: str) -> None:
+    def remove(self, container_id: str, speaker: Speaker = ROOT) -> None:
         with self._lock:
-            self._unmanaged.discard(container_id)
-            self._known.pop(container_id, None)
+            table = self._table(speaker)
+            table.unmanaged.discard(container_id)
+            table.known.pop(container_id, None)
 
-    def is_unmanaged(self, container_id: str) -> bool:
+    def is_unmanaged(self, container_id: str, speaker: Speaker = ROOT) -> bool:
         """Whether no engine has described it."""
-        return container_id in self._unmanaged
+        return container_id in self._table(speaker).unmanaged
 
-    def set_unmanaged(self, container_id: str) -> None:
+    def set_unmanaged(self, container_id: str, speaker: Speaker = ROOT) -> None:
         with self._lock:
-            self._unmanaged.add(container_id)
+            self._table(speaker).unmanaged.add(container_id)
 
-    def init_found(self, container_id: str, pid: int, source: DiscoverySource) -> Container | None:
-        """The description of a container whose init is *pid*; None when there is none yet: then
+    def init_found(self, container_id: str, waiting: Waiting) -> Container | None:
+        """The description of a container whose init is found; None when there is none yet: then
         the init waits for it."""
+        speaker = waiting[2].speaker
         with self._lock:
-            known = self._known.get(container_id)
+            table = self._table(speaker, create=True)
+            known = table.known.get(container_id)
             if known is None:
-                while len(self._inits) >= MAX_WAITING:
-                    del self._inits[next(iter(self._inits))]
-                self._inits[container_id] = (pid, source)
+                _keep(table.inits, speaker)
+                table.inits[container_id] = waiting
             return known
 
-    def take_init(self, container_id: str) -> tuple[int, DiscoverySource] | None:
+    def take_init(self, container_id: str, speaker: Speaker = ROOT) -> Waiting | None:
         """The init that waited for a description, once."""
         with self._lock:
-            return self._inits.pop(container_id, None)
+            return self._table(speaker).inits.pop(container_id, None)
 
-    def ignore(self, container_id: str) -> None:
+    def ignore(self, container_id: str, speaker: Speaker = ROOT) -> None:
         """It is a pod's sandbox, which only holds the pod's namespaces."""
         with self._lock:
-            while len(self._ignored) >= MAX_WAITING:
-                del self._ignored[next(iter(self._ignored))]
-            self._ignored[container_id] = None
+            ignored = self._table(speaker, create=True).ignored
+            _keep(ignored, speaker)
+            ignored[container_id] = None
 
-    def ignored(self, container_id: str) -> bool:
-        return container_id in self._ignored
+    def ignored(self, container_id: str, speaker: Speaker = ROOT) -> bool:
+        return container_id in self._table(speaker).ignored
 
-    def deleted(self, container_id: str) -> Container | None:
+    def deleted(self, container_id: str, speaker: Speaker = ROOT) -> Container | None:
         """The engine has deleted it. Its description, which events of it may still need."""
         with self._lock:
-            self._inits.pop(container_id, None)
-            self._ignored.pop(container_id, None)
-            return self._known.get(container_id)
+            table = self._table(speaker)
+            table.inits.pop(container_id, None)
+            table.ignored.pop(container_id, None)
+            return table.known.get(container_id)
+
+    def _table(self, speaker: Speaker, *, create: bool = False) -> _Table:
+        if speaker.is_root:
+            return self._root
+        table = self._users.get(speaker)
+        if table is None:
+            table = _Table()
+            if create and len(self._users) < MAX_USERS:
+                self._users[speaker] = table
+        return table
+
+
+def _keep(table: dict[str, Waiting] | dict[str, None], speaker: Speaker) -> None:
+    """Make room for one more: the oldest goes."""
+    most = MAX_WAITING if speaker.is_root else MAX_OF_USER
+    while len(table) >= most:
+        del table[next(iter(table))]
 
 
 def merged(live: Container, news: Container) -> Container:

@@ -15,18 +15,22 @@ from collections.abc import Callable, Iterable
 
 from ig_py.containers.cgroup_watch import CgroupWatch
 from ig_py.containers.collection import GRACE_SECONDS, ContainerCollection
-from ig_py.containers.descriptions import Descriptions, merged
+from ig_py.containers.contradictions import Contradiction, Contradictions
+from ig_py.containers.descriptions import MAX_OF_USER, Descriptions, merged
 from ig_py.containers.engines.clients import EngineClients
 from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.unmanaged import UnmanagedContainers
+from ig_py.containers.identify import Found
 from ig_py.containers.init_facts import with_process
 from ig_py.containers.live import LiveContainers
 from ig_py.containers.model import Container
+from ig_py.containers.oci_bundle import BundleReader
 from ig_py.containers.runtime_executions import RuntimeExecutions
 from ig_py.containers.sources import DiscoverySource
+from ig_py.containers.speakers import KERNEL, ROOT_ENGINE, Claim, Rank, Speaker, claim
 from ig_py.errors import ContainerError
 from ig_py.host.descriptors import raise_limit
-from ig_py.host.proc import HostView, ProcessGone
+from ig_py.host.proc import HostView, Process, ProcessGone
 from ig_py.host.reactor import Reactor
 from ig_py.records import replace
 
@@ -34,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class Discovery:
-    """Use once: start, then stop. Implements what the sources report to (``EngineSink``,
+    """Use once: start, then stop. Implements what the sources report to (``ClaimSink``,
     ``UnmanagedSink``) and what the admission of new mount namespaces asks (``KnownContainers``).
     """
 
@@ -57,17 +61,27 @@ class Discovery:
         self.reactor = Reactor("ig-containers")
         self._lock = threading.RLock()
         self._descriptions = Descriptions(self._lock)
+        self.contradictions = Contradictions()
+        self._bundles = BundleReader(self.view)
         self._live = LiveContainers(
-            self.view, self.reactor, self.collection, self._lock, self._ended
+            self.view, self.reactor, self.collection, self._lock, self._ended, self.contradictions
         )
         self.engines = EngineClients(configs, self)
         self.cgroups = CgroupWatch(
             self.view,
             self.reactor,
-            lambda name, pid: self.init_found(name, pid, DiscoverySource.CGROUPS),
+            lambda name, pid, speaker: self.init_found(
+                name, pid, DiscoverySource.CGROUPS, claim(speaker, Rank.KERNEL)
+            ),
         )
         self.unmanaged = UnmanagedContainers(
-            self.view, self.reactor, self.engines, self, report=unmanaged, announce=oci_configs
+            self.view,
+            self.reactor,
+            self.engines,
+            self,
+            self._bundles,
+            report=unmanaged,
+            announce=oci_configs,
         )
         self.executions = RuntimeExecutions(self.view, self.reactor)
         self._on_described: list[Callable[[str], None]] = []
@@ -113,109 +127,133 @@ class Discovery:
         not in the collection yet."""
         self._on_described.append(callback)
 
-    # EngineSink: what engines say.
+    # ClaimSink: what engines say.
 
-    def describe(self, container: Container) -> None:
+    def describe(self, container: Container, by: Claim = ROOT_ENGINE) -> None:
         with self._lock:
-            if not self._descriptions.put(container):
+            if not self._descriptions.put(container, by.speaker):
                 return
-            init = self._descriptions.take_init(container.id)
+            init = self._descriptions.take_init(container.id, by.speaker)
             known = self.collection.get(container.id)
-            if known:
+            if known and self._live.agrees(container.id, by):
                 self.collection.update(merged(known, container))
-        if known:
-            return
+                return
         if init:
             self._admit(container, *init)
         for callback in self._on_described:
             callback(container.id)
 
-    def ignore(self, container_id: str) -> None:
-        self._descriptions.ignore(container_id)
+    def ignore(self, container_id: str, by: Claim = ROOT_ENGINE) -> None:
+        self._descriptions.ignore(container_id, by.speaker)
 
-    def started(self, container: Container, pid: int) -> None:
-        self.describe(container)
-        self._admit(container, pid, DiscoverySource.ENGINE)
+    def started(self, container: Container, pid: int, by: Claim = ROOT_ENGINE) -> None:
+        self.describe(container, by)
+        self._admit(container, pid, DiscoverySource.ENGINE, by)
 
-    def renamed(self, container_id: str, name: str) -> None:
-        description = self._descriptions.get(container_id)
+    def renamed(self, container_id: str, name: str, by: Claim = ROOT_ENGINE) -> None:
+        description = self._descriptions.get(container_id, by.speaker)
         if description and name:
             runtime = replace(description.runtime, container_name=name)
-            self.describe(replace(description, runtime=runtime))
+            self.describe(replace(description, runtime=runtime), by)
 
-    def died(self, container_id: str) -> None:
-        self._live.died(container_id)
+    def died(self, container_id: str, by: Claim = ROOT_ENGINE) -> None:
+        self._live.died(container_id, by)
 
-    def forget(self, container_id: str) -> None:
-        self.died(container_id)
-        description = self._descriptions.deleted(container_id)
+    def forget(self, container_id: str, by: Claim = ROOT_ENGINE) -> None:
+        self.died(container_id, by)
+        description = self._descriptions.deleted(container_id, by.speaker)
         if description is not None:
             # Events of a container that lived shortly may still wait for its description.
-            self.reactor.later(GRACE_SECONDS, lambda: self._drop(container_id, description))
+            self.reactor.later(
+                GRACE_SECONDS, lambda: self._drop(container_id, description, by.speaker)
+            )
 
     def find_init(self, container_id: str) -> int | None:
         return self.cgroups.init_pid(container_id)
 
-    def live(self, container_id: str) -> bool:
-        return self._live.runs(container_id)
+    def live(self, container_id: str, by: Claim = ROOT_ENGINE) -> bool:
+        return self._live.runs(container_id) and not self._live.outranked(container_id, by)
 
     def owns(self, container_id: str, pid: int) -> bool:
         return container_id in self.view.cgroups(pid).raw
 
     # UnmanagedSink: what processes and the state of runtimes tell. The reactor's thread.
 
-    def init_found(self, container_id: str, pid: int, source: DiscoverySource) -> None:
-        if description := self._descriptions.init_found(container_id, pid, source):
-            self._admit(description, pid, source)
+    def init_found(self, container_id: str, pid: int, source: DiscoverySource, by: Claim) -> None:
+        if description := self._descriptions.init_found(container_id, (pid, source, by)):
+            self._admit(description, pid, source, by)
 
-    def known(self, container_id: str) -> bool:
-        return self._descriptions.ignored(container_id) or self.live(container_id)
+    def known(self, container_id: str, by: Claim) -> bool:
+        return self.ignored(container_id, by) or self.live(container_id, by)
 
-    def found_unmanaged(self, container: Container, pid: int, source: DiscoverySource) -> None:
-        admitted = self._admit(self._description(container), pid, source)
+    def found_unmanaged(
+        self, container: Container, pid: int, source: DiscoverySource, by: Claim
+    ) -> None:
+        admitted = self._admit(self._description(container, by), pid, source, by)
         if admitted and source is DiscoverySource.PROCESSES:
-            self.not_told_by_engine += self.engines.answers(container.runtime.name)
+            engine, owner = container.runtime.name, by.speaker.user
+            self.not_told_by_engine += self.engines.answers(engine, owner)
+
+    def not_own(self, container: Container, by: Claim) -> None:
+        self.contradictions.add(Contradiction.NOT_OWN, container, by)
 
     def announce(self, container: Container) -> None:
         self.collection.announce(container)
 
     # KnownContainers: what the admission of new mount namespaces asks. The scout's thread.
 
-    def description(self, container_id: str) -> Container | None:
-        return self._descriptions.get(container_id)
-
-    def ignored(self, container_id: str) -> bool:
-        return self._descriptions.ignored(container_id)
-
-    def describe_by_files(
-        self, container_id: str, runtime: str, pid: int, bundle: str
+    def description(
+        self, container_id: str, by: Claim = KERNEL, owner: int | None = None
     ) -> Container | None:
-        return self.unmanaged.describe(container_id, runtime, pid, bundle)
+        found = self._descriptions.get(container_id, by.speaker)
+        if found is None and by.speaker.is_root and owner:
+            return self._descriptions.get(container_id, Speaker(owner))
+        return found
 
-    def current(self, container_id: str) -> Container | None:
+    def ignored(self, container_id: str, by: Claim = KERNEL) -> bool:
+        return self._descriptions.ignored(container_id, by.speaker)
+
+    def describe_by_files(self, found: Found, pid: int, owner: int | None) -> Container | None:
+        return self.unmanaged.describe(found.container_id, found.runtime, pid, found.bundle, owner)
+
+    def current(self, container_id: str, by: Claim | None = None) -> Container | None:
+        if by is not None and self._live.outranked(container_id, by):
+            return None
         return self._live.current(container_id)
+
+    def contradicts(self, container: Container, by: Claim) -> bool:
+        if by.speaker.is_root:
+            return False
+        known = self._descriptions.get(container.id)
+        if known is not None:
+            self.contradictions.add(Contradiction.ID, container, by, known)
+        return known is not None
 
     def by_mntns(self, mntns: int) -> Container | None:
         container = self.collection.by_mntns(mntns)
         return self.current(container.id) if container else None
 
-    def admit(self, container: Container, pid: int, mntns: int, *, named: bool) -> None:
-        container = self._description(container)
-        self._admit(container, pid, DiscoverySource.KERNEL, mntns, named=named)
+    def admit(
+        self, container: Container, pid: int, mntns: int, by: Claim = KERNEL, *, named: bool
+    ) -> None:
+        container = self._description(container, by)
+        self._admit(container, pid, DiscoverySource.KERNEL, by, mntns, named=named)
 
-    def admit_ended(self, container: Container, generation: int, *, named: bool) -> bool:
-        return self._live.add_ended(container, generation, named=named)
+    def admit_ended(
+        self, container: Container, generation: int, by: Claim = KERNEL, *, named: bool
+    ) -> bool:
+        return self._live.add_ended(container, generation, by, named=named)
 
     # Any thread.
 
-    def _description(self, container: Container) -> Container:
-        """What an engine said of *container*; else *container*, which is its description then."""
+    def _description(self, container: Container, by: Claim) -> Container:
+        """What an engine said of *container*, else itself, as a description from now on."""
         with self._lock:
-            description = self._descriptions.get(container.id)
+            description = self._descriptions.get(container.id, by.speaker)
         if description is not None:
             return description
-        self.describe(container)
-        self._descriptions.set_unmanaged(container.id)
+        self.describe(container, by)
+        self._descriptions.set_unmanaged(container.id, by.speaker)
         return container
 
     def _admit(
@@ -223,12 +261,13 @@ class Discovery:
         container: Container,
         pid: int,
         source: DiscoverySource,
+        by: Claim,
         mntns: int = 0,
         *,
         named: bool = True,
     ) -> bool:
-        """Take in a container with *pid* as its init; False when it is in already, or its init
-        has ended. *mntns*: its mount namespace as the kernel told."""
+        """Take in a container with *pid* as its init; False when it is in already, its init has
+        ended, or *by* does not count for it. *mntns*: its mount namespace as the kernel told."""
         try:
             process = self.view.open(pid)
         except ProcessGone as error:
@@ -237,16 +276,38 @@ class Discovery:
         except ContainerError as error:
             log.warning("container %.12s is not traced: %s", container.id, error)
             return False
-        complete = with_process(self.view, container, process, mntns, oci_configs=self._oci_configs)
+        if not self._counts(container, process, by):
+            process.close()
+            return False
+        complete = with_process(
+            self.view,
+            container,
+            process,
+            by.speaker,
+            mntns,
+            self._bundles if self._oci_configs else None,
+        )
         if complete is None:
             process.close()
             return False
         if not complete.mntns:
             self._say_unreadable(complete)
         with self._lock:
-            admitted = self._live.add(complete, process, named=named)
+            admitted = self._live.add(complete, process, by, named=named)
             self.found_first[source] += admitted
         return admitted
+
+    def _counts(self, container: Container, process: Process, by: Claim) -> bool:
+        """Whether the statement *by* counts for *process*."""
+        if by.speaker.is_root:
+            return True
+        if not by.speaker.may_speak_of(process.owner) or process.mntns == self.view.host_mntns:
+            self.contradictions.add(Contradiction.NOT_OWN, container, by)
+            return False
+        if self._live.of_user(by.speaker) >= MAX_OF_USER:
+            self.contradictions.add(Contradiction.TOO_MANY, container, by)
+            return False
+        return not self.contradicts(container, by)
 
     def _say_unreadable(self, container: Container) -> None:
         if self._unreadable_said:
@@ -258,19 +319,20 @@ class Discovery:
             container.runtime.container_name or container.id[:12],
         )
 
-    def _ended(self, container_id: str) -> None:
+    def _ended(self, container_id: str, speaker: Speaker) -> None:
         """With the lock held."""
-        if self._descriptions.is_unmanaged(container_id):
+        if self._descriptions.is_unmanaged(container_id, speaker):
             # No engine will say that it was deleted.
-            self.reactor.later(GRACE_SECONDS, lambda: self._drop_unmanaged(container_id))
+            self.reactor.later(GRACE_SECONDS, lambda: self._drop_unmanaged(container_id, speaker))
 
-    def _drop(self, container_id: str, description: Container) -> None:
+    def _drop(self, container_id: str, description: Container, speaker: Speaker) -> None:
         with self._lock:
-            current = self._descriptions.get(container_id)
+            current = self._descriptions.get(container_id, speaker)
             if current is description and container_id not in self._live:
-                self._descriptions.remove(container_id)
+                self._descriptions.remove(container_id, speaker)
 
-    def _drop_unmanaged(self, container_id: str) -> None:
+    def _drop_unmanaged(self, container_id: str, speaker: Speaker) -> None:
         with self._lock:
-            if self._descriptions.is_unmanaged(container_id) and container_id not in self._live:
-                self._descriptions.remove(container_id)
+            unmanaged = self._descriptions.is_unmanaged(container_id, speaker)
+            if unmanaged and container_id not in self._live:
+                self._descriptions.remove(container_id, speaker)

@@ -11,8 +11,17 @@ import re
 from pathlib import PurePosixPath
 
 from ig_py.containers.model import text, valid_id
+from ig_py.containers.speakers import (
+    KERNEL,
+    Claim,
+    Rank,
+    Speaker,
+    arguments,
+    claim,
+    speaker_of_user,
+)
 from ig_py.host.proc import HostView
-from ig_py.records import dataclass
+from ig_py.records import dataclass, replace
 
 ENGINE_CGROUP = re.compile(
     r"(?:(?!crio-conmon-|libpod-conmon-)[a-z-]+-)?([0-9a-f]{64})(?:\.scope)?"
@@ -42,12 +51,14 @@ _WITH_VALUE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A container. *engine*: an engine started it, and can tell more than its id."""
+    """A container. *engine*: an engine started it, and can tell more than its id. *claim*: on what
+    that rests."""
 
     container_id: str
     runtime: str = ""
     bundle: str = ""
     engine: bool = False
+    claim: Claim = KERNEL
 
 
 def engine_id(path: str) -> str:
@@ -65,33 +76,65 @@ def identify(
     comm: str,
     cgroup: str,
     *,
+    owner: int | None = None,
     executed: bool = False,
     moved: bool = False,
 ) -> Found | None:
     """The container of *pid*, a process of a new namespace; None when it seems to be of none.
 
     *cgroup* is its path and *comm* its name as the kernel told them; the process may have ended
-    since. *executed*: a program was executed in the namespace. *moved*: its cgroup is its own, not
-    that of the process that made it.
+    since. *owner*: the user who made the namespace, in a user namespace of their own; None for the
+    host's root. *executed*: a program was executed in the namespace. *moved*: its cgroup is its
+    own, not that of the process that made it.
     """
     for path in (cgroup, *_cgroups(view, pid)):
-        if container_id := engine_id(path):
-            return Found(container_id, engine=True)
+        container_id = engine_id(path)
+        if container_id and (claimed := _by_cgroup(view, path, owner)):
+            return Found(container_id, engine=True, claim=claimed)
     # crun's init is a copy of crun until it executes a program. But a process that executes a
     # runtime in a namespace of its own (unshare -m crun run) is the runtime: the namespace of its
     # container is another one.
     copy = not executed and view.read(pid, "comm").rstrip("\n") == comm
     for ancestor in (*([pid] if copy else []), *_ancestors(view, ppid)):
-        if found := from_command(view.read(ancestor, "cmdline").split("\0")[:MAX_ARGUMENTS]):
-            return _with_engine(view, ancestor, found)
+        if from_command(view.read(ancestor, "cmdline").split("\0")[:MAX_ARGUMENTS]) is None:
+            continue
+        words, speaker = arguments(view, ancestor)
+        found = from_command(words[:MAX_ARGUMENTS])
+        if found and _speaks(speaker, owner):
+            claimed = claim(speaker, Rank.ROOT_COMMAND)
+            return _with_engine(view, ancestor, replace(found, claim=claimed))
     # The runtime has ended already; the cgroup is named by the container's id.
     match = STAGE.match(comm)
     runtime = match[1] if match else COPY if moved and comm in COPIES else ""
     if runtime:
         name = PurePosixPath(cgroup).name.removesuffix(".scope").removeprefix(f"{runtime}-")
-        if valid_id(name):
-            return Found(name, runtime)
+        if valid_id(name) and (claimed := _by_cgroup(view, cgroup, owner)):
+            return Found(name, runtime, claim=claimed)
     return None
+
+
+def _speaks(speaker: Speaker, owner: int | None) -> bool:
+    """Whether what *speaker* says of a container is about a namespace of *owner*.
+
+    What root's cgroups and runtimes say is not about the namespaces that users make: these are
+    inside of root's container, or of a service. Root's own engines make user namespaces as root.
+    """
+    return not owner if speaker.is_root else speaker.may_speak_of(owner)
+
+
+def _by_cgroup(view: HostView, path: str, owner: int | None) -> Claim | None:
+    """The claim of whoever has named the cgroup *path*; None when it does not count."""
+    speaker = speaker_of_user(view.cgroup_maker(path))
+    if not _speaks(speaker, owner):
+        return None
+    if owner is not None and speaker.is_root and _is_nested(path):
+        # Root inside of a container made both, unless that container has rights over the host.
+        return None
+    return claim(speaker, Rank.KERNEL)
+
+
+def _is_nested(path: str) -> bool:
+    return sum(ENGINE_CGROUP.fullmatch(name) is not None for name in path.split("/")) > 1
 
 
 def from_command(argv: list[str]) -> Found | None:
@@ -122,9 +165,7 @@ def from_command(argv: list[str]) -> Found | None:
 def _with_engine(view: HostView, runtime_pid: int, found: Found) -> Found:
     parent = view.status(runtime_pid).get("PPid", "")
     name = view.status(int(parent)).get("Name", "") if parent.isdecimal() else ""
-    if name.startswith(ENGINES):
-        return Found(found.container_id, found.runtime, found.bundle, engine=True)
-    return found
+    return replace(found, engine=True) if name.startswith(ENGINES) else found
 
 
 def _cgroups(view: HostView, pid: int) -> list[str]:

@@ -5,21 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from ig_py.containers.model import Container
-from ig_py.containers.oci_bundle import annotated, annotations_of, read_config
+from ig_py.containers.oci_bundle import BundleReader, annotated, annotations_of
+from ig_py.containers.speakers import Speaker
 from ig_py.host.proc import HostView, Process
 from ig_py.records import replace
 
 
 def with_process(
-    view: HostView, container: Container, process: Process, mntns: int, *, oci_configs: bool
+    view: HostView,
+    container: Container,
+    process: Process,
+    speaker: Speaker,
+    mntns: int,
+    bundles: BundleReader | None,
 ) -> Container | None:
     """*container* with the facts of its init *process*; None for a pod's sandbox.
 
-    *mntns*: its mount namespace as the kernel's scout told, for where it may not be read.
-    *oci_configs*: read its config.json, whose annotations count more than the description.
+    *speaker*: who says that it is. *mntns*: its mount namespace as the kernel's scout told, for
+    where it may not be read. *bundles*: to read its config.json, whose annotations count more than
+    the description; None to leave it.
     """
-    if oci_configs:
-        config = read_config(view, process.pid, container.id, container.bundle)
+    if bundles:
+        config = bundles.of_init(process.pid, container.id, container.bundle, process.owner)
         told = annotated(container, annotations_of(config))
         if told is None:
             return None
@@ -27,13 +34,17 @@ def with_process(
     host_network = container.host_network
     if process.netns and view.host_netns is not None:
         host_network = process.netns == view.host_netns
+    netns = process.netns
+    if not speaker.is_root and not host_network and process.net_owner != speaker.user:
+        # A network namespace of somebody else, whose events are not of this container.
+        netns = 0
     path, cgroup_id = _cgroup(view, process)
     return replace(
         container,
         bundle="",
         runtime=replace(container.runtime, pid=process.pid, started_at=process.started_at),
         mntns=process.mntns or mntns,
-        netns=process.netns,
+        netns=netns,
         host_network=host_network,
         cgroup_path=path,
         cgroup_id=cgroup_id,

@@ -10,6 +10,7 @@ import re
 
 from ig_py.containers.conmon import conmon_of
 from ig_py.containers.model import valid_id
+from ig_py.containers.speakers import NOBODY, Speaker, speaker_of_user
 from ig_py.host.files import read_text
 from ig_py.host.proc import HostView
 
@@ -61,8 +62,8 @@ def init_of_cgroup(view: HostView, directory: str) -> int | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def container_of_init(view: HostView, pid: int) -> str:
-    """The id of the container whose init *pid* is; "" when it is none.
+def container_of_init(view: HostView, pid: int) -> tuple[str, Speaker]:
+    """The id of the container whose init *pid* is, and whose word that is; "" when it is none.
 
     Init is the first process of its own pid and mount namespaces, in a control group of its own,
     whose last part is the id. A user's podman may have no control groups: there the conmon above
@@ -72,17 +73,20 @@ def container_of_init(view: HostView, pid: int) -> str:
     levels = status.get("NSpid", "").split()
     parent = status.get("PPid", "")
     if len(levels) < 2 or levels[-1] != "1" or not parent.isdecimal():
-        return ""
+        return "", NOBODY
     mntns = view.namespace(pid, "mnt")
     if mntns is None or mntns == view.namespace(int(parent), "mnt"):
-        return ""
-    if valid_id(monitored := conmon_of(view, int(parent)).container_id):
-        return monitored
+        return "", NOBODY
+    conmon = conmon_of(view, int(parent), view.owner_of(pid))
+    if valid_id(conmon.container_id):
+        return conmon.container_id, conmon.speaker
     leaf = _leaf(view, pid)
     if not leaf or leaf == _leaf(view, int(parent)) or leaf.endswith(_NOT_CONTAINERS):
-        return ""
+        return "", NOBODY
     match = _LEAF.fullmatch(leaf)
-    return match[2] if match and valid_id(match[2]) else ""
+    if not match or not valid_id(match[2]):
+        return "", NOBODY
+    return match[2], speaker_of_user(view.cgroup_maker(_path(view, pid)))
 
 
 def engine_of_cgroup(view: HostView, pid: int) -> str:
@@ -92,8 +96,13 @@ def engine_of_cgroup(view: HostView, pid: int) -> str:
 
 
 def _leaf(view: HostView, pid: int) -> str:
-    """The last part of a process's control group path; of the longest one, where neither the
-    unified hierarchy nor systemd's has any."""
+    """The last part of a process's control group path."""
+    return _path(view, pid).rpartition("/")[2]
+
+
+def _path(view: HostView, pid: int) -> str:
+    """A process's control group path; the longest one, where neither the unified hierarchy nor
+    systemd's has any."""
     cgroups = view.cgroups(pid)
     paths = (line.split(":", 2)[-1] for line in cgroups.raw.splitlines())
-    return (cgroups.v2 or cgroups.v1 or max(paths, key=len, default="")).rpartition("/")[2]
+    return cgroups.v2 or cgroups.v1 or max(paths, key=len, default="")

@@ -12,7 +12,9 @@ import threading
 from collections.abc import Callable
 
 from ig_py.containers.collection import ContainerCollection
+from ig_py.containers.contradictions import Contradiction, Contradictions
 from ig_py.containers.model import Container
+from ig_py.containers.speakers import Claim, Speaker
 from ig_py.host.proc import HostView, Process, alive
 from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass
@@ -26,10 +28,13 @@ class _Init:
     pidfd: int
     readable: bool
     """Whether its namespaces may be read."""
+    claim: Claim
+    """On what rests that it is this container's init."""
 
 
 class LiveContainers:
-    """Thread-safe; *lock* is the discovery's. *ended* is called with an id, with the lock held."""
+    """Thread-safe; *lock* is the discovery's. *ended* is called with an id and the speaker who told
+    of the container, with the lock held."""
 
     def __init__(
         self,
@@ -37,13 +42,15 @@ class LiveContainers:
         reactor: Reactor,
         collection: ContainerCollection,
         lock: threading.RLock,
-        ended: Callable[[str], None],
+        ended: Callable[[str, Speaker], None],
+        contradictions: Contradictions,
     ) -> None:
         self._view = view
         self._reactor = reactor
         self._collection = collection
         self._lock = lock
         self._ended = ended
+        self._contradictions = contradictions
         self._inits: dict[str, _Init] = {}
         self._expiry_armed = False
 
@@ -74,14 +81,21 @@ class LiveContainers:
         with self._lock:
             return self._collection.get(container_id) if self.runs(container_id) else None
 
-    def add(self, container: Container, process: Process, *, named: bool) -> bool:
+    def outranked(self, container_id: str, claim: Claim) -> bool:
+        """Whether the container that has that id, if one has, gives way to one of *claim*."""
+        with self._lock:
+            init = self._inits.get(container_id)
+            return init is None or init.claim.rank < claim.rank
+
+    def add(self, container: Container, process: Process, claim: Claim, *, named: bool) -> bool:
         """Take in a container and the ownership of its init's *process*; False when it is in
-        already, or the collection refuses it. *named*: see :class:`Event`."""
+        already, another one of its id or mount namespace counts more, or the collection refuses
+        it. *named*: see :class:`Event`."""
         with self._lock:
             known = self.current(container.id)
             # A container that was added without its namespaces is added again with them.
-            same = known is not None and (known.mntns or not container.mntns)
-            if same or self._had(container):
+            same = known is not None and container.mntns in (0, known.mntns)
+            if same or self._had(container) or self._excluded(container, claim):
                 process.close()
                 return False
             if container.id in self._inits:
@@ -90,29 +104,74 @@ class LiveContainers:
                 process.close()
                 return False
             pidfd = process.pidfd
-            self._inits[container.id] = _Init(pidfd, bool(process.mntns))
+            self._inits[container.id] = _Init(pidfd, bool(process.mntns), claim)
             if pidfd >= 0:
                 self._reactor.watch(pidfd, lambda: self._exited(container.id, pidfd))
             return True
 
-    def add_ended(self, container: Container, generation: int, *, named: bool) -> bool:
+    def add_ended(
+        self, container: Container, generation: int, claim: Claim, *, named: bool
+    ) -> bool:
         """Take in a container whose processes have all ended, so that its events are named;
         False when another one of its id runs. *generation*: of its mount namespace."""
         with self._lock:
-            if container.id in self._inits or not self._collection.add(
-                container, generation=generation, named=named
-            ):
+            if container.id in self._inits:
+                if not self.outranked(container.id, claim):
+                    return False
+                self._displace(container.id, container)
+            if not self._collection.add(container, generation=generation, named=named):
                 return False
-            self._remove(container.id, generation)
+            self._remove(container.id, claim.speaker, generation)
             return True
 
-    def died(self, container_id: str) -> None:
+    def died(self, container_id: str, claim: Claim) -> None:
         """An engine says that its init ended."""
         with self._lock:
             init = self._inits.get(container_id)
             # The engine may mean an earlier init of a container that was restarted since.
-            if init and (init.pidfd < 0 or not alive(init.pidfd)):
+            ended = init and (init.pidfd < 0 or not alive(init.pidfd))
+            if init and ended and claim.speaker == init.claim.speaker:
                 self._end(container_id)
+
+    def agrees(self, container_id: str, claim: Claim) -> bool:
+        """Whether *claim* is of the speaker who told of the container that has that id."""
+        with self._lock:
+            init = self._inits.get(container_id)
+            return init is None or claim.speaker == init.claim.speaker
+
+    def of_user(self, speaker: Speaker) -> int:
+        """How many containers are in by the word of *speaker*."""
+        with self._lock:
+            return sum(init.claim.speaker == speaker for init in self._inits.values())
+
+    def _excluded(self, container: Container, claim: Claim) -> bool:
+        """Whether a container that runs excludes that there is another *container* with its id, or
+        in its mount namespace; one of a lower rank is ended instead."""
+        known = self.current(container.id)
+        if known and known.mntns:
+            if not self.outranked(known.id, claim):
+                # Without a pidfd, the known one may have ended and be starting again.
+                if self._inits[known.id].pidfd >= 0:
+                    self._contradictions.add(Contradiction.ID, container, claim, known)
+                return True
+            self._displace(known.id, container)
+        other = self._collection.by_mntns(container.mntns) if container.mntns else None
+        if other is None or other.id == container.id or not self.runs(other.id):
+            return False
+        if self.outranked(other.id, claim):
+            self._displace(other.id, container)
+        elif not claim.speaker.is_root or other.runtime.pid == container.runtime.pid:
+            self._contradictions.add(Contradiction.NAMESPACE, container, claim, other)
+            return True
+        # Else root has put two containers into one mount namespace.
+        return False
+
+    def _displace(self, container_id: str, by: Container) -> None:
+        kind = Contradiction.ID if by.id == container_id else Contradiction.NAMESPACE
+        ignored = self._collection.get(container_id)
+        if ignored is not None:
+            self._contradictions.add(kind, ignored, self._inits[container_id].claim, by)
+        self._end(container_id)
 
     def _had(self, container: Container) -> bool:
         """Whether this very init was in already. It may have ended since another source saw it
@@ -161,11 +220,11 @@ class LiveContainers:
         if init.pidfd >= 0:
             self._reactor.unwatch(init.pidfd)
             os.close(init.pidfd)
-        self._remove(container_id)
+        self._remove(container_id, init.claim.speaker)
 
-    def _remove(self, container_id: str, generation: int = 0) -> None:
+    def _remove(self, container_id: str, speaker: Speaker, generation: int = 0) -> None:
         self._collection.remove(container_id, generation)
-        self._ended(container_id)
+        self._ended(container_id, speaker)
         if not self._expiry_armed:
             self._expiry_armed = True
             self._reactor.soon(self._expire)

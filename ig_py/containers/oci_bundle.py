@@ -8,15 +8,25 @@ the parent sees the files.
 from __future__ import annotations
 
 import json
+import logging
+import time
 from pathlib import Path
 from typing import Any
 
 from ig_py.containers.conmon import conmon_of
 from ig_py.containers.model import Container, labels
+from ig_py.containers.speakers import owners_for, speaker_of_process
+from ig_py.host.credentials import credentials
 from ig_py.host.proc import HostView
+from ig_py.host.safe_open import FileRefused, Links, read_beneath
 from ig_py.records import dataclass, replace
 
+log = logging.getLogger(__name__)
+
 MAX_CONFIG = 16 * 1024 * 1024
+ROOT_SECONDS = 1.0
+USER_SECONDS = 0.1
+REST_SECONDS = 10.0
 CONFIG_FILES = ("config.json", "userdata/config.json")
 MANAGER = "io.container.manager"
 
@@ -62,31 +72,76 @@ _CRIO = _Keys(
 )
 
 
-def read_config(view: HostView, pid: int, container_id: str, bundle: str = "") -> str:
-    """Text of the config.json of the container whose init is *pid*; "" when it is not found.
+class BundleReader:
+    """Reads the config.json of bundles. Thread-safe.
 
-    *bundle*: its directory, "" where that is not known.
+    Paths of bundles are told by command lines and state files. A config.json counts only as a file
+    of the user whose container it is of, root's only as a file of root's. No user's file system is
+    waited for longer than :data:`USER_SECONDS`, and one that was slow is not asked again for
+    :data:`REST_SECONDS`.
     """
-    parent = view.status(pid).get("PPid", "")
-    places = _places(view, int(parent), container_id) if parent.isdecimal() else ()
-    for place in (bundle, *places):
-        for name in CONFIG_FILES if place.startswith("/") else ():
-            if config := _read(f"{view.proc}/{parent}/root{place}/{name}"):
-                return config
-    # The root of the parent may not be readable, or the parent has ended.
-    return read_bundle(view, bundle)
+
+    def __init__(self, view: HostView) -> None:
+        self._view = view
+        self._resting: dict[int, float] = {}
+
+    def of_init(self, pid: int, container_id: str, bundle: str, owner: int | None) -> str:
+        """Text of the config.json of the container whose init is *pid*; "" when it is not found.
+
+        *bundle*: its directory, "" where that is not known. *owner*: of the init's namespaces.
+        """
+        view = self._view
+        parent = view.status(pid).get("PPid", "")
+        if parent.isdecimal() and self._is_of(int(parent), owner):
+            places = _places(view, int(parent), container_id, owner)
+            for place in (bundle, *places):
+                if config := self._read(f"{view.proc}/{parent}/root", place, owner):
+                    return config
+        # The root of the parent may not be readable, or the parent has ended.
+        return self.of_host(bundle, owner)
+
+    def of_host(self, bundle: str, owner: int | None) -> str:
+        """Text of the config.json of a bundle of the host; "" when it is not found."""
+        return self._read(self._view.root, bundle, owner)
+
+    def _is_of(self, pid: int, owner: int | None) -> bool:
+        speaker = speaker_of_process(credentials(self._view.proc, pid))
+        return speaker.may_speak_of(owner)
+
+    def _read(self, root: str, bundle: str, owner: int | None) -> str:
+        if not bundle.startswith("/"):
+            return ""
+        for name in CONFIG_FILES:
+            if config := self._read_file(root, f"{bundle}/{name}", owner):
+                return config.decode("utf-8", "replace")
+        return ""
+
+    def _read_file(self, root: str, path: str, owner: int | None) -> bytes | None:
+        began = time.monotonic()
+        if owner and began < self._resting.get(owner, 0.0):
+            return None
+        seconds = USER_SECONDS if owner else ROOT_SECONDS
+        try:
+            return read_beneath(
+                root,
+                path,
+                most=MAX_CONFIG,
+                owners=owners_for(owner),
+                links=Links.IN_ROOT,
+                one_mount=False,
+                deadline_s=seconds,
+            )
+        except FileRefused as error:
+            log.debug("%s", error)
+            return None
+        finally:
+            now = time.monotonic()
+            if owner and now - began > seconds / 2:
+                self._resting[owner] = now + REST_SECONDS
 
 
-def read_bundle(view: HostView, bundle: str) -> str:
-    """Text of the config.json of a bundle of the host; "" when it is not found."""
-    for name in CONFIG_FILES if bundle.startswith("/") else ():
-        if config := _read(view.path(f"{bundle}/{name}")):
-            return config
-    return ""
-
-
-def _places(view: HostView, parent: int, container_id: str) -> tuple[str, ...]:
-    if bundle := conmon_of(view, parent).bundle:
+def _places(view: HostView, parent: int, container_id: str, owner: int | None) -> tuple[str, ...]:
+    if bundle := conmon_of(view, parent, owner).bundle:
         return (bundle,)
     try:
         cwd = Path(f"{view.proc}/{parent}/cwd").readlink()
@@ -95,15 +150,6 @@ def _places(view: HostView, parent: int, container_id: str) -> tuple[str, ...]:
     # A pod's shim works in the bundle of the pod's first container.
     own = cwd if cwd.name == container_id else cwd.parent / container_id
     return (str(own),)
-
-
-def _read(path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_CONFIG + 1)
-    except OSError:
-        return ""
-    return raw.decode("utf-8", "replace") if len(raw) <= MAX_CONFIG else ""
 
 
 def annotations_of(config: str) -> dict[str, str]:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from ig_py.containers.identify import Found
 from ig_py.containers.model import Container
-from ig_py.containers.scout import PLACED, Kind
+from ig_py.containers.scout import PLACED, SHUT, Kind
 from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py._core import ScoutNotice
 
+MAX_ORDERS = 16384
+"""Inode numbers of which it is remembered when the last namespace was reported."""
 MAX_PROCESSES = 64
 """Processes of one pending namespace that are followed (the kernel tells of no more)."""
 
@@ -36,12 +38,20 @@ class PendingNamespace:
     cgroup: str
     first_cgroup: str
     placed: bool
+    late: bool = False
+    """Its events do not pass filter maps before it is decided about: its first ones are missed."""
+    order: int = 0
+    """Of its first notice (``ScoutNotice.order``)."""
+    owner: int | None = None
+    """The user who made it, in a user namespace of their own; None: the host's root."""
     init: int = 0
     executed: bool = False
     found: Found | None = None
     by_files: Container | None = None
     """What its processes and files tell of the container, where no engine has described it."""
     sandbox: bool = False
+    contradicted: bool = False
+    """What it is said to be is another container: its events are lost."""
     processes: set[int] = field(default_factory=set)
 
     @classmethod
@@ -57,6 +67,9 @@ class PendingNamespace:
             cgroup,
             cgroup,
             bool(notice.flags & PLACED),
+            late=bool(notice.flags & SHUT),
+            order=notice.order,
+            owner=notice.owner,
             init=notice.pid if notice.nspid == 1 else 0,
             processes={notice.pid},
         )
@@ -85,13 +98,21 @@ class PendingNamespaces:
     def __init__(self) -> None:
         self._by_generation: dict[int, PendingNamespace] = {}
         self._latest: dict[int, PendingNamespace] = {}
+        self._orders: dict[int, int] = {}
         self._barriers: list[tuple[set[int], Callable[[], None]]] = []
 
     def add(self, pending: PendingNamespace) -> PendingNamespace | None:
         """Returns the earlier pending namespace with this inode number, which has ended, if any."""
         before = self._latest.get(pending.mntns)
+        while len(self._orders) >= MAX_ORDERS:
+            del self._orders[next(iter(self._orders))]
+        self._orders[pending.mntns] = pending.order
         self._by_generation[pending.generation] = self._latest[pending.mntns] = pending
         return before
+
+    def is_superseded(self, pending: PendingNamespace) -> bool:
+        """Whether a later namespace of its inode number has been added before."""
+        return self._orders.get(pending.mntns, 0) > pending.order
 
     def get(self, generation: int) -> PendingNamespace | None:
         return self._by_generation.get(generation)

@@ -8,11 +8,13 @@ from ig_py.containers.discovery import Discovery
 from ig_py.containers.sources import BLIND_SPOTS, DiscoverySource, SourceStatus
 
 _SHORTAGES = {
-    "missed": "notices about processes were lost",
-    "shut": "namespaces were let in late, since too many were new at once",
+    "missed": "new namespaces were not noticed",
+    "missed_of_users": "new namespaces of users were not noticed",
+    "late": "containers were let in late, since too many namespaces were new at once",
     "full": "times the filter was full",
+    "contradicted": "containers were not traced, or not any more, since sources contradict",
 }
-"""A count of the scout's → its words."""
+"""A count of :func:`unseen` → its words."""
 
 
 def statuses(discovery: Discovery, scout_refusal: str | None) -> list[SourceStatus]:
@@ -42,10 +44,26 @@ def account(discovery: Discovery) -> str:
     return f"{', '.join(found) or 'none'}; disagreements: {', '.join(wrong) or 'none'}"
 
 
-def shortages(counts: Mapping[str, int]) -> str | None:
-    """What the kernel had no room for (docs/discovery.md#bounds), by the scout's *counts*; None
-    when there was room for all."""
-    found = [f"{counts[name]} {words}" for name, words in _SHORTAGES.items() if counts[name]]
+def unseen(counts: Mapping[str, int], late: int, contradicted: int) -> dict[str, int]:
+    """How many containers may have events that neither the output nor a data source's count of
+    losses has, by reason.
+
+    *counts*: the scout's. *late*: containers whose first events passed no filter. *contradicted*:
+    containers that are selected by what one source says, and not by what counts.
+    """
+    return {
+        "missed": counts.get("missed", 0),
+        "missed_of_users": counts.get("missed_of_users", 0),
+        "late": late,
+        "full": counts.get("full", 0),
+        "contradicted": contradicted,
+    }
+
+
+def shortages(missing: Mapping[str, int]) -> str | None:
+    """What is in *missing* (:func:`unseen`), in words (docs/discovery.md#bounds); None when nothing
+    is."""
+    found = [f"{missing[name]} {words}" for name, words in _SHORTAGES.items() if missing.get(name)]
     return ", ".join(found) or None
 
 
@@ -57,4 +75,5 @@ def disagreements(discovery: Discovery) -> dict[str, int]:
         "notToldByTheirEngine": discovery.not_told_by_engine,
         "runtimeNotSeen": discovery.executions.runtime_not_seen,
         "begunOnly": discovery.executions.begun_only,
+        **{kind.name.lower(): n for kind, n in discovery.contradictions.counts.items()},
     }

@@ -7,14 +7,20 @@ to the runtime, and may be of any version of it: whatever does not fit is ignore
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import logging
+import os
 from typing import Any
 
 from ig_py.containers.model import text
 from ig_py.host.proc import HostView
+from ig_py.host.safe_open import FileRefused, read_beneath
 from ig_py.records import dataclass
 
+log = logging.getLogger(__name__)
+
 MAX_STATE = 4 * 1024 * 1024
+MAX_USER_STATE = 256 * 1024
+"""As :data:`MAX_STATE`, for files of users: they are parsed whenever they are written."""
 STATE_FILES = ("state.json", "status")
 """runc's and crun's."""
 
@@ -28,15 +34,21 @@ class State:
     bundle: str = ""
 
 
-def read_state(directory: str) -> State | None:
-    """The state kept in *directory*; None when there is none (yet)."""
+def read_state(root: str, directory: str, owners: set[int]) -> State | None:
+    """The state kept in *directory* below *root*; None when there is none (yet).
+
+    *owners*: the users of whom its file may be. Nothing of a file system that a user has mounted
+    is asked, so this never waits.
+    """
     for name in STATE_FILES:
         try:
-            with Path(directory, name).open("rb") as file:
-                raw = file.read(MAX_STATE + 1)
-        except OSError:
+            most = MAX_STATE if owners & {0, os.geteuid()} else MAX_USER_STATE
+            raw = read_beneath(root, f"{directory}/{name}", most=most, owners=owners)
+        except FileRefused as error:
+            log.debug("%s", error)
             continue
-        return parse(raw) if len(raw) <= MAX_STATE else None
+        if raw is not None:
+            return parse(raw)
     return None
 
 

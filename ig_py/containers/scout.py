@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 MAX_PENDING = 512
 """Namespaces that pass filter maps before they are identified; more of them at once pass only when
 they are identified."""
+MAX_PENDING_OF_USERS = 128
+"""As :data:`MAX_PENDING`, for the namespaces that users create in user namespaces of their own."""
 FIRST_PIDNS = 0xEFFFFFFC
 """Inode number of the first pid namespace (kernel: PROC_PID_INIT_INO)."""
 
@@ -203,7 +205,7 @@ def _load(view: HostView) -> CoreScout:
     from ig_py._core import Scout as CoreScout
     from ig_py.host.tracefs import with_tracefs
 
-    core = CoreScout(_pidns(view), MAX_PENDING)
+    core = CoreScout(_pidns(view), (MAX_PENDING, MAX_PENDING_OF_USERS))
     try:
         # Before a program is attached: a namespace that is made after this look is new.
         core.baseline(_mount_namespaces(view))

@@ -4,17 +4,24 @@ A runtime makes a container's directory when it begins, and writes the pid of in
 init executes anything. So every container of every engine that uses runc or crun is noticed here,
 also those that no engine knows: started by hand, by podman without its service, or by an engine
 that is not asked.
+
+Root's are below /run, and users have their own below /run/user. A user's directories and files
+count only when they are the user's, are looked at through descriptors that no link and no mount of
+the user redirects, and have a queue of their own, which is read slowly: no user can make those of
+others late.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from ig_py.containers.model import valid_id
 from ig_py.containers.runtime_state import STATE_FILES, State, is_same, read_state
+from ig_py.containers.speakers import ROOT, Speaker, is_trusted, is_user_id, owners_for
 from ig_py.host.inotify import (
     IN_CLOSE_WRITE,
     IN_CREATE,
@@ -27,42 +34,56 @@ from ig_py.host.inotify import (
 )
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
-from ig_py.records import dataclass
+from ig_py.host.safe_open import FileRefused, open_directory_beneath
+from ig_py.records import dataclass, replace
 
 log = logging.getLogger(__name__)
 
+BASE = "/run"
+USERS = "user"
+"""Below :data:`BASE` each user has a directory there, called by the user's id."""
 ROOTS = (
-    ("runc", "run/runc"),
-    ("crun", "run/crun"),
-    ("runc", "run/user/*/runc"),
-    ("crun", "run/user/*/crun"),
-    ("containerd", "run/containerd/runc/*"),
-    ("docker", "run/docker/runtime-runc/*"),
+    ("runc", "runc"),
+    ("crun", "crun"),
+    ("containerd", "containerd/runc/*"),
+    ("docker", "docker/runtime-runc/*"),
 )
-"""A runtime or engine, and where the state of its containers is: ``*`` is any name."""
+"""A runtime or engine, and where below :data:`BASE` the state of its containers is: ``*`` is any
+name."""
+USER_ROOTS = (("runc", "runc"), ("crun", "crun"))
+"""As :data:`ROOTS`, below each user's directory."""
 MAX_WATCHES = 16384
+MAX_USER_WATCHES = 256
+"""Of one user."""
 RESCAN_SECONDS = 1.0
+USER_READ_SIZE = 1024
+"""Bytes of inotify events of users that are read at once, about 20 of them."""
+USER_PAUSE_SECONDS = 0.1
+"""Time between two readings of these."""
 
 
 class StateListener(Protocol):
-    """Called in the reactor's thread."""
+    """Called in the reactor's thread. *speaker*: whose state it is."""
 
-    def creating(self, container_id: str, runtime: str) -> None:
+    def creating(self, container_id: str, runtime: str, speaker: Speaker) -> None:
         """A runtime begins to create a container."""
 
-    def created(self, container_id: str, runtime: str, state: State) -> None:
+    def created(self, container_id: str, runtime: str, state: State, speaker: Speaker) -> None:
         """A container has an init."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """A watched directory: ``rest`` leads from it to the containers' directories,
-    ``container_id`` is of a container's own."""
+    """A watched directory *below* the directory *root*: ``rest`` leads from it to the containers'
+    directories, ``container_id`` is of a container's own. *users*: it is that of all users."""
 
-    path: str
+    root: str
+    below: str
     runtime: str
     rest: tuple[str, ...] = ()
     container_id: str = ""
+    speaker: Speaker = ROOT
+    users: bool = False
 
 
 class StateDirs:
@@ -72,18 +93,20 @@ class StateDirs:
         self._view = view
         self._reactor = reactor
         self._listener = listener
-        self._inotify: Inotify | None = None
-        self._watches: dict[int, list[_Directory]] = {}
-        self._seen: dict[str, int] = {}
+        self._queues: dict[bool, _Queue] = {}
+        self._seen: dict[_Directory, int] = {}
         self._complained = False
 
     def status(self) -> tuple[bool, str]:
         """Whether it works; where it looks, or why not."""
         if not self._view.same_pidns:
             return False, "/proc is of another pid namespace"
-        if self._inotify is None:
+        if not self._queues:
             return False, "no inotify"
-        return True, ", ".join(f"/{pattern}" for _, pattern in ROOTS)
+        places = [f"{BASE}/{pattern}" for _, pattern in ROOTS]
+        return True, ", ".join(
+            places + [f"{BASE}/{USERS}/*/{pattern}" for _, pattern in USER_ROOTS]
+        )
 
     def start(self, scanned: Callable[[], None]) -> None:
         """Arm the watches, look at what is there, then call *scanned*. Never fails: it is
@@ -92,101 +115,206 @@ class StateDirs:
             self._reactor.soon(scanned)
             return
         try:
-            self._inotify = Inotify()
+            for of_root in (True, False):
+                self._queues[of_root] = _Queue(Inotify())
         except OSError as error:
             log.warning("containers without an engine are found late: %s", error)
-        else:
-            self._reactor.watch(self._inotify.fd, self._read)
+        for of_root, queue in self._queues.items():
+            self._reactor.watch(queue.inotify.fd, self._read if of_root else self._read_users)
         self._reactor.soon(self._scan)
         self._reactor.soon(scanned)
 
     def stop(self) -> None:
         """After the reactor stopped."""
-        if self._inotify:
-            self._inotify.close()
-            self._inotify = None
+        for queue in self._queues.values():
+            queue.inotify.close()
+        self._queues.clear()
 
     def _scan(self) -> None:
+        base = self._view.path(BASE)
         for runtime, pattern in ROOTS:
-            base = self._view.path("/")
-            self._enter(_Directory(base, runtime, tuple(pattern.split("/"))), fresh=False)
+            self._enter(_Directory(base, ".", runtime, tuple(pattern.split("/"))), fresh=False)
+        self._scan_users()
+
+    def _scan_users(self) -> None:
+        base = self._view.path(BASE)
+        self._enter(_Directory(base, ".", "", (USERS,), users=True), fresh=False)
 
     def _enter(self, directory: _Directory, *, fresh: bool) -> None:
         """Watch *directory*, then look what is in it. *fresh*: it was made just now."""
-        if not self._arm(directory):
+        if self._is_full(directory.speaker):
             return
-        if directory.container_id:
-            self._look(directory)
+        fd, directory = _open(directory)
+        if fd < 0:
             return
         wanted = directory.rest[0] if directory.rest else "*"
-        if wanted != "*":
-            self._child(directory, wanted, fresh=fresh)
-            return
+        names: list[str] = []
         try:
-            names = [entry.name for entry in Path(directory.path).iterdir()]
-        except OSError:
-            return
+            self._watch(directory, fd)
+            # Watch before looking: what is made in between is then seen twice, not missed.
+            if not directory.container_id and wanted == "*":
+                names = _names(fd, _most(directory.speaker))
+        except OSError as error:
+            log.debug("%s/%s: %s", directory.root, directory.below, error)
+        finally:
+            os.close(fd)
+        if directory.container_id:
+            self._look(directory)
+        elif wanted != "*":
+            self._child(directory, wanted, fresh=fresh)
         for name in names:
             self._child(directory, name, fresh=fresh)
 
     def _child(self, directory: _Directory, name: str, *, fresh: bool) -> None:
-        path = f"{directory.path.rstrip('/')}/{name}"
+        if directory.users and not directory.rest:
+            self._user(name)
+            return
+        below = f"{directory.below}/{name}".removeprefix("./")
         if directory.rest:
             if directory.rest[0] in ("*", name):
-                self._enter(_Directory(path, directory.runtime, directory.rest[1:]), fresh=fresh)
+                inner = replace(directory, below=below, rest=directory.rest[1:])
+                self._enter(inner, fresh=fresh)
             return
         if valid_id(name):
             if fresh:
-                self._listener.creating(name, directory.runtime)
-            self._enter(_Directory(path, directory.runtime, (), name), fresh=fresh)
+                self._listener.creating(name, directory.runtime, directory.speaker)
+            self._enter(replace(directory, below=below, container_id=name), fresh=fresh)
 
-    def _arm(self, directory: _Directory) -> bool:
-        if self._inotify is None:
-            return Path(directory.path).is_dir()
-        if len(self._watches) >= MAX_WATCHES:
-            self._complain(f"over {MAX_WATCHES} directories")
-            return True
+    def _user(self, name: str) -> None:
+        """A user's own directory."""
+        if not is_user_id(name):
+            return
+        speaker = ROOT if is_trusted(int(name)) else Speaker(int(name))
+        root = f"{self._view.path(BASE)}/{USERS}/{name}"
+        for runtime, pattern in USER_ROOTS:
+            rest = tuple(pattern.split("/"))
+            self._enter(_Directory(root, ".", runtime, rest, speaker=speaker), fresh=False)
+
+    def _watch(self, directory: _Directory, fd: int) -> None:
+        queue = self._queues.get(directory.speaker.is_root)
+        if queue is None:
+            return
         mask = IN_ONLYDIR | (IN_CLOSE_WRITE | IN_MOVED_TO if directory.container_id else IN_CREATE)
         try:
-            watch = self._inotify.add(directory.path, mask)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+            watch = queue.inotify.add(f"/proc/self/fd/{fd}", mask)
         except OSError as error:
-            self._complain(f"{directory.path}: {error.strerror}")
-            return True
-        # One directory may lead to several roots.
-        directories = self._watches.setdefault(watch, [])
-        if directory not in directories:
-            directories.append(directory)
-        return True
+            self._complain(directory.speaker, f"{directory.root}: {error.strerror}")
+            return
+        queue.add(watch, directory)
 
-    def _complain(self, why: str) -> None:
+    def _is_full(self, speaker: Speaker) -> bool:
+        queue = self._queues.get(speaker.is_root)
+        full = queue is not None and queue.of(speaker) >= _most(speaker)
+        if full:
+            self._complain(speaker, f"over {_most(speaker)} directories")
+        return full
+
+    def _complain(self, speaker: Speaker, why: str) -> None:
         if not self._complained:
             self._complained = True
-            log.warning("new containers without an engine are found late: %s", why)
+            log.warning("new containers of %s without an engine are found late: %s", speaker, why)
+
+    def _read_users(self) -> None:
+        queue = self._queues.get(False)
+        if queue is None:
+            return
+        self._read_queue(queue, USER_READ_SIZE)
+        fd = queue.inotify.fd
+        self._reactor.unwatch(fd)
+        self._reactor.later(USER_PAUSE_SECONDS, lambda: self._watch_users(fd))
+
+    def _watch_users(self, fd: int) -> None:
+        if self._queues:
+            self._reactor.watch(fd, self._read_users)
 
     def _read(self) -> None:
-        assert self._inotify is not None
-        for event in self._inotify.read():
+        if queue := self._queues.get(True):
+            self._read_queue(queue)
+
+    def _read_queue(self, queue: _Queue, *size: int) -> None:
+        for event in queue.inotify.read(*size):
             if event.mask & IN_Q_OVERFLOW:
-                self._reactor.later(RESCAN_SECONDS, self._scan)
+                self._rescan(queue)
                 continue
             if event.mask & IN_IGNORED:
-                for directory in self._watches.pop(event.watch, ()):
-                    self._seen.pop(directory.path, None)
+                for directory in queue.remove(event.watch):
+                    self._seen.pop(directory, None)
                 continue
-            for directory in list(self._watches.get(event.watch, ())):
+            for directory in list(queue.directories.get(event.watch, ())):
                 if directory.container_id:
                     if event.name in STATE_FILES:
                         self._look(directory)
                 elif event.mask & IN_ISDIR:
                     self._child(directory, event.name, fresh=True)
 
+    def _rescan(self, queue: _Queue) -> None:
+        def scan() -> None:
+            queue.rescanning = False
+            (self._scan if queue is self._queues.get(True) else self._scan_users)()
+
+        if not queue.rescanning:
+            queue.rescanning = True
+            self._reactor.later(RESCAN_SECONDS, scan)
+
     def _look(self, directory: _Directory) -> None:
-        state = read_state(directory.path)
-        # runc writes its state several times: only a new pid is reported.
-        if state is None or self._seen.get(directory.path) == state.pid:
+        owners = owners_for(directory.speaker.user)
+        state = read_state(directory.root, directory.below, owners)
+        # runc writes its state several times; the process is the news.
+        if state is None or self._seen.get(directory) == state.pid:
             return
         if is_same(self._view, state):
-            self._seen[directory.path] = state.pid
-            self._listener.created(directory.container_id, directory.runtime, state)
+            self._seen[directory] = state.pid
+            self._listener.created(
+                directory.container_id, directory.runtime, state, directory.speaker
+            )
+
+
+def _open(directory: _Directory) -> tuple[int, _Directory]:
+    """A descriptor of a directory, -1 when it is none or not of its speaker; and the directory as
+    it is to be named from now on."""
+    owners = owners_for(directory.speaker.user)
+    try:
+        fd = open_directory_beneath(directory.root, directory.below, owners=owners)
+    except FileRefused as error:
+        log.debug("%s", error)
+        # What root has mounted or linked there is root's.
+        if error.refusal != "path" or not directory.speaker.is_root or directory.below == ".":
+            return -1, directory
+        return _open(replace(directory, root=f"{directory.root}/{directory.below}", below="."))
+    return (-1 if fd is None else fd), directory
+
+
+def _most(speaker: Speaker) -> int:
+    return MAX_WATCHES if speaker.is_root else MAX_USER_WATCHES
+
+
+def _names(fd: int, most: int) -> list[str]:
+    with os.scandir(fd) as entries:
+        return [entry.name for entry in itertools.islice(entries, most)]
+
+
+class _Queue:
+    """The watched directories of one inotify instance, by watch."""
+
+    def __init__(self, inotify: Inotify) -> None:
+        self.inotify = inotify
+        self.directories: dict[int, list[_Directory]] = {}
+        self.rescanning = False
+        self._counts: dict[Speaker, int] = {}
+
+    def of(self, speaker: Speaker) -> int:
+        """How many are watched of *speaker*."""
+        return self._counts.get(speaker, 0)
+
+    def add(self, watch: int, directory: _Directory) -> None:
+        # One directory may lead to several roots.
+        directories = self.directories.setdefault(watch, [])
+        if directory not in directories:
+            directories.append(directory)
+            self._counts[directory.speaker] = self.of(directory.speaker) + 1
+
+    def remove(self, watch: int) -> list[_Directory]:
+        gone = self.directories.pop(watch, [])
+        for directory in gone:
+            self._counts[directory.speaker] -= 1
+        return gone

@@ -97,10 +97,11 @@ class StreamSync:
         self._apply(container, verdict)
         self._stream.decide(container.mntns, generation, verdict)
 
-    def reject(self, mntns: int, generation: int, *, lose: bool) -> None:
+    def reject(self, mntns: int, generation: int, *, lose: bool, superseded: bool = False) -> None:
         if self._filter is None:
             # An earlier container may have had the inode number.
-            self._stream.drop_container(mntns)
+            if not superseded:
+                self._stream.drop_container(mntns)
             self._stream.decide(mntns, generation, KEEP)
         elif lose:
             self._lose(mntns, generation)

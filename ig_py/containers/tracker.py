@@ -25,6 +25,7 @@ from ig_py.records import dataclass, field
 if TYPE_CHECKING:
     from ig_py._core import Map, Stream
     from ig_py.containers.admission import Admission
+    from ig_py.containers.contradictions import Contradiction
     from ig_py.containers.discovery import Discovery
     from ig_py.containers.engines.config import EngineConfig
     from ig_py.containers.exec_hold import Barrier, RuntimeExecHold
@@ -111,6 +112,7 @@ class ContainerTracker:
         self._hold: RuntimeExecHold | None = None
         self._keys: list[object] = []
         self._listed = False
+        self._contradicted = 0
 
     # The life of a tracker.
 
@@ -125,6 +127,7 @@ class ContainerTracker:
             unmanaged=self.settings.unmanaged,
             oci_configs=self.settings.oci_configs,
         )
+        discovery.contradictions.observe(self._contradiction)
         try:
             discovery.start()
         except BaseException:
@@ -324,6 +327,24 @@ class ContainerTracker:
         stream.end_waiting("keep" if self._filter is None else "lose")
         return True
 
+    def unseen(self) -> dict[str, int]:
+        """Containers that may have events which are not counted as lost, by reason (``report``)."""
+        from ig_py.containers.report import unseen
+
+        if self._admission is None or self._filter is None:
+            return {}
+        late = self._admission.totals.late
+        return unseen(self._admission.counts(), late, self._contradicted)
+
+    def _contradiction(
+        self, kind: Contradiction, stays: Container | None, ignored: Container
+    ) -> None:
+        """A subscriber of the discovery's contradictions."""
+        matches = self.settings.selector.matches
+        # The events of one namespace are shown all the same when what stays is selected.
+        shown = kind.name == "NAMESPACE" and stays is not None and matches(stays)
+        self._contradicted += matches(ignored) and not shown
+
     def _join(self) -> None:
         if self._thread is not None:
             self._thread.join()
@@ -350,6 +371,7 @@ class ContainerTracker:
             )
             return
         self._admission = admission
+        admission.wanted = self.settings.selector.matches
         discovery.on_described(admission.described)
         self.collection.subscribe(admission, admission.changed)
 
@@ -357,7 +379,7 @@ class ContainerTracker:
         from ig_py.containers.report import account, shortages
 
         log.debug("containers: %s", account(discovery))
-        if self._admission is not None and (short := shortages(self._admission.counts())):
+        if short := shortages(self.unseen()):
             log.warning(
                 "containers may have been seen late, their first events not at all: %s", short
             )

@@ -7,8 +7,11 @@ is found by looking for this process in the host's hierarchy, which needs no rig
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
+import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from ig_py.host.files import is_there, read_text
 
 INITIAL = 0xEFFFFFFB
 """Inode number of the first control group namespace (kernel: PROC_CGROUP_INIT_INO)."""
+_USER_SLICE = re.compile(r"/user\.slice/user-(\d{1,10})\.slice/")
 MAX_DIRECTORIES = 32768
 """Looked into for each hierarchy; about a tenth of a second for a thousand."""
 
@@ -44,6 +48,34 @@ class CgroupPaths:
             if is_there(f"{mount}/cgroup.controllers"):
                 return mount
         return ""
+
+    def maker(self, path: str) -> int:
+        """User id of the owner of the control group *path*, or where it is gone, of the innermost
+        one around it: who could have made it. Of several hierarchies it is the least trusted one
+        that knows most of the path."""
+        deepest: dict[int, set[int]] = {}
+        for mount in self._hierarchies:
+            for depth, place in _upwards(path):
+                try:
+                    facts = os.stat(f"{mount}{place}", follow_symlinks=False)  # noqa: PTH116
+                except OSError:
+                    continue
+                deepest.setdefault(depth, set()).add(facts.st_uid)
+                break
+        if deepest:
+            return max(deepest[max(deepest)])
+        # No hierarchy is to be seen: systemd leaves to users what is below their slices.
+        match = _USER_SLICE.match(path)
+        return int(match[1]) if match else 0
+
+    @cached_property
+    def _hierarchies(self) -> list[str]:
+        if self.unified == self._mounts:
+            return [self.unified]
+        found = [self.unified] if self.unified else []
+        with contextlib.suppress(OSError), os.scandir(self._mounts) as entries:
+            found += [e.path for e in entries if is_there(f"{e.path}/cgroup.procs")]
+        return list(dict.fromkeys(found))
 
     def absolute(self, line: str) -> str:
         """A line of /proc/PID/cgroup with its path as the host knows it."""
@@ -74,6 +106,13 @@ class CgroupPaths:
             if line.split(":", 2)[1:2] == [controllers]:
                 return line.split(":", 2)[2].rstrip("/")
         return None
+
+
+def _upwards(path: str) -> Iterator[tuple[int, str]]:
+    """*path* and all around it, the innermost first, each with its depth."""
+    names = [name for name in path.split("/") if name]
+    for depth in range(len(names), -1, -1):
+        yield depth, "".join(f"/{name}" for name in names[:depth])
 
 
 def _directory_of(mount: str, pid: int) -> str:

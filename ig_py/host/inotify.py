@@ -17,7 +17,7 @@ IN_ONLYDIR = 0x01000000
 IN_ISDIR = 0x40000000
 
 _HEADER = struct.Struct("iIII")
-_READ_SIZE = 64 * 1024
+READ_SIZE = 64 * 1024
 
 
 class InotifyEvent(NamedTuple):
@@ -52,10 +52,10 @@ class Inotify:
             raise self._error(path)
         return watch
 
-    def read(self) -> Iterator[InotifyEvent]:
-        """What is there now; never waits."""
+    def read(self, size: int = READ_SIZE) -> Iterator[InotifyEvent]:
+        """What is there now, *size* bytes of it at most; never waits."""
         try:
-            data = os.read(self.fd, _READ_SIZE)
+            data = os.read(self.fd, size)
         except BlockingIOError:
             return
         offset = 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ig_py.errors import ContainerError
 from ig_py.host.cgroup_paths import CgroupPaths
+from ig_py.host.credentials import namespace_owner
 from ig_py.host.descriptors import REMEDY, USED_UP
 from ig_py.host.files import is_there, read_text
 from ig_py.records import dataclass
@@ -66,6 +67,8 @@ class Process:
     netns: int
     started_at: int
     cgroups: Cgroups
+    owner: int | None = None
+    net_owner: int | None = None
 
     def close(self) -> None:
         self.pins.close()
@@ -128,6 +131,11 @@ class HostView:
         return self.namespace(1, "net")
 
     @cached_property
+    def host_mntns(self) -> int | None:
+        """Mount namespace of pid 1; None where it may not be read."""
+        return self.namespace(1, "mnt")
+
+    @cached_property
     def pidns(self) -> int:
         """The pid namespace whose pids this /proc shows; 0 where that is not known."""
         found = self.namespace(1, "pid")
@@ -169,6 +177,29 @@ class HostView:
             return Path(f"{self.proc}/{pid}/ns/{kind}").stat().st_ino
         except OSError:
             return None
+
+    def owner(self, fd: int) -> int | None:
+        """The user who made the namespace that *fd* is open on, in a user namespace of their own;
+        None for the host's root, and where that is not known."""
+        try:
+            return namespace_owner(fd) if fd >= 0 else None
+        except OSError:
+            return None
+
+    def owner_of(self, pid: int) -> int | None:
+        """:meth:`owner` of the mount namespace of *pid*."""
+        try:
+            fd = os.open(f"{self.proc}/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return self.owner(fd)
+        finally:
+            os.close(fd)
+
+    def cgroup_maker(self, path: str) -> int:
+        """User id of whoever made the control group *path*, or could have where it is gone."""
+        return self._cgroup_paths.maker(path)
 
     def pids(self) -> list[int]:
         """Every process of now."""
@@ -240,7 +271,8 @@ class HostView:
             pins.close()
             _close(pidfd)
             raise
-        return Process(pid, pidfd, pins, mntns, netns, started_at, cgroups)
+        owners = self.owner(pins.mnt_fd), self.owner(pins.net_fd)
+        return Process(pid, pidfd, pins, mntns, netns, started_at, cgroups, *owners)
 
     def _pin(self, pid: int, kind: str) -> tuple[int, int]:
         try:

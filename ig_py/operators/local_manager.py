@@ -133,7 +133,9 @@ class LocalManager(Operator):
         """Wait a moment for the containers of events that are still pending."""
         if self._tracker is None:
             return False
-        return self._tracker.drain(running.stream)
+        more = self._tracker.drain(running.stream)
+        running.unseen = sum(self._tracker.unseen().values())
+        return more
 
     def stop(self) -> None:
         if self._tracker is not None:

@@ -86,6 +86,7 @@ class Running:
         object: Its eBPF object; None for a gadget without programs.
         emit: Gives samples to a data source that an operator made; from any thread.
         timers: What :meth:`every` registered.
+        unseen: Containers that may have events which no data source counts as lost.
     """
 
     host: Host
@@ -93,6 +94,7 @@ class Running:
     object: Object | None
     emit: Callable[[str, Sequence[bytes]], None]
     timers: list[Timer] = field(default_factory=list)
+    unseen: int = 0
 
     def every(
         self,

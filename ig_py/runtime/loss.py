@@ -32,6 +32,7 @@ class Account:
         lost: Events lost in the kernel; None: not measurable.
         unwritten: Events taken from the kernel that could not be written.
         throttled: Events kept back by a budget, which are no loss; None without a budget.
+        unseen: Containers that may have events which are not in the other counts.
     """
 
     datasource: str
@@ -39,6 +40,7 @@ class Account:
     lost: int | None
     unwritten: int
     throttled: Throttled | None = None
+    unseen: int = 0
 
     @property
     def missing(self) -> int:
@@ -51,6 +53,8 @@ class Account:
         else:
             lost = "lost: not measurable"
             lost += f", {self.unwritten} not written" if self.unwritten else ""
+        if self.unseen:
+            lost += f", {self.unseen} containers or namespaces unseen"
         return f"{self.datasource}: {self.emitted} events emitted, {lost}{self._throttled()}"
 
     def _throttled(self) -> str:
@@ -67,6 +71,7 @@ def account(
     counters: Mapping[str, Counters],
     unwritten: Mapping[str, int],
     throttled: Mapping[str, Throttled],
+    unseen: int = 0,
 ) -> list[Account]:
     """The counters of kernel and pipeline, together with the events that the writer gave up."""
     return [
@@ -76,6 +81,7 @@ def account(
             c["lost"],
             unwritten.get(name, 0),
             throttled.get(name),
+            unseen,
         )
         for name, c in counters.items()
     ]
@@ -88,16 +94,18 @@ class LossReport:
         self._seen: dict[str, int] = {}
         self._seen_throttled: dict[str, int] = {}
         self._measurable = True
+        self._unseen = 0
 
     @property
     def lossless(self) -> bool:
-        return self._measurable and not any(self._seen.values())
+        return self._measurable and not self._unseen and not any(self._seen.values())
 
     def records(self, accounts: list[Account]) -> list[dict[str, Any]]:
         """One record for each data source that lost or throttled events since the last call."""
         found = []
         for entry in accounts:
             self._measurable &= entry.lost is not None
+            self._unseen = max(self._unseen, entry.unseen)
             new = entry.missing - self._seen.get(entry.datasource, 0)
             throttled = self._new_throttled(entry)
             if new <= 0 and not throttled:

@@ -133,6 +133,11 @@ class Run:
         """Events over budget by data source, as of the last account; empty without a budget."""
         return self._budget.throttled if self._budget else {}
 
+    @property
+    def unseen(self) -> int:
+        """Containers that may have events which no data source counts as lost."""
+        return self._running.unseen if self._running else 0
+
     def _move(self, to: State) -> None:
         if to not in NEXT[self.state]:
             raise RuntimeError(f"a run cannot go from {self.state.value} to {to.value}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
+OWN = f"ig-py-{os.getpid()}"
+"""Other runs of these tests, on the same machine, have containers of their own."""
 BURST = 12
 """Containers with one short command, four at a time."""
 
@@ -44,7 +47,7 @@ def only(names: list[str]) -> tuple[str, str]:
 
 def test_the_first_execution_of_each_container(tmp_path: Path, image: str) -> None:
     bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", "/bin/true; exec /bin/echo out")
-    names = [f"ig-py-burst-{number}" for number in range(BURST)]
+    names = [f"{OWN}-burst-{number}" for number in range(BURST)]
     with tracing(tmp_path / "run", image, *only(names)) as gadget:
         gadget.wait_running()
         subprocess.run(["unshare", "--mount", "/bin/true"], check=True)
@@ -66,7 +69,7 @@ def test_the_first_execution_of_each_container(tmp_path: Path, image: str) -> No
 @pytest.mark.parametrize("runtime", ["runc", pytest.param("crun", marks=pytest.mark.needs("crun"))])
 def test_a_stopped_tracer_delays_no_container(tmp_path: Path, image: str, runtime: str) -> None:
     bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", "/bin/true; exec /bin/echo out")
-    names = [f"ig-py-stopped-{number}" for number in range(4)]
+    names = [f"{OWN}-stopped-{number}" for number in range(4)]
     with tracing(tmp_path / "run", image, *only(names)) as gadget:
         gadget.wait_running()
         gadget.process.send_signal(signal.SIGSTOP)
@@ -87,7 +90,7 @@ def test_a_stopped_tracer_delays_no_container(tmp_path: Path, image: str, runtim
 
 def test_a_flood_of_namespaces_hides_no_container(tmp_path: Path, image: str) -> None:
     bundle = make_bundle(tmp_path / "bundle", "/bin/echo", "out")
-    names = [f"ig-py-flooded-{number}" for number in range(4)]
+    names = [f"{OWN}-flooded-{number}" for number in range(4)]
     loop = "while :; do unshare --mount /bin/true; done"
     with tracing(tmp_path / "run", image, *only(names)) as gadget:
         gadget.wait_running()
@@ -107,13 +110,13 @@ def test_a_flood_of_namespaces_hides_no_container(tmp_path: Path, image: str) ->
 
 def test_only_the_selected_one(tmp_path: Path, image: str) -> None:
     bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", "/bin/true; /bin/true")
-    with tracing(tmp_path / "run", image, "-c", "ig-py-wanted") as gadget:
+    with tracing(tmp_path / "run", image, "-c", f"{OWN}-wanted") as gadget:
         gadget.wait_running()
-        for name in ("ig-py-noise", "ig-py-wanted", "ig-py-noise2"):
+        for name in (f"{OWN}-noise", f"{OWN}-wanted", f"{OWN}-noise2"):
             run_bundle(bundle, name)
         wait_for(lambda: gadget.out.count("\n") >= 3, "its events", 20)
         assert gadget.end() == 0
-    assert {name for name, _ in gadget.executions()} == {"ig-py-wanted"}
+    assert {name for name, _ in gadget.executions()} == {f"{OWN}-wanted"}
     assert gadget.account() == (3, 0)
 
 
@@ -122,11 +125,11 @@ def test_a_container_has_its_name_with_host_too(tmp_path: Path, image: str) -> N
     with tracing(tmp_path / "run", image, "--host") as gadget:
         gadget.wait_running()
         subprocess.run(["unshare", "--mount", "/bin/echo", "from a namespace"], check=True)
-        run_bundle(bundle, "ig-py-inside")
+        run_bundle(bundle, f"{OWN}-inside")
         wait_for(lambda: "from\u00a0inside" in gadget.out or "from inside" in gadget.out, "it", 20)
         assert gadget.end() == 0
     found = gadget.executions()
-    assert ("ig-py-inside", "/bin/echo from inside") in found
+    assert (f"{OWN}-inside", "/bin/echo from inside") in found
     assert ("", "/bin/echo from a namespace") in found
     # Runtimes themselves are of the host.
-    assert any(name == "" and "ig-py-inside" in args for name, args in found)
+    assert any(name == "" and f"{OWN}-inside" in args for name, args in found)

@@ -30,9 +30,9 @@ _SYS_CLONE = {"x86_64": 56, "aarch64": 220}
 
 
 @contextmanager
-def scout(max_pending: int = 64) -> Iterator[_core.Scout]:
+def scout(max_pending: int = 64, of_users: int = 64) -> Iterator[_core.Scout]:
     view = HostView("/")
-    loaded = _core.Scout(_pidns(view), max_pending)
+    loaded = _core.Scout(_pidns(view), (max_pending, of_users))
     try:
         loaded.baseline(_mount_namespaces(view))
         loaded.attach()

@@ -13,8 +13,10 @@ from ig_py.containers import admission as module
 from ig_py.containers.admission import Admission
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.engines.clients import EngineClients
+from ig_py.containers.identify import Found
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.scout import PLACED, SHUT, Kind
+from ig_py.containers.speakers import Claim
 from ig_py.host.proc import HostView
 
 ID = "ab" * 32
@@ -32,6 +34,8 @@ class Notice:
     nspid: int = NO_PID
     ppid: int = 0
     cgroup_id: int = 0
+    owner: int | None = None
+    order: int = 0
     comm: bytes = b"sh"
     cgroup: bytes = b"/"
 
@@ -69,13 +73,13 @@ class Engines(EngineClients):
         self.names: tuple[str, ...] = ()
         self.answering = False
 
-    def asked(self, engine: str) -> bool:
+    def asked(self, engine: str, owner: int | None = None) -> bool:
         return engine in self.names
 
-    def answers(self, _engine: str = "") -> bool:
+    def answers(self, _engine: str = "", owner: int | None = None) -> bool:
         return self.answering
 
-    def silent(self, _engine: str) -> bool:
+    def silent(self, _engine: str, owner: int | None = None) -> bool:
         return bool(self.names) and not self.answering
 
 
@@ -94,27 +98,29 @@ class Known:
     mntns: int = 7
     subscriber: Callable[[Event], None] = lambda _event: None
 
-    def describe_by_files(
-        self, container_id: str, runtime: str, pid: int, bundle: str
-    ) -> Container | None:
+    def describe_by_files(self, found: Found, pid: int, owner: int | None) -> Container | None:
+        container_id = found.container_id
         if self.monitored:
             info = RuntimeInfo(name="podman", container_id=container_id, container_name="web")
             return Container(runtime=info)
         return None if container_id in self.sandboxes else container(container_id, container_id)
 
-    def ignored(self, container_id: str) -> bool:
+    def ignored(self, container_id: str, by: Claim) -> bool:
         return False
 
-    def description(self, container_id: str) -> Container | None:
+    def description(self, container_id: str, by: Claim, owner: int | None) -> Container | None:
         return self.descriptions.get(container_id)
 
-    def current(self, container_id: str) -> Container | None:
+    def current(self, container_id: str, by: Claim | None = None) -> Container | None:
         return self.running.get(container_id)
+
+    def contradicts(self, found: Container, by: Claim) -> bool:
+        return not by.speaker.is_root and found.id in self.descriptions
 
     def by_mntns(self, mntns: int) -> Container | None:
         return next((c for c in self.running.values() if c.mntns == mntns), None)
 
-    def admit(self, found: Container, pid: int, mntns: int, *, named: bool) -> None:
+    def admit(self, found: Container, pid: int, mntns: int, by: Claim, *, named: bool) -> None:
         assert mntns
         if self.alive and found.id not in self.running:
             self.running[found.id] = taken = container(
@@ -122,7 +128,7 @@ class Known:
             )
             self.subscriber(Event(EventType.CREATED, taken, named=named))
 
-    def admit_ended(self, found: Container, generation: int, *, named: bool) -> bool:
+    def admit_ended(self, found: Container, generation: int, by: Claim, *, named: bool) -> bool:
         if found.id in self.running:
             return False
         self.ended.append((found, generation, named))
@@ -143,7 +149,7 @@ class Trial:
         admission.subscribe(self)
         known.subscriber = admission.changed
 
-    def reject(self, mntns: int, generation: int, *, lose: bool) -> None:
+    def reject(self, mntns: int, generation: int, *, lose: bool, superseded: bool = False) -> None:
         self.rejected.append((mntns, generation, lose))
 
     def readmit(self, found: Container, generation: int) -> None:

@@ -43,7 +43,7 @@ class Host:
         view.__dict__["same_pidns"] = same_pidns
         self._reactor = Reactor("test-watch")
         self._watch = CgroupWatch(
-            view, self._reactor, lambda id, pid: self.found.append((id[-1], pid))
+            view, self._reactor, lambda id, pid, _: self.found.append((id[-1], pid))
         )
         self._watch.start()
         self._reactor.start()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_docker import DIGEST, IMAGE, FakeContainer, FakeDocker, container_id, fake_docker
+from support.fake_proc import OneInit
 from support.waiting import deadline, wait_for
 
 from ig_py.containers.discovery import Discovery
@@ -58,8 +59,10 @@ class Watcher:
 
 
 @contextmanager
-def watching(path: Path, *, explicit: bool = False) -> Iterator[Watcher]:
-    discovery = Discovery([EngineConfig("docker", str(path), explicit)])
+def watching(
+    path: Path, *, explicit: bool = False, view: proc.HostView | None = None
+) -> Iterator[Watcher]:
+    discovery = Discovery([EngineConfig("docker", str(path), explicit)], view)
     watcher = Watcher(discovery)
     discovery.start()
     try:
@@ -463,7 +466,7 @@ def test_http_is_not_loaded_without_an_engine(tmp_path: Path) -> None:
 
 def test_many_containers_started_fast_are_all_there(engine: FakeDocker, spawn: Spawn) -> None:
     init = spawn()
-    with watching(engine.path) as watcher:
+    with watching(engine.path, view=OneInit()) as watcher:
         assert watcher.discovery.wait_listed(5)
         wait_for(engine.subscribers, "subscribed", 5, 0.01)
         for number in range(200):

@@ -10,12 +10,13 @@ from ig_py.containers.discovery import Discovery
 from ig_py.containers.engines.clients import EngineClients
 from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.model import Container, RuntimeInfo
+from ig_py.containers.speakers import ROOT
 from ig_py.host.proc import HostView
 
 
 def client(name: str, *, connected: bool = False, error: str = "", only: str = "") -> object:
     config = EngineConfig(name, "/s", namespaces=tuple(filter(None, [only])))
-    return SimpleNamespace(name=name, connected=connected, error=error, config=config)
+    return SimpleNamespace(name=name, connected=connected, error=error, config=config, speaker=ROOT)
 
 
 def engines(*clients: object) -> EngineClients:

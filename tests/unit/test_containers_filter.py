@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import struct
 from pathlib import Path
 from typing import Any
@@ -367,16 +369,19 @@ def test_default_runtimes_are_looked_for_where_they_usually_are(
 ) -> None:
     for name in ("DOCKER", "CONTAINERD", "CRIO", "PODMAN"):
         monkeypatch.delenv(f"INSPEKTOR_GADGET_{name}_SOCKETPATH", raising=False)
-    rootless = tmp_path / "run/user/1000/podman/podman.sock"
-    rootless.parent.mkdir(parents=True)
-    rootless.touch()
+    user = os.getuid()
+    for name in (str(user), str(user + 1), "x", f"0{user}"):
+        rootless = tmp_path / "run/user" / name / "podman/podman.sock"
+        rootless.parent.mkdir(parents=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(rootless))
     configs = engine_configs(",".join(DEFAULT_SOCKETS), {}, HostView(str(tmp_path)))
     assert [(c.name, c.socket_path.removeprefix(str(tmp_path))) for c in configs] == [
         ("containerd", "/run/containerd/containerd.sock"),
         ("cri-o", "/run/crio/crio.sock"),
         ("docker", "/run/docker.sock"),
         ("podman", "/run/podman/podman.sock"),
-        ("podman", "/run/user/1000/podman/podman.sock"),
+        ("podman", f"/run/user/{user}/podman/podman.sock"),
     ]
     assert not any(c.explicit for c in configs)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from support.fake_proc import ALL_CAPABILITIES, ALL_IDS
 
 from ig_py.containers.identify import Found, engine_id, from_command, identify
+from ig_py.containers.speakers import ROOT, Claim, Rank
 from ig_py.host.proc import HostView
 
 ID = "ab" * 32
+COMMAND = Claim(ROOT, Rank.ROOT_COMMAND)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,12 @@ class Processes:
         folder = self._proc / str(pid)
         folder.mkdir(parents=True)
         (folder / "cmdline").write_text(command.replace(" ", "\0") + "\0")
-        (folder / "status").write_text(f"Name:\t{name or command.split()[0]}\nPPid:\t{parent}\n")
+        uids = "\t".join([str(os.getuid())] * 4)
+        (folder / "status").write_text(
+            f"Name:\t{name or command.split()[0]}\nPPid:\t{parent}\n"
+            f"Uid:\t{uids}\nCapEff:\t{ALL_CAPABILITIES}\n"
+        )
+        (folder / "uid_map").write_text(ALL_IDS)
         (folder / "comm").write_text(f"{name or command.split()[0]}\n")
         (folder / "cgroup").write_text(f"4:memory:{cgroup}\n0::/\n")
 
@@ -101,11 +110,13 @@ def test_a_runtime_above_it(processes: Processes) -> None:
     processes.add(5, 1, "bash")
     processes.add(7, 5, "runc run --bundle /b c1")
     processes.add(8, 7, "runc init")
-    assert identify(processes.view, 9, 8, "runc:[2:INIT]", "/c1") == Found("c1", "runc", "/b")
+    assert identify(processes.view, 9, 8, "runc:[2:INIT]", "/c1") == Found(
+        "c1", "runc", "/b", claim=COMMAND
+    )
     processes.add(20, 1, "containerd-shim-runc-v2 -id c2", name="containerd-shim")
     processes.add(21, 20, "runc create --bundle /b c2")
     assert identify(processes.view, 22, 21, "runc:[1:CHILD]", "/") == Found(
-        "c2", "runc", "/b", engine=True
+        "c2", "runc", "/b", engine=True, claim=COMMAND
     )
 
 
@@ -119,8 +130,8 @@ def test_a_runtime_that_has_gone(processes: Processes) -> None:
 
 def test_a_copy_of_crun_that_has_executed_nothing(processes: Processes) -> None:
     processes.add(7, 1, "crun run c1", name="crun")
-    assert identify(processes.view, 7, 1, "crun", "/") == Found("c1", "crun")
-    assert identify(processes.view, 9, 7, "crun", "/") == Found("c1", "crun")
+    assert identify(processes.view, 7, 1, "crun", "/") == Found("c1", "crun", claim=COMMAND)
+    assert identify(processes.view, 9, 7, "crun", "/") == Found("c1", "crun", claim=COMMAND)
     # unshare made this namespace and then executed crun: the container has another one.
     assert identify(processes.view, 7, 1, "unshare", "/") is None
     assert identify(processes.view, 7, 1, "crun", "/", executed=True) is None

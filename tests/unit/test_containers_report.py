@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from ig_py.containers.report import shortages
-
-
-def counts(**given: int) -> dict[str, int]:
-    return {"admitted": 4, "pending": 0, "missed": 0, "shut": 0, "full": 0, **given}
+from ig_py.containers.report import shortages, unseen
 
 
 def test_nothing_is_said_where_there_was_room() -> None:
-    assert shortages(counts()) is None
+    assert shortages(unseen({"admitted": 4, "missed": 0, "full": 0, "shut": 3}, 0, 0)) is None
 
 
 def test_each_shortage_is_counted() -> None:
-    assert shortages(counts(missed=3, full=1)) == (
-        "3 notices about processes were lost, 1 times the filter was full"
+    missing = unseen({"missed": 3, "full": 1, "missed_of_users": 5}, late=2, contradicted=4)
+    assert sum(missing.values()) == 15
+    assert shortages(missing) == (
+        "3 new namespaces were not noticed, 5 new namespaces of users were not noticed,"
+        " 2 containers were let in late, since too many namespaces were new at once,"
+        " 1 times the filter was full,"
+        " 4 containers were not traced, or not any more, since sources contradict"
     )
-    assert "12 namespaces were let in late" in str(shortages(counts(shut=12)))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.fake_proc import OneInit
 from support.waiting import wait_for
 
 from ig_py.containers.discovery import Discovery
@@ -29,7 +30,7 @@ def pid() -> Iterator[int]:
 
 @pytest.fixture
 def discovery() -> Iterator[Discovery]:
-    found = Discovery([])
+    found = Discovery([], OneInit())
     found.start()
     assert found.wait_listed(10)
     yield found
@@ -73,7 +74,7 @@ def test_time_and_descriptors(discovery: Discovery, pid: int) -> None:
 
 def test_all_end_at_once_and_nothing_stays(pid: int) -> None:
     before = descriptors()
-    discovery = Discovery([])
+    discovery = Discovery([], OneInit())
     discovery.start()
     assert discovery.wait_listed(10)
     ended = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from ig_py.containers.engines import unmanaged as module
 from ig_py.containers.engines.clients import EngineClients
 from ig_py.containers.engines.unmanaged import UnmanagedContainers
 from ig_py.containers.model import Container
-from ig_py.containers.oci_bundle import annotated, annotations_of
+from ig_py.containers.oci_bundle import BundleReader, annotated, annotations_of
 from ig_py.containers.runtime_state import State, is_same, parse
 from ig_py.containers.sources import DiscoverySource
+from ig_py.containers.speakers import Claim
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
@@ -32,10 +34,10 @@ class Engines(EngineClients):
         self.slow: set[str] = set()
         self.chosen: set[str] = set()
 
-    def asked(self, engine: str) -> bool:
+    def asked(self, engine: str, owner: int | None = None) -> bool:
         return engine in self.names
 
-    def may_answer(self, engine: str) -> bool:
+    def may_answer(self, engine: str, owner: int | None = None) -> bool:
         return engine in self.slow
 
     def restricted(self, engine: str) -> bool:
@@ -51,19 +53,25 @@ class Sink:
         self.inits: list[tuple[str, int]] = []
         self.announced: list[Container] = []
         self.ignored: list[str] = []
+        self.foreign: list[tuple[str, int | None]] = []
 
-    def known(self, container_id: str) -> bool:
+    def known(self, container_id: str, by: Claim) -> bool:
         return container_id in {r[1] for r in self.reported} | set(self.ignored)
 
-    def ignore(self, container_id: str) -> None:
+    def ignore(self, container_id: str, by: Claim) -> None:
         self.ignored.append(container_id)
 
-    def init_found(self, container_id: str, pid: int, source: DiscoverySource) -> None:
+    def init_found(self, container_id: str, pid: int, source: DiscoverySource, by: Claim) -> None:
         self.inits.append((container_id, pid))
 
-    def found_unmanaged(self, container: Container, pid: int, source: DiscoverySource) -> None:
+    def found_unmanaged(
+        self, container: Container, pid: int, source: DiscoverySource, by: Claim
+    ) -> None:
         runtime = container.runtime
         self.reported.append((runtime.name, container.id, runtime.container_name, pid))
+
+    def not_own(self, container: Container, by: Claim) -> None:
+        self.foreign.append((container.id, by.speaker.user))
 
     def announce(self, container: Container) -> None:
         self.announced.append(container)
@@ -87,8 +95,11 @@ def begin(host: FakeHost, sink: Sink) -> Iterator[Any]:
 
     def start(*, report: bool = True) -> UnmanagedContainers:
         reactor = Reactor("test")
-        view = HostView(str(host.root))
-        found = UnmanagedContainers(view, reactor, sink.engines, sink, report=report, announce=True)
+        view = host.view
+        bundles = BundleReader(view)
+        found = UnmanagedContainers(
+            view, reactor, sink.engines, sink, bundles, report=report, announce=True
+        )
         found.start()
         reactor.start()
         running.append((reactor, found))
@@ -146,7 +157,7 @@ def test_state_there_is_and_state_that_comes(host: FakeHost, sink: Sink, begin: 
     begin()
     assert sink.reported == [("runc", "one", "one", 50)]
     # Parent directories may be created later, too.
-    for place in ("run/crun/two/status", "run/user/1000/crun/three/status"):
+    for place in ("run/crun/two/status", f"run/user/{os.getuid()}/crun/three/status"):
         host.write(place, json.dumps({"pid": 51 if "two" in place else 52}))
     wait_for(lambda: len(sink.reported) == 3, "both", 5, 0.01)
     assert set(sink.reported[1:]) == {("crun", "two", "two", 51), ("crun", "three", "three", 52)}

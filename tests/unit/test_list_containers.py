@@ -194,7 +194,7 @@ def test_watching_goes_on_when_its_reader_stops(
         "command()\n"
     )
     argv = [sys.executable, "-c", code, "list-containers", "-w", "-r", "docker"]
-    sleeping = subprocess.Popen(["sleep", "300"])
+    inits = [subprocess.Popen(["sleep", "300"]) for _ in range(20)]
     with stopped.pipe(tmp_path) as (write, read), (tmp_path / "err").open("wb") as err:
         stopped.fill(write)
         process = subprocess.Popen(
@@ -202,8 +202,8 @@ def test_watching_goes_on_when_its_reader_stops(
         )
         try:
             wait_for(engine.subscribers, "it follows the engine")
-            for number in range(100, 120):
-                container = FakeContainer(container_id(number), f"c{number}", pid=sleeping.pid)
+            for number, init in enumerate(inits, 100):
+                container = FakeContainer(container_id(number), f"c{number}", pid=init.pid)
                 engine.begin(container)
             time.sleep(1)
             os.set_blocking(read, False)
@@ -215,5 +215,6 @@ def test_watching_goes_on_when_its_reader_stops(
         finally:
             process.kill()
             process.wait()
-            sleeping.kill()
-            sleeping.wait()
+            for init in inits:
+                init.kill()
+                init.wait()

@@ -29,13 +29,14 @@ const DATASEC: u32 = 15;
 const DECL_TAG: u32 = 17;
 const ENUM64: u32 = 19;
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "task_struct",
     "nsproxy",
     "mnt_namespace",
     "ns_common",
     "pid",
     "pid_namespace",
+    "user_namespace",
     "upid",
     "css_set",
     "cgroup_subsys_state",
@@ -193,6 +194,10 @@ fn of(raw: &[u8]) -> Result<Vec<u8>> {
         types.offset("task_struct", "cgroups")?,
         types.offset("nsproxy", "mnt_ns")?,
         common + inum,
+        types.offset("mnt_namespace", "user_ns")?,
+        types.offset("user_namespace", "parent")?,
+        types.offset("user_namespace", "level")?,
+        types.offset("user_namespace", "owner")?,
         generation,
         types.offset("pid", "level")?,
         types.offset("pid", "numbers")?,
@@ -235,7 +240,7 @@ mod tests {
     #[test]
     fn the_running_kernel_has_every_member() {
         if fs::metadata(VMLINUX).is_ok() {
-            assert_eq!(of_running_kernel().unwrap().len(), 26 * 4);
+            assert_eq!(of_running_kernel().unwrap().len(), 30 * 4);
         }
     }
 }

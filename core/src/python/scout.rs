@@ -24,6 +24,8 @@ pub struct ScoutNotice {
     nspid: u32,
     ppid: u32,
     cgroup_id: u64,
+    owner: Option<u32>,
+    order: u64,
     comm: Py<PyBytes>,
     cgroup: Py<PyBytes>,
 }
@@ -31,7 +33,7 @@ pub struct ScoutNotice {
 #[pymethods]
 impl Scout {
     #[new]
-    fn new(py: Python<'_>, pidns: u32, max_pending: u32) -> PyResult<Scout> {
+    fn new(py: Python<'_>, pidns: u32, max_pending: [u32; 2]) -> PyResult<Scout> {
         let inner = py.detach(|| scout::Scout::load(pidns, max_pending))?;
         Ok(Scout { inner: Arc::new(inner) })
     }
@@ -75,6 +77,8 @@ impl Scout {
             nspid: n.nspid,
             ppid: n.ppid,
             cgroup_id: n.cgroup_id,
+            owner: n.owner,
+            order: n.order,
             comm: PyBytes::new(py, &n.comm).unbind(),
             cgroup: PyBytes::new(py, &n.cgroup).unbind(),
         };
@@ -90,8 +94,11 @@ impl Scout {
         let result = PyDict::new(py);
         result.set_item("admitted", counts.admitted)?;
         result.set_item("pending", counts.pending)?;
-        result.set_item("missed", counts.missed + counts.dropped)?;
-        result.set_item("shut", counts.shut)?;
+        for (i, suffix) in ["", "_of_users"].iter().enumerate() {
+            let missed = counts.missed[i] + counts.dropped[i];
+            result.set_item(format!("missed{suffix}"), missed)?;
+            result.set_item(format!("shut{suffix}"), counts.shut[i])?;
+        }
         result.set_item("full", counts.full)?;
         Ok(result)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::pending::{Fate, PendingSamples, Verdict};
 use super::queue::Queue;
 use crate::bpf::reader::Reader;
-use crate::bpf::scout::Scout;
+use crate::bpf::scout::{Change, Scout};
 use crate::errors::Result;
 
 /// The ring buffer of one data source.
@@ -40,7 +40,8 @@ impl Admission {
         let (cursor, changes) = scout.begin();
         let mut pending = PendingSamples::of_rings(rings.iter().flatten().map(|ring| ring.slot));
         for change in changes {
-            pending.announce(change.mntns, change.generation, change.written);
+            let Change { mntns, generation, written, of_user } = change;
+            pending.announce(mntns, generation, written, of_user);
         }
         Admission { scout, cursor, pending, rings }
     }
@@ -52,11 +53,8 @@ impl Admission {
             self.pending.consumed(ring.slot, ring.at.load(Ordering::Relaxed) as u64);
         }
         for change in self.scout.news(&mut self.cursor)? {
-            if change.open {
-                self.pending.announce(change.mntns, change.generation, change.written);
-            } else {
-                self.pending.shut(change.mntns, change.generation, change.written);
-            }
+            let Change { mntns, generation, written, of_user } = change;
+            self.pending.announce(mntns, generation, written, of_user);
         }
         Ok(())
     }

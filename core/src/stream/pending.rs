@@ -16,6 +16,8 @@ use crate::numbers::ByNumber;
 pub const MAX_BYTES: usize = 8 << 20;
 /// …and of one of them, so that a flood in one leaves room for the first events of others.
 pub const MAX_BYTES_EACH: usize = 1 << 20;
+/// …and over all that users have created: any user can create as many as the kernel lets pass.
+pub const MAX_BYTES_USERS: usize = 2 << 20;
 /// Inode numbers that are remembered: a program may still write a sample of a system call that
 /// began before the decision.
 const MAX_NUMBERS: usize = 16384;
@@ -75,6 +77,7 @@ struct Generation {
     id: u64,
     state: State,
     written: Written,
+    of_user: bool,
 }
 
 /// The generations of an inode number, oldest first, never empty.
@@ -113,7 +116,8 @@ pub struct PendingSamples {
     order: VecDeque<u64>,
     /// By the id of the generation.
     queues: ByNumber<u64, Queue>,
-    bytes: usize,
+    /// Of root's namespaces, and of those of users.
+    bytes: [usize; 2],
     /// How far each ring buffer has been read, by slot.
     consumed: Written,
     /// Set when no more decisions come: the verdict on every namespace that has none.
@@ -136,15 +140,12 @@ impl PendingSamples {
         self.consumed[slot] = position;
     }
 
-    /// A new namespace is pending from now on; an earlier one of its number has ended.
-    pub fn announce(&mut self, mntns: u64, generation: u64, written: Written) {
+    /// A new namespace is pending from now on; an earlier one of its number has ended. The filters
+    /// may still have the number from that one, even where the scout does not let the new one in.
+    /// `of_user`: a user has created it.
+    pub fn announce(&mut self, mntns: u64, generation: u64, written: Written, of_user: bool) {
         let state = self.ended.map_or(State::Pending, State::after);
-        self.append(mntns, Generation { id: generation, state, written });
-    }
-
-    /// A new namespace whose events the scout does not let through yet.
-    pub fn shut(&mut self, mntns: u64, generation: u64, written: Written) {
-        self.append(mntns, Generation { id: generation, state: State::Passing, written });
+        self.append(mntns, Generation { id: generation, state, written, of_user });
     }
 
     fn append(&mut self, mntns: u64, generation: Generation) {
@@ -204,14 +205,16 @@ impl PendingSamples {
             State::Lost => Fate::Lost,
             State::Pending => {
                 let queue = self.queues.entry(generation.id).or_default();
+                let quota = usize::from(generation.of_user);
+                queue.of_user = generation.of_user;
                 let size = sample.len() + HEADER;
                 // After the first refused sample all are refused: what is released has no gaps.
                 if queue.is_complete()
                     && queue.bytes() + size <= MAX_BYTES_EACH
-                    && self.bytes + size <= MAX_BYTES
+                    && self.bytes[quota] + size <= [MAX_BYTES, MAX_BYTES_USERS][quota]
                 {
                     queue.push(datasource, sample);
-                    self.bytes += size;
+                    self.bytes[quota] += size;
                 } else {
                     queue.refuse(datasource);
                 }
@@ -243,7 +246,7 @@ impl PendingSamples {
             }
         }
         let queue = self.queues.remove(&id).unwrap_or_default();
-        self.bytes -= queue.bytes();
+        self.bytes[usize::from(queue.of_user)] -= queue.bytes();
         queue
     }
 
@@ -258,7 +261,7 @@ impl PendingSamples {
                 }
             }
         }
-        self.bytes = 0;
+        self.bytes = [0; 2];
         self.queues.drain().map(|(_, queue)| queue).collect()
     }
 
@@ -282,7 +285,7 @@ mod tests {
     fn samples_of_pending_namespaces_wait_in_order() {
         let mut pending = PendingSamples::default();
         assert_eq!(pending.offer(0, None, 7, b"before"), Fate::Pass);
-        pending.announce(7, 1, START);
+        pending.announce(7, 1, START, false);
         assert_eq!(pending.offer(0, None, 7, b"a"), Fate::Pending);
         assert_eq!(pending.offer(0, None, 8, b"other"), Fate::Pass);
         assert_eq!(pending.offer(1, None, 7, b""), Fate::Pending);
@@ -291,18 +294,18 @@ mod tests {
         let queue = pending.decide(7, 0, Verdict::Keep);
         assert_eq!(samples(&queue), [(0, b"a".to_vec()), (1, vec![]), (0, b"ccc".to_vec())]);
         assert_eq!(pending.offer(0, None, 7, b"later"), Fate::Pass);
-        assert_eq!((pending.waiting(), pending.bytes), (0, 0));
+        assert_eq!((pending.waiting(), pending.bytes), (0, [0, 0]));
         assert!(pending.decide(7, 0, Verdict::Keep).iter().next().is_none());
     }
 
     #[test]
     fn samples_of_a_rejected_namespace_stay_out_until_the_next_generation() {
         let mut pending = PendingSamples::default();
-        pending.announce(7, 1, START);
+        pending.announce(7, 1, START, false);
         pending.offer(0, None, 7, b"a");
         assert_eq!(pending.decide(7, 1, Verdict::Reject).events(), 1);
         assert_eq!(pending.offer(0, None, 7, b"begun before"), Fate::Rejected);
-        pending.announce(7, 2, START);
+        pending.announce(7, 2, START, false);
         assert_eq!(pending.offer(0, None, 7, b"b"), Fate::Pending);
         assert_eq!(samples(&pending.decide(7, 2, Verdict::Keep)), [(0, b"b".to_vec())]);
         assert_eq!(pending.offer(0, None, 7, b"c"), Fate::Pass);
@@ -311,13 +314,13 @@ mod tests {
     #[test]
     fn samples_that_are_read_after_the_loss_are_lost_until_a_name_is_told() {
         let mut pending = PendingSamples::default();
-        pending.announce(7, 1, START);
+        pending.announce(7, 1, START, false);
         assert_eq!(pending.offer(0, None, 7, b"a"), Fate::Pending);
         assert_eq!(pending.decide(7, 0, Verdict::Lose).events(), 1);
         assert_eq!(pending.offer(0, None, 7, b"was in the buffer"), Fate::Lost);
         assert_eq!(pending.decide(7, 0, Verdict::Keep).events(), 0);
         assert_eq!(pending.offer(0, None, 7, b"b"), Fate::Pass);
-        pending.announce(8, 2, START);
+        pending.announce(8, 2, START, false);
         pending.decide(8, 0, Verdict::Lose);
         pending.decide(8, 0, Verdict::Reject);
         assert_eq!(pending.offer(0, None, 8, b"c"), Fate::Rejected);
@@ -329,11 +332,11 @@ mod tests {
     fn what_is_read_after_the_end_shares_the_verdict() {
         for (verdict, fate) in [(Verdict::Keep, Fate::Pass), (Verdict::Lose, Fate::Lost)] {
             let mut pending = PendingSamples::default();
-            pending.announce(7, 1, START);
+            pending.announce(7, 1, START, false);
             pending.offer(0, None, 7, b"a");
             assert_eq!(pending.end(verdict).iter().map(Queue::events).sum::<u64>(), 1);
             assert_eq!(pending.offer(0, None, 7, b"b"), fate);
-            pending.announce(8, 2, START);
+            pending.announce(8, 2, START, false);
             assert_eq!(pending.offer(0, None, 8, b"c"), fate);
             assert_eq!(pending.waiting(), 0);
         }
@@ -342,9 +345,9 @@ mod tests {
     #[test]
     fn two_generations_of_a_number_are_not_mixed() {
         let mut pending = PendingSamples::default();
-        pending.announce(7, 1, START);
+        pending.announce(7, 1, START, false);
         pending.offer(0, None, 7, b"first");
-        pending.announce(7, 2, START);
+        pending.announce(7, 2, START, false);
         pending.offer(0, None, 7, b"second");
         assert_eq!(samples(&pending.decide(7, 1, Verdict::Reject)), [(0, b"first".to_vec())]);
         assert_eq!(pending.offer(0, None, 7, b"still waits"), Fate::Pending);
@@ -356,34 +359,34 @@ mod tests {
     fn bounds_are_kept_and_released_samples_have_no_gap() {
         let mut pending = PendingSamples::default();
         let sample = vec![1; 100_000];
-        pending.announce(7, 1, START);
+        pending.announce(7, 1, START, false);
         for _ in 0..20 {
             assert_eq!(pending.offer(3, None, 7, &sample), Fate::Pending);
         }
         pending.offer(3, None, 7, b"small, but later");
-        assert!(pending.bytes <= MAX_BYTES_EACH);
-        pending.announce(8, 2, START);
+        assert!(pending.bytes[0] <= MAX_BYTES_EACH);
+        pending.announce(8, 2, START, false);
         pending.offer(0, None, 8, b"room for others");
         let queue = pending.decide(7, 1, Verdict::Keep);
         assert_eq!((queue.events(), queue.overflow().collect::<Vec<_>>()), (10, vec![(3, 11)]));
         for mntns in 100..120 {
-            pending.announce(mntns, mntns, START);
+            pending.announce(mntns, mntns, START, false);
             for _ in 0..11 {
                 pending.offer(0, None, mntns, &sample);
             }
         }
-        assert!(pending.bytes <= MAX_BYTES);
+        assert!(pending.bytes[0] <= MAX_BYTES);
         let all = pending.end(Verdict::Keep);
         let lost: u64 = all.iter().flat_map(Queue::overflow).map(|(_, n)| n).sum();
         assert_eq!(all.iter().map(|q| q.events()).sum::<u64>() + lost, 20 * 11 + 1);
-        assert_eq!((pending.waiting(), pending.bytes), (0, 0));
+        assert_eq!((pending.waiting(), pending.bytes), (0, [0, 0]));
     }
 
     #[test]
     fn remembered_rejections_are_bounded() {
         let mut pending = PendingSamples::default();
         for mntns in 0..MAX_NUMBERS as u64 + 10 {
-            pending.announce(mntns, mntns + 1, START);
+            pending.announce(mntns, mntns + 1, START, false);
             pending.decide(mntns, 0, Verdict::Reject);
         }
         assert_eq!((pending.numbers.len(), pending.order.len()), (MAX_NUMBERS, MAX_NUMBERS));
@@ -402,7 +405,7 @@ mod tests {
         let mut pending = PendingSamples::default();
         let at = |position| Some((2, position));
         for (generation, position) in [(1, 100), (2, 200), (3, 300)] {
-            pending.announce(7, generation, written(position));
+            pending.announce(7, generation, written(position), false);
         }
         assert_eq!(pending.offer(0, at(99), 7, b"of an older one"), Fate::Pass);
         assert_eq!(pending.offer(0, at(100), 7, b"one"), Fate::Pending);
@@ -416,7 +419,7 @@ mod tests {
         assert_eq!(pending.offer(0, at(199), 7, b"one"), Fate::Pending);
         assert_eq!(pending.decide(7, 1, Verdict::Keep).events(), 2);
         pending.consumed(2, 400);
-        pending.announce(7, 4, written(400));
+        pending.announce(7, 4, written(400), false);
         assert_eq!(pending.numbers[&7].list.len(), 1);
         pending.decide(7, 4, Verdict::Keep);
         assert!(pending.numbers.is_empty() && pending.order.is_empty());
@@ -426,7 +429,7 @@ mod tests {
     fn the_oldest_of_too_many_generations_are_dropped_with_their_samples() {
         let mut pending = PendingSamples::default();
         for generation in 1..=MAX_GENERATIONS as u64 + 9 {
-            pending.announce(7, generation, written(100 * generation));
+            pending.announce(7, generation, written(100 * generation), false);
         }
         assert!(pending.numbers[&7].list.len() <= MAX_GENERATIONS);
         assert_eq!(pending.offer(0, Some((2, 150)), 7, b""), Fate::Lost);

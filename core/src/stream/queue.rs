@@ -6,6 +6,8 @@ pub const HEADER: usize = 8;
 /// Samples in order of arrival, one behind the other.
 #[derive(Debug, Default)]
 pub struct Queue {
+    /// The namespace was created by a user.
+    pub of_user: bool,
     bytes: Vec<u8>,
     events: u64,
     /// By data source: samples that found no room, all of them later than those inside.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
+from ig_py.containers.speakers import is_trusted, is_user_id
 from ig_py.errors import ContainerError, UsageError
+from ig_py.host.openat2 import Resolve, open_path
 from ig_py.host.proc import HostView
 from ig_py.records import dataclass, replace
 
@@ -23,7 +26,10 @@ SOCKET_PARAMS = {
 }
 CRI_DOCKER_SOCKET = "/run/cri-dockerd.sock"
 """Where Docker's CRI adaptor listens; no flag changes that."""
-ROOTLESS_PODMAN = "run/user/*/podman/podman.sock"
+USERS = "run/user"
+"""Where each user has a directory, called by the user's id (XDG_RUNTIME_DIR)."""
+ROOTLESS_PODMAN = "podman/podman.sock"
+"""In such a directory."""
 UNMANAGED = "runc"
 """Name, in ``--runtimes``, for containers that no engine knows (runc or crun started them)."""
 MAX_USERS = 64
@@ -39,6 +45,7 @@ class EngineConfig:
     ``explicit``: the user named it or its socket, so a missing socket is an error instead of "not
     installed". ``protocol`` is ``internal`` (the engine's own) or ``cri``. Of containerd's
     namespaces the ``namespaces`` are used, or when there are none, all but ``others_namespaces``.
+    ``user``: the user id of the user whose engine it is; None for root's.
     """
 
     name: str
@@ -47,6 +54,7 @@ class EngineConfig:
     protocol: str = "internal"
     namespaces: tuple[str, ...] = ()
     others_namespaces: tuple[str, ...] = ()
+    user: int | None = None
 
 
 def engine_configs(
@@ -133,10 +141,41 @@ def _completed(
 
 
 def _rootless_podman(config: EngineConfig) -> list[EngineConfig]:
-    """The podman of each user has a socket of its own."""
+    """The podman of each user has a socket of its own, in a directory called by the user's id."""
     root = config.socket_path.removesuffix(DEFAULT_SOCKETS["podman"]) or "/"
-    found = sorted(str(path) for path in Path(root).glob(ROOTLESS_PODMAN))
-    return [replace(config, socket_path=path) for path in found[:MAX_USERS]]
+    users = Path(root) / USERS
+    found = []
+    for name in sorted(_names(users)):
+        if is_user_id(name) and _has_socket(users / name, int(name)):
+            user = None if is_trusted(int(name)) else int(name)
+            path = str(users / name / ROOTLESS_PODMAN)
+            found.append(replace(config, socket_path=path, user=user))
+    return found[:MAX_USERS]
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return [entry.name for entry in directory.iterdir()]
+    except OSError:
+        return []
+
+
+def _has_socket(directory: Path, user: int) -> bool:
+    """Whether *user* listens there. What a user has mounted is not asked."""
+    try:
+        root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        resolve = Resolve.BENEATH | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS | Resolve.NO_XDEV
+        fd = open_path(root, ROOTLESS_PODMAN, resolve)
+    except OSError:
+        return False
+    finally:
+        os.close(root)
+    facts = os.fstat(fd)
+    os.close(fd)
+    return stat.S_ISSOCK(facts.st_mode) and facts.st_uid == user
 
 
 def _socket_path(name: str, given: str) -> str:

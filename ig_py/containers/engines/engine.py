@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ig_py.containers.engines.config import EngineConfig, why_missing
 from ig_py.containers.model import Container
+from ig_py.containers.speakers import NOBODY, Speaker, speaker_of_socket
 from ig_py.errors import ContainerError
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE = 0.1
 MAX_PAUSE = 2.0
 JOIN_SECONDS = 1.0
+USER_JOIN_SECONDS = 0.1
+"""For the engine of a user, which may not even accept connections."""
 
 
 class EngineError(ContainerError):
@@ -68,7 +71,8 @@ class EngineClient:
     """One engine. Its own class implements :meth:`serve` and :meth:`abort`.
 
     ``error``: why the engine does not answer; "" when it does, or was not asked yet. ``missed``:
-    containers that a listing found and no event had told of.
+    containers that a listing found and no event had told of. ``speaker``: whose engine it is; until
+    it is asked, what its path says.
     """
 
     name = ""
@@ -78,6 +82,7 @@ class EngineClient:
         self.config = config
         self.socket_path = config.socket_path
         self.error = ""
+        self.speaker = Speaker(config.user)
         self._sink = sink
         self._running: set[str] = set()
         self._listed = threading.Event()
@@ -122,11 +127,22 @@ class EngineClient:
 
     def stop(self) -> None:
         """End the thread; returns within about a second."""
+        self.cancel()
+        self.join(JOIN_SECONDS)
+
+    def cancel(self) -> None:
+        """Begin to end the thread; returns at once."""
         self._stopping.set()
         self.abort()
+
+    def join(self, seconds: float) -> None:
+        """Wait until the thread has ended, after :meth:`cancel`; the process does not wait for
+        it."""
+        if not self.speaker.is_root:
+            seconds = min(seconds, USER_JOIN_SECONDS)
         if self._thread.ident is not None:
-            self._thread.join(JOIN_SECONDS)
-        if self._thread.is_alive():
+            self._thread.join(seconds)
+        if self._thread.is_alive() and self.speaker.is_root:
             log.warning("the %s client did not stop in %s s", self.name, JOIN_SECONDS)
 
     def fail(self, what: str, why: str) -> EngineError:
@@ -168,6 +184,7 @@ class EngineClient:
             try:
                 if why := why_missing(self.socket_path):
                     raise EngineError(f"{self.name} engine {self.socket_path!a}: {why}")
+                self._find_speaker()
                 self.serve()
             except Exception as error:
                 was_connected = self._connected
@@ -175,6 +192,23 @@ class EngineClient:
             self._listed.set()
             pause = FIRST_PAUSE if was_connected else min(pause * 2, MAX_PAUSE)
             self._stopping.wait(pause)
+
+    def _find_speaker(self) -> None:
+        """Learn whose engine it is.
+
+        Raises:
+            EngineError: that is not known, or it is not the user whom the path says.
+        """
+        try:
+            found = speaker_of_socket(self.socket_path)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise EngineError(f"{self.name} engine {self.socket_path!a}: {why}") from error
+        if found == NOBODY:
+            raise self.fail("connecting", "its socket and its process are of different users")
+        if found != Speaker(self.config.user) and not self.config.explicit:
+            raise self.fail("connecting", f"its socket is {found}'s, not {self.speaker}'s")
+        self.speaker = found
 
     def _lost(self, error: Exception) -> None:
         if self._stopping.is_set():

@@ -15,9 +15,10 @@ from ig_py.containers.engines.clients import EngineClients
 from ig_py.containers.engines.creation import Creation, creation_of
 from ig_py.containers.inits import container_of_init, engine_of_cgroup
 from ig_py.containers.model import Container, RuntimeInfo
-from ig_py.containers.oci_bundle import annotated, annotations_of, read_bundle, read_config
+from ig_py.containers.oci_bundle import BundleReader, annotated, annotations_of
 from ig_py.containers.runtime_state import State
 from ig_py.containers.sources import DiscoverySource
+from ig_py.containers.speakers import Claim, Rank, Speaker, claim
 from ig_py.containers.state_dirs import StateDirs
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
@@ -34,17 +35,23 @@ MAX_CREATIONS = 4096
 class UnmanagedSink(Protocol):
     """Where findings are reported to: the discovery."""
 
-    def init_found(self, container_id: str, pid: int, source: DiscoverySource) -> None:
+    def init_found(self, container_id: str, pid: int, source: DiscoverySource, by: Claim) -> None:
         """A container's init, for the engine that will describe the container."""
 
-    def known(self, container_id: str) -> bool:
-        """Whether it is in the collection and its init runs, or it is to be ignored."""
+    def known(self, container_id: str, by: Claim) -> bool:
+        """Whether it is in the collection by a claim as strong and its init runs, or it is to be
+        ignored."""
 
-    def ignore(self, container_id: str) -> None:
+    def ignore(self, container_id: str, by: Claim) -> None:
         """It is a pod's sandbox, which only holds the pod's namespaces."""
 
-    def found_unmanaged(self, container: Container, pid: int, source: DiscoverySource) -> None:
+    def found_unmanaged(
+        self, container: Container, pid: int, source: DiscoverySource, by: Claim
+    ) -> None:
         """A running container that no engine describes. If one has, that description counts."""
+
+    def not_own(self, container: Container, by: Claim) -> None:
+        """A user says that a process of somebody else is the init of that container."""
 
     def announce(self, container: Container) -> None:
         """A container that a runtime begins to create."""
@@ -60,6 +67,7 @@ class UnmanagedContainers:
         reactor: Reactor,
         engines: EngineClients,
         sink: UnmanagedSink,
+        bundles: BundleReader,
         *,
         report: bool,
         announce: bool,
@@ -68,12 +76,13 @@ class UnmanagedContainers:
         self._reactor = reactor
         self._engines = engines
         self._sink = sink
+        self._bundles = bundles
         self._reports = report
         self._announces = announce
         self._dirs = StateDirs(view, reactor, self)
         self._scanned = threading.Event()
         self._processes: set[int] = set()
-        self._unclaimed: dict[int, str] = {}
+        self._unclaimed: dict[int, tuple[str, Claim]] = {}
         self._creations: dict[str, Creation] = {}
         self.found_by_processes_only = 0
         """Containers that only the look through all processes found."""
@@ -93,16 +102,18 @@ class UnmanagedContainers:
         """After the reactor stopped."""
         self._dirs.stop()
 
-    def describe(self, container_id: str, runtime: str, pid: int, bundle: str) -> Container | None:
+    def describe(
+        self, container_id: str, runtime: str, pid: int, bundle: str, owner: int | None
+    ) -> Container | None:
         """A container by what its processes and files tell; None for a pod's sandbox.
 
-        *runtime*, *bundle*: "" where that is not known yet."""
-        creation = self._creations.get(container_id, Creation())
-        conmon = conmon_above(self._view, pid)
+        *runtime*, *bundle*: "" where that is not known yet. *owner*: of its mount namespace."""
+        creation = Creation() if owner else self._creations.get(container_id, Creation())
+        conmon = conmon_above(self._view, pid, owner)
         own = conmon.container_id == container_id
         if not own and not creation.name and runtime in ("", *MONITORED):
             # inotify may tell later that its directory was made, and its init may have ended.
-            creation = creation_of(self._view, container_id, runtime or creation.runtime)
+            creation = creation_of(self._view, container_id, runtime or creation.runtime, owner)
         container = Container(
             runtime=RuntimeInfo(
                 name=runtime or creation.runtime,
@@ -111,14 +122,15 @@ class UnmanagedContainers:
             ),
             bundle=bundle or (conmon.bundle if own else creation.bundle),
         )
-        config = read_config(self._view, pid, container_id, container.bundle)
+        config = self._bundles.of_init(pid, container_id, container.bundle, owner)
         return annotated(container, annotations_of(config))
 
     # StateListener: what the state of runtimes tells.
 
-    def creating(self, container_id: str, runtime: str) -> None:
-        # podman and CRI-O need not be asked: their monitor was told the container's name.
-        if not self._announces and runtime not in MONITORED:
+    def creating(self, container_id: str, runtime: str, speaker: Speaker) -> None:
+        # podman and CRI-O need not be asked: their monitor was told the container's name. A user's
+        # podman is asked about only when the container has a process, of which that user may speak.
+        if not speaker.is_root or (not self._announces and runtime not in MONITORED):
             return
         creation = creation_of(self._view, container_id, runtime)
         while len(self._creations) >= MAX_CREATIONS:
@@ -126,24 +138,29 @@ class UnmanagedContainers:
         self._creations[container_id] = creation
         if self._announces:
             bundle = creation.bundle
-            config = read_bundle(self._view, bundle) if bundle else ""
+            config = self._bundles.of_host(bundle, None) if bundle else ""
             info = RuntimeInfo(container_id=container_id)
             self._sink.announce(Container(runtime=info, bundle=bundle, oci_config=config))
 
-    def created(self, container_id: str, runtime: str, state: State) -> None:
-        if self._sink.known(container_id):
+    def created(self, container_id: str, runtime: str, state: State, speaker: Speaker) -> None:
+        by = claim(speaker, Rank.ROOT_STATE)
+        if self._sink.known(container_id, by):
             return
-        container = self.describe(container_id, runtime, state.pid, state.bundle)
+        owner = self._view.owner_of(state.pid)
+        if not speaker.may_speak_of(owner):
+            self._sink.not_own(_bare(container_id), by)
+            return
+        container = self.describe(container_id, runtime, state.pid, state.bundle, owner)
         if container is None:
-            self._sink.ignore(container_id)
+            self._sink.ignore(container_id, by)
             return
-        asked = self._engines.asked(container.runtime.name)
+        asked = self._engines.asked(container.runtime.name, owner)
         # What its monitor says of a container is as good as what the engine would say.
         named = container.runtime.container_name != container_id
         if (named and asked) or (self._reports and (named or not asked)):
-            self._sink.found_unmanaged(container, state.pid, DiscoverySource.STATE)
+            self._sink.found_unmanaged(container, state.pid, DiscoverySource.STATE, by)
         else:
-            self._leave_to_engine(container_id, state.pid, DiscoverySource.STATE)
+            self._leave_to_engine(container_id, state.pid, DiscoverySource.STATE, by)
 
     # What the processes tell.
 
@@ -165,28 +182,39 @@ class UnmanagedContainers:
             return
         now = set(self._view.pids())
         before, self._unclaimed = self._unclaimed, {}
-        for pid, container_id in before.items():
-            if pid in now and not self._sink.known(container_id):
-                self._still_unclaimed(container_id, pid)
+        for pid, (container_id, by) in before.items():
+            if pid in now and not self._sink.known(container_id, by):
+                self._still_unclaimed(container_id, pid, by)
         for pid in now - self._processes:
-            container_id = "" if pid in before else container_of_init(self._view, pid)
-            if container_id and not self._sink.known(container_id):
-                self._leave_to_engine(container_id, pid, DiscoverySource.PROCESSES)
+            if pid in before:
+                continue
+            container_id, speaker = container_of_init(self._view, pid)
+            by = claim(speaker, Rank.KERNEL)
+            if container_id and not self._sink.known(container_id, by):
+                self._leave_to_engine(container_id, pid, DiscoverySource.PROCESSES, by)
         self._processes = now
 
-    def _leave_to_engine(self, container_id: str, pid: int, source: DiscoverySource) -> None:
+    def _leave_to_engine(
+        self, container_id: str, pid: int, source: DiscoverySource, by: Claim
+    ) -> None:
         """Its engine is to describe it; if it has not by the next look, none will."""
-        self._unclaimed[pid] = container_id
-        self._sink.init_found(container_id, pid, source)
+        self._unclaimed[pid] = container_id, by
+        self._sink.init_found(container_id, pid, source, by)
 
-    def _still_unclaimed(self, container_id: str, pid: int) -> None:
-        container = self.describe(container_id, engine_of_cgroup(self._view, pid), pid, "")
+    def _still_unclaimed(self, container_id: str, pid: int, by: Claim) -> None:
+        owner = self._view.owner_of(pid)
+        engine = engine_of_cgroup(self._view, pid)
+        container = self.describe(container_id, engine, pid, "", owner)
         if container is None:
-            self._sink.ignore(container_id)
+            self._sink.ignore(container_id, by)
             return
         engine = container.runtime.name
-        if self._engines.may_answer(engine):
-            self._unclaimed[pid] = container_id
+        if self._engines.may_answer(engine, owner):
+            self._unclaimed[pid] = container_id, by
         elif self._reports and not self._engines.restricted(engine):
             self.found_by_processes_only += 1
-            self._sink.found_unmanaged(container, pid, DiscoverySource.PROCESSES)
+            self._sink.found_unmanaged(container, pid, DiscoverySource.PROCESSES, by)
+
+
+def _bare(container_id: str) -> Container:
+    return Container(runtime=RuntimeInfo(container_id=container_id))

@@ -44,17 +44,19 @@ const SETNS: &str = "syscalls/sys_exit_setns";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub admitted: u64,
-    pub missed: u64,
-    pub shut: u64,
+    /// Of root's namespaces, and of those of users; the next two as well.
+    pub missed: [u64; 2],
+    pub shut: [u64; 2],
     pub full: u64,
     pub pending: u64,
     /// Notices that were dropped because Python did not take them.
-    pub dropped: u64,
+    pub dropped: [u64; 2],
 }
 
 struct Kernel {
     object: Object,
-    namespaces: Map,
+    /// Root's, and those of users.
+    namespaces: [Map; 2],
     old: Map,
     settled: Map,
     filters: Map,
@@ -75,6 +77,11 @@ pub struct Scout {
     waker: EventFd,
 }
 
+/// The generation of a `struct seen`.
+fn generation_of(seen: &[u8]) -> u64 {
+    seen.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -82,11 +89,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Scout {
     /// Loads the object; it reports nothing before [`Scout::attach`]. Pids are those of the pid
     /// namespace with inode number `pidns`; 0 is the initial one.
-    pub fn load(pidns: u32, max_pending: u32) -> Result<Scout> {
+    pub fn load(pidns: u32, max_pending: [u32; 2]) -> Result<Scout> {
         let offsets = offsets::of_running_kernel()?;
         let mut object = Object::open(ELF, "scout", None)?;
         let mut at = 0;
-        for bytes in [&offsets[..], &pidns.to_ne_bytes(), &max_pending.to_ne_bytes()] {
+        let [root, users] = max_pending.map(u32::to_ne_bytes);
+        for bytes in [&offsets[..], &pidns.to_ne_bytes(), &root, &users] {
             object.set_data(".rodata", at, bytes)?;
             at += bytes.len();
         }
@@ -99,7 +107,7 @@ impl Scout {
         fds::watch(&epoll, ring.epoll_fd())?;
         fds::watch(&epoll, waker.as_fd())?;
         let kernel = Kernel {
-            namespaces: object.map_by_name("namespaces")?,
+            namespaces: [object.map_by_name("namespaces")?, object.map_by_name("user_namespaces")?],
             old: object.map_by_name("old")?,
             settled: object.map_by_name("settled")?,
             filters: object.map_by_name("filters")?,
@@ -160,7 +168,7 @@ impl Scout {
         let filter = Map::from_fd(copy)?;
         let mut reading = lock(&self.reading);
         self.read(&mut reading)?;
-        for (mntns, _) in &reading.pending {
+        for (mntns, _) in reading.pending.keys() {
             // Where the map is full, a namespace is added later, when it has been identified.
             if filter.update(&mntns.to_ne_bytes(), &FILTER_PENDING.to_ne_bytes()).is_err() {
                 break;
@@ -215,8 +223,13 @@ impl Scout {
         let filter = Map::from_fd(copy)?;
         let key = mntns.to_ne_bytes();
         let is_reused = |kernel: &mut Kernel| {
-            let seen = kernel.namespaces.lookup(&key)?;
-            Ok(seen.is_some_and(|s| s[..8] != generation.to_ne_bytes()))
+            for namespaces in &kernel.namespaces {
+                let seen = namespaces.lookup(&key)?;
+                if seen.is_some_and(|s| generation_of(&s) != generation) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         };
         if self.with(is_reused)? {
             return Ok(());
@@ -251,13 +264,18 @@ impl Scout {
         Ok(())
     }
 
-    /// The notices since the last call, in order; never waits.
+    /// The notices since the last call; never waits. Those of root's namespaces are in order and
+    /// come first, then some of those of users: more of them come with the next calls.
     pub fn notices(&self) -> Result<Vec<ScoutNotice>> {
         let mut reading = lock(&self.reading);
         self.read(&mut reading)?;
         // It is non-blocking, and fails when no stream has woken it.
         let _ = self.waker.read();
-        Ok(reading.take_notices())
+        let (found, more) = reading.take_notices();
+        if more {
+            fds::wake(&self.waker);
+        }
+        Ok(found)
     }
 
     /// A namespace has been decided about, and is not pending any more.
@@ -265,27 +283,31 @@ impl Scout {
         let settled = lock(&self.reading).settle(mntns, generation);
         self.with(|kernel| {
             let key = mntns.to_ne_bytes();
-            if let Some(seen) = kernel.namespaces.lookup(&key)? {
-                if seen[..8] == generation.to_ne_bytes() {
-                    let mut value = seen;
-                    value[8..12].copy_from_slice(&STATE_SETTLED.to_ne_bytes());
-                    kernel.namespaces.update(&key, &value)?;
+            for (quota, namespaces) in kernel.namespaces.iter().enumerate() {
+                if let Some(mut seen) = namespaces.lookup(&key)? {
+                    if generation_of(&seen) == generation {
+                        seen[8..12].copy_from_slice(&STATE_SETTLED.to_ne_bytes());
+                        namespaces.update(&key, &seen)?;
+                    }
                 }
+                kernel
+                    .settled
+                    .update(&(quota as u32).to_ne_bytes(), &settled[quota].to_ne_bytes())?;
             }
-            kernel.settled.update(&[0; 4], &settled.to_ne_bytes())
+            Ok(())
         })
     }
 
     pub fn counts(&self) -> Result<Counts> {
-        let words = self.with(|kernel| kernel.object.data(".bss", 0, 32))?;
+        let words = self.with(|kernel| kernel.object.data(".bss", 0, 56))?;
         let word = |i: usize| words[8 * i..8 * i + 8].try_into().map_or(0, u64::from_ne_bytes);
         let mut reading = lock(&self.reading);
         self.read(&mut reading)?;
         Ok(Counts {
-            admitted: word(0),
-            missed: word(1),
-            shut: word(2),
-            full: word(3),
+            admitted: word(0) + word(1),
+            missed: [word(2), word(3)],
+            shut: [word(4), word(5)],
+            full: word(6),
             pending: reading.pending.len() as u64,
             dropped: reading.dropped,
         })

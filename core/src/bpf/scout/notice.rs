@@ -5,12 +5,13 @@
 pub const MAX_RINGS: usize = 16;
 /// Bytes of `struct process_notice`. In a longer record, positions of ring buffers and names of
 /// cgroups follow.
-const HEAD: usize = 64;
+const HEAD: usize = 72;
 const PATH: usize = HEAD + 8 * MAX_RINGS;
 const COMM: std::ops::Range<usize> = 48..64;
 
 const KIND_NEW: u32 = 1;
 const FLAG_SHUT: u32 = 1;
+const FLAG_OF_USER: u32 = 4;
 
 /// Up to which position each gadget's ring buffer had been written, by slot.
 pub type Written = [u64; MAX_RINGS];
@@ -26,6 +27,12 @@ pub struct ScoutNotice {
     pub nspid: u32,
     pub ppid: u32,
     pub cgroup_id: u64,
+    /// Of a new namespace that was not created in the initial user namespace: the user id of the
+    /// owner of the outermost user namespace below that.
+    pub owner: Option<u32>,
+    /// Position among all notices, set when it is read: generations do not tell which of two
+    /// namespaces with one inode number is the later one.
+    pub order: u64,
     pub comm: Vec<u8>,
     /// Absolute; empty where the notice has none.
     pub cgroup: Vec<u8>,
@@ -44,15 +51,18 @@ impl ScoutNotice {
             cgroup.push(b'/');
             cgroup.extend_from_slice(name);
         }
+        let (flags, owner) = (u32_at(20)?, u32_at(64)?);
         Some(ScoutNotice {
             mntns: u64_at(0)?,
             generation: u64_at(8)?,
             kind: u32_at(16)?,
-            flags: u32_at(20)?,
+            flags,
             pid: u32_at(24)?,
             nspid: u32_at(28)?,
             ppid: u32_at(32)?,
             cgroup_id: u64_at(40)?,
+            owner: (flags & FLAG_OF_USER != 0).then_some(owner),
+            order: 0,
             comm: comm.split(|b| *b == 0).next().unwrap_or_default().to_vec(),
             cgroup,
         })
@@ -90,6 +100,7 @@ pub mod tests {
         }
         raw.extend_from_slice(&77u64.to_ne_bytes());
         raw.extend_from_slice(b"runc:[1:CHILD]\0\0");
+        raw.extend_from_slice(&1000u64.to_ne_bytes());
         for position in 0..MAX_RINGS as u64 {
             raw.extend_from_slice(&(8 * position).to_ne_bytes());
         }
@@ -106,15 +117,23 @@ pub mod tests {
         );
         assert_eq!((notice.nspid, notice.cgroup_id), (1, 77));
         assert_eq!(notice.comm, b"runc:[1:CHILD]");
+        assert_eq!(notice.owner, None);
         assert_eq!(notice.cgroup, b"/docker/abc");
         assert_eq!(ScoutNotice::parse(&record(b"")).unwrap().cgroup, b"");
         assert_eq!(written(&record(b""))[3], 24);
     }
 
     #[test]
+    fn namespaces_of_users_have_an_owner() {
+        let mut raw = record(b"");
+        raw[20..24].copy_from_slice(&FLAG_OF_USER.to_ne_bytes());
+        assert_eq!(ScoutNotice::parse(&raw).unwrap().owner, Some(1000));
+    }
+
+    #[test]
     fn short_records_are_none() {
         let whole = record(b"");
-        for size in 0..HEAD {
+        for size in 0..HEAD - 4 {
             assert_eq!(ScoutNotice::parse(&whole[..size]), None);
         }
         assert_eq!(written(&whole[..HEAD]), [0; MAX_RINGS]);
