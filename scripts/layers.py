@@ -178,7 +178,10 @@ def _core() -> Outcome:
 def _report(path: Path, what: str, status: int) -> Outcome:
     if not path.exists():
         return Outcome(failed={what: f"exit {status} without a report"})
-    counts = json.loads(path.read_text())
+    try:
+        counts = json.loads(path.read_text())
+    except ValueError:
+        return Outcome(failed={what: f"exit {status} with a report that is cut"})
     outcome = Outcome(counts["passed"], counts["failed"], counts["skipped"])
     if status and not outcome.failed:
         outcome.failed[what] = f"exit {status}"

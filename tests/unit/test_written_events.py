@@ -9,6 +9,7 @@ import signal
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
@@ -113,21 +114,22 @@ def test_modes_that_render_nothing() -> None:
     assert (batch.data, batch.events, batch.whole_events(0)) == (b"", COUNT, 0)
 
 
-@pytest.fixture
-def limited(tmp_path: Path) -> Iterator[Callable[[int], int]]:
-    """A file that has room for so many bytes, as on a full disk."""
+@contextmanager
+def room_for(size: int, path: Path) -> Iterator[int]:
+    """A descriptor of *path*, which takes *size* bytes, as on a full disk.
+
+    The limit holds for every file of this process: pytest may write none inside of the block.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
-
-    def opened(room: int) -> int:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-        return fd
-
-    yield opened
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-    os.close(fd)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        yield fd
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+        os.close(fd)
 
 
 COUNTED: dict[str, Callable[[bytes], int]] = {
@@ -149,10 +151,10 @@ def written_to(fd: int, batch: Batch) -> int:
 
 @pytest.mark.parametrize("mode", COUNTED)
 @pytest.mark.parametrize("part", [0.0, 0.31, 0.5, 0.77, 0.999])
-def test_a_full_disk(limited: Callable[[int], int], tmp_path: Path, mode: str, part: float) -> None:
+def test_a_full_disk(tmp_path: Path, mode: str, part: float) -> None:
     batch = pipeline(maker(mode).text()).push("x", samples())
-    fd = limited(int(len(batch.data) * part))
-    told = written_to(fd, batch)
+    with room_for(int(len(batch.data) * part), tmp_path / "out") as fd:
+        told = written_to(fd, batch)
     assert told == COUNTED[mode]((tmp_path / "out").read_bytes())
     assert told < COUNT
 
