@@ -27,15 +27,15 @@ def is_verbose() -> bool:
 
 
 def queue_messages() -> None:
-    """From now on messages are queued (:mod:`ig_py.cli._messages`): no thread waits for whoever
-    reads standard error. For commands whose threads must go on whatever happens to it."""
+    """From now on messages are queued (:mod:`ig_py.cli._messages`): no thread waits for the
+    reader of standard error. For commands whose threads must go on when that reader stops."""
     global _queue
     if _queue is not None:
         return
     try:
         fd = sys.stderr.fileno()
     except (OSError, ValueError):
-        # Not a file: a test's buffer, which never makes anybody wait.
+        # Not a file: a test's buffer, whose writer never waits.
         return
     from ig_py.cli._messages import Messages
 

@@ -123,7 +123,7 @@ def _speaks(speaker: Speaker, owner: int | None) -> bool:
 
 
 def _by_cgroup(view: HostView, path: str, owner: int | None) -> Claim | None:
-    """The claim of whoever has named the cgroup *path*; None when it does not count."""
+    """The claim of the user who named the cgroup *path*; None when it does not count."""
     speaker = speaker_of_user(view.cgroup_maker(path))
     if not _speaks(speaker, owner):
         return None

@@ -36,7 +36,7 @@ def with_process(
         host_network = process.netns == view.host_netns
     netns = process.netns
     if not speaker.is_root and not host_network and process.net_owner != speaker.user:
-        # A network namespace of somebody else, whose events are not of this container.
+        # A network namespace of another user, whose events are not of this container.
         netns = 0
     path, cgroup_id = _cgroup(view, process)
     return replace(

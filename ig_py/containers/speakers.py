@@ -1,6 +1,6 @@
-"""Whose word a statement about a container is, and how much it counts.
+"""The speaker of a statement about a container, and how much the statement counts.
 
-Anybody can write a state file below their /run/user, listen at a socket there, call a program
+Every user can write a state file below their /run/user, listen at a socket there, call a program
 ``conmon``, or name a control group that was delegated to them. So each statement "process P is the
 init of container X, which is called N" carries its speaker, and counts only for processes that are
 the speaker's: what a user says counts for processes whose mount namespace that user has made (in a
@@ -96,7 +96,7 @@ def is_trusted(uid: int) -> bool:
     """Whether files of that user are root's, or of the user who runs ig-py."""
     if uid in (0, os.geteuid()):
         return True
-    # In a user namespace of ours the host's root is nobody, as are all others.
+    # In a user namespace of ours the host's root has the overflow id, as all other users have.
     return uid == OVERFLOW_UID and first_user_namespace() != FIRST_USER_NAMESPACE
 
 
@@ -165,10 +165,10 @@ def speaker_of_path(path: str) -> Speaker:
 
 
 def speaker_of_socket(path: str) -> Speaker:
-    """Who listens at a socket: the user of the process and of the path, if these are the same.
+    """The user of the process that listens at *path* and of the path, if these are the same.
 
     Raises:
-        OSError: nobody does, or nobody accepts connections in :data:`CONNECT_SECONDS`.
+        OSError: No process does, or it accepts no connection in :data:`CONNECT_SECONDS`.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(CONNECT_SECONDS)

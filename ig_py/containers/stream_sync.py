@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 KEEP, REJECT, LOSE = "keep", "reject", "lose"
 """Verdicts about the events of a namespace that wait, and those to come."""
 MAX_LOST = 1024
-"""Namespaces nobody can identify whose events are counted as lost at once: these of the latest."""
+"""Unidentified namespaces whose events are counted as lost: the latest ones."""
 
 
 class ContainerStream(Protocol):
@@ -62,8 +62,8 @@ class StreamSync:
         self._unnamed: set[int] = set()
         """Mount namespaces of containers whose names no engine has told yet."""
         self._lost: dict[int, int] = {}
-        """Mount namespaces that nobody can identify, which stay in the filter map, so that their
-        events are counted as lost → generation."""
+        """Unidentified mount namespaces, which stay in the filter map so that their events are
+        counted as lost → generation."""
 
     def __call__(self, event: Event) -> None:
         container, generation = event.container, event.generation

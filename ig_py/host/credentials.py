@@ -1,4 +1,4 @@
-"""Who a process acts for, and whose its namespaces are.
+"""The user for whom a process acts, and the owners of its namespaces.
 
 A process is the host's root only when it has user id 0 and CAP_SYS_ADMIN in the first user
 namespace. User id 0 in a container without a user namespace is the same number without the
@@ -34,7 +34,7 @@ _AUX_ENTRY = struct.Struct("=QQ" if sys.maxsize > 2**32 else "=II")
 class Credentials:
     """``uids``: real, effective, saved and file system user id, in our user namespace.
     ``first``: it is in the first user namespace. ``secure``: the program had the rights of its
-    file (set-user-ID or file capabilities), so that its arguments are of somebody else
+    file (set-user-ID or file capabilities), so that another user wrote its arguments
     (getauxval(3), AT_SECURE). ``mount_ns``: inode number, 0 where it may not be read."""
 
     uids: tuple[int, ...]

@@ -198,7 +198,7 @@ class HostView:
             os.close(fd)
 
     def cgroup_maker(self, path: str) -> int:
-        """User id of whoever made the control group *path*, or could have where it is gone."""
+        """User id of the maker of the control group *path*; of its parent where it is gone."""
         return self._cgroup_paths.maker(path)
 
     def pids(self) -> list[int]:

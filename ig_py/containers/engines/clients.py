@@ -35,7 +35,7 @@ class EngineClients:
     """Thread-safe. An engine may have several clients: each user's podman has its own socket.
 
     *owner* of a container's process (``Process.owner``): only the engines that may speak of it are
-    asked about, so that nobody's engine can hold up the containers of others.
+    asked about, so that a user's engine cannot hold up the containers of other users.
     """
 
     def __init__(self, configs: Iterable[EngineConfig], sink: ClaimSink) -> None:

@@ -51,7 +51,7 @@ class UnmanagedSink(Protocol):
         """A running container that no engine describes. If one has, that description counts."""
 
     def not_own(self, container: Container, by: Claim) -> None:
-        """A user says that a process of somebody else is the init of that container."""
+        """A user says that a process of another user is the init of that container."""
 
     def announce(self, container: Container) -> None:
         """A container that a runtime begins to create."""
