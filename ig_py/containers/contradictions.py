@@ -61,7 +61,7 @@ class Contradictions:
             kind.value,
             ignored.id,
             claim.speaker,
-            '; more of them are counted only (-v: "contradictions")' if first else "",
+            "; more of them are counted only (-v: disagreements)" if first else "",
         )
         if kind is not Contradiction.NOT_OWN:
             for observer in self._observers:

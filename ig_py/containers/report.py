@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ig_py.containers.contradictions import Contradiction
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.sources import BLIND_SPOTS, DiscoverySource, SourceStatus
 
@@ -15,6 +16,14 @@ _SHORTAGES = {
     "contradicted": "containers were not traced, or not any more, since sources contradict",
 }
 """A count of :func:`unseen` → its words."""
+
+
+_CONTRADICTIONS = {
+    Contradiction.NOT_OWN: "aboutProcessesOfOthers",
+    Contradiction.ID: "sameIdTwice",
+    Contradiction.NAMESPACE: "sameNamespaceTwice",
+    Contradiction.TOO_MANY: "tooManyOfOneUser",
+}
 
 
 def statuses(discovery: Discovery, scout_refusal: str | None) -> list[SourceStatus]:
@@ -75,5 +84,5 @@ def disagreements(discovery: Discovery) -> dict[str, int]:
         "notToldByTheirEngine": discovery.not_told_by_engine,
         "runtimeNotSeen": discovery.executions.runtime_not_seen,
         "begunOnly": discovery.executions.begun_only,
-        **{kind.name.lower(): n for kind, n in discovery.contradictions.counts.items()},
+        **{_CONTRADICTIONS[kind]: n for kind, n in discovery.contradictions.counts.items()},
     }
