@@ -23,7 +23,7 @@
 #define MAX_NOTICES 64
 /* Nested user namespaces, the initial one included (user_namespaces(7)). */
 #define MAX_USER_LEVELS 33
-#define RING_SIZE (512 * 1024)
+#define RING_SIZE (1024 * 1024)
 /* Notices of users' namespaces are written while less than this waits in the ring. */
 #define USERS_SHARE (RING_SIZE / 2)
 

@@ -8,8 +8,8 @@ use crate::errors::Result;
 
 /// Notices that wait for Python; the memory is bounded when its thread stands still.
 const MAX_NOTICES: usize = 8192;
-/// As MAX_NOTICES, for namespaces of users: any user can create as many as this in a second.
-const MAX_USER_NOTICES: usize = 2048;
+/// As MAX_NOTICES, for namespaces of users: any user can create a thousand in a second.
+const MAX_USER_NOTICES: usize = 8192;
 /// Of these, Python gets so many at once, and looks then whether there are any of root's.
 const USER_BATCH: usize = 16;
 /// Changes that are remembered. A stream that is further behind learns only which namespaces
