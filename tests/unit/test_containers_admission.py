@@ -16,7 +16,7 @@ from ig_py.containers.engines.clients import EngineClients
 from ig_py.containers.identify import Found
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.scout import PLACED, SHUT, Kind
-from ig_py.containers.speakers import Claim
+from ig_py.containers.speakers import Claim, Rank, Speaker
 from ig_py.host.proc import HostView
 
 ID = "ab" * 32
@@ -450,3 +450,34 @@ def test_giving_up_is_a_decision(trial: Trial) -> None:
     said = waiting(trial)
     trial.time_is_up()
     assert said == ["go"]
+
+
+def test_notices_about_users_come_later_than_roots(trial: Trial) -> None:
+    """The number was a user's namespace before it was root's, whose notice is read first."""
+    trial.known.descriptions[ID] = container(ID, "web")
+    trial.tell(docker(order=9, nspid=1))
+    assert trial.names == ["web"]
+    trial.tell(Notice(generation=60, order=5, owner=1000))
+    assert trial.rejected == [(7, 60, False)]
+    assert trial.readmitted == [], "its events are not the container's"
+
+
+def test_a_user_who_claims_the_id_of_roots_container_loses_events(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by = Claim(Speaker(1000), Rank.USER_FILES)
+    monkeypatch.setattr(module, "identify", lambda *_, **__: Found(ID, claim=by))
+    trial.known.descriptions[ID] = container(ID, "web")
+    trial.tell(Notice(owner=1000), Notice(kind=Kind.EXEC))
+    assert trial.rejected == [(7, 70, True)]
+    assert trial.names == []
+
+
+def test_containers_that_are_let_in_late_are_counted_when_they_are_selected(trial: Trial) -> None:
+    trial.known.descriptions[ID] = container(ID, "web")
+    trial.tell(docker(flags=SHUT, nspid=1))
+    assert trial.admission.totals.late == 1
+    trial.admission.wanted = lambda _: False
+    trial.known.running.clear()
+    trial.tell(docker(flags=SHUT, nspid=1, generation=71))
+    assert trial.admission.totals.late == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from support.fake_proc import FakeHost
 from support.waiting import wait_for
 
+from ig_py.containers import state_dirs
 from ig_py.containers.engines import unmanaged as module
 from ig_py.containers.engines.clients import EngineClients
 from ig_py.containers.engines.unmanaged import UnmanagedContainers
@@ -19,7 +21,7 @@ from ig_py.containers.model import Container
 from ig_py.containers.oci_bundle import BundleReader, annotated, annotations_of
 from ig_py.containers.runtime_state import State, is_same, parse
 from ig_py.containers.sources import DiscoverySource
-from ig_py.containers.speakers import Claim
+from ig_py.containers.speakers import Claim, Speaker
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
@@ -293,3 +295,64 @@ def test_annotations_win_and_crio_has_its_own() -> None:
 @pytest.mark.parametrize("config", ["", "[", "[]", '{"annotations": 1}', "[" * 100_000])
 def test_odd_configs_have_no_annotations(config: str) -> None:
     assert annotations_of(config) == {}
+
+
+@pytest.mark.needs("root")
+def test_a_users_state_counts_for_that_users_processes(
+    host: FakeHost, sink: Sink, begin: Any
+) -> None:
+    user = 1001
+    host.process(50, parent=1, user=user, uid_map="0 1001 1\n")
+    host.process(51, parent=1)
+    for name, pid in (("mine", 50), ("theirs", 51)):
+        host.write(f"run/user/{user}/crun/{name}/status", json.dumps({"pid": pid}))
+        host.write(f"run/user/{user + 1}/crun/{name}/status", json.dumps({"pid": pid}))
+    for path in (host.root / f"run/user/{user}").rglob("*"):
+        os.chown(path, user, user)
+    os.chown(host.root / f"run/user/{user}", user, user)
+    begin()
+    assert sink.reported == [("crun", "mine", "mine", 50)]
+    assert sink.foreign == [("theirs", user)]
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("kind", ["fifo", "link", "directory"])
+def test_what_is_no_file_of_the_user_is_left(
+    host: FakeHost, sink: Sink, begin: Any, kind: str
+) -> None:
+    user = 1001
+    host.process(50, parent=1, user=user, uid_map="0 1001 1\n")
+    host.write("secret", json.dumps({"pid": 50}))
+    bad = host.root / f"run/user/{user}/runc/bad"
+    bad.mkdir(parents=True)
+    if kind == "fifo":
+        os.mkfifo(bad / "state.json")
+    elif kind == "link":
+        (bad / "state.json").symlink_to(host.root / "secret")
+    else:
+        (bad / "state.json").mkdir()
+    host.write(f"run/user/{user}/runc/good/state.json", runc(50))
+    for path in (bad.parents[1], *bad.parents[1].rglob("*")):
+        os.chown(path, user, user, follow_symlinks=False)
+    began = time.monotonic()
+    begin()
+    assert time.monotonic() - began < 5
+    assert sink.reported == [("runc", "good", "good", 50)]
+
+
+@pytest.mark.needs("root")
+def test_a_user_has_a_number_of_directories_watched(
+    host: FakeHost, sink: Sink, begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_dirs, "MAX_USER_WATCHES", 8)
+    user = 1001
+    for number in range(20):
+        host.write(f"run/user/{user}/crun/c{number}/status", "{}")
+    for path in (host.root / f"run/user/{user}", *(host.root / f"run/user/{user}").rglob("*")):
+        os.chown(path, user, user)
+    host.process(50, parent=1)
+    (host.root / "run/runc").mkdir()
+    found = begin()
+    assert found._dirs._queues[False].of(Speaker(user)) == 8
+    host.write("run/runc/roots/state.json", runc(50))
+    wait_for(lambda: sink.reported, "root's is found all the same", 5, 0.01)
