@@ -46,7 +46,7 @@ BLAMED = re.compile(r"verifier|has no|internal error|Traceback|not there|missing
 
 def test_probes_tell_a_used_up_limit_from_a_missing_feature() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROBES], capture_output=True, text=True, timeout=deadline(120)
+        [sys.executable, "-P", "-c", PROBES], capture_output=True, text=True, timeout=deadline(120)
     )
     assert done.returncode == 0, done.stderr
     wrong, refused, there = json.loads(done.stdout)

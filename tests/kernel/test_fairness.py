@@ -214,7 +214,7 @@ sys.stdin.readline()
 
 
 def test_namespaces_without_a_slot_share_one(tmp_path: Path, trace_open: str) -> None:
-    argv = [sys.executable, "-c", ENTER_MANY, str(CROWD)]
+    argv = [sys.executable, "-P", "-c", ENTER_MANY, str(CROWD)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
         assert crowd.stdin is not None and crowd.stdout is not None
         flags = ["--verify-image=false", "--host", "-o", "none", f"--pid={crowd.pid}"]

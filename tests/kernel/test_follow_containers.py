@@ -163,7 +163,7 @@ def send(port: int, address: str = "127.0.0.1") -> None:
 
 def send_inside(container: ContainerLike, port: int, address: str = "127.0.0.1") -> None:
     code = "import socket,sys; s=socket.socket(2,2); s.sendto(b'x',(sys.argv[1],int(sys.argv[2])))"
-    container.in_network(sys.executable, "-c", code, address, str(port))
+    container.in_network(sys.executable, "-P", "-c", code, address, str(port))
 
 
 def dispatchers() -> int:

@@ -153,7 +153,7 @@ def test_what_a_killed_run_pinned_is_swept(tmp_path: Path, elf: bytes) -> None:
     file = tmp_path / "elf"
     file.write_bytes(elf)
     with mounts.bpffs_mounted():
-        done = subprocess.run([sys.executable, "-c", KILLED, str(file)], check=False)
+        done = subprocess.run([sys.executable, "-P", "-c", KILLED, str(file)], check=False)
         assert done.returncode == -signal.SIGKILL
         assert PIN.exists()
         pins.sweep()

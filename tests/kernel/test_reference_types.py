@@ -50,7 +50,7 @@ def test_the_recorded_event(tmp_path: Path) -> None:
     if VARIABLE not in os.environ:
         features.need("clang")
     gadget = load(GadgetTest("reference_types", "x"), tmp_path, {})
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-P", "-c", "input()"], stdin=subprocess.PIPE)
     with GadgetUnderTest(gadget, {"host": "true", "pid": str(child.pid)}) as running:
         child.communicate(b"\n")
 

@@ -30,7 +30,17 @@ def told(root, path, **conditions):
 def run(place: Path, script: str) -> tuple[list[str], float]:
     start = time.monotonic()
     done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", sys.executable, "-c", MOUNT + script, place],
+        [
+            "unshare",
+            "-m",
+            "--propagation",
+            "private",
+            sys.executable,
+            "-P",
+            "-c",
+            MOUNT + script,
+            place,
+        ],
         capture_output=True,
         text=True,
         timeout=deadline(30),

@@ -143,7 +143,7 @@ def test_sockets_of_another_process(owners: SocketOwners) -> None:
         "print(s.getsockname()[1], flush=True)\n"
         "input()"
     )
-    argv = [sys.executable, "-c", code]
+    argv = [sys.executable, "-P", "-c", code]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/") as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())

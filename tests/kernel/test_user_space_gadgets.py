@@ -91,7 +91,7 @@ def group() -> Iterator[tuple[Hierarchy, Path]]:
 @contextmanager
 def busy(directory: Path) -> Iterator[int]:
     code = f"open({str(directory / 'cgroup.procs')!r}, 'w').write('0')\nwhile True: pass"
-    process = subprocess.Popen([sys.executable, "-S", "-c", code])
+    process = subprocess.Popen([sys.executable, "-P", "-S", "-c", code])
     try:
         yield process.pid
     finally:

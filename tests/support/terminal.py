@@ -78,7 +78,7 @@ class Terminal:
 def ig_py(*argv: str, **environment: str) -> Iterator[Terminal]:
     """``ig-py ARGV`` on a terminal, with no password in its environment but *environment*."""
     start = "import ig_py.cli as cli; raise SystemExit(cli.main())"
-    command = [sys.executable, "-c", start, *argv]
+    command = [sys.executable, "-P", "-c", start, *argv]
     whole = {k: v for k, v in os.environ.items() if k != "COSIGN_PASSWORD"} | environment
     pid, fd = pty.fork()
     if pid == 0:

@@ -164,7 +164,7 @@ def test_light_commands_import_nothing_heavy() -> None:
         "'ig_py._core','ig_py.oci'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
 

@@ -42,7 +42,7 @@ def sleeping(work: str, **options: object) -> subprocess.Popen[bytes]:
     """A command that says "begun" and does *work*."""
     code = SLEEPING.format(work=work)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    process = subprocess.Popen([sys.executable, "-c", code], **pipes)  # type: ignore[call-overload]
+    process = subprocess.Popen([sys.executable, "-P", "-c", code], **pipes)  # type: ignore[call-overload]
     assert isinstance(process, subprocess.Popen)
     return process
 
@@ -124,7 +124,7 @@ def test_a_stopped_reader_does_not_keep_a_command(
         other = "stderr" if stream == "stdout" else "stdout"
         code = SLEEPING.format(work=work).replace('print("begun", flush=True)', "pass")
         process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", code],
             **{stream: write, other: subprocess.DEVNULL},  # type: ignore[call-overload]
         )
         wait_for(mark.exists, "it has begun")
@@ -144,7 +144,7 @@ def test_an_error_for_a_stopped_reader_can_be_interrupted(tmp_path: Path) -> Non
     open({str(mark)!r}, "w").close()
     raise UsageError("no")"""
         code = SLEEPING.format(work=work).replace('print("begun", flush=True)', "pass")
-        process = subprocess.Popen([sys.executable, "-c", code], stderr=write)
+        process = subprocess.Popen([sys.executable, "-P", "-c", code], stderr=write)
         wait_for(mark.exists, "it has begun")
         time.sleep(0.3)
         assert process.poll() is None

@@ -461,7 +461,7 @@ def test_http_is_not_loaded_without_an_engine(tmp_path: Path) -> None:
     )
     import sys
 
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=60)
 
 
 def test_many_containers_started_fast_are_all_there(engine: FakeDocker, spawn: Spawn) -> None:

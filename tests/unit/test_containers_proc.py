@@ -89,7 +89,7 @@ def test_out_of_descriptors_is_not_taken_for_an_exit() -> None:
         "except ContainerError as error: assert 'limit' in str(error), error\n"
         "else: raise SystemExit('opened')\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=60)
 
 
 def test_pids_of_another_namespace_are_known_as_such(tmp_path: Path) -> None:

@@ -77,7 +77,11 @@ def test_a_module_that_cannot_be_imported(limit: int) -> None:
         "sys.exit(main(['image', 'list']))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode != 0
     assert "internal error" not in done.stderr

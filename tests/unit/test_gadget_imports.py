@@ -31,6 +31,10 @@ import_all("ig_py.oci")
 
 def test_no_core_and_nothing_heavy_at_import() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-c", _PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

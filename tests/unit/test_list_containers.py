@@ -193,7 +193,7 @@ def test_watching_goes_on_when_its_reader_stops(
         "from ig_py.__main__ import command\n"
         "command()\n"
     )
-    argv = [sys.executable, "-c", code, "list-containers", "-w", "-r", "docker"]
+    argv = [sys.executable, "-P", "-c", code, "list-containers", "-w", "-r", "docker"]
     inits = [subprocess.Popen(["sleep", "300"]) for _ in range(20)]
     with stopped.pipe(tmp_path) as (write, read), (tmp_path / "err").open("wb") as err:
         stopped.fill(write)

@@ -23,7 +23,7 @@ def test_first_start_by_many(tmp_path: Path) -> None:
     root = tmp_path / "store"
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1]), str(root), str(n)],
+            [sys.executable, "-P", "-c", SCRIPT, str(Path(__file__).parents[1]), str(root), str(n)],
             stderr=subprocess.PIPE,
             text=True,
         )

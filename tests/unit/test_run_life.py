@@ -294,7 +294,7 @@ def test_a_second_signal_exits_at_once() -> None:
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(60)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", code], timeout=30, check=False)
     assert done.returncode == 1
 
 

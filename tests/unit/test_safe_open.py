@@ -255,7 +255,7 @@ def test_a_lease_is_not_waited_for(root: Path) -> None:
         "print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script, str(root / "file")],
+        [sys.executable, "-P", "-c", script, str(root / "file")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as holder:

@@ -44,7 +44,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def holder(temporary: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process with a temporary directory, and a file that is to be ``tmp_path/target``."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDING, str(tmp_path / "target")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", HOLDING, str(tmp_path / "target")],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert Path(process.stdout.readline().strip()).parent == temporary
@@ -230,7 +232,7 @@ command()
 """
     read, write = os.pipe()
     code = code.replace("FD", str(write))
-    running = subprocess.Popen([sys.executable, "-c", code], pass_fds=(write,))
+    running = subprocess.Popen([sys.executable, "-P", "-c", code], pass_fds=(write,))
     pid, directory = os.read(read, 4096).decode().split()
     assert Path(directory).is_dir()
     running.send_signal(signal.SIGTERM)

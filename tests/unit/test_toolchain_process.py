@@ -16,7 +16,7 @@ from ig_py.toolchain import process
 
 
 def python(code: str) -> list[str]:
-    return [sys.executable, "-c", code]
+    return [sys.executable, "-P", "-c", code]
 
 
 def test_output_of_both_streams() -> None:

@@ -247,7 +247,9 @@ def test_the_usual_kind_of_key_is_read_without_the_loader_for_all() -> None:
         "[key] = load_public_keys([UPSTREAM_KEY]); assert not key.verifies(b'', b'')\n"
         "assert 'cryptography.hazmat.primitives.serialization' not in sys.modules; print(key.id)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     pem = load_pem_public_key(UPSTREAM_KEY.encode())
     assert done.stdout.strip() == key_id(pem)
 
