@@ -135,6 +135,7 @@ def _lint() -> Outcome:
     outcome.add(_check("import cycles", argv, _MINUTE))
     outcome.add(_check("mypy --strict", [str(VENV / "mypy")], 10 * _MINUTE))
     argv = [str(VENV / "stubtest"), "ig_py._core", "--allowlist", "scripts/stubtest-allowlist.txt"]
+    argv += ["--mypy-config-file", "pyproject.toml"]
     outcome.add(_check("stubtest", argv, 5 * _MINUTE))
     rust = _rust_environment()
     if shutil.which("cargo-clippy", path=rust["PATH"]) is None:
