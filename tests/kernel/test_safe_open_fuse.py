@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import features
 from support.waiting import deadline
 
 # A mount that answers nothing, not even FUSE_INIT: whoever asks it waits until it is aborted, which
@@ -51,8 +52,7 @@ def run(place: Path, script: str) -> tuple[list[str], float]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    if not Path("/dev/fuse").exists():
-        pytest.skip("the kernel has no FUSE")
+    features.need("fuse")
     place = tmp_path / "run/user/1000/crun"
     place.mkdir(parents=True)
     return place

@@ -278,6 +278,11 @@ def _overlayfs() -> str | None:
     return None
 
 
+@_feature("fuse")
+def _fuse() -> str | None:
+    return None if Path("/dev/fuse").exists() else "the kernel has no /dev/fuse"
+
+
 @_feature("io_uring")
 def _io_uring() -> str | None:
     from support.uring import Ring
