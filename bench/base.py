@@ -16,6 +16,23 @@ class NoBase(Exception):
     """The wheel cannot be used; the message says why."""
 
 
+_ENTRY = "import sys; from ig_py.cli import main; sys.exit(main())"
+
+
+def command(directory: Path) -> tuple[str, ...]:
+    """How the ``ig-py`` of the wheel that is unpacked below *directory* is called: its own script,
+    installed as pip does, or the entry point that earlier wheels name."""
+    scripts = next(directory.glob("*.data/scripts"), None)
+    if scripts is None:
+        return (sys.executable, "-P", "-c", _ENTRY)
+    for script in scripts.iterdir():
+        first, newline, rest = script.read_text().partition("\n")
+        if first == "#!python":
+            script.write_text(f"#!{sys.executable}{newline}{rest}")
+        script.chmod(0o755)
+    return (str(scripts / "ig-py"),)
+
+
 def unpack(wheel: Path, directory: Path) -> dict[str, str]:
     """The environment in which this Python's ``ig-py`` is the one of *wheel*, unpacked below
     *directory*; its dependencies are this environment's. Raises NoBase."""

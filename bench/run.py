@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from base import NoBase, unpack
+from base import NoBase, command, unpack
 from support import mounts
 from tracers import BenchError, Tool, Tracer, run_load
 
@@ -94,7 +94,8 @@ def prepare(ig_py: str, base: Path | None, ig: str | None, directory: Path) -> l
     tools = [Tool("ig-py", (ig_py, "run"), archive)]
     if base:
         environment = unpack(base, directory / "base")
-        tools.append(Tool("base", (ig_py, "run"), archive, environment))
+        called = command(directory / "base")
+        tools.append(Tool("base", (*called, "run"), archive, environment))
     if ig:
         _do([ig, "image", "import", archive])
         tools.append(Tool("ig", (ig, "run"), IMAGE))
