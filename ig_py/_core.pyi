@@ -98,6 +98,11 @@ class Counters(TypedDict):
     lost: int | None
     """Events lost (kernel counter, perf lost records, malformed and unidentified samples); None
     when the object counts no losses."""
+    lost_others: int
+    """Events that the kernel lost of mount namespaces that are not selected; no part of *lost*."""
+    lost_unidentified: int
+    """Events that the kernel lost of mount namespaces of which it is not known whether they are
+    selected; no part of *lost*. They become *lost* or *lost_others* when it is known."""
 
 def libbpf_version() -> str:
     """Version of the libbpf inside the core, e.g. ``v1.7``."""
@@ -322,7 +327,8 @@ class Stream:
         ``keep``, ``reject``, or ``lose`` when it was not identified in time. *generation* 0: the
         namespace that has the inode number now."""
     def waiting(self) -> int:
-        """Samples that wait for a decision."""
+        """Samples that wait for a decision, and those that the kernel lost of namespaces that wait
+        for one."""
     def end_waiting(self, verdict: str) -> None:
         """Decide about all samples that wait. To be called when no more decisions will come."""
     def metrics(self, datasource: str) -> list[tuple[str, list[int | float | list[int]]]]:

@@ -233,7 +233,7 @@ def _execute(
     try:
         counters = supervise(job.execute, running, stop, seconds if seconds else None)
     finally:
-        output.finish(counters, job.throttled, job.unseen)
+        output.finish(counters, job.throttled, job.unseen, job.mixed)
     output.check()
     if not _signals.received():
         _terminal.flush_messages(FLUSH_SECONDS)

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from ig_py.cli import _terminal
@@ -115,16 +115,17 @@ class RunOutput:
         counters: Mapping[str, Counters] | None,
         throttled: Mapping[str, Throttled],
         unseen: int = 0,
+        mixed: Collection[str] = (),
     ) -> None:
         """Write what is left and print the account; *counters* is None after a failure.
 
-        *unseen*: containers that may have events which are in no count.
+        *unseen* and *mixed*: see :class:`Account`.
         """
         assert self._writer is not None
         left = FLUSH_SECONDS
         if self._stop:
             left = max(LEAST_FLUSH_SECONDS, self._stop.deadline - time.monotonic())
-        accounts = account(counters or {}, self._writer.close(left), throttled, unseen)
+        accounts = account(counters or {}, self._writer.close(left), throttled, unseen, mixed)
         self._report(accounts)
         for entry in accounts:
             _terminal.info(entry.summary())

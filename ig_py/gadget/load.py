@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _LENGTHS = frozenset({Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.UINT64})
 
+MAX_LOSS_TABLE = 1 << 20
+"""Bytes of the table of one map's losses by mount namespace."""
+
 DISABLED_PROGRAM = "gadget_program_disabled"
 """``attach_to`` of a program that is not to be attached."""
 
@@ -264,12 +267,27 @@ def loss_counter(spec: GadgetSpec, map_name: str) -> dict[str, Any]:
 
     Entries of the plan (docs/plan.md): ``loss_map`` (per-CPU array
     ``<map>_lost_samples``) or ``loss_var`` (64-bit global
-    ``gadget_lost_samples_<map>``); empty when it counts nothing.
+    ``gadget_lost_samples_<map>``), and ``loss_table`` (global
+    ``gadget_loss_table_<map>``); empty when it counts nothing.
     """
+    plan: dict[str, Any] = {}
     counter = spec.map(f"{map_name}_lost_samples")
     if counter is not None and counter.value_size == 8:
-        return {"loss_map": counter.name}
+        plan["loss_map"] = counter.name
     variable = spec.variable(f"gadget_lost_samples_{map_name}")
-    if variable is not None and variable.size == 8:
-        return {"loss_var": {"section": variable.section, "offset": variable.offset}}
-    return {}
+    if not plan and variable is not None and variable.size == 8:
+        plan["loss_var"] = {"section": variable.section, "offset": variable.offset}
+    table = spec.variable(f"gadget_loss_table_{map_name}")
+    if plan and table is not None and is_loss_table(table.size):
+        plan["loss_table"] = {
+            "section": table.section,
+            "offset": table.offset,
+            "size": table.size,
+        }
+    return plan
+
+
+def is_loss_table(size: int) -> bool:
+    """Whether a variable of *size* bytes can be the table of ``gadget/loss_table.h``: slots of
+    four 64-bit integers."""
+    return 0 < size <= MAX_LOSS_TABLE and size % 32 == 0

@@ -14,6 +14,7 @@ from ig_py.host.bpffs import with_bpffs
 from ig_py.host.pins import RunPins
 from ig_py.host.proc import HostView
 from ig_py.host.tracefs import needs_tracefs, with_tracefs
+from ig_py.operators.local_manager import FILTER_MAP
 from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host, Running
 from ig_py.packetfilter import filtered
@@ -24,6 +25,7 @@ from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.buffers import DEFAULT_BUFFER_SIZE
 from ig_py.runtime.classifiers import passing_on
 from ig_py.runtime.loader import LIMITS, NO_RINGBUF, Loader, LoadSettings
+from ig_py.runtime.loss import mixing
 from ig_py.runtime.plan import Clock, DataSourceOutput, PlanSettings, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
@@ -97,6 +99,8 @@ class Run:
         self._budget: BudgetReader | None = None
         self._counters: dict[str, Counters] = {}
         self._failures: list[Exception] = []
+        self.mixed: frozenset[str] = frozenset()
+        """Data sources whose losses are of any container, though some are selected."""
         self._produced: deque[Batch] = deque()
         self.state = State.NEW
 
@@ -154,6 +158,8 @@ class Run:
             operator.pre_start(context, load, self._host)
             self._stop.check()
         load.constants.update(self._limits())
+        if FILTER_MAP in load.maps:
+            self.mixed = mixing(prepared.spec)
         loader = None
         if prepared.elf is not None:
             name = prepared.spec.name

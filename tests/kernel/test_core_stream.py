@@ -199,6 +199,8 @@ def test_a_large_ring_loses_nothing(source: Callable[..., Source]) -> None:
         "malformed": 0,
         "unidentified": 0,
         "lost": 0,
+        "lost_others": 0,
+        "lost_unidentified": 0,
     }
 
 

@@ -63,7 +63,8 @@ class Stream:
     def counters(self) -> dict[str, dict[str, int | None]]:
         self._fake.did("counters")
         return {"exec": {"received": self._emitted, "emitted": self._emitted,
-                         "discarded": 0, "lost": self._fake.lost}}  # fmt: skip
+                         "discarded": 0, "lost": self._fake.lost,
+                         "lost_others": 0, "lost_unidentified": 0}}  # fmt: skip
 
     def undecided(self) -> int:
         return 0

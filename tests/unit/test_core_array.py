@@ -84,6 +84,8 @@ def test_arrays_follow_each_other() -> None:
         "malformed": 0,
         "unidentified": 0,
         "lost": 0,
+        "lost_others": 0,
+        "lost_unidentified": 0,
     }
 
 

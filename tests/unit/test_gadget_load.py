@@ -131,6 +131,20 @@ def test_loss_in_a_map_or_a_variable() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("size", "taken"), [(32, True), (1025 * 32, True), (33, False), ((1 << 20) + 32, False)]
+)
+def test_losses_by_namespace_are_found_where_the_size_fits(size: int, taken: bool) -> None:
+    def declare(_btf: BtfWriter, elf: ElfWriter) -> None:
+        elf.variable("gadget_loss_table_events", ".bss", size)
+        elf.variable("gadget_lost_samples_events", ".bss", 8)
+
+    plan = loss_counter(spec_of(plain(declare)), "events")
+    table = {"section": ".bss", "offset": 0, "size": size}
+    assert plan.get("loss_table") == (table if taken else None)
+    assert plan["loss_var"]["section"] == ".bss"
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_flipped_bytes_only_raise_our_errors(data: st.DataObject) -> None:

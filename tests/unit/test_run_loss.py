@@ -7,7 +7,14 @@ from ig_py.runtime.loss import MAX_LISTED, Account, LossReport, account
 
 
 def counters(emitted: int, lost: int | None) -> dict[str, object]:
-    return {"received": emitted, "emitted": emitted, "discarded": 0, "lost": lost}
+    return {
+        "received": emitted,
+        "emitted": emitted,
+        "discarded": 0,
+        "lost": lost,
+        "lost_others": 0,
+        "lost_unidentified": 0,
+    }
 
 
 def test_account_takes_the_unwritten_from_the_emitted() -> None:
@@ -98,3 +105,60 @@ def test_many_containers_over_budget_are_summed_up() -> None:
     )
     (record,) = LossReport().records([entry])
     assert len(record["throttled_by"]) == MAX_LISTED
+
+
+def test_what_is_lost_of_others_is_told_apart_and_no_loss() -> None:
+    entry = Account("open", 8, 0, 0, others=99)
+    assert entry.missing == 0
+    assert entry.summary() == "open: 8 events emitted, 0 lost, 99 lost of other namespaces"
+    report = LossReport()
+    assert report.records([entry]) == []
+    assert report.lossless
+
+
+def test_what_is_lost_of_unidentified_namespaces_counts_until_they_are_identified() -> None:
+    entry = Account("open", 8, 1, 0, others=3, unidentified=4)
+    assert entry.missing == 1
+    assert entry.summary() == (
+        "open: 8 events emitted, 1 lost, 3 lost of other namespaces,"
+        " 4 lost of unidentified namespaces"
+    )
+    report = LossReport()
+    (record,) = report.records([Account("open", 8, 0, 0, unidentified=4)])
+    assert {key: record[key] for key in ("new", "lost", "others", "unidentified")} == {
+        "new": 0,
+        "lost": 0,
+        "others": 0,
+        "unidentified": 4,
+    }
+    assert not report.lossless, "they may be of a container that is selected"
+    assert report.records([Account("open", 8, 0, 0, unidentified=4)]) == []
+    assert report.records([Account("open", 8, 0, 0, others=3, unidentified=1)]) == []
+    assert report.records([Account("open", 8, 0, 0, others=4)]) == []
+    assert report.lossless
+    (record,) = report.records([Account("open", 8, 1, 0, others=4)])
+    assert (record["new"], record["lost"]) == (1, 1)
+    assert not report.lossless
+
+
+def test_a_sum_that_is_read_too_early_is_no_new_loss_later() -> None:
+    report = LossReport()
+    assert report.records([Account("open", 8, 5, 0)])[0]["new"] == 5
+    assert report.records([Account("open", 8, 4, 0)]) == []
+    assert report.records([Account("open", 8, 5, 0)]) == []
+    assert report.records([Account("open", 8, 7, 0)])[0]["new"] == 2
+
+
+def test_losses_of_any_container_are_called_so() -> None:
+    (entry,) = account({"open": counters(8, 3)}, {}, {}, mixed={"open"})  # type: ignore[dict-item]
+    assert entry.summary() == "open: 8 events emitted, 3 lost (of any container)"
+    (entry,) = account({"open": counters(8, 0)}, {}, {}, mixed={"open"})  # type: ignore[dict-item]
+    assert entry.summary() == "open: 8 events emitted, 0 lost"
+
+
+def test_containers_that_were_not_seen_are_a_loss() -> None:
+    entry = Account("open", 8, 0, 0, unseen=2)
+    assert entry.summary() == "open: 8 events emitted, 0 lost, 2 containers or namespaces unseen"
+    report = LossReport()
+    report.records([entry])
+    assert not report.lossless

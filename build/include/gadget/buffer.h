@@ -16,7 +16,19 @@
  * array "<name>_lost_samples", which user space of other gadget runners knows too.
  * GADGET_TRACER_MAP_GLOBAL_LOSS counts in the global variable "gadget_lost_samples_<name>" and
  * adds no map to the object. What a budget keeps back (fairness.h) is no loss: it is counted apart.
+ *
+ * With mntns_filter.h, included before GADGET_TRACER_MAP, the losses of mount namespaces that are
+ * not known to be selected are also counted by namespace (loss_table.h).
  */
+
+/* Defined otherwise by mntns_filter.h, which may be included before or after this file. */
+#ifndef __GADGET_LOSS_TABLE
+#define __GADGET_LOSS_TABLE(name)                                                                \
+	static __always_inline __attribute__((unused))                                           \
+	void name##_count_lost_by_mntns(void)                                                    \
+	{                                                                                        \
+	}
+#endif
 
 #ifndef GADGET_MAX_EVENT_SIZE
 #define GADGET_MAX_EVENT_SIZE 10240
@@ -32,6 +44,7 @@
 #define GADGET_TRACER_MAP(name, size)                                                            \
 	__GADGET_RING_MAP(name, size);                                                           \
 	__GADGET_BUDGET(name)                                                                    \
+	__GADGET_LOSS_TABLE(name)                                                                \
 	struct {                                                                                 \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                         \
 		__uint(max_entries, 1);                                                          \
@@ -44,6 +57,8 @@
 		__u32 zero = 0;                                                                  \
 		__u64 *lost = bpf_map_lookup_elem(&name##_lost_samples, &zero);                  \
                                                                                                  \
+		/* First: user space takes what it finds in the table off the sum of all. */     \
+		name##_count_lost_by_mntns();                                                    \
 		if (lost)                                                                        \
 			__sync_fetch_and_add(lost, 1);                                           \
 	}                                                                                        \
@@ -52,10 +67,12 @@
 #define GADGET_TRACER_MAP_GLOBAL_LOSS(name, size)                                                \
 	__GADGET_RING_MAP(name, size);                                                           \
 	__GADGET_BUDGET(name)                                                                    \
+	__GADGET_LOSS_TABLE(name)                                                                \
 	__u64 gadget_lost_samples_##name = 0;                                                    \
 	static __always_inline __attribute__((unused))                                           \
 	void name##_count_lost_sample(void)                                                      \
 	{                                                                                        \
+		name##_count_lost_by_mntns();                                                    \
 		__sync_fetch_and_add(&gadget_lost_samples_##name, 1);                            \
 	}                                                                                        \
 	struct __gadget_tracer_map_##name

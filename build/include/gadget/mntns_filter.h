@@ -2,6 +2,7 @@
 #ifndef MNTNS_FILTER_H
 #define MNTNS_FILTER_H
 
+#include <gadget/loss_table.h>
 #include <gadget/types.h>
 
 #include <bpf/bpf_helpers.h>
@@ -22,5 +23,35 @@ static __always_inline bool gadget_should_discard_mntns_id(gadget_mntns_id mntns
 {
 	return gadget_filter_by_mntns && !bpf_map_lookup_elem(&gadget_mntns_filter_map, &mntns_id);
 }
+
+#ifdef __GADGET_MNTNS_PENDING
+
+static __always_inline void __gadget_count_lost_by_mntns(struct gadget_loss_slot *slots)
+{
+	struct task_struct *task;
+	struct mnt_namespace *ns;
+	gadget_mntns_id mntns_id;
+
+	if (!gadget_filter_by_mntns)
+		return;
+	task = (struct task_struct *)bpf_get_current_task();
+	ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
+	/* An exiting task may have none any more. */
+	if (!ns)
+		return;
+	mntns_id = BPF_CORE_READ(ns, ns.inum);
+	__gadget_count_lost_in(slots, ns, bpf_map_lookup_elem(&gadget_mntns_filter_map, &mntns_id));
+}
+
+#undef __GADGET_LOSS_TABLE
+#define __GADGET_LOSS_TABLE(name)                                                                \
+	struct gadget_loss_slot gadget_loss_table_##name[2 * GADGET_LOSS_SLOTS + 1] = {};        \
+	static __always_inline __attribute__((unused))                                           \
+	void name##_count_lost_by_mntns(void)                                                    \
+	{                                                                                        \
+		__gadget_count_lost_by_mntns(gadget_loss_table_##name);                          \
+	}
+
+#endif
 
 #endif

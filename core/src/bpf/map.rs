@@ -129,6 +129,18 @@ impl Map {
         Err(Error::map(format!("{what} has {given} bytes, map {} takes {wanted}", self.id)))
     }
 
+    /// An error unless the map is a data section that has these bytes.
+    pub fn check_range(&self, offset: usize, size: usize) -> Result<()> {
+        if self.key_size == 4 && offset.checked_add(size).is_some_and(|end| end <= self.value_size)
+        {
+            return Ok(());
+        }
+        Err(Error::map(format!(
+            "offset {offset} is outside the {} bytes of the data section",
+            self.value_size
+        )))
+    }
+
     pub fn update(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.check("the key", key.len(), self.key_size)?;
         self.check("the value", value.len(), self.value_size)?;
@@ -217,12 +229,7 @@ impl Counter {
     }
 
     pub fn word(map: Map, offset: usize) -> Result<Counter> {
-        if map.key_size != 4 || offset.checked_add(8).is_none_or(|end| end > map.value_size) {
-            return Err(Error::map(format!(
-                "offset {offset} is outside the {} bytes of the data section",
-                map.value_size
-            )));
-        }
+        map.check_range(offset, 8)?;
         Ok(Counter { map, offset: Some(offset) })
     }
 

@@ -246,6 +246,8 @@ impl Stream {
             counters.set_item("malformed", totals.counts.malformed)?;
             counters.set_item("unidentified", totals.counts.unidentified)?;
             counters.set_item("lost", totals.lost)?;
+            counters.set_item("lost_others", totals.apart.others)?;
+            counters.set_item("lost_unidentified", totals.apart.undecided + totals.apart.shared)?;
             result.set_item(totals.datasource, counters)?;
         }
         Ok(result)

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
+use super::decisions::Decisions;
 use super::pending::{Fate, PendingSamples, Verdict};
 use super::queue::Queue;
 use crate::bpf::reader::Reader;
@@ -57,6 +58,14 @@ impl Admission {
             self.pending.announce(mntns, generation, written, of_user);
         }
         Ok(())
+    }
+
+    /// What was decided, and every namespace that is pending by now.
+    pub fn decisions(&mut self) -> Result<&Decisions> {
+        if self.scout.has_news(self.cursor) {
+            self.follow()?;
+        }
+        Ok(&self.pending.decisions)
     }
 
     #[inline]

@@ -5,6 +5,8 @@
 
 mod admission;
 mod array_reader;
+mod decisions;
+mod loss_table;
 pub mod pending;
 pub mod queue;
 mod state;
@@ -222,9 +224,12 @@ impl Stream {
         Ok(())
     }
 
-    /// Samples that wait for a decision.
+    /// Samples that wait for a decision, and those that the kernel lost of undecided namespaces.
     pub fn waiting(&self) -> Result<u64> {
-        self.with(|state| Ok(state.admission.as_ref().map_or(0, Admission::waiting)))
+        self.with(|state| {
+            let lost: u64 = state.apart()?.iter().map(|apart| apart.undecided).sum();
+            Ok(lost + state.admission.as_ref().map_or(0, Admission::waiting))
+        })
     }
 
     /// Decides about all samples that wait. To be called when no more decisions will come.
@@ -266,7 +271,7 @@ impl Stream {
     }
 
     pub fn totals(&self) -> Result<Vec<Totals>> {
-        self.with(|state| state.datasources.iter().map(DataSourceState::totals).collect())
+        self.with(State::totals)
     }
 
     /// Ends the wait of [`Stream::next_batches`] in another thread.

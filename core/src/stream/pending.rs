@@ -8,6 +8,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::VecDeque;
 
+use super::decisions::Decisions;
 use super::queue::{Queue, HEADER};
 use crate::bpf::scout::{Written, MAX_RINGS};
 use crate::numbers::ByNumber;
@@ -120,6 +121,7 @@ pub struct PendingSamples {
     bytes: [usize; 2],
     /// How far each ring buffer has been read, by slot.
     consumed: Written,
+    pub decisions: Decisions,
     /// Set when no more decisions come: the verdict on every namespace that has none.
     ended: Option<Verdict>,
 }
@@ -149,6 +151,10 @@ impl PendingSamples {
     }
 
     fn append(&mut self, mntns: u64, generation: Generation) {
+        self.decisions.announce(generation.id);
+        if let Some(verdict) = self.ended {
+            self.decisions.decide(generation.id, verdict);
+        }
         match self.numbers.entry(mntns) {
             Entry::Occupied(mut known) => {
                 let generations = known.get_mut();
@@ -245,6 +251,7 @@ impl PendingSamples {
                 self.order.retain(|n| *n != mntns);
             }
         }
+        self.decisions.decide(id, verdict);
         let queue = self.queues.remove(&id).unwrap_or_default();
         self.bytes[usize::from(queue.of_user)] -= queue.bytes();
         queue
@@ -254,6 +261,7 @@ impl PendingSamples {
     /// undecided namespaces and of those that are announced from now on.
     pub fn end(&mut self, verdict: Verdict) -> Vec<Queue> {
         self.ended = Some(verdict);
+        self.decisions.end(verdict);
         for generations in self.numbers.values_mut() {
             for generation in &mut generations.list {
                 if generation.state == State::Pending {

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use super::admission::Admission;
 use super::array_reader::ArrayReader;
+use super::decisions::Decisions;
+use super::loss_table::{Apart, LossTable};
 use super::pending::{Fate, Verdict};
 use super::queue::Queue;
 use crate::bpf::map::Counter;
@@ -29,6 +31,8 @@ pub struct Totals {
     pub counts: Counts,
     /// None: the object counts no losses.
     pub lost: Option<u64>,
+    /// Events that the kernel lost, too: no part of `lost`.
+    pub apart: Apart,
 }
 
 /// One data source: its pipeline, and where its samples come from.
@@ -36,6 +40,8 @@ pub struct DataSourceState {
     pub source: DataSource,
     pub reader: Option<Reader>,
     counter: Option<Counter>,
+    /// None: the losses of all namespaces are counted as one.
+    loss_table: Option<LossTable>,
     /// None for data sources that are no arrays, and while the array is being read.
     pub array: Option<ArrayReader>,
 }
@@ -147,6 +153,38 @@ impl State {
         any
     }
 
+    /// What the kernel lost of namespaces that are not known to be selected, by data source.
+    pub fn apart(&mut self) -> Result<Vec<Apart>> {
+        let tables: Vec<Option<Vec<u8>>> = self
+            .datasources
+            .iter()
+            .map(|d| d.loss_table.as_ref().map(LossTable::read).transpose())
+            .collect::<Result<_>>()?;
+        // After the tables are read: a notice is written before its namespace is pending.
+        let nothing = Decisions::default();
+        let decisions = match &mut self.admission {
+            Some(admission) => admission.decisions()?,
+            None => &nothing,
+        };
+        let sorted = self.datasources.iter_mut().zip(tables).map(|(d, raw)| {
+            let table = d.loss_table.as_mut().zip(raw);
+            table.map_or(Apart::default(), |(table, raw)| table.sort(&raw, decisions))
+        });
+        Ok(sorted.collect())
+    }
+
+    pub fn totals(&mut self) -> Result<Vec<Totals>> {
+        // Programs count in the table first: what they count meanwhile is taken for lost later.
+        let counters: Vec<Option<u64>> = self
+            .datasources
+            .iter()
+            .map(|d| d.counter.as_ref().map(Counter::read).transpose())
+            .collect::<Result<_>>()?;
+        let apart = self.apart()?;
+        let all = self.datasources.iter().zip(counters.into_iter().zip(apart));
+        Ok(all.map(|(d, (counter, apart))| d.totals(counter, apart)).collect())
+    }
+
     /// Milliseconds, `most` at most, for which every buffer has room without being drained.
     pub fn pause(&self, most: usize) -> usize {
         let readers = self.datasources.iter().filter_map(|d| d.reader.as_ref());
@@ -171,13 +209,15 @@ impl DataSourceState {
             source: DataSource::compile(ds, lookups)?,
             reader: reader(ds, object)?,
             counter: object.map(|o| counter(ds, o)).transpose()?.flatten(),
+            loss_table: object.map(|o| loss_table(ds, o)).transpose()?.flatten(),
             array: ArrayReader::open(ds, object)?,
         })
     }
 
-    pub fn totals(&self) -> Result<Totals> {
+    fn totals(&self, counter: Option<u64>, apart: Apart) -> Totals {
         let counts = self.source.counts;
-        let kernel = self.counter.as_ref().map(Counter::read).transpose()?;
+        let others = apart.others.saturating_add(apart.undecided).saturating_add(apart.shared);
+        let kernel = counter.map(|all| all.saturating_sub(others));
         let perf = self.reader.as_ref().and_then(Reader::lost);
         let lost = match (kernel, perf) {
             // The kernel drops nothing of what an iterator shows or a map contains.
@@ -187,13 +227,18 @@ impl DataSourceState {
                 Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0)).saturating_add(counts.lost()))
             }
         };
-        Ok(Totals { datasource: self.source.name.clone(), counts, lost })
+        Totals { datasource: self.source.name.clone(), counts, lost, apart }
     }
 }
 
 fn reader(ds: &plan::DataSource, object: Option<&Object>) -> Result<Option<Reader>> {
     let (Some(object), Some(map)) = (object, &ds.map) else { return Ok(None) };
     Reader::open(object.map_fd(map)?, map, ds.perf_bytes.unwrap_or(PERF_BYTES)).map(Some)
+}
+
+fn loss_table(ds: &plan::DataSource, object: &Object) -> Result<Option<LossTable>> {
+    let Some(table) = &ds.loss_table else { return Ok(None) };
+    LossTable::open(object.map_by_name(&table.section)?, table.offset, table.size).map(Some)
 }
 
 fn counter(ds: &plan::DataSource, object: &Object) -> Result<Option<Counter>> {

@@ -61,6 +61,8 @@ pub struct DataSource {
     #[serde(default)]
     pub loss_var: Option<LossVar>,
     #[serde(default)]
+    pub loss_table: Option<LossTable>,
+    #[serde(default)]
     pub perf_bytes: Option<usize>,
     pub sample_size: usize,
     #[serde(default)]
@@ -164,6 +166,14 @@ pub struct Sort {
 pub struct LossVar {
     pub section: String,
     pub offset: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossTable {
+    pub section: String,
+    pub offset: usize,
+    pub size: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
