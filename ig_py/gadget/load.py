@@ -10,7 +10,7 @@ from ig_py.gadget import sections
 from ig_py.gadget.btf import Btf
 from ig_py.gadget.custom import apply_custom
 from ig_py.gadget.datasource import add_field, new_datasource
-from ig_py.gadget.elf import Elf
+from ig_py.gadget.elf import STT_FUNC, Elf
 from ig_py.gadget.fields import add_struct_fields
 from ig_py.gadget.maps import read_maps
 from ig_py.gadget.markers import Markers, read_markers
@@ -35,9 +35,6 @@ _LENGTHS = frozenset({Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.UINT64})
 
 MAX_LOSS_TABLE = 1 << 20
 """Bytes of the table of one map's losses by mount namespace."""
-
-DISABLED_PROGRAM = "gadget_program_disabled"
-"""``attach_to`` of a program that is not to be attached."""
 
 
 def ebpf_object(artifact: Artifact) -> bytes | None:
@@ -121,7 +118,10 @@ def build_spec(
     spec.tracer_maps = markers.tracer_maps
     spec.targets = markers.targets
     spec.notes += markers.notes
-    spec.programs = [_program(n, s, metadata, spec.room) for n, s in programs.items()]
+    referred = _programs_in_maps(elf)
+    spec.programs = [
+        _program(n, s, metadata, spec.room, in_map=n in referred) for n, s in programs.items()
+    ]
     spec.datasources = _datasources(btf, markers, metadata, spec.room)
     spec.params += ebpf_params(elf, btf, markers.params, spec.variables, metadata)
     for param in spec.params:
@@ -136,21 +136,34 @@ def build_spec(
     return spec
 
 
-def _program(name: str, section: str, metadata: Metadata, room: Room) -> ProgramSpec:
+def _programs_in_maps(elf: Elf) -> frozenset[str]:
+    """Programs that the initial values of maps refer to: an array of programs for tail calls."""
+    maps = elf.section(".maps")
+    if maps is None:
+        return frozenset()
+    symbols = (r.symbol for r in elf.relocations_of(maps.index))
+    return frozenset(s.name for s in symbols if s.type == STT_FUNC)
+
+
+def _program(
+    name: str, section: str, metadata: Metadata, room: Room, *, in_map: bool
+) -> ProgramSpec:
     path = ["programs", name]
-    if metadata.get(path) is None:
-        return ProgramSpec(name, section)
     attach_to = metadata.text([*path, "attach_to"])
-    disabled = attach_to == DISABLED_PROGRAM
+    target = attach_to or section.partition("/")[2]
+    disabled = sections.disables(target)
+    optional = [*path, "optional"]
     fields = metadata.text_list([*path, "fields"])
     room.take_texts([attach_to], fields)
     return ProgramSpec(
         name,
         section,
-        optional=metadata.flag([*path, "optional"]),
+        optional=metadata.flag(optional)
+        or (metadata.get(optional) is None and sections.is_optional(section)),
         fields_if_absent=tuple(fields),
         attach_to="" if disabled else attach_to,
         disabled=disabled,
+        in_map=in_map,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ig_py.errors import LimitError, ObjectError
+from ig_py.gadget import sections
 from ig_py.gadget.btf import Btf
 from ig_py.gadget.btf_types import BtfKind, Type
 from ig_py.gadget.maps import HASH, PERF_EVENT_ARRAY, RINGBUF, SOCKHASH, SOCKMAP, MapDef, type_name
@@ -111,7 +112,7 @@ class _Reader:
         name, struct, *programs = self.parts(rest, 3, 64, form)
         for program in programs:
             section = self.program(program)
-            if not section.startswith("iter/"):
+            if not sections.bare(section).startswith("iter/"):
                 raise self.bad(f"program {program!r} is in section {section!r}, not iter/…")
         self.unique(name)
         self.found.iterators.append(ProgramIterator(name, self.struct(struct), tuple(programs)))
@@ -159,7 +160,7 @@ class _Reader:
     def iter_target(self, rest: str) -> None:
         program, map_name = self.parts(rest, 2, 2, "PROGRAM___MAP")
         section = self.program(program)
-        if section != "iter/bpf_map_elem":
+        if sections.bare(section) != "iter/bpf_map_elem":
             raise self.bad(f"program {program!r} is in section {section!r}, not iter/bpf_map_elem")
         self.map(map_name)
         self.target(program, map_name)
@@ -167,7 +168,7 @@ class _Reader:
     def socket_target(self, rest: str) -> None:
         program, map_name = self.parts(rest, 2, 2, "PROGRAM___MAP")
         section = self.program(program)
-        if not section.startswith(("sk_skb", "sk_msg")):
+        if not sections.bare(section).startswith(("sk_skb", "sk_msg")):
             raise self.bad(f"program {program!r} is in section {section!r}, not sk_skb or sk_msg")
         if self.map(map_name).spec.type not in (SOCKMAP, SOCKHASH):
             raise self.bad(f"map {map_name!r} is neither a sockmap nor a sockhash")

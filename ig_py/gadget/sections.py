@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from ig_py.gadget.spec import ProgramSpec
+
+DISABLED = "gadget_program_disabled"
+"""Target of a program that is neither loaded nor attached."""
+OPTIONAL = "?"
+"""Before a section: libbpf loads the program only when it is asked to (libbpf: autoload)."""
 
 OF_FILES = frozenset({"uprobe", "uretprobe", "usdt"})
 """Programs that attach to files of containers."""
@@ -13,9 +20,23 @@ ITERATORS = frozenset({"iter"})
 """Programs that are run to read their output, instead of being attached."""
 
 
+def bare(section: str) -> str:
+    """The section without its mark: ``?kprobe/f`` → ``kprobe/f``."""
+    return section.removeprefix(OPTIONAL)
+
+
+def is_optional(section: str) -> bool:
+    return section.startswith(OPTIONAL)
+
+
+def disables(target: str) -> bool:
+    """Whether *target* says that there is none: ``libc:gadget_program_disabled`` does too."""
+    return re.split("[/:]", target)[-1] == DISABLED
+
+
 def kind(section: str) -> str:
     """``uprobe.multi.s//bin/x:f`` → ``uprobe``; ``socket1`` → ``socket``."""
-    first = section.lstrip("?").split("/", 1)[0].split(".", 1)[0]
+    first = bare(section).split("/", 1)[0].split(".", 1)[0]
     return "socket" if first.startswith("socket") else first
 
 
@@ -30,4 +51,4 @@ def needs_containers(section: str) -> bool:
     if name in ("socket", *OF_FILES, *OF_INTERFACES):
         return True
     # These iterators list the sockets of one network namespace.
-    return section.lstrip("?") in ("iter/tcp", "iter/udp")
+    return bare(section) in ("iter/tcp", "iter/udp")

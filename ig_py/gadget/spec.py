@@ -191,8 +191,9 @@ class ProgramSpec:
 
     From gadget.yaml's ``programs.<name>``: ``optional`` and
     ``fields_if_absent`` (full names of the fields that stay empty without it)
-    are keys of ours; ``attach_to`` overrides the target in the section name;
-    ``disabled`` programs are not attached.
+    are keys of ours, and a section with a leading ``?`` is optional too; ``attach_to`` overrides the target in the section name;
+    ``disabled`` programs are not attached, nor loaded, unless a map's initial values refer to them
+    (``in_map``): then others call them.
     """
 
     name: str
@@ -201,6 +202,11 @@ class ProgramSpec:
     fields_if_absent: tuple[str, ...] = ()
     attach_to: str = ""
     disabled: bool = False
+    in_map: bool = False
+
+    @property
+    def loaded(self) -> bool:
+        return self.in_map or not self.disabled
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def _filter_map(spec: GadgetSpec) -> MapSpec | None:
 
 def _needs_containers(spec: GadgetSpec) -> bool:
     """True for programs that attach to each container by itself."""
-    return any(needs_containers(p.section) for p in spec.programs)
+    return any(needs_containers(p.section) for p in spec.programs if not p.disabled)
 
 
 def _first(ds: DataSourceSpec, type_name: str) -> FieldSpec | None:

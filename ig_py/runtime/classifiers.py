@@ -13,6 +13,7 @@ import struct
 
 from ig_py.gadget.elf import STT_FUNC, Elf
 from ig_py.gadget.insn import SIZE, Code
+from ig_py.gadget.sections import bare
 from ig_py.packetfilter.insertion import inserted
 
 SECTION = "classifier/"
@@ -47,7 +48,7 @@ def passing_on(obj: bytes, source: str) -> bytes:
     """
     if SECTION.encode() not in obj:
         return obj
-    classifiers = [p for p in Code(Elf(obj, source)).programs() if p.section.startswith(SECTION)]
+    classifiers = [p for p in Code(Elf(obj, source)).programs() if bare(p.section).startswith(SECTION)]
     for name in [program.name for program in classifiers]:
         obj = _passing_on(inserted(obj, name, _HEAD, source), name, source)
     return obj

@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ig_py.errors import IgPyError, KernelError, ObjectError, UsageError, VerifierRejected
+from ig_py.errors import (
+    IgPyError,
+    KernelError,
+    MetadataError,
+    ObjectError,
+    UsageError,
+    VerifierRejected,
+)
 from ig_py.gadget import sections
 from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
 from ig_py.host.descriptors import REMEDY as DESCRIPTORS_REMEDY
@@ -105,7 +112,7 @@ class Loader:
 
         try:
             for program in self._spec.programs:
-                if program.disabled or not self._optional(program):
+                if not (program.loaded and self._optional(program)):
                     continue
                 if lack := self._lacks(program):
                     self._skip(program, f"this kernel has no {lack}")
@@ -121,7 +128,9 @@ class Loader:
     def _refused(self, err: CoreError) -> list[ProgramSpec]:
         """The optional programs that *err* is about, or may be about; others are raised."""
         kind, name = err.kind, err.program
-        optional = [p for p in self._spec.programs if self._wanted(p) and self._optional(p)]
+        optional = [
+            p for p in self._spec.programs if p.loaded and self._wanted(p) and self._optional(p)
+        ]
         blamed = [p for p in optional if p.name == name]
         if not blamed and not name:
             # The core does not name the program: try without all optional ones.
@@ -157,6 +166,11 @@ class Loader:
                     raise self._explain(err, program) from err
                 failure = err
                 self._skip(program, err.message)
+            except (MetadataError, ObjectError, UsageError) as err:
+                # Nothing says to what it is to be attached.
+                if not program.optional:
+                    raise
+                self._skip(program, err.message.removeprefix(f"{_words(program)}: "))
         if self._settings.skip_unsupported and self._skipped and not attached:
             raise KernelError(
                 f"running gadget {self._spec.name}: none of its programs can run on this kernel: "
@@ -172,7 +186,7 @@ class Loader:
 
     def _skip(self, program: ProgramSpec, why: str) -> None:
         self._skipped[program.name] = why
-        text = f'program "{program.name}" ({program.section}) is skipped: {why}'
+        text = f"{_words(program)} is skipped: {why}"
         if program.fields_if_absent:
             text += f"; these fields stay empty: {', '.join(program.fields_if_absent)}"
         self._warn(text)
@@ -208,9 +222,12 @@ class Loader:
         for program in self._spec.programs:
             if program.name not in known:
                 continue
-            if not self._wanted(program):
+            if not (self._wanted(program) and program.loaded):
                 obj.set_autoload(program.name, False)
-            elif program.attach_to:
+                continue
+            if sections.is_optional(program.section):
+                obj.set_autoload(program.name, True)
+            if program.attach_to:
                 obj.set_attach_target(program.name, program.attach_to)
         for name, raw in self._settings.values.items():
             self._set(obj, name, raw)
@@ -334,6 +351,10 @@ class Loader:
             return self._lacks(program)
         except CoreError:
             return ""
+
+
+def _words(program: ProgramSpec) -> str:
+    return f'program "{program.name}" ({program.section})'
 
 
 def kernel_types(*, without_rings: bool = False) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ig_py.containers.targets import HOST, Target
 from ig_py.errors import ObjectError, UsageError
+from ig_py.gadget import sections
 from ig_py.gadget.spec import ProgramSpec
 from ig_py.host.proc import HostView
 
@@ -124,7 +125,7 @@ def direction(program: ProgramSpec) -> str:
     Raises:
         ObjectError: The section says neither.
     """
-    parts = program.section.lstrip("?").split("/")
+    parts = sections.bare(program.section).split("/")
     found = program.attach_to or (parts[1] if len(parts) > 1 else "")
     if found not in ("ingress", "egress"):
         raise ObjectError(

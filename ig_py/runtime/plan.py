@@ -9,6 +9,7 @@ from typing import Any
 
 from ig_py.errors import ObjectError
 from ig_py.gadget.load import loss_counter
+from ig_py.gadget.sections import bare
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, GadgetSpec, Kind
 from ig_py.operators.parts import PlanParts
 from ig_py.records import dataclass, field
@@ -189,7 +190,7 @@ def _reader(spec: GadgetSpec, ds: DataSourceSpec) -> dict[str, Any]:
 
 
 def _of_netns(section: str) -> bool:
-    return section.lstrip("?").partition("/")[2] in NETNS_ITERATORS
+    return bare(section).partition("/")[2] in NETNS_ITERATORS
 
 
 def _field(ds: DataSourceSpec, field: FieldSpec, is_parent: bool) -> dict[str, Any]:

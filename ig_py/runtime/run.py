@@ -203,7 +203,7 @@ class Run:
         assert self._object is not None
         interface = prepared.context.param(IFACE)
         self._attacher = attacher = Attacher(self._object, prepared.spec, self._host, interface)
-        if any(needs_tracefs(p.section) for p in prepared.spec.programs):
+        if any(needs_tracefs(p.section) for p in prepared.spec.programs if not p.disabled):
             with_tracefs(lambda: loader.attach(attacher, self._stop.check))
         else:
             loader.attach(attacher, self._stop.check)

@@ -89,6 +89,61 @@ def test_programs_in_the_metadata() -> None:
     assert program.attach_to == ""
 
 
+@pytest.mark.parametrize(
+    ("section", "attach_to", "disabled"),
+    [
+        ("kprobe/gadget_program_disabled", "", True),
+        ("tracepoint/syscalls/gadget_program_disabled", "", True),
+        ("uprobe/libc:gadget_program_disabled", "", True),
+        ("usdt/libc:a:gadget_program_disabled", "", True),
+        ("classifier/ingress/gadget_program_disabled", "", True),
+        ("?fentry/gadget_program_disabled", "", True),
+        ("uprobe/libc:f", "libc:gadget_program_disabled", True),
+        ("uprobe/libc:gadget_program_disabled", "libc:f", False),
+        ("kprobe/not_gadget_program_disabled", "", False),
+        ("gadget_program_disabled", "", False),
+        ("kprobe/f", "", False),
+    ],
+)
+def test_programs_that_are_off(section: str, attach_to: str, disabled: bool) -> None:
+    def declare(btf: BtfWriter, elf: ElfWriter) -> None:
+        elf.program("more", section, [exit_()])
+
+    metadata = {"programs": {"more": {"attach_to": attach_to}}} if attach_to else {}
+    program = next(p for p in spec_of(plain(declare), metadata).programs if p.name == "more")
+    assert (program.disabled, program.loaded) == (disabled, not disabled)
+    assert program.attach_to == ("" if disabled else attach_to)
+
+
+@pytest.mark.parametrize(
+    ("section", "config", "optional"),
+    [
+        ("?kprobe/f", None, True),
+        ("?kprobe/f", {"optional": False}, False),
+        ("kprobe/f", {"optional": True}, True),
+        ("kprobe/f", None, False),
+    ],
+)
+def test_a_section_with_a_question_mark_is_optional(
+    section: str, config: dict[str, bool] | None, optional: bool
+) -> None:
+    def declare(btf: BtfWriter, elf: ElfWriter) -> None:
+        elf.program("more", section, [exit_()])
+
+    metadata = {"programs": {"more": config}} if config else {}
+    program = next(p for p in spec_of(plain(declare), metadata).programs if p.name == "more")
+    assert program.optional == optional
+
+
+def test_an_iterator_with_a_question_mark() -> None:
+    def declare(btf: BtfWriter, elf: ElfWriter) -> None:
+        elf.program("walk", "?iter/task", [exit_()])
+        btf.marker("gadget_iter_snap___event___walk")
+
+    ds = spec_of(plain(declare)).datasource("snap")
+    assert ds is not None and ds.programs == ["walk"]
+
+
 def test_an_optional_program_that_is_not_there_is_noted() -> None:
     spec = spec_of(plain(), {"programs": {"nope": {"optional": True}}})
     assert "'nope'" in spec.notes[0]

@@ -67,6 +67,7 @@ def test_order_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fake.log == [
         "probe kprobe",
         "open",
+        "set_autoload off False",
         "set_attach_target moved a/c",
         "set_data .rodata 8 b'\\x05\\x00\\x00\\x00'",
         "set_data .rodata 0 b'\\x01'",
