@@ -202,7 +202,7 @@ def _execute(
     from ig_py.runtime.state import Latch
     from ig_py.runtime.supervise import supervise
 
-    buffer_size = parse_size(early["buffer-size"])
+    buffer_size = parse_size(early["buffer-size"]) if early["buffer-size"] else None
     budget = parse_budget(early["budget"])
     prepared = prepare(gadget, values)
     output = RunOutput(prepared.spec, values.get(OUTPUT, ""), values.get(FIELDS), stop)

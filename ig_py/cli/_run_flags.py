@@ -35,8 +35,9 @@ GENERAL = (
     Flag(
         "buffer-size",
         "string",
-        "8M",
-        "Ring buffer of each event map; events that do not fit are lost and counted",
+        "",
+        "Buffer of each event map (default 8M, or what the gadget declares where that is more); "
+        "events that do not fit are lost and counted",
     ),
     Flag(
         "budget",

@@ -191,7 +191,8 @@ class ProgramSpec:
 
     From gadget.yaml's ``programs.<name>``: ``optional`` and
     ``fields_if_absent`` (full names of the fields that stay empty without it)
-    are keys of ours, and a section with a leading ``?`` is optional too; ``attach_to`` overrides the target in the section name;
+    are keys of ours, and a section with a leading ``?`` is optional too;
+    ``attach_to`` overrides the target in the section name;
     ``disabled`` programs are not attached, nor loaded, unless a map's initial values refer to them
     (``in_map``): then others call them.
     """

@@ -4,13 +4,56 @@ from __future__ import annotations
 
 import re
 import resource
+from collections.abc import Mapping
 
-from ig_py.errors import UsageError
+from ig_py.errors import LimitError, UsageError
+from ig_py.gadget.maps import PERF_EVENT_ARRAY, RINGBUF
+from ig_py.gadget.spec import GadgetSpec, MapSpec
 
 DEFAULT_BUFFER_SIZE = 8 << 20
-"""Bytes of ring buffer of each tracer map: 256 KiB, as gadgets declare, holds 35 exec events."""
+"""Least bytes of an event map: 256 KiB, as gadgets declare, hold 35 exec events."""
 MIN_BUFFER_SIZE = resource.getpagesize()
 MAX_BUFFER_SIZE = 1 << 30
+MAX_DECLARED = 1 << 30
+"""Bytes of all ring buffers of events together, where the gadget says how large they are."""
+
+
+def event_maps(spec: GadgetSpec) -> list[MapSpec]:
+    """The maps that events are read from, each once: ring buffers and perf event arrays."""
+    names = dict.fromkeys(spec.tracer_maps)
+    names |= dict.fromkeys(ds.map for ds in spec.datasources if ds.source == "tracer")
+    found = [spec.map(name) for name in names]
+    return [m for m in found if m is not None and m.type in (RINGBUF, PERF_EVENT_ARRAY)]
+
+
+def buffer_sizes(
+    spec: GadgetSpec, wanted: int | None, set_sizes: Mapping[str, int], least: int
+) -> dict[str, int]:
+    """Bytes of each event map's buffer, of a perf event array those of each CPU.
+
+    Args:
+        wanted: What the user asks for, for every buffer; None: the larger of *least* and what the
+            gadget declares.
+        set_sizes: Map → bytes that a variable of the gadget says, which *least* does not change.
+
+    Raises:
+        LimitError: The gadget declares more than MAX_DECLARED.
+    """
+    if wanted is not None:
+        return {m.name: ring_size(wanted) for m in event_maps(spec)}
+    sizes: dict[str, int] = {}
+    for declared in event_maps(spec):
+        # The number of entries of a perf event array is a number of CPUs.
+        own = declared.max_entries if declared.type == RINGBUF else 0
+        size = set_sizes.get(declared.name, max(own, least))
+        sizes[declared.name] = ring_size(min(size, MAX_DECLARED + 1))
+    if (total := sum(sizes.values())) > MAX_DECLARED:
+        raise LimitError(
+            f"running gadget {spec.name}: its event maps {', '.join(sizes)} have more than "
+            f"{MAX_DECLARED >> 20} MiB together ({total >> 20} MiB or more)",
+            remedy="give each a size with --buffer-size",
+        )
+    return sizes
 
 
 def ring_size(wanted: int) -> int:

@@ -48,7 +48,9 @@ def passing_on(obj: bytes, source: str) -> bytes:
     """
     if SECTION.encode() not in obj:
         return obj
-    classifiers = [p for p in Code(Elf(obj, source)).programs() if bare(p.section).startswith(SECTION)]
+    classifiers = [
+        p for p in Code(Elf(obj, source)).programs() if bare(p.section).startswith(SECTION)
+    ]
     for name in [program.name for program in classifiers]:
         obj = _passing_on(inserted(obj, name, _HEAD, source), name, source)
     return obj

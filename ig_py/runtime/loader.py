@@ -15,24 +15,20 @@ from ig_py.errors import (
     VerifierRejected,
 )
 from ig_py.gadget import sections
-from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
+from ig_py.gadget.spec import GadgetSpec, ProgramSpec, VariableSpec
 from ig_py.host.descriptors import REMEDY as DESCRIPTORS_REMEDY
 from ig_py.host.descriptors import USED_UP
 from ig_py.records import dataclass, field
-from ig_py.runtime.buffers import DEFAULT_BUFFER_SIZE, ring_size
+from ig_py.runtime.buffers import event_maps
+from ig_py.runtime.map_sizes import LESS_MEMORY, MapSizes
 
 if TYPE_CHECKING:
     from ig_py._core import CoreError, Object
-    from ig_py.gadget.elf import Elf
     from ig_py.operators.parts import LoadParts
     from ig_py.runtime.attach import Attacher
 
-MAX_MAP_ENTRIES = 1 << 24
-"""Most entries that a ``<map>_max_entries`` variable may ask for."""
 MAX_CONSTANT = 64 << 10
 """Bytes of a variable that an operator sets: .bss can claim any size without having content."""
-MAX_NUMBER = 8
-"""Bytes of a variable that is a number."""
 
 MEMORY_REMEDY = (
     "raise RLIMIT_MEMLOCK (ulimit -l) or the control group's memory limit, "
@@ -46,9 +42,6 @@ VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 NO_RINGBUF = "IG_PY_NO_RINGBUF"
 """Environment variable: ``1`` makes every run use perf buffers, as old kernels need it."""
 
-MAP_PERF_EVENT_ARRAY = 4
-MAP_RINGBUF = 27
-MAX_ENTRIES_SUFFIX = "_max_entries"
 
 _FEATURES = {
     ("kprobe", "kprobes"): ("kprobe", "kretprobe", "ksyscall", "kretsyscall"),
@@ -67,13 +60,14 @@ class LoadSettings:
     """The user's share of what is loaded, beside what operators add.
 
     Attributes:
-        buffer_size: Bytes of the ring buffer of each tracer map.
+        buffer_size: Bytes of each event map's buffer; None: DEFAULT_BUFFER_SIZE, or what the
+            gadget declares where that is more.
         values: The eBPF parameters' bytes, by variable name.
         skip_unsupported: Every program is optional.
         no_ringbuf: Load as on a kernel without ring buffers.
     """
 
-    buffer_size: int = DEFAULT_BUFFER_SIZE
+    buffer_size: int | None = None
     values: Mapping[str, bytes] = field(default_factory=dict)
     skip_unsupported: bool = False
     no_ringbuf: bool = False
@@ -97,7 +91,7 @@ class Loader:
         self._warn = warn
         self._skipped: dict[str, str] = {}
         self._probed: dict[str, bool] = {}
-        self._parsed: Elf | None = None
+        self.sizes = MapSizes(elf, spec, settings.buffer_size, settings.values)
 
     def load(self) -> Object:
         """Open, configure and load; when it fails, nothing stays in the kernel.
@@ -107,9 +101,12 @@ class Loader:
             KernelError: The kernel refuses for another reason.
             ObjectError: The object, or what its variables and maps are set to, is not valid.
             UsageError: A map's size is out of bounds.
+            LimitError: The gadget declares larger event maps than are allowed.
         """
         from ig_py._core import CoreError
 
+        if self._settings.buffer_size is not None and not event_maps(self._spec):
+            self._warn(f"--buffer-size has no effect: gadget {self._spec.name} has no event map")
         try:
             for program in self._spec.programs:
                 if not (program.loaded and self._optional(program)):
@@ -122,6 +119,9 @@ class Loader:
             try:
                 return self._load_once()
             except CoreError as err:
+                if err.kind == "memory" and self.sizes.take_less():
+                    self._warn(LESS_MEMORY)
+                    continue
                 for program in self._refused(err):
                     self._skip(program, err.message)
 
@@ -233,10 +233,10 @@ class Loader:
             self._set(obj, name, raw)
         for name, value in self._parts.constants.items():
             self._set(obj, name, self._encode(name, value))
-        for name in self._spec.tracer_maps:
-            self._size_tracer(obj, name)
-        for declared in self._spec.maps:
-            self._size_map(obj, declared)
+        rings = not self._settings.no_ringbuf and (
+            not self._spec.tracer_maps or self._has("ringbuf")
+        )
+        self.sizes.apply(obj, rings=rings)
         for name, size in self._parts.value_sizes.items():
             if known_map := self._spec.map(name):
                 obj.set_map_type(name, known_map.type, known_map.key_size, size)
@@ -272,46 +272,6 @@ class Loader:
                 "not a value of this variable"
             )
         obj.set_data(variable.section, variable.offset, raw)
-
-    def _size_tracer(self, obj: Object, name: str) -> None:
-        declared = self._spec.map(name)
-        if declared is None or declared.type != MAP_RINGBUF:
-            return
-        if not self._settings.no_ringbuf and self._has("ringbuf"):
-            obj.set_max_entries(name, ring_size(self._settings.buffer_size))
-        else:
-            obj.set_map_type(name, MAP_PERF_EVENT_ARRAY, 4, 4)
-            # 0: libbpf takes the number of CPUs.
-            obj.set_max_entries(name, 0)
-
-    def _size_map(self, obj: Object, declared: MapSpec) -> None:
-        variable = self._spec.variable(declared.name + MAX_ENTRIES_SUFFIX)
-        if variable is None:
-            return
-        if variable.size > MAX_NUMBER:
-            raise ObjectError(
-                f'gadget {self._spec.name}: variable "{variable.name}" has {variable.size} bytes: '
-                "not a number of entries"
-            )
-        raw = self._settings.values.get(variable.name) or self._initial(variable)
-        entries = int.from_bytes(raw, "little")
-        if not 0 < entries <= MAX_MAP_ENTRIES:
-            raise UsageError(
-                f'"{variable.name}" is {entries}: map "{declared.name}" can have 1 to '
-                f"{MAX_MAP_ENTRIES} entries"
-            )
-        obj.set_max_entries(declared.name, entries)
-
-    def _initial(self, variable: VariableSpec) -> bytes:
-        from ig_py.gadget.elf import SHT_NOBITS, Elf
-
-        if self._parsed is None:
-            self._parsed = Elf(self._elf, self._spec.name)
-        elf = self._parsed
-        section = elf.section(variable.section)
-        if section is None or section.type == SHT_NOBITS:
-            return bytes(variable.size)
-        return elf.data(section)[variable.offset : variable.offset + variable.size]
 
     def _has(self, feature: str) -> bool:
         from ig_py._core import probe

@@ -92,7 +92,8 @@ class PlanSettings:
         outputs: What is rendered, by data source name; none means mode ``none``.
         clock: Of the machine that the events come from.
         readers: False: samples are pushed, and no map or program is named.
-        perf_bytes: Each CPU's buffer of perf event arrays; None leaves it to the core.
+        perf_bytes: Each CPU's buffer by map, where the map is a perf event array; the core decides
+            about others.
         proc: Where the host's processes are.
         pidns: The pid namespace whose numbers *proc* shows; 0: not known.
     """
@@ -100,7 +101,7 @@ class PlanSettings:
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     readers: bool = True
-    perf_bytes: int | None = None
+    perf_bytes: Mapping[str, int] = field(default_factory=dict)
     proc: str = "/proc"
     pidns: int = 0
 
@@ -162,8 +163,8 @@ def _datasource(
         plan["metrics"] = parts.metrics[ds.name]
     if settings.readers and ds.source == "tracer":
         plan["map"] = ds.map
-        if settings.perf_bytes is not None:
-            plan["perf_bytes"] = settings.perf_bytes
+        if ds.map in settings.perf_bytes:
+            plan["perf_bytes"] = settings.perf_bytes[ds.map]
         plan |= loss_counter(spec, ds.map)
     return plan
 

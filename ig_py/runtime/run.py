@@ -22,7 +22,6 @@ from ig_py.records import dataclass, field
 from ig_py.runtime.array_reader import ArrayReader
 from ig_py.runtime.attach import Attacher
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
-from ig_py.runtime.buffers import DEFAULT_BUFFER_SIZE
 from ig_py.runtime.classifiers import passing_on
 from ig_py.runtime.loader import LIMITS, NO_RINGBUF, Loader, LoadSettings
 from ig_py.runtime.loss import mixing
@@ -51,13 +50,14 @@ class RunSettings:
 
     Attributes:
         outputs: What is rendered, by data source name; none means mode ``none``.
-        buffer_size: Bytes of the ring buffer of each tracer map.
+        buffer_size: Bytes of each event map's buffer; None: DEFAULT_BUFFER_SIZE, or what the
+            gadget declares where that is more.
         budget: Events a second of each mount namespace and data source; 0: no limit.
         skip_unsupported: Leave out programs that this kernel cannot run.
     """
 
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
-    buffer_size: int = DEFAULT_BUFFER_SIZE
+    buffer_size: int | None = None
     budget: int = 0
     skip_unsupported: bool = False
 
@@ -167,7 +167,7 @@ class Run:
             loader = self._load(elf, load)
         self._stop.check()
         # The stream is opened before programs are attached: no event is missed.
-        stream = self._open_stream(self._object)
+        stream = self._open_stream(self._object, loader.sizes.buffers if loader else {})
         self._running = running = Running(self._host, stream, self._object, self._emit)
         self._stop.on_stop(stream.wake)
         for operator in prepared.operators:
@@ -218,7 +218,7 @@ class Run:
         self._budget = BudgetReader(self._prepared.spec, self._host.container_of)
         return constants
 
-    def _open_stream(self, obj: Object | None) -> Stream:
+    def _open_stream(self, obj: Object | None, buffer_sizes: Mapping[str, int]) -> Stream:
         from ig_py._core import CoreError
 
         plan = compile_plan(
@@ -227,7 +227,7 @@ class Run:
             PlanSettings(
                 outputs=self._settings.outputs,
                 clock=Clock.now(),
-                perf_bytes=self._settings.buffer_size,
+                perf_bytes=buffer_sizes,
                 proc=self._host.view.proc,
                 pidns=self._host.view.pidns,
             ),

@@ -44,6 +44,22 @@ def name(kind: Kind, number: int) -> str | None:
         os.close(fd)
 
 
+def max_entries(number: int) -> int | None:
+    """Of the map with that id; None when it is gone."""
+    try:
+        fd = _bpf(_FD_BY_ID["map"], ctypes.create_string_buffer(struct.pack("<III", number, 0, 0)))
+    except FileNotFoundError:
+        return None
+    try:
+        info = ctypes.create_string_buffer(256)
+        address = ctypes.addressof(info)
+        _bpf(_INFO_BY_FD, ctypes.create_string_buffer(struct.pack("<IIQ", fd, 256, address)))
+        # type, id, key_size, value_size, max_entries of struct bpf_map_info.
+        return int(struct.unpack_from("<5I", info.raw)[4])
+    finally:
+        os.close(fd)
+
+
 def ids(kind: Kind) -> dict[int, str]:
     """Id → name of everything of *kind* that is alive. Needs root."""
     found: dict[int, str] = {}

@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 from support.fake_core import CoreError, Fake, install
 
-from ig_py.errors import KernelError, ObjectError, UsageError, VerifierRejected
-from ig_py.gadget.spec import GadgetSpec, MapSpec, ProgramSpec, VariableSpec
+from ig_py.errors import KernelError, LimitError, ObjectError, UsageError, VerifierRejected
+from ig_py.gadget.maps import PERF_EVENT_ARRAY, RINGBUF
+from ig_py.gadget.spec import (
+    DataSourceSpec,
+    DataSourceType,
+    GadgetSpec,
+    MapSpec,
+    ProgramSpec,
+    VariableSpec,
+)
 from ig_py.host.proc import HostView
 from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host
@@ -241,6 +249,127 @@ def test_sizes(text: str, size: int) -> None:
 def test_wrong_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="--buffer-size"):
         parse_size(text)
+
+
+def sized(monkeypatch: pytest.MonkeyPatch, spec: GadgetSpec, **settings: object) -> list[str]:
+    fake = install(monkeypatch, Fake(["tp"], settings.pop("features", {})))  # type: ignore[arg-type]
+    said: list[str] = []
+    loader = Loader(b"", spec, LoadParts(), LoadSettings(**settings), said.append)  # type: ignore[arg-type]
+    loader.load()
+    return [line for line in fake.log if "max_entries" in line] + said
+
+
+def with_maps(*maps: MapSpec, more: tuple[str, ...] = (), **extra: object) -> GadgetSpec:
+    """A gadget whose first maps are tracer maps; *more*: those that data sources name."""
+    sources = [DataSourceSpec(name, DataSourceType.SINGLE, map=name) for name in more]
+    return GadgetSpec(
+        "g",
+        {},
+        datasources=sources,
+        programs=[ProgramSpec("tp", "tracepoint/sched/x")],
+        maps=list(maps),
+        tracer_maps=[m.name for m in maps if m.name not in more],
+        **extra,  # type: ignore[arg-type]
+    )
+
+
+def ring(name: str, size: int) -> MapSpec:
+    return MapSpec(name, RINGBUF, 0, 0, size)
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("declared", "flag", "size"),
+    [
+        (16 * MIB, None, 16 * MIB),
+        (256 << 10, None, 8 * MIB),
+        (16 * MIB, 8 * MIB, 8 * MIB),
+        (16 * MIB, 64 << 10, 64 << 10),
+        (256 << 10, 32 * MIB, 32 * MIB),
+        (10 * MIB, None, 16 * MIB),  # No power of two: what the kernel takes that holds it.
+        (0, None, 8 * MIB),
+        (1 << 30, None, 1 << 30),
+    ],
+)
+def test_the_larger_ring_wins_unless_the_flag_is_given(
+    monkeypatch: pytest.MonkeyPatch, declared: int, flag: int | None, size: int
+) -> None:
+    done = sized(monkeypatch, with_maps(ring("events", declared)), buffer_size=flag)
+    assert done == [f"set_max_entries events {size}"]
+
+
+def test_each_ring_has_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that only a data source names, without the macro."""
+    maps = (ring("a", 16 * MIB), ring("b", 4096), ring("c", 32 * MIB), ring("private", 4096))
+    spec = with_maps(*maps, more=("c", "private"))
+    spec.datasources.pop()
+    assert sized(monkeypatch, spec) == [
+        f"set_max_entries a {16 * MIB}",
+        f"set_max_entries b {8 * MIB}",
+        f"set_max_entries c {32 * MIB}",
+    ]
+
+
+@pytest.mark.parametrize("declared", [(1 << 30) + 1, 1 << 31, (1 << 32) - 1])
+def test_a_gadget_cannot_declare_any_size(monkeypatch: pytest.MonkeyPatch, declared: int) -> None:
+    with pytest.raises(LimitError, match=r"more than 1024 MiB together .*--buffer-size"):
+        sized(monkeypatch, with_maps(ring("events", declared)))
+    many = with_maps(*(ring(f"r{n}", 256 * MIB) for n in range(5)))
+    with pytest.raises(LimitError, match="r0, r1, r2, r3, r4"):
+        sized(monkeypatch, many)
+    assert len(sized(monkeypatch, many, buffer_size=4096)) == 5
+
+
+def test_perf_buffers_are_as_large_as_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Fake(["tp"], {"ringbuf": False}))
+    spec = with_maps(ring("events", 16 * MIB), MapSpec("own", PERF_EVENT_ARRAY, 4, 4, 2))
+    loader = Loader(b"", spec, LoadParts(), LoadSettings(), lambda _: None)
+    loader.load()
+    assert loader.sizes.buffers == {"events": 16 * MIB, "own": 8 * MIB}
+
+
+def test_a_variable_sizes_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = VariableSpec("events_max_entries", ".rodata", 0, 4)
+    values = {"events_max_entries": (64 << 10).to_bytes(4, "little")}
+    spec = with_maps(ring("events", 4096), variables=[variable])
+    assert sized(monkeypatch, spec, values=values) == ["set_max_entries events 65536"]
+    flag = sized(monkeypatch, spec, values=values, buffer_size=4096)
+    assert flag == ["set_max_entries events 4096"]
+
+
+def test_without_memory_for_the_default_the_declared_size_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = install(monkeypatch, Fake(["tp"]))
+    loads = 0
+
+    def did(what: str) -> None:
+        nonlocal loads
+        fake.log.append(what)
+        loads += what == "load"
+        if what == "load" and loads == 1:
+            raise CoreError("memory", "map events", "")
+
+    monkeypatch.setattr(fake, "did", did)
+    said: list[str] = []
+    Loader(b"", with_maps(ring("events", 4096)), LoadParts(), LoadSettings(), said.append).load()
+    sizes = [line for line in fake.log if "max_entries" in line]
+    assert sizes == [f"set_max_entries events {8 * MIB}", "set_max_entries events 4096"]
+    assert ["no memory for event maps of 8 MiB" in line for line in said] == [True]
+
+
+def test_memory_for_what_was_asked_is_not_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Fake(["tp"], fail={"load": CoreError("memory", "map events", "")}))
+    for settings in (LoadSettings(buffer_size=16 * MIB), LoadSettings()):
+        spec = with_maps(ring("events", 16 * MIB))
+        with pytest.raises(KernelError, match="RLIMIT_MEMLOCK"):
+            Loader(b"", spec, LoadParts(), settings, lambda _: None).load()
+
+
+def test_the_flag_without_event_maps_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--buffer-size has no effect" in sized(monkeypatch, with_maps(), buffer_size=4096)[0]
 
 
 def test_ring_sizes() -> None:

@@ -101,7 +101,7 @@ def test_a_field_without_a_type() -> None:
 
 def test_perf_buffers_have_a_size() -> None:
     assert "perf_bytes" not in plan(gadget())["datasources"][0]
-    assert plan(gadget(), perf_bytes=1 << 20)["datasources"][0]["perf_bytes"] == 1 << 20
+    assert plan(gadget(), perf_bytes={"events": 1 << 20})["datasources"][0]["perf_bytes"] == 1 << 20
 
 
 def test_steps_keep_their_order_within_a_priority() -> None:
