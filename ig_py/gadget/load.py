@@ -37,7 +37,6 @@ MAX_LOSS_TABLE = 1 << 20
 """Bytes of the table of one map's losses by mount namespace."""
 
 
-
 def ebpf_object(artifact: Artifact) -> bytes | None:
     """The image's eBPF layer; None for a gadget without one.
 
