@@ -2,7 +2,8 @@
 
 The expression is what follows ``$``: ``.name``, ``[0].Name``, ``..pid``,
 ``[?(@.Type == 'Hash')].Name``. Expressions come from the user, documents from
-an image: recursion and results have limits.
+an image: recursion, results and the values looked at (the product of steps, filters and the
+document's size) have limits.
 
 It is our own because paths are those of `ig` (PaesslerAG/jsonpath), where python-jsonpath
 follows RFC 9535: there ``.7`` does not parse, ``[7]`` finds no member of an object, a step of 0
@@ -23,6 +24,8 @@ MAX_LENGTH = 4096
 MAX_RESULTS = 1 << 18
 MAX_DEPTH = 64
 MAX_STEPS = 64
+MAX_VISITS = 1 << 21
+"""Values looked at by all steps of an expression together, those inside of filters included."""
 
 _NAME = re.compile(r"[^\W\d][\w-]*|\d+")
 _NUMBER = re.compile(r"-?\d+")
@@ -41,7 +44,29 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 
-Step = Callable[[list[Any]], list[Any]]
+
+class _Visits:
+    """Counts the values that one evaluation looks at."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VISITS
+
+    def add(self, count: int) -> None:
+        """Count *count* values more.
+
+        Raises:
+            LimitError: They are more than MAX_VISITS.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise LimitError(
+                f"a jsonpath that looks at more than {MAX_VISITS} values of the document",
+                remedy="name more of the path, with fewer .. and filters",
+            )
+
+
+Step = Callable[[list[Any], _Visits], list[Any]]
+Test = Callable[[Any, _Visits], bool]
 
 
 class _Missing(Exception):
@@ -60,16 +85,17 @@ def evaluate(document: Any, expression: str) -> Any:
     parser = _Parser(expression)
     steps, definite = parser.path(top=True)
     try:
-        found = _run(steps, document)
+        found = _run(steps, document, _Visits())
     except _Missing as err:
         raise UsageError(f'resolving path "{expression}": {err}') from None
     return found[0] if definite else found
 
 
-def _run(steps: list[Step], document: Any) -> list[Any]:
+def _run(steps: list[Step], document: Any, visits: _Visits) -> list[Any]:
     found = [document]
     for step in steps:
-        found = step(found)
+        visits.add(1)
+        found = step(found, visits)
         if len(found) > MAX_RESULTS:
             raise LimitError(f"a jsonpath with more than {MAX_RESULTS} results")
     return found
@@ -138,7 +164,7 @@ class _Parser:
             if not self.accept(")"):
                 raise self.bad("expected )")
             self.close()
-            return lambda found: [x for item in found for x in _items(item) if condition(x)], False
+            return _filter(condition), False
         keys: list[str | int] = []
         while True:
             sliced = _SLICE.match(self.text, self.pos)
@@ -159,7 +185,16 @@ class _Parser:
         if numbers[2] == 0:
             raise self.bad("a slice cannot have step 0")
         cut = slice(*numbers)
-        return lambda items: [x for i in items if isinstance(i, list) for x in i[cut]]
+
+        def step(found: list[Any], visits: _Visits) -> list[Any]:
+            result = []
+            for item in found:
+                part = item[cut] if isinstance(item, list) else []
+                visits.add(1 + len(part))
+                result += part
+            return result
+
+        return step
 
     def key(self) -> str | int:
         literal = self.match(_LITERAL)
@@ -175,19 +210,19 @@ class _Parser:
         if not self.accept("]"):
             raise self.bad("expected ]")
 
-    def condition(self) -> Callable[[Any], bool]:
+    def condition(self) -> Test:
         alternatives = [self.conjunction()]
         while self.match(re.compile(r"\s*\|\|\s*")):
             alternatives.append(self.conjunction())
-        return lambda item: any(test(item) for test in alternatives)
+        return lambda item, visits: any(test(item, visits) for test in alternatives)
 
-    def conjunction(self) -> Callable[[Any], bool]:
+    def conjunction(self) -> Test:
         tests = [self.comparison()]
         while self.match(re.compile(r"\s*&&\s*")):
             tests.append(self.comparison())
-        return lambda item: all(test(item) for test in tests)
+        return lambda item, visits: all(test(item, visits) for test in tests)
 
-    def comparison(self) -> Callable[[Any], bool]:
+    def comparison(self) -> Test:
         self.match(re.compile(r"\s*"))
         negated = self.accept("!")
         if not self.accept("@"):
@@ -201,9 +236,10 @@ class _Parser:
                 raise self.bad("expected a text, a number, true, false or null")
         wanted = _value(literal) if literal else None
 
-        def test(item: Any) -> bool:
+        def test(item: Any, visits: _Visits) -> bool:
+            visits.add(1)
             try:
-                found = _run(steps, item)
+                found = _run(steps, item, visits)
             except _Missing:
                 return negated
             if compare is None:
@@ -244,14 +280,27 @@ def _items(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else []
 
 
-def _wildcard(found: list[Any]) -> list[Any]:
-    return [x for item in found for x in _items(item)]
+def _wildcard(found: list[Any], visits: _Visits) -> list[Any]:
+    result = []
+    for item in found:
+        items = _items(item)
+        visits.add(1 + len(items))
+        result += items
+    return result
 
 
-def _descend(found: list[Any]) -> list[Any]:
+def _filter(condition: Test) -> Step:
+    def step(found: list[Any], visits: _Visits) -> list[Any]:
+        return [x for x in _wildcard(found, visits) if condition(x, visits)]
+
+    return step
+
+
+def _descend(found: list[Any], visits: _Visits) -> list[Any]:
     def walk(value: Any, depth: int) -> Iterator[Any]:
         if depth > MAX_DEPTH:
             raise LimitError(f"a document nested over {MAX_DEPTH} deep")
+        visits.add(1)
         yield value
         for item in _items(value):
             yield from walk(item, depth + 1)
@@ -277,20 +326,21 @@ def _get(value: Any, key: str | int) -> Any:
 
 
 def _child(key: str | int, definite: bool) -> Step:
-    def step(found: list[Any]) -> list[Any]:
+    def step(found: list[Any], visits: _Visits) -> list[Any]:
         if definite:
             return [_get(found[0], key)]
-        return list(_lookups(found, [key]))
+        return list(_lookups(found, [key], visits))
 
     return step
 
 
 def _union(keys: list[str | int]) -> Step:
-    return lambda found: list(_lookups(found, keys))
+    return lambda found, visits: list(_lookups(found, keys, visits))
 
 
-def _lookups(found: list[Any], keys: list[str | int]) -> Iterator[Any]:
+def _lookups(found: list[Any], keys: list[str | int], visits: _Visits) -> Iterator[Any]:
     for item in found:
+        visits.add(len(keys))
         for key in keys:
             try:
                 yield _get(item, key)

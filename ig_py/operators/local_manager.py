@@ -270,3 +270,8 @@ def _refuse_unsupported(ctx: Context) -> None:
             "--enrich-with-k8s-apiserver: this version does not ask the Kubernetes API server",
             remedy="leave the flag out",
         )
+    if ctx.param(PREFIX + "kubeconfig"):
+        raise ContainerError(
+            "--kubeconfig: this version does not ask the Kubernetes API server",
+            remedy="leave the flag out",
+        )

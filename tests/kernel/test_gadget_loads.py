@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import features, mounts
 from support.compilers import clang_params, require_release
-from support.gadget_build import ROOT, has_loadable_objects, loadable_gadgets, loadable_object
+from support.gadget_build import ROOT, lacks_loadable_objects, loadable_gadgets, loadable_object
 from support.verified import verified
 
 from ig_py.gadget.load import build_spec
@@ -48,8 +48,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=clang_params())
 def clang(request: pytest.FixtureRequest) -> Clang:
     found = require_release(request.param)
-    if not has_loadable_objects(found):
-        pytest.skip("a guest loads the objects of the default compiler only")
+    if why := lacks_loadable_objects(found):
+        features.lack(f"clang-{request.param}", why)
     return found
 
 

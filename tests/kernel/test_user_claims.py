@@ -199,9 +199,7 @@ def test_a_command_line_with_the_id_of_roots_container_brings_nothing_under_it(
     assert not [args for _, args in gadget.executions() if "adv" in args]
 
 
-def test_arguments_of_a_program_with_roots_rights_are_nobodys(
-    tmp_path: Path, user: OtherUser
-) -> None:
+def test_arguments_of_a_setuid_program_count_for_no_user(tmp_path: Path, user: OtherUser) -> None:
     """As sudo and su are: set-user-ID root, called by a user with arguments of the user's."""
     program = Path(f"/tmp/{OWN}-setuid")
     program.write_bytes(Path("/bin/sleep").read_bytes())

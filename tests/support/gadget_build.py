@@ -45,10 +45,12 @@ def loadable_gadgets() -> list[Path]:
     return [ROOT, *sorted(path.parent for path in GADGETS.glob(f"*/{SOURCE}"))]
 
 
-def has_loadable_objects(clang: Clang) -> bool:
-    """Can :func:`loadable_object` give objects of that compiler? Where they are made beforehand,
-    only those of the default compiler are."""
-    return VARIABLE not in os.environ or clang.version == require_clang().version
+def lacks_loadable_objects(clang: Clang) -> str:
+    """Why :func:`loadable_object` has no objects of that compiler; "" when it has: where they are
+    made beforehand, only those of the default compiler are."""
+    if VARIABLE not in os.environ or clang.version == require_clang().version:
+        return ""
+    return f"{VARIABLE} holds objects of the default compiler only"
 
 
 def compile_for_here(source: str, directory: Path) -> bytes:

@@ -349,6 +349,7 @@ def run_params(**given: str) -> Context:
         ({"docker_socketpath": "/nonexistent/d.sock"}, ContainerError, "/nonexistent/d.sock"),
         ({"runtime_protocol": "ttrpc"}, UsageError, "--runtime-protocol"),
         ({"enrich_with_k8s_apiserver": "true"}, ContainerError, "--enrich-with-k8s-apiserver"),
+        ({"kubeconfig": "/etc/kubeconfig"}, ContainerError, "--kubeconfig"),
         ({"host": "maybe"}, UsageError, "--host"),
         ({"k8s_selector": "a"}, UsageError, "key=value"),
     ],

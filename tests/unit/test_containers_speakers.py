@@ -100,7 +100,7 @@ def test_a_user_speaks_of_processes_of_that_user_only() -> None:
     assert claim(ROOT, Rank.ROOT_STATE).rank == Rank.ROOT_STATE
 
 
-def test_a_path_below_a_directory_that_all_may_write_is_nobodys(tmp_path: Path) -> None:
+def test_a_path_below_a_world_writable_directory_counts_for_no_user(tmp_path: Path) -> None:
     place = tmp_path / "open" / "s"
     place.parent.mkdir()
     place.touch()

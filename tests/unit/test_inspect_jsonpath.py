@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -93,3 +94,32 @@ def test_limits() -> None:
 def test_random_paths_only_raise_our_errors(path: str) -> None:
     with contextlib.suppress(IgPyError):
         evaluate(DOCUMENT, path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "..[?(@..x)]",
+        "[*][?(@..[?(@..x)])]",
+        "[*][?(" + "@..x || " * 60 + "@..x)]",
+        "[*][?(" + "@['a','b','c'] || " * 200 + "@.x)]",
+        "[*][?(" + "@[9:] || " * 400 + "@.x)]",
+    ],
+)
+def test_work_has_a_limit(path: str) -> None:
+    document: Any = [{"n": [[i] * 3]} for i in range(200_000)]
+    if "||" not in path:
+        chain: Any = 1
+        for _ in range(50):
+            chain = {"n": chain}
+        document = [chain] * 2000
+    begin = time.process_time()
+    with pytest.raises(LimitError, match="looks at more than"):
+        evaluate(document, path)
+    assert time.process_time() - begin < 20
+
+
+def test_a_large_document_is_below_the_limit() -> None:
+    document = {"rows": [{"a": {"b": i}} for i in range(50_000)]}
+    assert len(evaluate(document, "..b")) == 50_000
+    assert len(evaluate(document, ".rows[?(@.a.b < 10)]")) == 10

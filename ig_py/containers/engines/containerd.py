@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from ig_py.containers.engines import containerd_parse as parse
 from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.engine import (
-    EngineClient,
     EngineError,
     EngineSink,
     NoAnswer,
     NoSuchObject,
 )
-from ig_py.containers.engines.grpc_engine import GrpcTransport
+from ig_py.containers.engines.grpc_engine import GrpcEngineClient, GrpcTransport
 from ig_py.containers.model import Container, text, valid_id
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ MAX_UNANSWERED = 12
 """Calls without an answer since the last listing after which the engine counts as gone."""
 
 
-class ContainerdClient(EngineClient):
+class ContainerdClient(GrpcEngineClient):
     """The engine at ``/run/containerd/containerd.sock``."""
 
     name = parse.RUNTIME
@@ -50,28 +49,11 @@ class ContainerdClient(EngineClient):
     def __init__(self, config: EngineConfig, sink: EngineSink) -> None:
         super().__init__(config, sink)
         self._configs: dict[str, str] = {}
-        self._transport: GrpcTransport | None = None
 
-    def abort(self) -> None:
-        with self._lock:
-            transport = self._transport
-        if transport:
-            transport.close()
-
-    def serve(self) -> None:
+    def follow(self, transport: GrpcTransport) -> None:
         from ig_py.containers.engines.containerd_calls import Calls
 
-        transport = GrpcTransport(self.name, self.socket_path)
-        with self._lock:
-            self._transport = transport
-        try:
-            if self._stopping.is_set():
-                raise EngineError("stopped")
-            self._follow(Calls(transport))
-        finally:
-            with self._lock:
-                self._transport = None
-            transport.close()
+        self._follow(Calls(transport))
 
     def _follow(self, calls: Calls) -> None:
         events = calls.events()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ig_py.containers.engines import cri_parse as parse
 from ig_py.containers.engines.config import EngineConfig
-from ig_py.containers.engines.engine import EngineClient, EngineError, EngineSink
-from ig_py.containers.engines.grpc_engine import GrpcTransport, Subscription
+from ig_py.containers.engines.engine import EngineError, EngineSink
+from ig_py.containers.engines.grpc_engine import GrpcEngineClient, GrpcTransport, Subscription
 from ig_py.containers.model import valid_id
 
 if TYPE_CHECKING:
@@ -31,37 +31,20 @@ MAX_FAILURES = 3
 """Containers of one listing whose status may fail before it is the engine that fails."""
 
 
-class CriClient(EngineClient):
+class CriClient(GrpcEngineClient):
     """The engine at ``/run/crio/crio.sock``, or another one. ``polling``: it has no events."""
 
     def __init__(self, config: EngineConfig, sink: EngineSink) -> None:
         self.name = config.name
-        super().__init__(config, sink)
+        super().__init__(config, sink, called=f"{self.name} (CRI)")
         self.polling = False
         self._known: set[str] = set()
         self._failures = 0
-        self._transport: GrpcTransport | None = None
 
-    def abort(self) -> None:
-        with self._lock:
-            transport = self._transport
-        if transport:
-            transport.close()
-
-    def serve(self) -> None:
+    def follow(self, transport: GrpcTransport) -> None:
         from ig_py.containers.engines.cri_calls import Calls
 
-        transport = GrpcTransport(f"{self.name} (CRI)", self.socket_path)
-        with self._lock:
-            self._transport = transport
-        try:
-            if self._stopping.is_set():
-                raise EngineError("stopped")
-            self._follow(Calls(transport))
-        finally:
-            with self._lock:
-                self._transport = None
-            transport.close()
+        self._follow(Calls(transport))
 
     def _follow(self, calls: Calls) -> None:
         log.debug("%s at %a", calls.version(), self.socket_path)

@@ -13,7 +13,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote
 
-from ig_py.containers.engines.engine import EngineError, NoAnswer, NoSuchObject
+from ig_py.containers.engines.config import EngineConfig
+from ig_py.containers.engines.engine import (
+    EngineClient,
+    EngineError,
+    EngineSink,
+    NoAnswer,
+    NoSuchObject,
+)
 
 if TYPE_CHECKING:
     import grpc
@@ -36,6 +43,45 @@ Metadata = Sequence[tuple[str, str]]
 
 class Unimplemented(EngineError):
     """The engine does not have the method."""
+
+
+class GrpcEngineClient(EngineClient):
+    """An engine client whose every connection is one :class:`GrpcTransport`. Its own class
+    implements :meth:`follow`."""
+
+    def __init__(self, config: EngineConfig, sink: EngineSink, *, called: str = "") -> None:
+        """*called*: the engine in error messages; by default its name."""
+        super().__init__(config, sink)
+        self._called = called or self.name
+        self._transport: GrpcTransport | None = None
+
+    def follow(self, transport: GrpcTransport) -> None:
+        """As :meth:`serve`, over *transport*.
+
+        Raises:
+            EngineError: Always, with the reason of the end.
+        """
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        with self._lock:
+            transport = self._transport
+        if transport:
+            transport.close()
+
+    def serve(self) -> None:
+        transport = GrpcTransport(self._called, self.socket_path)
+        with self._lock:
+            self._transport = transport
+        try:
+            # abort() before the transport was set has closed nothing.
+            if self._stopping.is_set():
+                raise EngineError("stopped")
+            self.follow(transport)
+        finally:
+            with self._lock:
+                self._transport = None
+            transport.close()
 
 
 class GrpcTransport:
