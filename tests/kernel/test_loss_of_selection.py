@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.gadget_format import GADGETS
 from support.oci_bundle import make_bundle
 from support.oci_runtime import Runtime
 from support.other_user import OtherUser, other_user
@@ -55,6 +56,11 @@ for _ in range(int(sys.argv[1])):
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(image_tar(tmp_path_factory.mktemp("image")))
+
+
+@pytest.fixture(scope="module")
+def two_buffers(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(image_tar(tmp_path_factory.mktemp("image"), GADGETS / "two_buffers"))
 
 
 @pytest.fixture
@@ -133,12 +139,13 @@ def ready(gadget: RunningGadget, name: str = WEB) -> None:
 
 
 class Counts:
-    """The last line of a run: exactly these counts, in these words."""
+    """The last line about a data source: exactly these counts, in these words."""
 
-    def __init__(self, gadget: RunningGadget) -> None:
-        self.line = gadget.err.splitlines()[-1]
+    def __init__(self, gadget: RunningGadget, datasource: str = "exec") -> None:
+        lines = gadget.err.splitlines()
+        self.line = next(line for line in reversed(lines) if line.startswith(f"{datasource}: "))
         found = re.fullmatch(
-            r"exec: (\d+) events emitted, (\d+) lost( \(of any container\))?"
+            r"\w+: (\d+) events emitted, (\d+) lost( \(of any container\))?"
             r"(?:, (\d+) lost of other namespaces)?"
             r"(?:, (\d+) lost of unidentified namespaces)?"
             r"(?:, \d+ containers or namespaces unseen)?",
@@ -197,6 +204,51 @@ def test_losses_of_others_do_not_fail_a_run(
     assert counts.others > 10, "the ring was not full: nothing was tested"
     assert counts.unidentified == 0, counts.line
     assert code == 0
+
+
+def test_the_account_is_exact_while_others_flood_a_running_tracer(
+    tmp_path: Path, image: str, user: OtherUser
+) -> None:
+    """Decisions are made while events of the namespaces are under way."""
+    web = Bundle(tmp_path, WEB, 10 * MANY // 2, waits=True)
+    python = (os.path.realpath("/usr/bin/python3"), "-c", CHURN, "1000000")
+    with tracing(tmp_path / "run", image, "-c", WEB) as gadget:
+        gadget.wait_running()
+        with web.running() as container:
+            ready(gadget)
+            with user.running(*python), user.running(*python):
+                assert container.stdin is not None
+                container.stdin.write(b"go\n")
+                container.stdin.flush()
+                with stopped(gadget):
+                    time.sleep(deadline(0.3))
+                container.communicate(timeout=deadline(60))
+            code = end(gadget)
+    counts = Counts(gadget)
+    assert counts.emitted + counts.lost == web.executions, counts.line
+    assert counts.lost > 0 and counts.others > 10, "nothing was tested"
+    assert code == LOSS
+
+
+def test_each_data_source_has_counts_of_its_own(
+    tmp_path: Path, two_buffers: str, user: OtherUser
+) -> None:
+    web = Bundle(tmp_path, WEB, 40, waits=True)
+    with tracing(tmp_path / "run", two_buffers, "-c", WEB) as gadget:
+        gadget.wait_running()
+        with web.running() as container:
+            ready(gadget)
+            with stopped(gadget):
+                web.go(container)
+                churn(user, 60)
+            code = end(gadget)
+    large, small = Counts(gadget, "large"), Counts(gadget, "small")
+    assert (small.emitted, small.lost) == (web.executions, 0), small.line
+    assert (small.others, small.unidentified) == (0, 0), small.line
+    assert large.emitted + large.lost == web.executions, large.line
+    assert large.lost > 30 and large.others > 10, large.line
+    assert large.unidentified == 0, large.line
+    assert code == LOSS
 
 
 def test_losses_before_it_was_known_to_be_selected_are_its_own(

@@ -25,6 +25,8 @@ from ig_py.errors import IgPyError
 
 _CACHE = guest.CHECKOUT / ".cache/vm"
 _SECONDS = 2400
+# Gadgets of tests/gadgets whose images tests run, beside the one of this repository's root.
+_IMAGES = ("trace_open", "two_buffers")
 _COMPILING_TESTS = [
     f"tests/kernel/test_{name}.py"
     for name in (
@@ -77,8 +79,9 @@ def _in_guest(arguments: argparse.Namespace, kernel: kernels.Kernel) -> dict[str
         # The guest would compile for minutes; the images are the same anyway.
         environment[root_gadget.IMAGES_VARIABLE] = str(out / "images")
         try:
-            for source in (guest.CHECKOUT, gadget_build.GADGETS / "trace_open"):
-                root_gadget.image_tar(out / "images", source)
+            for name in _IMAGES:
+                root_gadget.image_tar(out / "images", gadget_build.GADGETS / name)
+            root_gadget.image_tar(out / "images", guest.CHECKOUT)
         except root_gadget.NoImage as error:
             return _failed(f"guest {kernel.series}", str(error))
         if any(
