@@ -1,16 +1,18 @@
 """Untrusted YAML to plain values, with the line of every node.
 
-The documents are small and written by hand, so what YAML offers for compression and
-extension is refused: anchors, aliases, merge keys, tags, several documents. Plain scalars
-are typed as Go's YAML library does for untyped values (``yes`` and dates stay text), so
-that a document means the same to every runner.
+The documents are small and written by hand, so tags and several documents are refused. Anchors,
+aliases and merge keys mean what they mean to Go's YAML library (gopkg.in/yaml.v3); the limits are
+on what the document has become once each alias is replaced by what it names. Plain scalars are
+typed as that library does for untyped values (``yes`` and dates stay text), so that a document means the
+same to every runner.
 """
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ig_py.errors import LimitError, MetadataError
 
@@ -19,7 +21,13 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
+"""Deepest nesting, and longest chain of aliases in aliases: each is replaced first."""
 MAX_NODES = 20_000
+"""Nodes of a file, those that aliases and merge keys repeat included."""
+MAX_ANCHORS = 256
+"""Anchors: each looks through the nodes that were read."""
+MAX_TEXT = 1 << 20
+"""Characters of keys and scalars of a file, those that aliases and merge keys repeat included."""
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -28,6 +36,8 @@ _BASED_INT = re.compile(r"0(x[0-9a-fA-F]{1,16}|o[0-7]{1,21}|b[01]{1,64})\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,4})?\Z")
 
 Path = tuple[str | int, ...]
+MERGE = "<<"
+"""Key that takes over the keys of other mappings (yaml.org/type/merge)."""
 
 
 class Lines:
@@ -81,11 +91,26 @@ def _decoded(raw: bytes, source: str) -> str:
         raise MetadataError(f"{source}:{line}: not UTF-8") from None
 
 
+class _Anchored(NamedTuple):
+    """A node that an anchor names: its value, with the lines of the nodes in it by path in it."""
+
+    value: Any
+    lines: dict[Path, int]
+    nodes: int
+    text: int
+    depth: int
+
+
 class _Reader:
     def __init__(self, text: str, source: str, *, several: bool, typed: bool) -> None:
         self.source = source
         self.lines: dict[Path, int] = {}
         self.nodes = 0
+        self.characters = 0
+        self.deepest = 0
+        self.named = 0
+        self.anchors: dict[str, _Anchored | None] = {}
+        """None: the node that the anchor names is being read."""
         self.text = text
         self.several = several
         self.typed = typed
@@ -119,12 +144,53 @@ class _Reader:
             if found and not self.several:
                 raise MetadataError(f"{self._at(event.start_mark)}: a second document")
             self.lines = {}
+            self.anchors = {}
             value = self._node(self.next(), (), 0)
             found.append((value, Lines(self.source, self.lines)))
             self.next()  # DocumentEnd
         return found
 
     def _node(self, event: Any, path: Path, depth: int) -> Any:
+        import yaml
+
+        if isinstance(event, yaml.AliasEvent):
+            return self._repeated(event, path, depth)
+        if event.anchor is None:
+            return self._plain_node(event, path, depth)
+        self._name(event, None)
+        nodes, characters, deepest = self.nodes, self.characters, self.deepest
+        self.deepest = depth
+        value = self._plain_node(event, path, depth)
+        inside = len(path)
+        lines = {p[inside:]: n for p, n in self.lines.items() if p[:inside] == path}
+        self.anchors[event.anchor] = _Anchored(
+            value, lines, self.nodes - nodes, self.characters - characters, self.deepest - depth
+        )
+        self.deepest = max(deepest, self.deepest)
+        return value
+
+    def _name(self, event: Any, what: _Anchored | None) -> None:
+        self.named += 1
+        if self.named > MAX_ANCHORS:
+            raise LimitError(f"{self._at(event.start_mark)}: more than {MAX_ANCHORS} anchors")
+        self.anchors[event.anchor] = what
+
+    def _repeated(self, event: Any, path: Path, depth: int) -> Any:
+        """A copy of what an alias names."""
+        found = self._anchored(event)
+        self._take(event, found.nodes, found.text, depth + found.depth)
+        for below, line in found.lines.items():
+            self.lines.setdefault((*path, *below), line)
+        return copy.deepcopy(found.value)
+
+    def _anchored(self, event: Any) -> _Anchored:
+        found = self.anchors.get(event.anchor)
+        if found is None:
+            why = "contains itself" if event.anchor in self.anchors else "is not defined before"
+            raise MetadataError(f"{self._at(event.start_mark)}: anchor {event.anchor!r} {why}")
+        return found
+
+    def _plain_node(self, event: Any, path: Path, depth: int) -> Any:
         import yaml
 
         self._admit(event, depth)
@@ -142,13 +208,14 @@ class _Reader:
         import yaml
 
         result: dict[str, Any] = {}
+        merged: list[tuple[dict[str, Any], dict[Path, int]]] | None = None
         while not isinstance(event := self.next(), yaml.MappingEndEvent):
-            self._admit(event, depth + 1)
-            if not isinstance(event, yaml.ScalarEvent):
-                raise MetadataError(f"{self._at(event.start_mark)}: a key must be a scalar")
-            key = event.value
-            if key == "<<" and event.implicit[0]:
-                raise MetadataError(f"{self._at(event.start_mark)}: merge keys are not accepted")
+            key = self._key(event, depth + 1)
+            if key == MERGE and not isinstance(event, yaml.AliasEvent) and event.implicit[0]:
+                if merged is not None:
+                    raise MetadataError(f"{self._at(event.start_mark)}: a second merge key")
+                merged = self._merge(self.next(), depth)
+                continue
             if key in result:
                 raise MetadataError(
                     f"{self._at(event.start_mark)}: key {key!r} occurs a second time, "
@@ -156,20 +223,68 @@ class _Reader:
                 )
             self.lines[(*path, key)] = _line(event)
             result[key] = self._node(self.next(), (*path, key), depth + 1)
+        for source, lines in merged or ():
+            # The mapping's own keys win, then those of the first mapping that has them.
+            taken = source.keys() - result.keys()
+            result |= {key: value for key, value in source.items() if key in taken}
+            for below, line in lines.items():
+                if below and below[0] in taken:
+                    self.lines.setdefault((*path, *below), line)
         return result
 
-    def _admit(self, event: Any, depth: int) -> None:
+    def _key(self, event: Any, depth: int) -> str:
         import yaml
 
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+        if isinstance(event, yaml.AliasEvent):
+            found = self._anchored(event)
+            if not isinstance(found.value, str):
+                raise MetadataError(f"{self._at(event.start_mark)}: a key must be a text")
+            self._take(event, found.nodes, found.text, depth)
+            return found.value
+        self._admit(event, depth)
+        if not isinstance(event, yaml.ScalarEvent):
+            raise MetadataError(f"{self._at(event.start_mark)}: a key must be a scalar")
+        key: str = event.value
+        if event.anchor is not None:
+            self._name(event, _Anchored(key, {(): _line(event)}, 1, len(key), 0))
+        return key
+
+    def _merge(self, event: Any, depth: int) -> list[tuple[dict[str, Any], dict[Path, int]]]:
+        """What a merge key takes over: mappings, the first of which wins, and their lines."""
+        outer, self.lines = self.lines, {}
+        try:
+            value = self._node(event, (), depth)
+            lines = self.lines
+        finally:
+            self.lines = outer
+        several = value if isinstance(value, list) else [value]
+        if not all(isinstance(source, dict) for source in several):
             raise MetadataError(
-                f"{self._at(event.start_mark)}: anchors and aliases are not accepted"
+                f"{self._at(event.start_mark)}: a merge key takes a mapping or a list of mappings"
             )
+        if not isinstance(value, list):
+            return [(value, lines)]
+        return [
+            (source, {p[1:]: n for p, n in lines.items() if p[:1] == (number,)})
+            for number, source in enumerate(several)
+        ]
+
+    def _admit(self, event: Any, depth: int) -> None:
         if event.tag not in (None, "!"):
             raise MetadataError(f"{self._at(event.start_mark)}: tags are not accepted")
-        self.nodes += 1
+        self._take(event, 1, len(getattr(event, "value", "")), depth)
+
+    def _take(self, event: Any, nodes: int, characters: int, depth: int) -> None:
+        self.nodes += nodes
+        self.characters += characters
+        self.deepest = max(self.deepest, depth)
         if self.nodes > MAX_NODES:
             raise LimitError(f"{self._at(event.start_mark)}: more than {MAX_NODES} nodes")
+        if self.characters > MAX_TEXT:
+            raise LimitError(
+                f"{self._at(event.start_mark)}: more than {MAX_TEXT} characters once aliases are"
+                " replaced"
+            )
         if depth > MAX_DEPTH:
             raise LimitError(f"{self._at(event.start_mark)}: nested deeper than {MAX_DEPTH}")
 

@@ -41,9 +41,12 @@ class EbpfEnum(Operator):
             for source in [f for f in ds.fields if f.enum_values]:
                 name = formatted_name(source, TARGET)
                 if not name:
+                    # `ig` hides an enum before it looks whether the field's name fits.
+                    source.flags |= Flag.HIDDEN
                     ds.notes.append(
-                        f"enum field {source.full_name!r} of {ds.name!r} is shown as a number: "
-                        f"its name does not end in _raw and it has no annotation {TARGET!r}"
+                        f"enum field {source.full_name!r} of {ds.name!r} is a number, and no column"
+                        f" unless --fields asks for it: its name does not end in _raw and it has no"
+                        f" annotation {TARGET!r}"
                     )
                     continue
                 if is_taken(ds, source, name):

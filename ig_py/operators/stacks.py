@@ -70,6 +70,14 @@ class KernelStack(Operator):
         for ds in ctx.spec.datasources:
             for source in [f for f in ds.fields if f.has_type(KERNEL_TYPE)]:
                 name = formatted_name(source, KERNEL_TARGET)
+                if not name and not source.array:
+                    # As of enums: `ig` hides it before it looks whether the field's name fits.
+                    source.flags |= Flag.HIDDEN
+                    ds.notes.append(
+                        f"kernel stack {source.full_name!r} of {ds.name!r} is a number, and no "
+                        "column unless --fields asks for it: its name does not end in _raw and it "
+                        f"has no annotation {KERNEL_TARGET!r}"
+                    )
                 if not name or source.array or is_taken(ds, source, name):
                     continue
                 found = _map(ctx.spec, KERNEL_MAP, source)

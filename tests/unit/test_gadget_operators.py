@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.elf_writer import SIGNED, BtfWriter
+from support.elf_writer import SIGNED, BtfWriter, ElfWriter
 from support.gadget_objects import Members, spec_of, tracer_object
 from support.live_run import running
 
@@ -250,11 +250,57 @@ def test_enum_sets_and_annotations() -> None:
     assert get(ds, "colors").name == "colors"
 
 
-def test_enum_without_a_name_for_its_twin_stays_a_number() -> None:
+def test_enum_without_a_name_for_its_twin_is_a_hidden_number() -> None:
     ds, _, active = run(EbpfEnum(), lambda btf: [("c", color(btf), 0)])
     assert not active
-    assert not get(ds, "c").hidden
-    assert "shown as a number" in ds.notes[0]
+    assert get(ds, "c").hidden
+    assert "is a number" in ds.notes[0] and "no column" in ds.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "size", "hidden"),
+    [
+        ("color", 4, True),
+        ("gadget_kernel_stack", 4, True),
+        ("gadget_uid", 4, True),
+        ("gadget_gid", 4, True),
+        ("gadget_mntns_id", 8, True),
+        ("gadget_netns_id", 8, True),
+        ("gadget_signal", 4, False),
+        ("gadget_errno", 4, False),
+        ("gadget_syscall", 8, False),
+        ("gadget_timestamp", 8, True),
+        ("gadget_bytes", 8, False),
+        ("gadget_duration", 8, False),
+        ("gadget_file_mode", 4, False),
+        ("gadget_file_flags", 4, False),
+        ("gadget_pid", 4, False),
+        ("gadget_tid", 4, False),
+        ("gadget_ppid", 4, True),
+    ],
+)
+def test_which_numbers_are_hidden_as_in_ig(type_name: str, size: int, hidden: bool) -> None:
+    """*hidden*: of a field whose name lacks ``_raw``; with it, all that get a text are hidden.
+
+    Flags that `ig` (1.6.x, ``image inspect --show-datasources``) gives.
+    """
+
+    def declare(btf: BtfWriter, elf: ElfWriter) -> None:
+        btf.map("ig_kstack", 7, entries=1)
+        elf.map("ig_kstack")
+
+    def flags(name: str) -> int:
+        def members(btf: BtfWriter) -> Members:
+            kind = color(btf) if type_name == "color" else typed(btf, type_name, size)
+            return [(name, kind, 0)]
+
+        spec = spec_of(tracer_object(members, declare=declare))
+        instantiate_all(Context(spec))
+        return int(get(spec.datasources[0], name).flags)
+
+    assert flags("f") == (Flag.STATIC_MEMBER | Flag.HIDDEN if hidden else Flag.STATIC_MEMBER)
+    untouched = type_name in ("gadget_pid", "gadget_tid")
+    assert flags("f_raw") == (Flag.STATIC_MEMBER if untouched else 20)
 
 
 def test_the_kernels_enum_values_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

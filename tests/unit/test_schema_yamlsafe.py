@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,10 +68,18 @@ def test_lines() -> None:
     ("raw", "message"),
     [
         (b"a: 1\nb: 2\na: 3\n", "f:3: key 'a' occurs a second time, first in line 1"),
-        (b"x:\n  a: &y 1\n", "f:2: anchors and aliases are not accepted"),
-        (b"&y a: 1\n", "f:1: anchors and aliases are not accepted"),
-        (b"a: *y\n", "f:1: anchors and aliases are not accepted"),
-        (b"\na:\n  <<: {b: 1}\n", "f:3: merge keys are not accepted"),
+        (b"a: 1\nb: *y\n", "f:2: anchor 'y' is not defined before"),
+        (b"a: *y\nb: &y 1\n", "f:1: anchor 'y' is not defined before"),
+        (b"a: &y\n  b: *y\n", "f:2: anchor 'y' contains itself"),
+        (b"a: &y [1, [*y]]\n", "f:1: anchor 'y' contains itself"),
+        (b"a: &y\n  <<: *y\n", "f:2: anchor 'y' contains itself"),
+        (b"a: &y\n  *y : 1\n", "f:2: anchor 'y' contains itself"),
+        (b"a: &y [1]\n*y : 1\n", "f:2: a key must be a text"),
+        (b"\na:\n  <<: 1\n", "f:3: a merge key takes a mapping or a list of mappings"),
+        (b"a:\n  <<:\n", "f:2: a merge key takes a mapping or a list of mappings"),
+        (b"a:\n  <<: [{b: 1}, 2]\n", "f:2: a merge key takes a mapping or a list of mappings"),
+        (b"a:\n  <<: {b: 1}\n  <<: {c: 1}\n", "f:3: a second merge key"),
+        (b"a:\n  b: 1\n  <<: {b: 2}\n  b: 3\n", "f:4: key 'b' occurs a second time"),
         (b"a: !!python/object:os.system x\n", "f:1: tags are not accepted"),
         (b"a: !!binary aGk=\n", "f:1: tags are not accepted"),
         (b"a: !!str 1\n", "f:1: tags are not accepted"),
@@ -105,6 +115,82 @@ def test_limits(raw: bytes) -> None:
 def test_the_limits_themselves_are_accepted() -> None:
     yamlsafe.load(b"[" * yamlsafe.MAX_DEPTH + b"]" * yamlsafe.MAX_DEPTH, "f")
     yamlsafe.load(b"a: " + b"x" * (yamlsafe.MAX_BYTES - 3), "f")
+
+
+def test_aliases_repeat_what_they_name() -> None:
+    document, lines = yamlsafe.load(
+        b"a: &x\n  k: [1, two]\n  t: &t text\nb: *x\nc: [*x, *t]\n&key d: &x 2\ne: *x\n"
+        b"*t : f\ng: *key\n",
+        "f",
+    )
+    inner = {"k": [1, "two"], "t": "text"}
+    assert document == {
+        "a": inner, "b": inner, "c": [inner, "text"], "d": 2, "e": 2, "text": "f", "g": "d",
+    }  # fmt: skip
+    assert document["a"] is not document["b"], "each place may be changed by itself"
+    assert (lines.line(["b"]), lines.line(["b", "k", 1])) == (4, 2)
+    assert lines.line(["c", 0, "t"]) == 3
+
+
+def test_merge_keys() -> None:
+    document, lines = yamlsafe.load(
+        b"one: &one {a: 1, b: 1, n: {x: 1}}\ntwo: &two {b: 2, c: 2}\n"
+        b"m:\n  a: own\n  <<: *one\nfirst:\n  <<: [*two, *one]\n  a: own\n"
+        b"inline:\n  <<: {z: 1}\nnested:\n  <<: {y: 2, <<: *two}\nquoted:\n  '<<': *two\n",
+        "f",
+    )
+    assert document["m"] == {"a": "own", "b": 1, "n": {"x": 1}}
+    assert document["first"] == {"a": "own", "b": 2, "c": 2, "n": {"x": 1}}
+    assert document["inline"] == {"z": 1}
+    assert document["nested"] == {"y": 2, "b": 2, "c": 2}
+    assert document["quoted"] == {"<<": {"b": 2, "c": 2}}
+    assert document["m"]["n"] is not document["one"]["n"]
+    assert (lines.line(["m", "a"]), lines.line(["m", "n", "x"])) == (4, 1)
+    assert lines.line(["first", "c"]) == 2
+
+
+def test_an_anchor_of_one_document_is_none_of_the_next() -> None:
+    with pytest.raises(MetadataError, match="f:3: anchor 'x' is not defined before"):
+        yamlsafe.load_texts(b"a: &x 1\n---\nb: *x\n", "f")
+    assert yamlsafe.load_texts(b"a: &x 1\nb: *x\n", "f")[0][0] == {"a": "1", "b": "1"}
+
+
+def nested_lists(levels: int, each: int) -> bytes:
+    """Each level repeats the one before: ``each ** levels`` nodes in a few lines."""
+    lines = [b"l0: &l0 [" + b"x," * each + b"]"]
+    lines += [b"l%d: &l%d [" % (n, n) + b"*l%d," % (n - 1) * each + b"]" for n in range(1, levels)]
+    return b"\n".join(lines)
+
+
+BOMBS = {
+    "lists": nested_lists(9, 9),
+    "two by two": nested_lists(40, 2),
+    "mappings": b"l0: &l0 {a: 1, b: 2}\n"
+    + b"\n".join(b"l%d: &l%d {a: *l%d, b: *l%d}" % (n, n, n - 1, n - 1) for n in range(1, 30)),
+    "merges": b"l0: &l0 {" + b"".join(b"k%d: 1, " % n for n in range(200)) + b"}\n"
+    + b"\n".join(b"m%d: {<<: *l0}" % n for n in range(200)),
+    "a list of merges": b"l0: &l0 {a: 1, b: 2, c: 3}\nm: {<<: [" + b"*l0," * 9000 + b"]}",
+    "text": b"t: &t " + b"x" * 100_000 + b"\na: [" + b"*t," * 100 + b"]",
+    "text of keys": b"t: &t {" + b"x" * 1000 + b": 1}\na: [" + b"*t," * 2000 + b"]",
+    "depth": b"l0: &l0 [x]\n"
+    + b"\n".join(b"l%d: &l%d [*l%d]" % (n, n, n - 1) for n in range(1, 40)),
+    "anchors": b"\n".join(b"- &a%d x" % n for n in range(300)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name: str) -> None:
+    before = time.monotonic()
+    with pytest.raises(LimitError, match=r"^f:[0-9]+: (more than|nested deeper than) [0-9]+"):
+        yamlsafe.load(BOMBS[name], "f")
+    assert time.monotonic() - before < 5
+
+
+def test_what_aliases_may_become() -> None:
+    many = b"a: &a [" + b"1," * 98 + b"]\nb: [" + b"*a," * 200 + b"]"
+    document, _ = yamlsafe.load(many, "f")
+    assert len(document["b"]) == 200 and len(document["b"][199]) == 98
+    yamlsafe.load(b"\n".join(b"- &a%d x" % n for n in range(yamlsafe.MAX_ANCHORS)), "f")
 
 
 @given(st.binary(max_size=300))

@@ -36,6 +36,9 @@ def test_a_kernel_stack_has_a_twin() -> None:
     [ds] = context.spec.datasources
     formatted = ds.field("k")
     assert formatted is not None and not formatted.hidden and ds.fields[0].hidden
+    unnamed = ds.field("unnamed")
+    assert unnamed is not None and unnamed.hidden
+    assert any("'unnamed'" in note and "no column" in note for note in ds.notes)
     assert formatted.annotations == dict(BASE)
     [step] = context.plan.steps["d"]
     assert step.body == {
