@@ -3,8 +3,8 @@
 The documents are small and written by hand, so tags and several documents are refused. Anchors,
 aliases and merge keys mean what they mean to Go's YAML library (gopkg.in/yaml.v3); the limits are
 on what the document has become once each alias is replaced by what it names. Plain scalars are
-typed as that library does for untyped values (``yes`` and dates stay text), so that a document means the
-same to every runner.
+typed as that library does for untyped values (``yes`` and dates stay text), so that a document
+means the same to every runner.
 """
 
 from __future__ import annotations
