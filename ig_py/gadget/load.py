@@ -123,7 +123,7 @@ def build_spec(
         _program(n, s, metadata, spec.room, in_map=n in referred) for n, s in programs.items()
     ]
     spec.datasources = _datasources(btf, markers, metadata, spec.room)
-    spec.params += ebpf_params(elf, btf, markers.params, spec.variables, metadata)
+    spec.params += ebpf_params(elf, btf, markers.params, spec.variables, metadata, spec.notes)
     for param in spec.params:
         spec.room.take_texts([param.key, param.description, param.default, param.alias])
     if any(sections.kind(p.section) in (*sections.OF_INTERFACES, "xdp") for p in spec.programs):

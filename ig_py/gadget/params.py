@@ -77,13 +77,28 @@ def ebpf_params(
     markers: Sequence[Type],
     variables: Sequence[VariableSpec],
     metadata: Metadata,
+    notes: list[str],
 ) -> list[ParamSpec]:
-    """Parameters that an object declares. *markers* are the variables named by markers."""
+    """Parameters that an object declares.
+
+    Args:
+        markers: The variables named by markers.
+        notes: Gets what the user should know.
+
+    Raises:
+        ObjectError: A parameter is no global variable, or its size is not that of its type.
+        LimitError: They are too large.
+    """
     by_name = {v.name: v for v in variables}
     left = Allowance(MAX_BYTES, f"reading {elf.source}", "bytes of parameters")
     for marker in markers:
         if (variable := by_name.get(marker.name)) is not None:
             left.take(variable.size)
+            if not variable.section.startswith(".rodata"):
+                notes.append(
+                    f"parameter {marker.name!r} is not const: its value is the one that programs "
+                    "begin with, and they may change it"
+                )
     return [_ebpf_param(elf, btf, m, by_name.get(m.name), metadata) for m in markers]
 
 
@@ -91,10 +106,8 @@ def _ebpf_param(
     elf: Elf, btf: Btf, marker: Type, variable: VariableSpec | None, metadata: Metadata
 ) -> ParamSpec:
     name = marker.name
-    if variable is None or not variable.section.startswith(".rodata"):
-        raise ObjectError(
-            f"reading {elf.source}: parameter {name!r} is not a const volatile global variable"
-        )
+    if variable is None:
+        raise ObjectError(f"reading {elf.source}: parameter {name!r} is not a global variable")
     if variable.size != btf.size_of(marker.ref):
         raise ObjectError(
             f"reading {elf.source}: parameter {name!r} has {variable.size} bytes, "

@@ -168,16 +168,18 @@ def _enrich(ctx: Context, ds: DataSourceSpec) -> bool:
     if mntns is None and netns is None:
         return False
     filled: list[FieldSpec] = []
-    k8s = _group(ds, "k8s", Flag.HIDDEN)
-    for name, kind, order, given in _K8S:
-        filled.append(_leaf(ds, k8s, name, kind, order, given, Flag.HIDDEN, _K8S_TAG))
-    owner = _group(ds, "owner", Flag.HIDDEN, parent=k8s)
-    for name in _OWNER:
-        filled.append(_leaf(ds, owner, name, Kind.STRING, 0, None, Flag.HIDDEN, _K8S_TAG))
-    runtime = _group(ds, "runtime", Flag(0))
-    for name, kind, order, given in _RUNTIME:
-        flags = Flag(0) if name == "containerName" else Flag.HIDDEN
-        filled.append(_leaf(ds, runtime, name, kind, order, given, flags))
+    if _is_free(ds, "k8s"):
+        k8s = _group(ds, "k8s", Flag.HIDDEN)
+        for name, kind, order, given in _K8S:
+            filled.append(_leaf(ds, k8s, name, kind, order, given, Flag.HIDDEN, _K8S_TAG))
+        owner = _group(ds, "owner", Flag.HIDDEN, parent=k8s)
+        for name in _OWNER:
+            filled.append(_leaf(ds, owner, name, Kind.STRING, 0, None, Flag.HIDDEN, _K8S_TAG))
+    if _is_free(ds, "runtime"):
+        runtime = _group(ds, "runtime", Flag(0))
+        for name, kind, order, given in _RUNTIME:
+            flags = Flag(0) if name == "containerName" else Flag.HIDDEN
+            filled.append(_leaf(ds, runtime, name, kind, order, given, flags))
     ctx.plan.add_step(
         ds.name,
         STEP_PRIORITY,
@@ -187,6 +189,18 @@ def _enrich(ctx: Context, ds: DataSourceSpec) -> bool:
         fields={f.full_name: f.index for f in filled},
     )
     return True
+
+
+def _is_free(ds: DataSourceSpec, group: str) -> bool:
+    """False, with a note, when the event has a field of that name itself."""
+    taken = ds.exact(group) is not None
+    if taken:
+        ds.notes.append(
+            f"data source {ds.name!r}: the event's own field {group!r} stands where those of"
+            f" containers would be ({group}.containerName, ...): they are missing, and `ig` does"
+            " not run such a gadget; give the member another name"
+        )
+    return not taken
 
 
 def _group(

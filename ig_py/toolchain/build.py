@@ -176,6 +176,9 @@ def _metadata(
             )
         metadata = update_metadata(metadata, source, obj)
         checks.check_metadata(metadata, source, obj, options.log)
+    if options.validate_metadata and obj is not None:
+        for remark in checks.remarks(metadata or b"", source, obj):
+            options.log(remark)
     return metadata
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ig_py.errors import MetadataError
+from ig_py.errors import IgPyError, MetadataError
 from ig_py.gadget import schema
 from ig_py.gadget.btf import Btf
 from ig_py.gadget.btf_types import BtfKind, Type
@@ -38,6 +38,22 @@ def check_metadata(raw: bytes, source: str, obj: bytes | None, log: Callable[[st
         sampled = isinstance(config, dict) and ("perf" in config or "sampler" in config)
         if name not in programs and not sampled:
             log(f"{lines.at(('programs', name))}: the object has no program {name!r}")
+
+
+def remarks(raw: bytes, source: str, obj: bytes) -> list[str]:
+    """What a run of the gadget would tell: fields without a text, names that collide."""
+    from ig_py.gadget.load import build_spec
+    from ig_py.gadget.metadata import Metadata
+    from ig_py.operators import instantiate_all
+    from ig_py.operators.base import Context
+
+    try:
+        metadata = Metadata.parse(raw, source)
+        spec = build_spec(metadata, obj, name=metadata.name or source, source="eBPF object")
+        instantiate_all(Context(spec))
+    except IgPyError as err:
+        return [f"the gadget would not run: {err}"]
+    return [*spec.notes, *(note for ds in spec.datasources for note in ds.notes)]
 
 
 def object_btf(elf: Elf) -> Btf:

@@ -17,6 +17,7 @@ from ig_py.operators import ebpf_enum, instances, instantiate_all
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.ebpf_enum import EbpfEnum
 from ig_py.operators.formatters import Formatters
+from ig_py.operators.local_manager import LocalManager
 from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host
 from ig_py.operators.uid_gid_resolver import UidGidResolver, read_names
@@ -216,6 +217,24 @@ def test_endpoint_of_another_shape_is_left_alone() -> None:
     ds, _, active = run(Formatters(), members)
     assert not active
     assert "members of an endpoint" in ds.notes[0]
+
+
+@pytest.mark.parametrize("names", [("runtime",), ("k8s",), ("runtime", "k8s"), ("Runtime",)])
+def test_an_events_own_field_stays_where_container_fields_would_be(names: tuple[str, ...]) -> None:
+    def members(btf: BtfWriter) -> Members:
+        ids = [("mntns_id", typed(btf, "gadget_mntns_id", 8), 0)]
+        return ids + [(name, typed(btf, "t"), 64 + 32 * n) for n, name in enumerate(names)]
+
+    ds, ctx, active = run(LocalManager(), members)
+    assert active
+    taken = {"runtime", "k8s"} & set(names)
+    for group in ("runtime", "k8s"):
+        own = get(ds, group)
+        assert (own.size == 4) == (group in taken)
+        assert (ds.exact(f"{group}.containerName") is None) == (group in taken)
+        assert any(f"own field {group!r}" in note for note in ds.notes) == (group in taken)
+    [step] = bodies(ctx)
+    assert {name.partition(".")[0] for name in step["fields"]} == {"runtime", "k8s"} - taken
 
 
 def color(btf: BtfWriter, name: str = "color") -> int:

@@ -90,14 +90,32 @@ def test_two_params_of_one_name() -> None:
         params_of({"params": {"ebpf": {"limit": {"key": "same"}, "on": {"key": "same"}}}})
 
 
-def test_a_param_must_be_a_constant() -> None:
+@pytest.mark.parametrize(
+    ("section", "content", "default"), [(".data", b"\x07\0\0\0", "7"), (".bss", 4, "0")]
+)
+def test_a_param_that_is_not_const_is_noted(
+    section: str, content: bytes | int, default: str
+) -> None:
+    """`ig` sets such a variable too."""
+
     def declare_global(btf: BtfWriter, elf: ElfWriter) -> None:
         btf.variable("v", btf.integer("int", 4, SIGNED))
         btf.marker("gadget_param_v")
-        elf.variable("v", ".data", bytes(4))
+        elf.variable("v", section, content)
 
-    with pytest.raises(ObjectError, match="'v' is not a const volatile"):
-        spec_of(tracer_object(lambda btf: [], declare=declare_global))
+    spec = spec_of(tracer_object(lambda btf: [], declare=declare_global))
+    [param] = [p for p in spec.params if p.variable == "v"]
+    assert (param.key, param.default, param.type_hint) == ("v", default, "int32")
+    assert ["'v' is not const" in note for note in spec.notes] == [True]
+
+
+def test_a_param_must_be_a_variable() -> None:
+    def declare_type_only(btf: BtfWriter, elf: ElfWriter) -> None:
+        btf.variable("v", btf.integer("int", 4, SIGNED))
+        btf.marker("gadget_param_v")
+
+    with pytest.raises(ObjectError, match="'v' is not a global variable"):
+        spec_of(tracer_object(lambda btf: [], declare=declare_type_only))
 
 
 @pytest.mark.parametrize(
