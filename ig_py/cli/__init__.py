@@ -31,8 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.set_threshold(_GC_THRESHOLD)
     _open_missing_streams()
     args = list(sys.argv[1:] if argv is None else argv)
-    if os.environ.get("INSPEKTOR_GADGET_VERBOSE", "").lower() == "true":
-        _terminal.set_verbose(True)
     try:
         with _signals.EndedBySignals():
             code = _guarded(args)
@@ -46,9 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(args: list[str]) -> int:
-    from ig_py.cli import _signals
+    from ig_py.cli import _signals, _terminal
 
     try:
+        if os.environ.get("INSPEKTOR_GADGET_VERBOSE"):
+            # For the errors of the command line itself, too.
+            from ig_py.cli import _config
+
+            _terminal.set_verbose(_config.variable_set("verbose"))
         code = _dispatch(args)
         if _signals.received():
             # Its reader may have stopped, and the signal is used up.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import click
 
 from ig_py.cli import _terminal
+from ig_py.errors import UsageError
 from ig_py.records import dataclass
 
 
@@ -51,7 +54,8 @@ IMAGE = {
 
 def _verbose_option() -> click.Option:
     def seen(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-        _terminal.set_verbose(value)
+        if value:
+            _terminal.set_verbose(True)
 
     return click.Option(
         ["-v", "--verbose"],
@@ -85,7 +89,56 @@ def add_global_options(command: click.Command) -> click.Command:
     for option in (_config_option(), _verbose_option()):
         if not taken & set(option.opts):
             command.params.append(option)
+    if "--config" not in taken and command.callback is not None:
+        command.callback = _with_settings(command.callback)
     return command
+
+
+def _with_settings(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """*callback*, called when the settings that apply to every command are known."""
+
+    @functools.wraps(callback)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        from ig_py.cli import _config
+
+        if not _terminal.is_verbose() and _config.flag_set("verbose"):
+            _terminal.set_verbose(True)
+        return callback(*args, **kwargs)
+
+    return called
+
+
+def plain_flags(command: click.Command, args: list[str]) -> list[str]:
+    """*args* with boolean flags that have a value after ``=`` as click takes them.
+
+    Raises:
+        UsageError: The value is no boolean.
+    """
+    from ig_py.numbers import BOOLS_HINT, parse_bool
+
+    flags = {
+        name: param
+        for param in command.params
+        if isinstance(param, click.Option) and param.is_flag
+        for name in param.opts
+    }
+    plain: list[str] = []
+    for position, arg in enumerate(args):
+        if arg == "--":
+            return plain + args[position:]
+        name, equals, value = arg.partition("=")
+        param = flags.get(name) if equals else None
+        if param is None:
+            plain.append(arg)
+            continue
+        try:
+            on = parse_bool(value)
+        except ValueError:
+            raise UsageError(
+                f'invalid argument "{value}" for "{name}" flag: {BOOLS_HINT}'
+            ) from None
+        plain += [name] if on else param.secondary_opts
+    return plain
 
 
 class LazyGroup(click.Group):
@@ -124,7 +177,7 @@ class LazyGroup(click.Group):
                 f'unknown command "{args[0]}" for "{ctx.command_path}": '
                 f"run '{ctx.command_path} --help' for usage"
             )
-        return command.name, command, args[1:]
+        return command.name, command, plain_flags(command, args[1:])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [

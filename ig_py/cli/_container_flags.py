@@ -8,12 +8,33 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ig_py.cli import _config
+from ig_py.errors import UsageError
 
 if TYPE_CHECKING:
     from ig_py.containers.selector import Selector
     from ig_py.containers.tracker import ContainerTracker
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def seconds(_ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Callback of an option that is a number of seconds or a duration; 0 has no end.
+
+    Raises:
+        UsageError: It is neither, or negative.
+    """
+    from ig_py.gadget.duration import parse_seconds
+
+    try:
+        found = parse_seconds(value)
+    except ValueError:
+        found = -1
+    if found < 0:
+        raise UsageError(
+            f'invalid argument "{value}" for "{param.opts[-1]}" flag: expected a number of '
+            'seconds, or a duration such as "500ms" or "1m30s"'
+        )
+    return found
 
 
 def runtime_options(function: F) -> F:

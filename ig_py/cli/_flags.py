@@ -3,43 +3,33 @@
 click wants its options before it parses; the flags of ``run`` depend on the
 image, which is itself an argument. GNU long flags, ``-x``, ``-xVAL``,
 ``-x=VAL``, ``--flag=VAL``, ``--flag VAL``; boolean flags take a value only
-after ``=``; ``--`` ends the flags. The last of repeated flags wins.
+after ``=``; ``--`` ends the flags. The last of repeated flags wins. Numbers of
+flags without a parameter have the syntax of Go's literals, as in ``ig``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from ig_py import numbers
 from ig_py.errors import UsageError
 from ig_py.records import dataclass, field
 
 MAX_VALUE_FILE = 1 << 20
 """Largest file, in bytes, that an ``@file`` value may name."""
 
-_INTEGERS = {
-    "int": (-(1 << 63), (1 << 63) - 1),
-    "int8": (-(1 << 7), (1 << 7) - 1),
-    "int16": (-(1 << 15), (1 << 15) - 1),
-    "int32": (-(1 << 31), (1 << 31) - 1),
-    "int64": (-(1 << 63), (1 << 63) - 1),
-    "uint": (0, (1 << 64) - 1),
-    "uint8": (0, (1 << 8) - 1),
-    "uint16": (0, (1 << 16) - 1),
-    "uint32": (0, (1 << 32) - 1),
-    "uint64": (0, (1 << 64) - 1),
-}
-# Compiled when first used: most commands never do.
-_INTEGER = r"[+-]?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})"
 _HELP_TYPES = {"int64": "int", "uint64": "uint", "float64": "float", "": "string"}
+_LOOKS_LIKE_A_VALUE = frozenset(
+    {"true", "false", "t", "f", "1", "0", "yes", "no", "y", "n", "on", "off"}
+)
 
 
 @dataclass(frozen=True)
 class Flag:
     """One flag. *param* is the full parameter name that it sets ("" for none).
 
-    *type* is ``bool``, ``string``, ``duration``, ``[]string``, ``float32/64``
-    or an integer type; unknown types are strings.
+    *type* is ``bool``, ``string``, ``duration``, ``seconds`` (a number of them or a duration),
+    ``[]string``, ``float32/64`` or an integer type; unknown types are strings.
     """
 
     name: str
@@ -68,11 +58,18 @@ class Flag:
 
 @dataclass
 class Parsed:
-    """*values*: flag name → text, only of flags that were given."""
+    """What a command line holds.
+
+    Attributes:
+        values: Flag name → text, only of flags that were given.
+        positionals: The other words.
+        after_bool: Index of a positional → the boolean flag that stands right before it.
+    """
 
     values: dict[str, str] = field(default_factory=dict)
     positionals: list[str] = field(default_factory=list)
     help: bool = False
+    after_bool: dict[int, Flag] = field(default_factory=dict)
 
 
 class FlagSet:
@@ -125,25 +122,35 @@ class FlagSet:
     def _parse(self, args: Sequence[str], *, strict: bool, swallow: bool) -> Parsed:
         out = Parsed()
         rest = list(args)
+        before: Flag | None = None
         while rest:
             word = rest.pop(0)
             if word == "--":
                 out.positionals += rest
                 break
             if word.startswith("--"):
-                self._long(word, rest, out, strict, swallow)
+                before = self._long(word, rest, out, strict, swallow)
             elif word.startswith("-") and word != "-":
-                self._shorts(word, rest, out, strict)
+                before = self._shorts(word, rest, out, strict)
             else:
+                if before is not None:
+                    if word.lower() in _LOOKS_LIKE_A_VALUE:
+                        raise misplaced_value(before, word)
+                    out.after_bool[len(out.positionals)] = before
                 out.positionals.append(word)
+                before = None
         return out
 
-    def _long(self, word: str, rest: list[str], out: Parsed, strict: bool, swallow: bool) -> None:
+    def _long(
+        self, word: str, rest: list[str], out: Parsed, strict: bool, swallow: bool
+    ) -> Flag | None:
+        """Take one word; the flag, if it is a boolean one without a value."""
         name, given, value = word[2:].partition("=")
         flag = self._by_name.get(name)
         if flag is not None:
             self._take(flag, given, value, rest, out, strict)
-        elif name == "help" and not given:
+            return flag if flag.is_bool and not given else None
+        if name == "help" and not given:
             out.help = True
         elif not name or name.startswith("-"):
             raise UsageError(f"bad flag syntax: {word}")
@@ -151,9 +158,12 @@ class FlagSet:
             raise UsageError(f"unknown flag: --{name}")
         elif swallow and not given and rest and not rest[0].startswith("-"):
             rest.pop(0)
+        return None
 
-    def _shorts(self, word: str, rest: list[str], out: Parsed, strict: bool) -> None:
+    def _shorts(self, word: str, rest: list[str], out: Parsed, strict: bool) -> Flag | None:
+        """Take one word; the last flag in it, if it is a boolean one without a value."""
         letters = word[1:]
+        flag: Flag | None = None
         while letters:
             letter, letters = letters[0], letters[1:]
             flag = self._by_short.get(letter)
@@ -163,14 +173,15 @@ class FlagSet:
                     continue
                 if strict:
                     raise UsageError(f"unknown shorthand flag: {letter!r} in {word}")
-                return
+                return None
             if letters.startswith("="):
                 self._take(flag, "=", letters[1:], rest, out, strict)
-                return
+                return None
             if not flag.is_bool and letters:
                 self._take(flag, "=", letters, rest, out, strict)
-                return
+                return None
             self._take(flag, "", "", rest, out, strict)
+        return flag if flag is not None and flag.is_bool else None
 
     def _take(
         self, flag: Flag, given: str, value: str, rest: list[str], out: Parsed, strict: bool
@@ -188,6 +199,15 @@ class FlagSet:
 _RESERVED_SHORT = frozenset({"h"})
 
 
+def misplaced_value(flag: Flag, word: str) -> UsageError:
+    """The error for *word*, which stands behind a boolean flag as if it were its value."""
+    value = word if why_invalid("bool", word) == "" else "false"
+    return UsageError(
+        f'"{word}" is not the value of {flag.shown}: a boolean flag has its value after "="',
+        remedy=f"write --{flag.name}={value}",
+    )
+
+
 def checked(flag: Flag, value: str) -> str:
     """*value* as the parameter will see it; ``@file`` is replaced by the file's content.
 
@@ -199,10 +219,14 @@ def checked(flag: Flag, value: str) -> str:
 
 def checked_text(flag: Flag, value: str) -> str:
     """As :func:`checked`, for a value from a manifest: ``@file`` is not replaced."""
-    why = why_invalid(flag.type, value, flag.choices)
+    why = why_invalid(flag.type, value, flag.choices, literal=not flag.param)
     if why:
         raise UsageError(f'invalid argument "{value}" for "{flag.shown}" flag: {why}')
-    return value.lower() if flag.is_bool else value
+    if flag.is_bool:
+        return "true" if numbers.parse_bool(value) else "false"
+    if flag.type in numbers.INTEGER_RANGES and not flag.param:
+        return str(numbers.parse_literal(value))
+    return value
 
 
 def _from_file(flag: Flag, value: str) -> str:
@@ -220,37 +244,33 @@ def _from_file(flag: Flag, value: str) -> str:
         raise UsageError(f"{wrong}: not UTF-8 text") from err
 
 
-def why_invalid(type_name: str, value: str, choices: Sequence[str] = ()) -> str:
-    """Why *value* is no *type_name*; empty when it is one."""
+def why_invalid(
+    type_name: str, value: str, choices: Sequence[str] = (), *, literal: bool = False
+) -> str:
+    """Why *value* is no *type_name*; empty when it is one.
+
+    *literal*: an integer has the syntax of Go's literals.
+    """
     if type_name == "bool":
-        return "" if value.lower() in ("true", "false") else "expected 'true' or 'false'"
-    if type_name in _INTEGERS:
-        return _why_no_integer(type_name, value)
-    if type_name in ("float32", "float64"):
         try:
-            float(value)
+            numbers.parse_bool(value)
         except ValueError:
-            return "expected a number"
-    if type_name == "duration":
-        from ig_py.gadget.duration import parse_duration
+            return numbers.BOOLS_HINT
+    elif type_name in numbers.INTEGER_RANGES or type_name in ("float32", "float64"):
+        return numbers.why_no_number(type_name, value, literal=literal)
+    elif type_name in ("duration", "seconds"):
+        from ig_py.gadget import duration
 
         try:
-            parse_duration(value)
+            if type_name == "duration":
+                duration.parse_duration(value)
+            else:
+                duration.parse_seconds(value)
         except ValueError:
-            return 'expected a duration such as "500ms" or "1m30s"'
-    if choices and value not in choices:
+            hint = 'expected a duration such as "500ms" or "1m30s"'
+            return hint if type_name == "duration" else hint + ", or a number of seconds"
+    elif choices and value not in choices:
         return f"valid values are: {', '.join(choices)}"
-    return ""
-
-
-def _why_no_integer(type_name: str, value: str) -> str:
-    low, high = _INTEGERS[type_name]
-    # int() takes digits of other scripts, spaces and underscores; flags do not.
-    if not re.fullmatch(_INTEGER, value):
-        return "expected a whole number"
-    number = int(value, 16 if "x" in value.lower() else 10)
-    if not low <= number <= high:
-        return f"not between {low} and {high}"
     return ""
 
 

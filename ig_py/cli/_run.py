@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from ig_py.cli import _signals, _terminal
 from ig_py.cli._escaping import safe
-from ig_py.cli._flags import Flag, FlagSet, Parsed, checked, checked_text, help_rows
+from ig_py.cli._flags import (
+    Flag,
+    FlagSet,
+    Parsed,
+    checked,
+    checked_text,
+    help_rows,
+    misplaced_value,
+)
 from ig_py.cli._logging import route_logging
 from ig_py.cli._resolving import resolve_options
 from ig_py.cli._run_flags import (
@@ -19,6 +27,7 @@ from ig_py.cli._run_flags import (
     OCI,
     OF_RUN,
     OUTPUT,
+    config_key,
     first_phase_flags,
     output_flags,
     param_flags,
@@ -51,7 +60,8 @@ def run(args: list[str]) -> int:
             )
     if (file is None and not first.positionals) or (file is not None and first.help):
         parsed = FlagSet(static).parse(args)
-        _terminal.set_verbose(parsed.values.get("verbose") == "true")
+        if parsed.values.get("verbose") == "true":
+            _terminal.set_verbose(True)
         _print_help(static)
         return 0
     if os.geteuid() != 0 and not first.help:
@@ -64,7 +74,8 @@ def run(args: list[str]) -> int:
 
         manifest = _manifest.read(file)
     early = _early_values(static, first, manifest.values if manifest else {})
-    _terminal.set_verbose(early.get("verbose") == "true")
+    if early["verbose"] == "true" or "verbose" in first.values:
+        _terminal.set_verbose(early["verbose"] == "true")
     _terminal.queue_messages()
     route_logging()
     if early["auto-mount-filesystems"] == "true":
@@ -101,8 +112,8 @@ def _early_values(static: list[Flag], first: Parsed, manifest: Mapping[str, str]
         if value is None and flag.param in OF_RUN and flag.param in manifest:
             values[flag.name] = checked_text(flag, manifest[flag.param])
             continue
-        if value is None and flag.param:
-            value = _config.configured(flag.param)
+        if value is None and (key := config_key(flag)):
+            value = _config.configured(key)
         values[flag.name] = flag.default if value is None else checked(flag, value)
     return values
 
@@ -182,7 +193,9 @@ def _check_positionals(image: str, parsed: Parsed) -> None:
             f'cannot tell which argument is the image: "{image}" looked like it at first',
             remedy="put the image before the flags",
         )
-    for extra in parsed.positionals[1:]:
+    for at, extra in enumerate(parsed.positionals[1:], 1):
+        if (flag := parsed.after_bool.get(at)) is not None:
+            raise misplaced_value(flag, extra)
         _terminal.warn(f'ignoring argument "{extra}": one image is run at a time')
 
 
@@ -194,6 +207,7 @@ def _execute(
     guard: SignalGuard,
 ) -> int:
     from ig_py.cli._run_output import FLUSH_SECONDS, RunOutput
+    from ig_py.gadget.duration import parse_seconds
     from ig_py.host import pins, scratch
     from ig_py.runtime.budget import parse_budget
     from ig_py.runtime.buffers import parse_size
@@ -209,7 +223,8 @@ def _execute(
     running = Latch()
 
     def on_running() -> None:
-        _terminal.debug(f"{prepared.spec.name}: all programs are attached")
+        # Scripts and the test library of `ig` wait for this line.
+        _terminal.debug("running...")
         running.set()
 
     job = Run(
@@ -221,7 +236,7 @@ def _execute(
         on_running=on_running,
         account=lambda counters: output.account(counters, job.throttled),
     )
-    seconds = int(early["timeout"])
+    seconds = parse_seconds(early["timeout"])
     stop.check()
     # From here on another thread works, and this one waits: signals need not interrupt it.
     guard.interrupting = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ig_py.cli._config import ROOT_FLAGS
 from ig_py.cli._flags import Flag
 from ig_py.gadget.spec import ParamSpec
 from ig_py.oci.trust.keys import UPSTREAM
@@ -15,7 +16,13 @@ OF_RUN = frozenset({OCI + "pull", OCI + "annotate", OCI + "validate-metadata"})
 """Parameters, of flags that every gadget has, that a manifest may set too."""
 
 GENERAL = (
-    Flag("timeout", "int", "0", "Stop after so many seconds (0: never)", short="t"),
+    Flag(
+        "timeout",
+        "seconds",
+        "0",
+        "Stop after so many seconds, or a duration such as 1m30s (0: never)",
+        short="t",
+    ),
     Flag("verbose", "bool", "false", "Say more: debug messages, and all of an error", short="v"),
     Flag("config", "string", "", "Configuration file (default ~/.ig/config.yaml)"),
     Flag(
@@ -158,6 +165,11 @@ _USUAL = (
     Flag("gid"),
     Flag("comm"),
 )
+
+
+def config_key(flag: Flag) -> str:
+    """The key of *flag* in the configuration; "" when it cannot be set there."""
+    return flag.param or (flag.name if flag.name in ROOT_FLAGS else "")
 
 
 def static_flags() -> list[Flag]:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from ig_py.cli import _terminal
 from ig_py.errors import OutputError, UsageError
+from ig_py.gadget.param_values import check_datasources
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec
 from ig_py.output.capture import capture, check_alone
 from ig_py.output.columns import Column, choose_columns, header, scaled
-from ig_py.output.modes import PCAP, choose_mode
+from ig_py.output.fields import split_fields
+from ig_py.output.modes import PCAP, check_modes, choose_mode
 from ig_py.output.writer import Writer
 from ig_py.runtime.loss import Account, LossReport, account
 from ig_py.runtime.plan import DataSourceOutput
@@ -47,6 +49,10 @@ class RunOutput:
         self.plans: dict[str, DataSourceOutput] = {}
         wrong: dict[str, OutputError] = {}
         terminal = sys.stdout.isatty()
+        shown = [ds for ds in spec.datasources if not ds.unreferenced]
+        check_modes(shown, output)
+        if fields is not None:
+            check_datasources(split_fields(fields)[1], (ds.name for ds in shown), "--fields")
         for ds in spec.datasources:
             if ds.unreferenced:
                 continue

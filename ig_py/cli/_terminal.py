@@ -17,9 +17,9 @@ _queue: Messages | None = None
 
 
 def set_verbose(on: bool) -> None:
-    """Switch ``-v`` on (it is never switched off again by a later flag)."""
+    """Switch ``-v`` on or off."""
     global _verbose
-    _verbose = _verbose or on
+    _verbose = on
 
 
 def is_verbose() -> bool:

@@ -38,12 +38,13 @@ FEATURES = (
 @click.option("-o", "--output", default="text", metavar="MODE", help="text, json")
 @click.option(
     "--timeout",
-    default=0,
-    type=click.IntRange(min=0),
+    default="0",
+    callback=flags.seconds,
+    metavar="SECONDS",
     help="Watch containers come and go for so many seconds first, to compare the sources",
 )
 @flags.runtime_options
-def command(output: str, timeout: int, **values: Any) -> None:
+def command(output: str, timeout: float, **values: Any) -> None:
     if output not in MODES:
         raise UsageError(
             f"invalid argument '--output / -o': {output!a} output mode is not supported",

@@ -13,41 +13,10 @@ if TYPE_CHECKING:
     from ig_py.oci.store import Store
 
 _PULL_POLICIES = ("always", "missing", "never")
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")
-_FALSE = ("0", "f", "F", "false", "FALSE", "False")
-
-
-class _Command(click.Command):
-    """Boolean flags take a value after ``=``, as in ``ig``."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        flags = {
-            name: param
-            for param in self.params
-            if isinstance(param, click.Option) and param.is_flag
-            for name in param.opts
-        }
-        plain: list[str] = []
-        for position, arg in enumerate(args):
-            if arg == "--":
-                plain += args[position:]
-                break
-            name, equals, value = arg.partition("=")
-            param = flags.get(name) if equals else None
-            if param is None:
-                plain.append(arg)
-            elif value in _TRUE:
-                plain.append(name)
-            elif value in _FALSE:
-                plain += param.secondary_opts
-            else:
-                raise UsageError(f'invalid argument "{value}" for "{name}" flag: not a boolean')
-        return super().parse_args(ctx, plain)
 
 
 @click.command(
     "build",
-    cls=_Command,
     help="Build a gadget image from the sources in the directory PATH.\n\n"
     "A clang of this machine compiles; --builder-image uses a container instead.",
 )

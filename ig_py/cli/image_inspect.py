@@ -10,7 +10,7 @@ import click
 
 from ig_py.cli import _terminal
 from ig_py.cli._escaping import safe
-from ig_py.cli._flags import Flag, FlagSet, checked, help_rows
+from ig_py.cli._flags import Flag, FlagSet, checked, help_rows, misplaced_value
 from ig_py.cli._resolving import resolve_options
 from ig_py.errors import UsageError
 
@@ -48,6 +48,9 @@ def command(args: tuple[str, ...]) -> None:
     values = _with_defaults(flags, parsed.values)
     if values["verbose"] == "true":
         _terminal.set_verbose(True)
+    for at in range(1, len(parsed.positionals)):
+        if (flag := parsed.after_bool.get(at)) is not None:
+            raise misplaced_value(flag, parsed.positionals[at])
     if len(parsed.positionals) != 1:
         raise UsageError(f"accepts 1 arg(s), received {len(parsed.positionals)}")
     _write(inspect(parsed.positionals[0], values, flags))

@@ -35,12 +35,12 @@ MODES = ("columns", "json", "yaml")
 @click.option("-o", "--output", default="columns", metavar="MODE", help="columns[=A,B], json, yaml")
 @click.option("-w", "--watch", is_flag=True, help="Go on, and print containers as they come and go")
 @click.option(
-    "--timeout", default=0, type=click.IntRange(min=0), help="Seconds to watch (0: no limit)"
+    "--timeout", default="0", callback=flags.seconds, help="Seconds to watch (0: no limit)"
 )
 @click.option("--host", is_flag=True, help="Accepted for compatibility; changes nothing")
 @flags.selector_options
 @flags.runtime_options
-def command(output: str, watch: bool, timeout: int, host: bool, **values: Any) -> None:
+def command(output: str, watch: bool, timeout: float, host: bool, **values: Any) -> None:
     from ig_py.runtime.state import SignalGuard, Stopped, StopRequest
 
     mode, columns = _mode(output)

@@ -9,6 +9,9 @@ from ig_py.errors import IgPyError, UsageError
 SHORTEST_NS = 25_000_000
 """Shortest interval between reports; a shorter one would keep a processor busy."""
 
+LONGEST_SECONDS = ((1 << 63) - 1) // 1_000_000_000
+"""Longest time limit: the nanoseconds of one are a signed number of 64 bits."""
+
 _PARTS = r"([0-9]{0,18})(?:\.([0-9]{0,18}))?(ns|us|µs|μs|ms|s|m|h)"
 _WHOLE = re.compile(rf"[+-]?(?:0|(?:{_PARTS})+)")
 _PART = re.compile(_PARTS)
@@ -41,6 +44,23 @@ def parse_duration(text: str) -> int:
         if fraction:
             total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
     return -total if text.startswith("-") else total
+
+
+def parse_seconds(text: str) -> float:
+    """A time limit: a whole number of seconds, as Go's literals are, or a duration.
+
+    Raises:
+        ValueError: *text* is neither, or longer than LONGEST_SECONDS.
+    """
+    from ig_py.numbers import parse_literal
+
+    try:
+        seconds: float = parse_literal(text)
+    except ValueError:
+        seconds = parse_duration(text) / 1e9
+    if abs(seconds) > LONGEST_SECONDS:
+        raise ValueError(text)
+    return seconds
 
 
 def parse_interval(text: str, what: str, error: type[IgPyError] = UsageError) -> int:

@@ -219,6 +219,9 @@ def parse_annotation(text: str) -> tuple[str, str, str, str]:
         )
     if not key:
         raise bad("it has an empty key")
+    if ":" in key:
+        # No annotation's key has one: a second subject is the likelier meaning.
+        raise bad("it must be in subject:assignment format")
     datasource, dot, field = subject.partition(".")
     if dot and (not field or any(not part for part in field.split("."))):
         raise bad("it has an empty field or subfield name")

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import struct
+from collections.abc import Iterable
 
 from ig_py.errors import UsageError
 from ig_py.gadget.duration import parse_duration
 from ig_py.gadget.spec import ParamSpec
-
-# Compiled when first used: most runs set no parameter.
-_INTEGER = r"[+-]?(?:0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)"
-INTEGER_RANGES = {
-    "int": (-(1 << 63), (1 << 63) - 1),
-    "uint": (0, (1 << 64) - 1),
-    **{f"int{n}": (-(1 << n - 1), (1 << n - 1) - 1) for n in (8, 16, 32, 64)},
-    **{f"uint{n}": (0, (1 << n) - 1) for n in (8, 16, 32, 64)},
-}
+from ig_py.numbers import (
+    BOOLS_HINT,
+    INTEGER_RANGES,
+    parse_bool,
+    parse_float,
+    parse_int,
+)
 
 
 def _bad(param: ParamSpec, text: str, why: str) -> UsageError:
     shown = text if len(text) <= 64 else text[:61] + "..."
     return UsageError(f"setting parameter {param.key!r} to {shown!r}: {why}")
-
-
-def parse_int(text: str) -> int:
-    """A number, decimal or with 0x, 0o or 0b.
-
-    Raises:
-        ValueError: *text* is no such number.
-    """
-    if len(text) > 70 or not re.fullmatch(_INTEGER, text, re.ASCII):
-        raise ValueError(text)
-    digits = text.lstrip("+-")
-    return int(text, 0) if digits[1:2].isalpha() else int(text, 10)
 
 
 def check_value(param: ParamSpec, text: str) -> None:
@@ -55,13 +41,17 @@ def check_value(param: ParamSpec, text: str) -> None:
         if not low <= value <= high:
             raise _bad(param, text, f"out of range for {hint} ({low} to {high})")
     elif hint == "bool":
-        if text.lower() not in ("true", "false"):
-            raise _bad(param, text, "must be true or false")
+        try:
+            parse_bool(text)
+        except ValueError:
+            raise _bad(param, text, BOOLS_HINT) from None
     elif hint in ("float32", "float64"):
         try:
-            float(text)
+            parse_float(text, 32 if hint == "float32" else 64)
         except ValueError:
             raise _bad(param, text, "not a number") from None
+        except OverflowError:
+            raise _bad(param, text, f"out of range for {hint}") from None
     elif hint == "duration":
         try:
             parse_duration(text)
@@ -92,12 +82,9 @@ def encode_param(param: ParamSpec, text: str) -> bytes:
         value = parse_int(text)
         return (value & ((1 << param.size * 8) - 1)).to_bytes(param.size, "little")
     if hint == "bool":
-        return int(text.lower() == "true").to_bytes(param.size, "little")
+        return int(parse_bool(text)).to_bytes(param.size, "little")
     if hint in ("float32", "float64"):
-        try:
-            return struct.pack("<f" if hint == "float32" else "<d", float(text))
-        except OverflowError:
-            raise _bad(param, text, f"out of range for {hint}") from None
+        return struct.pack("<f" if hint == "float32" else "<d", parse_float(text))
     if hint == "string":
         raw = text.encode("utf-8", "surrogateescape")
         return raw.ljust(param.size, b"\0")
@@ -145,23 +132,55 @@ def split_list(text: str) -> list[str]:
     return items
 
 
-def split_by_datasource(text: str, what: str) -> tuple[str, dict[str, str]]:
+def split_by_datasource(text: str, what: str, separator: str = ",") -> tuple[str, dict[str, str]]:
     """``VALUE`` or ``ds:VALUE[,ds2:VALUE]`` → (value of all, value by data source).
 
     Raises:
-        UsageError: Both forms are mixed.
+        UsageError: Both forms are mixed, a data source is named twice, or a value is missing.
     """
     common, by_name = "", {}
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in text.split(separator) if part.strip()]
     for part in parts:
-        name, colon, value = part.partition(":")
-        if colon:
-            by_name[name] = value
-        else:
+        name, colon, value = (word.strip() for word in part.partition(":"))
+        if not colon:
             common = part
+            continue
+        if not name or not value:
+            missing = "data source" if not name else "value"
+            raise UsageError(
+                f'parsing {what}: "{part}" has no {missing}',
+                remedy=f"write DATASOURCE:VALUE, further ones after a {separator!r}",
+            )
+        if name in by_name:
+            raise UsageError(
+                f'parsing {what}: data source "{name}" is named twice', remedy="name it once"
+            )
+        by_name[name] = value
     if common and (by_name or len(parts) > 1):
         raise UsageError(
             f"parsing {what}: mixed values with and without specifying data source",
             remedy="give one value for all, or ds:VALUE for each",
         )
     return common, by_name
+
+
+def unknown_datasource(given: Iterable[str], there: Iterable[str], what: str) -> UsageError | None:
+    """An error, to be raised, if the value of *what* names a data source that is not *there*."""
+    names = sorted(there)
+    unknown = next((name for name in given if name not in names), None)
+    if unknown is None:
+        return None
+    return UsageError(
+        f'{what}: there is no data source "{unknown}" to apply it to',
+        remedy=f"name one of: {', '.join(names)}",
+    )
+
+
+def check_datasources(given: Iterable[str], there: Iterable[str], what: str) -> None:
+    """Check that the data sources named in the value of *what* are *there*.
+
+    Raises:
+        UsageError: One is not.
+    """
+    if error := unknown_datasource(given, there, what):
+        raise error

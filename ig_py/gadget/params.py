@@ -18,8 +18,8 @@ from ig_py.gadget.btf_types import ENUMS, INT_CHAR, QUALIFIERS, BtfKind, Type
 from ig_py.gadget.elf import Elf
 from ig_py.gadget.fields import scalar_kind, shape_of
 from ig_py.gadget.metadata import Metadata
-from ig_py.gadget.param_values import INTEGER_RANGES
 from ig_py.gadget.spec import Kind, ParamSpec, VariableSpec
+from ig_py.numbers import INTEGER_RANGES
 
 EBPF_PREFIX = "operator.oci.ebpf."
 CUSTOM_PREFIX = "custom."

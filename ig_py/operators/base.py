@@ -13,16 +13,23 @@ Order of life: ``instantiate`` (ascending priority, then name) → ``pre_start``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from ig_py.gadget.spec import GadgetSpec, ParamSpec
+from ig_py.errors import UsageError
+from ig_py.gadget.metadata import scalar_text
+from ig_py.gadget.param_values import unknown_datasource
+from ig_py.gadget.spec import DataSourceSpec, GadgetSpec, ParamSpec
+from ig_py.numbers import BOOLS_HINT, parse_bool
 from ig_py.operators.parts import PlanParts
 from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py.operators.parts import LoadParts
     from ig_py.operators.running import Host, Running
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -44,6 +51,44 @@ class Context:
     def param(self, full_name: str, default: str = "") -> str:
         """Value of a parameter as text; *default* when it has none."""
         return self.params.get(full_name, default)
+
+    def switch(self, full_name: str) -> bool:
+        """Value of a boolean parameter; False when it has none.
+
+        Raises:
+            UsageError: It is no boolean.
+        """
+        text = self.param(full_name)
+        try:
+            return bool(text) and parse_bool(text)
+        except ValueError:
+            key = full_name.rpartition(".")[2]
+            raise UsageError(f'--{key}: "{text}": {BOOLS_HINT}') from None
+
+    def is_from_gadget(self, full_name: str) -> bool:
+        """Whether the parameter's value is the default that gadget.yaml gives it."""
+        declared = self.spec.metadata.get("paramdefaults")
+        if not isinstance(declared, Mapping) or full_name.lower() not in declared:
+            return False
+        return scalar_text(declared[full_name.lower()]) == self.param(full_name)
+
+
+def check_datasources_of(
+    ctx: Context, full_name: str, given: Iterable[str], there: Iterable[DataSourceSpec]
+) -> None:
+    """Check that the data sources named in a parameter's value are *there*.
+
+    A default of the gadget may name one that only its wasm module makes: that is a warning.
+
+    Raises:
+        UsageError: The user named another one.
+    """
+    what = f"--{full_name.rpartition('.')[2]}"
+    error = unknown_datasource(given, (ds.name for ds in there), what)
+    if error is not None and not ctx.is_from_gadget(full_name):
+        raise error
+    if error is not None:
+        log.warning("the gadget's default is ignored: %s", error.message)
 
 
 class Operator:

@@ -135,7 +135,7 @@ class BpfStats(Operator):
         ctx.spec.params += _params()
         text = ctx.param(PREFIX + INTERVAL) or DEFAULT_INTERVAL
         self._interval = parse_interval(text, f"--{INTERVAL}")
-        self._gadgets_only = ctx.param(PREFIX + GADGETS_ONLY).lower() == "true"
+        self._gadgets_only = ctx.switch(PREFIX + GADGETS_ONLY)
         ds = _samples.declare_array(ctx, DATASOURCE, text, {"cli.clear-screen-before": "true"})
         members = (_NODE, *_MEMBERS) if os.environ.get(NODE) else _MEMBERS
         self._samples = Samples(ds, members)

@@ -5,13 +5,16 @@ Facts: docs/reference/operators.md#filters.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, ClassVar
 
 from ig_py.errors import UsageError
-from ig_py.gadget.param_values import parse_int
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind, ParamSpec
+from ig_py.numbers import parse_bool, parse_float, parse_int
 from ig_py.operators.base import Context, Operator
+
+log = logging.getLogger(__name__)
 
 MAX_RULES = 256
 PREFIX = "operator.filter."
@@ -29,7 +32,6 @@ _BITS = {
 }
 _SIGNED = frozenset({Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64})
 _TEXT = frozenset({Kind.STRING, Kind.CSTRING})
-_BOOLS = {"true": "true", "1": "true", "false": "false", "0": "false"}
 _DECIMAL = r"[+-]?[0-9]+"
 
 
@@ -104,14 +106,19 @@ def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
     elif field.kind == Kind.BOOL:
         if op not in ("==", "!="):
             raise bad("is true or false: only == and != apply")
-        if value.lower() not in _BOOLS:
-            raise bad(f"is true or false, not {value!r}")
-        value = _BOOLS[value.lower()]
+        try:
+            value = "true" if parse_bool(value) else "false"
+        except ValueError:
+            raise bad(f"is true or false, not {value!r}") from None
     elif field.kind in (Kind.FLOAT32, Kind.FLOAT64):
         try:
-            float(value)
+            value = repr(parse_float(value, 32 if field.kind == Kind.FLOAT32 else 64))
         except ValueError:
             raise bad(f"is a number, {value!r} is none") from None
+        except OverflowError:
+            raise bad(f"cannot hold a number as large as {value!r}") from None
+    elif op not in ("~", "!~") and value != value.strip():
+        log.warning("filter rule %r: the blanks around the value belong to it", rule)
     return {"field": field.index, "op": op, "value": value}
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 from ig_py.errors import UsageError
 from ig_py.gadget.param_values import split_by_datasource
 from ig_py.gadget.spec import DataSourceType, ParamSpec
-from ig_py.operators.base import Context, Operator
+from ig_py.operators.base import Context, Operator, check_datasources_of
 
 PREFIX = "operator.limiter."
 KEY = "max-entries"
@@ -38,6 +38,7 @@ class Limiter(Operator):
         if not arrays:
             return False
         common, by_name = split_by_datasource(ctx.param(PREFIX + KEY), f"--{KEY}")
+        check_datasources_of(ctx, PREFIX + KEY, by_name, arrays)
         for ds in arrays:
             limit = parse_limit(by_name.get(ds.name) or common or str(UNLIMITED))
             if limit is not None:

@@ -89,7 +89,7 @@ class LocalManager(Operator):
 
         _refuse_unsupported(ctx)
         _hold_seconds(ctx)
-        whole_host = _bool(ctx, "host")
+        whole_host = ctx.switch(PREFIX + "host")
         settings = TrackerSettings.from_params(
             lambda key: ctx.param(PREFIX + key),
             host.view,
@@ -125,7 +125,7 @@ class LocalManager(Operator):
             if tracker.settings.host:
                 events.emit_host(tracker.view)
             tracker.subscribe(events)
-        if _bool(ctx, "hold-containers"):
+        if ctx.switch(PREFIX + "hold-containers"):
             tracker.hold_runtimes(running.host.targets.after, _hold_seconds(ctx))
         tracker.warn_of_engines()
 
@@ -231,13 +231,6 @@ def _leaf(
     )
 
 
-def _bool(ctx: Context, key: str) -> bool:
-    value = ctx.param(PREFIX + key, "false").lower()
-    if value not in ("true", "false", ""):
-        raise UsageError(f"--{key}={value!a}: neither true nor false", remedy="give one of them")
-    return value == "true"
-
-
 def _identify_seconds(ctx: Context) -> float:
     from ig_py.containers.admission import DECIDE_SECONDS
 
@@ -279,7 +272,7 @@ def _selector(ctx: Context) -> Selector:
 
 
 def _refuse_unsupported(ctx: Context) -> None:
-    if _bool(ctx, "enrich-with-k8s-apiserver"):
+    if ctx.switch(PREFIX + "enrich-with-k8s-apiserver"):
         raise ContainerError(
             "--enrich-with-k8s-apiserver: this version does not ask the Kubernetes API server",
             remedy="leave the flag out",

@@ -27,7 +27,7 @@ FIELDS = "socket-enricher-fields"
 DEFAULT_FIELDS = "cwd=512,exepath=512"
 MAX_FIELD = 4096
 DEFAULT_FIELD = 512
-"""Bytes of a member that is listed without a size, or with size 0."""
+"""Bytes of a member that is listed without a size."""
 
 
 def parse_layout(text: str) -> Layout:
@@ -41,8 +41,10 @@ def parse_layout(text: str) -> Layout:
         if not part:
             continue
         name, given, size = part.partition("=")
-        valid = not given or (size.isascii() and size.isdigit() and len(size) <= 4)
-        number = int(size or "0") or DEFAULT_FIELD if valid else 0
+        valid = size.isascii() and size.isdigit() and len(size) <= 4
+        number = int(size) if valid else 0 if given else DEFAULT_FIELD
+        if name in sizes:
+            raise UsageError(f'--{FIELDS}: "{name}" is given twice', remedy="give it once")
         if name not in OPTIONAL or not 0 < number <= MAX_FIELD or number & (number - 1):
             raise UsageError(
                 f'--{FIELDS}: "{part}" is not cwd=SIZE or exepath=SIZE with a power of two '

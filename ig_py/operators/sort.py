@@ -6,28 +6,39 @@ from typing import Any, ClassVar
 
 from ig_py.errors import UsageError
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, Flag, Kind, ParamSpec
-from ig_py.operators.base import Context, Operator
+from ig_py.operators.base import Context, Operator, check_datasources_of
 
 PREFIX = "operator.sort."
 MAX_FIELDS = 64
 
 
-def split_rules(text: str, what: str) -> tuple[str, dict[str, str]]:
+def split_rules(text: str) -> tuple[str, dict[str, str]]:
     """``RULES`` or ``ds:RULES[;ds2:RULES]`` → (rules of all, rules by data source).
 
+    The rules of a data source that is named twice are joined, as in ``ig``.
+
     Raises:
-        UsageError: Both forms are mixed.
+        UsageError: Both forms are mixed, or a data source or its rules are missing.
     """
-    common, by_name = "", {}
+    common: list[str] = []
+    by_name: dict[str, list[str]] = {}
     for part in (part.strip() for part in text.split(";")):
-        name, colon, rules = part.partition(":")
+        name, colon, rules = (word.strip() for word in part.partition(":"))
+        if colon and (not name or not rules):
+            missing = "rules" if name else "data source"
+            raise UsageError(
+                f'--sort: "{part}" has no {missing}', remedy="write DATASOURCE:FIELD,-FIELD;…"
+            )
         if colon:
-            by_name[name.strip()] = rules
+            by_name.setdefault(name, []).append(rules)
         elif part:
-            common = part
+            common.append(part)
     if common and by_name:
-        raise UsageError(f"{what}: rules with and without a data source are mixed")
-    return common, by_name
+        raise UsageError(
+            "--sort: rules with and without a data source are mixed",
+            remedy="name the data source of each, or of none",
+        )
+    return ",".join(common), {name: ",".join(rules) for name, rules in by_name.items()}
 
 
 def sort_keys(ds: DataSourceSpec, rules: str) -> list[dict[str, Any]]:
@@ -63,10 +74,8 @@ class Sort(Operator):
         arrays = [ds for ds in ctx.spec.datasources if ds.type == DataSourceType.ARRAY]
         if not arrays:
             return False
-        common, by_name = split_rules(ctx.param(PREFIX + "sort"), "--sort")
-        for ds in ctx.spec.datasources:
-            if ds.name in by_name and ds not in arrays:
-                raise UsageError(f'--sort: data source "{ds.name}" has no arrays to sort')
+        common, by_name = split_rules(ctx.param(PREFIX + "sort"))
+        check_datasources_of(ctx, PREFIX + "sort", by_name, arrays)
         for ds in arrays:
             if keys := sort_keys(ds, by_name.get(ds.name, common)):
                 ctx.plan.sorts[ds.name] = keys

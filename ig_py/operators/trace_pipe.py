@@ -55,7 +55,7 @@ class TracePipe(Operator):
                 tags=["advanced", "group:eBPF"],
             )
         )
-        return ctx.param(EBPF_PREFIX + KEY) == "true"
+        return ctx.switch(EBPF_PREFIX + KEY)
 
     def start(self, ctx: Context, running: Running) -> None:
         from ig_py.host.tracefs import with_tracefs

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ig_py.errors import OutputError
+from ig_py.errors import OutputError, UsageError
 
 
 def split_fields(text: str) -> tuple[str | None, dict[str, str]]:
-    """``[ds:]LIST[;ds2:LIST…]`` → (list of every data source or None, list by data source)."""
+    """``[ds:]LIST[;ds2:LIST…]`` → (list of every data source or None, list by data source).
+
+    Raises:
+        UsageError: A list would replace another one.
+    """
     common: str | None = None
     by_name: dict[str, str] = {}
     for part in text.split(";"):
         name, colon, names = part.partition(":")
+        name = name.strip()
+        if colon and name in by_name:
+            raise UsageError(
+                f'--fields: data source "{name}" is named twice', remedy="name it once"
+            )
         if colon:
-            by_name[name.strip()] = names
-        else:
+            by_name[name] = names
+        elif common is None or not common.strip():
             common = part
+        elif part.strip():
+            raise UsageError(
+                "--fields: two lists for all data sources",
+                remedy="join them with a comma, or write DATASOURCE:LIST;…",
+            )
     return common, by_name
 
 

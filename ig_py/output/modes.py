@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from ig_py.gadget.param_values import split_by_datasource
+from ig_py.errors import UsageError
+from ig_py.gadget.param_values import check_datasources, split_by_datasource
 from ig_py.gadget.spec import DataSourceSpec
 
 STANDARD = ("columns", "json", "jsonpretty", "none", "yaml")
@@ -16,6 +17,8 @@ PCAP = "pcap-ng"
 TEXT = "text"
 """How the plan calls every other mode: the text fields as they are."""
 
+WHAT = "default output modes"
+"""How errors call the value of ``--output``, as in ``ig``."""
 SUPPORTED_MODES = "cli.supported-output-modes"
 DEFAULT_MODE = "cli.default-output-mode"
 
@@ -39,7 +42,7 @@ def default_mode(ds: DataSourceSpec, warn: Callable[[str], None]) -> str:
 
 def choose_mode(ds: DataSourceSpec, output: str, warn: Callable[[str], None]) -> str | None:
     """The mode of *ds* under ``--output`` *output*; None: skip it (a warning said why)."""
-    common, by_name = split_by_datasource(output, "default output modes")
+    common, by_name = split_by_datasource(output, WHAT)
     mode = by_name.get(ds.name) or common or default_mode(ds, warn)
     if mode not in supported_modes(ds):
         warn(
@@ -48,6 +51,29 @@ def choose_mode(ds: DataSourceSpec, output: str, warn: Callable[[str], None]) ->
         )
         return None
     return mode if mode in STANDARD or mode == PCAP else TEXT
+
+
+def check_modes(datasources: Sequence[DataSourceSpec], output: str) -> None:
+    """Check that ``--output`` *output* names data sources and modes that there are.
+
+    A mode for all of them is one of any of them: the others are skipped then.
+
+    Raises:
+        UsageError: It does not.
+    """
+    common, by_name = split_by_datasource(output, WHAT)
+    known = {ds.name: ds for ds in datasources}
+    check_datasources(by_name, known, "--output")
+    chosen = [(mode, [known[name]]) for name, mode in by_name.items()]
+    if common:
+        chosen.append((common, list(datasources)))
+    for mode, those in chosen:
+        there = sorted({m for ds in those for m in supported_modes(ds)})
+        if those and mode not in there:
+            of = f'data source "{those[0].name}"' if mode != common else "the gadget"
+            raise UsageError(
+                f'--output: {of} has no mode "{mode}"', remedy=f"give one of: {', '.join(there)}"
+            )
 
 
 def known_modes(datasources: Iterable[DataSourceSpec]) -> list[str]:

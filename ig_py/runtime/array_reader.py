@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.duration import parse_duration
-from ig_py.gadget.param_values import split_by_datasource
+from ig_py.gadget.param_values import check_datasources, split_by_datasource
 from ig_py.gadget.params import EBPF_PREFIX
 from ig_py.gadget.spec import DataSourceSpec, GadgetSpec
 from ig_py.records import dataclass
@@ -78,8 +78,7 @@ def _by_datasource(
     values: Mapping[str, str], key: str, maps: list[DataSourceSpec], default: str
 ) -> dict[str, str]:
     common, by_name = split_by_datasource(values.get(EBPF_PREFIX + key, ""), f"--{key}")
-    if unknown := next((n for n in by_name if n not in {ds.name for ds in maps}), None):
-        raise UsageError(f'--{key}: there is no map iterator "{unknown}"')
+    check_datasources(by_name, (ds.name for ds in maps), f"--{key}")
     return {ds.name: by_name.get(ds.name) or common or default for ds in maps}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget.spec import GadgetSpec, VariableSpec
+from ig_py.numbers import parse_literal
 from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def parse_budget(text: str) -> int:
     Raises:
         UsageError: It is negative or more than MAX_BUDGET.
     """
-    budget = int(text, 16 if "x" in text.lower() else 10)
+    budget = parse_literal(text)
     if not 0 <= budget <= MAX_BUDGET:
         raise UsageError(
             f'invalid argument "{text}" for "--budget" flag: expected events a second, '

@@ -14,7 +14,7 @@ from support.waiting import deadline, wait_for
 IG_PY = str(Path(sys.executable).with_name("ig-py"))
 SEPARATOR = "\N{NO-BREAK SPACE}"
 """Between the arguments of an execution, as our gadget writes them."""
-RUNNING = "all programs are attached"
+RUNNING = "running..."
 """What ``-v`` says when events flow."""
 
 

@@ -44,7 +44,7 @@ def test_a_file(tmp_path: Path) -> None:
 def test_the_default_file_may_be_absent_or_not(tmp_path: Path) -> None:
     assert _config.configured("operator.oci.pull") is None
     (tmp_path / ".ig").mkdir()
-    (tmp_path / ".ig" / "config.yaml").write_text("operator.oci: 1\noperator: {oci: {pull: never}}")
+    (tmp_path / ".ig" / "config.yaml").write_text("operator: {oci: {pull: never}}")
     _config._file = None
     assert _config.configured("operator.oci.pull") == "never"
 
@@ -79,3 +79,135 @@ def test_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("INSPEKTOR_GADGET_OPERATOR_OCI_VERIFY_IMAGE", "maybe")
     with pytest.raises(UsageError, match="--verify-image"):
         value()
+
+
+KEY = "operator.oci.allowed-gadgets"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "operator.oci.allowed-gadgets: [a, b]",
+        "Operator.OCI.Allowed-Gadgets: [a, b]",
+        "operator.oci: {allowed-gadgets: [a, b]}",
+        "operator: {oci.allowed-gadgets: [a, b]}",
+        "operator: {oci: {allowed-gadgets: 'a,b'}}",
+        # The most dotted spelling counts, as in viper.
+        "operator: {oci: {allowed-gadgets: [c]}}\noperator.oci.allowed-gadgets: [a, b]",
+        "operator.oci: {allowed-gadgets: [a, b]}\noperator: {oci: {allowed-gadgets: [c]}}",
+        "operator.oci: {pull: never}\noperator: {oci: {allowed-gadgets: [a, b]}}",
+        "operator.oci.allowed-gadgets:\noperator: {oci: {allowed-gadgets: [a, b]}}",
+    ],
+)
+def test_dotted_and_nested_keys(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    _config.use_file(str(path))
+    assert _config.configured(KEY) == "a,b"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("operator.oci.alowed-gadgets: [a]", "operator.oci.alowed-gadgets has no effect: there is"),
+        ("\noperator:\n  oci:\n    pul: never", "config.yaml:4: operator.oci.pul has no effect"),
+        ("operator: {oci: {pull: {x: 1}}}", "operator.oci.pull.x has no effect"),
+        ("operator: {oci: {pull: }}", "operator.oci.pull has no effect: it has no value"),
+        ("operator: {oci: {pull: {}}}", "operator.oci.pull has no effect: it has no value"),
+        ("timeout: 5", "config.yaml:1: timeout has no effect"),
+        ("runtime: {connection-timeout: 5s}", "runtime.connection-timeout has no effect"),
+        (
+            "operator: {oci: {pull: never}}\noperator.oci.pull: always",
+            "config.yaml:1: operator.oci.pull has no effect: the value in line 2 counts",
+        ),
+    ],
+)
+def test_keys_that_nothing_reads_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    _config.use_file(str(path))
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("has no effect") == 1
+
+
+def test_keys_that_are_read_are_not_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "verbose: true\nAuto-Mount-Filesystems: false\noperator.LocalManager.runtimes: docker\n"
+        "operator: {env: {env-vars: A}, socketenricher: {socket-enricher-fields: [cwd]}}\n"
+    )
+    monkeypatch.setenv("INSPEKTOR_GADGET_DOCKER_SOCKETPATH", "/x")
+    monkeypatch.setenv("INSPEKTOR_GADGET_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("INSPEKTOR_GADGET_PORT_80_TCP_ADDR", "10.0.0.1")
+    monkeypatch.setenv("INSPEKTOR_GADGET_OPERATOR_OCI_PULL", "never")
+    _config.use_file(str(path))
+    assert capsys.readouterr().err == ""
+
+
+def test_variables_that_nothing_reads_are_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSPEKTOR_GADGET_OPERATOR_OCI_ALOWED_GADGETS", "a")
+    assert _config.configured(KEY) is None
+    assert "INSPEKTOR_GADGET_OPERATOR_OCI_ALOWED_GADGETS has no effect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("operator: {oci: {pull: a}}\nOperator: {}", "config.yaml:2: key 'Operator' is in line 1"),
+        ("operator.oci.allowed-gadgets: [{a: b}]", "an element is not a text"),
+        ("verbose: maybe", 'setting "verbose" to "maybe": expected true or false'),
+    ],
+)
+def test_wrong_values_of_the_file(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        _config.use_file(str(path))
+        _config.configured(KEY)
+        _config.flag_set("verbose")
+
+
+def test_an_empty_variable_does_not_undo_a_policy_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("operator.oci.allowed-gadgets: [a]")
+    monkeypatch.setenv("INSPEKTOR_GADGET_OPERATOR_OCI_ALLOWED_GADGETS", "")
+    _config.use_file(str(path))
+    assert _config.configured(KEY) == "a"
+
+
+@pytest.mark.parametrize("name", ["verbose", "auto-mount-filesystems"])
+@pytest.mark.parametrize(
+    ("variable", "file", "flag", "expected"),
+    [
+        ("", "", None, "false"),
+        ("1", "", None, "true"),
+        ("T", "false", None, "true"),
+        ("", "true", None, "true"),
+        ("0", "true", None, "false"),
+        ("1", "true", "false", "false"),
+    ],
+)
+def test_flags_of_every_command(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    variable: str,
+    file: str,
+    flag: str | None,
+    expected: str,
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"{name}: {file}\n" if file else "")
+    monkeypatch.setenv(_config.env_name(name), variable)
+    given = {"config": str(path)} | ({name: flag} if flag else {})
+    values = _run._early_values([Flag(name, "bool", "false")], Parsed(given), {})
+    assert values[name] == expected

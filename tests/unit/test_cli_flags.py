@@ -10,7 +10,10 @@ from ig_py.cli._flags import MAX_VALUE_FILE, Flag, FlagSet, checked, help_rows
 from ig_py.errors import UsageError
 
 FLAGS = [
-    Flag("timeout", "int", "0", short="t"),
+    Flag("timeout", "seconds", "0", short="t"),
+    Flag("depth", "uint8", param="operator.oci.ebpf.depth"),
+    Flag("ratio", "float64"),
+    Flag("small", "float32"),
     Flag("output", short="o"),
     Flag("verify", "bool", "true"),
     Flag("host", "bool"),
@@ -42,7 +45,15 @@ def parse(*args: str) -> dict[str, str]:
         (["--host=FALSE"], {"host": "false"}),
         (["-t1", "-t2"], {"timeout": "2"}),
         (["--every", "1m30.5s"], {"every": "1m30.5s"}),
-        (["--pid", "0x10"], {"pid": "0x10"}),
+        (["--pid", "0x10"], {"pid": "16"}),
+        (["-t", "0x1"], {"timeout": "0x1"}),
+        (["-t", "1m30s"], {"timeout": "1m30s"}),
+        (["--host=T"], {"host": "true"}),
+        (["--host=0"], {"host": "false"}),
+        (["--pid=1_0"], {"pid": "10"}),
+        (["--pid=010"], {"pid": "8"}),
+        (["--pid=0b11"], {"pid": "3"}),
+        (["--depth=010"], {"depth": "010"}),
         (["--pull=never"], {"pull": "never"}),
     ],
 )
@@ -56,10 +67,18 @@ def test_positionals_and_the_end_of_flags() -> None:
     assert parsed.values == {"timeout": "1"}
 
 
-def test_a_boolean_flag_does_not_take_the_next_word() -> None:
-    parsed = FlagSet(FLAGS).parse(["--verify", "false"])
-    assert parsed.values == {"verify": "true"}
-    assert parsed.positionals == ["false"]
+@pytest.mark.parametrize("word", ["false", "TRUE", "0", "yes", "off"])
+@pytest.mark.parametrize("flag", ["--verify", "-v"])
+def test_a_value_behind_a_boolean_flag_is_refused(flag: str, word: str) -> None:
+    for parse_words in (FlagSet(FLAGS).parse, FlagSet(FLAGS).find_image):
+        with pytest.raises(UsageError, match=f'"{word}" is not the value of .*write --ver'):
+            parse_words(["img", flag, word])
+
+
+def test_another_word_behind_a_boolean_flag_is_remembered() -> None:
+    parsed = FlagSet(FLAGS).parse(["--verify", "maybe", "--pid", "1", "other", "-vt1", "x"])
+    assert parsed.positionals == ["maybe", "other", "x"]
+    assert {at: flag.name for at, flag in parsed.after_bool.items()} == {0: "verify"}
 
 
 @pytest.mark.parametrize(
@@ -73,12 +92,22 @@ def test_a_boolean_flag_does_not_take_the_next_word() -> None:
         (["-t"], "flag needs an argument: -t, --timeout"),
         (["--=x"], "bad flag syntax: --=x"),
         (["---x"], "bad flag syntax: ---x"),
-        (["-t", "1s"], 'invalid argument "1s" for "-t, --timeout" flag: expected a whole number'),
+        (["-t", "1x"], 'invalid argument "1x" for "-t, --timeout" flag: expected a duration'),
+        (["-t", "9999999999"], "or a number of seconds"),
+        (["-t="], "or a number of seconds"),
+        (["--depth=256"], "not between 0 and 255"),
+        (["--depth=1_0"], "expected a whole number"),
+        (["--pid=08"], "expected a whole number"),
+        (["--pid=1__0"], "expected a whole number"),
+        (["--pid="], "expected a whole number"),
+        (["--ratio=1.8E+309"], "too large for a float64"),
+        (["--ratio=a"], "expected a number"),
+        (["--ratio= 1"], "expected a number"),
+        (["--small=1e39"], "too large for a float32"),
         (["--pid=-1"], 'invalid argument "-1" for "--pid" flag: not between 0 and 4294967295'),
         (["--pid=4294967296"], "not between 0 and 4294967295"),
-        (["--pid=1_0"], "expected a whole number"),
         (["--pid=٣"], "expected a whole number"),
-        (["--host=maybe"], "expected 'true' or 'false'"),
+        (["--host=maybe"], "expected true or false"),
         (["--pull=sometimes"], "valid values are: always, never"),
         (["--every=5"], "expected a duration"),
         (["--filter=@/no/such/file"], 'reading file "/no/such/file": No such file or directory'),

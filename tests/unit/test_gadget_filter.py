@@ -46,7 +46,9 @@ def rules_of(text: str) -> list[dict[str, Any]]:
         ("small==-128", 2, "==", "-128"),
         ("on==TRUE", 3, "==", "true"),
         ("on!=0", 3, "!=", "false"),
-        ("ratio<1.5e3", 4, "<", "1.5e3"),
+        ("ratio<1.5e3", 4, "<", "1500.0"),
+        ("ratio>0x1p-2", 4, ">", "0.25"),
+        ("on==T", 3, "==", "true"),
         ("proc.tid==1", 6, "==", "1"),
     ],
 )
@@ -146,3 +148,21 @@ def test_expressions_of_one_data_source_and_of_the_only_one() -> None:
     params["operator.filter.filter-expr.ds"] = "pid"
     with pytest.raises(UsageError, match=r"--filter-expr\.ds: expected bool"):
         Filter().instantiate(Context(spec_of(tracer_object(members)), params=params))
+
+
+@pytest.mark.parametrize("text", ["1.8E+309", "-1e400"])
+def test_a_number_too_large_for_the_field(text: str) -> None:
+    with pytest.raises(UsageError, match="cannot hold a number as large as"):
+        rules_of(f"ratio<{text}")
+
+
+@pytest.mark.parametrize("rule", ["comm== sh", "comm!=sh ", "comm<\tsh"])
+def test_blanks_around_a_value_belong_to_it_and_are_told(
+    rule: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (found,) = rules_of(rule)
+    assert found["value"].strip() == "sh" != found["value"]
+    assert "the blanks around the value belong to it" in caplog.text
+    caplog.clear()
+    rules_of("comm==sh,comm~ sh")
+    assert caplog.text == ""

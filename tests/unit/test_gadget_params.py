@@ -152,7 +152,7 @@ def test_values_as_bytes(variable: str, text: str, raw: bytes) -> None:
         ("targ_pid", "4294967296", "out of range for uint32"),
         ("targ_pid", "9" * 5000, "not an integer"),
         ("limit", "9223372036854775808", "out of range for int64"),
-        ("on", "yes", "must be true or false"),
+        ("on", "yes", "expected true or false"),
         ("ratio", "much", "not a number"),
         ("ratio", "1e300", "out of range for float32"),
         ("color", "PINK", "must be a number or one of RED, BLUE"),

@@ -10,7 +10,8 @@ from ig_py.errors import OutputError, UsageError
 from ig_py.gadget.param_values import split_by_datasource
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, Kind
 from ig_py.output.columns import choose_columns, column_of, default_flag, header, scaled
-from ig_py.output.modes import choose_mode, default_mode
+from ig_py.output.fields import split_fields
+from ig_py.output.modes import check_modes, choose_mode, default_mode
 from ig_py.output.scale import Bounds, scale
 
 BASE = {"columns.width": "16", "columns.ellipsis": "end", "columns.alignment": "left"}
@@ -183,3 +184,45 @@ def test_default_modes() -> None:
 def test_mixed_modes(text: str) -> None:
     with pytest.raises(UsageError, match="mixed values"):
         split_by_datasource(text, "default output modes")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("exec:json,exec:yaml", 'data source "exec" is named twice'),
+        ("exec:", '"exec:" has no value'),
+        (":json", '":json" has no data source'),
+        ("a:1,b:", '"b:" has no value'),
+    ],
+)
+def test_values_of_data_sources_that_would_be_lost(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        split_by_datasource(text, "--max-entries")
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("jsn", 'the gadget has no mode "jsn": give one of: columns, histogram, json'),
+        ("exc:json", '--output: there is no data source "exc".*name one of: exec, hist'),
+        ("exec:histogram", 'data source "exec" has no mode "histogram"'),
+        ("hist:json", 'data source "hist" has no mode "json": give one of: histogram'),
+        ("JSON", 'no mode "JSON"'),
+    ],
+)
+def test_modes_that_do_not_exist(output: str, said: str) -> None:
+    other = datasource(name="hist")
+    other.annotations["cli.supported-output-modes"] = "histogram"
+    with pytest.raises(UsageError, match=said):
+        check_modes([datasource(), other], output)
+    for fine in ("", "json", "histogram", "exec:json,hist:histogram", "none"):
+        check_modes([datasource(), other], fine)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a:x;a:y", '"a" is named twice'), ("x;y", "two lists for all data sources")],
+)
+def test_lists_of_fields_that_would_be_lost(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        split_fields(text)

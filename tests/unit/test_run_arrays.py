@@ -90,7 +90,7 @@ def test_maps_have_flags() -> None:
     [
         ({INTERVAL: "foo"}, '"foo" is no duration'),
         ({INTERVAL: "-1s"}, "negative"),
-        ({INTERVAL: "x:1s"}, 'no map iterator "x"'),
+        ({INTERVAL: "x:1s"}, 'no data source "x" to apply it to: name one of: d0'),
         ({INTERVAL: "1s,d0:2s"}, "mixed"),
         ({COUNT: "many"}, '"many" is no number'),
         ({COUNT: "-1"}, '"-1" is no number'),

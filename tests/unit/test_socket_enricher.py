@@ -39,7 +39,6 @@ def test_the_usual_struct() -> None:
         ("exepath=4096", Layout(exepath=4096), 4184),
         (" cwd=1 , exepath=2", Layout(1, 2), 91),
         ("cwd", Layout(cwd=512), 600),
-        ("exepath=0", Layout(exepath=512), 600),
     ],
 )
 def test_chosen_members(text: str, layout: Layout, size: int) -> None:
@@ -48,7 +47,21 @@ def test_chosen_members(text: str, layout: Layout, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["cwd=", "cwd=3", "cwd=8192", "cwd=-1", "cwd=a", "pwd=1", "pwd", "cwd=1=2", "cwd=99999"]
+    "text",
+    [
+        "cwd=",
+        "cwd=3",
+        "cwd=8192",
+        "cwd=-1",
+        "cwd=a",
+        "pwd=1",
+        "pwd",
+        "cwd=1=2",
+        "cwd=99999",
+        "cwd=0",
+        "exepath=0",
+        "cwd,cwd=1",
+    ],
 )
 def test_wrong_members(text: str) -> None:
     with pytest.raises(UsageError, match="socket-enricher-fields"):

@@ -37,7 +37,8 @@ def test_rules() -> None:
     assert keys("proc.PID,-comm") == {"a": [(1, False), (2, True)]}
     assert keys("a:comm;b:-proc.pid", "a", "b") == {"a": [(2, False)], "b": [(1, True)]}
     assert keys("comm", "a", "b") == {"a": [(2, False)], "b": [(2, False)]}
-    assert keys("nosuch:comm") == {}
+    assert keys("a:comm;a:-proc.pid", "a", "b") == {"a": [(2, False), (1, True)]}
+    assert keys("comm;-proc.pid") == {"a": [(2, False), (1, True)]}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,10 @@ def test_rules() -> None:
         ("proc", 'field "proc" has no value'),
         ("raw", 'field "raw" has no value'),
         ("comm;a:comm", "mixed"),
-        ("single:comm", 'data source "single" has no arrays'),
+        ("single:comm", 'no data source "single" to apply it to: name one of: a'),
+        ("nosuch:comm", '--sort: there is no data source "nosuch"'),
+        ("a:", '"a:" has no rules'),
+        (":comm", '":comm" has no data source'),
         (",".join(["comm"] * 65), "more than 64"),
     ],
 )
