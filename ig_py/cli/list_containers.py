@@ -125,24 +125,19 @@ def _watch(
     stop: StopRequest,
     deadline: float | None,
 ) -> None:
-    from ig_py.containers.collection import EventType
+    from ig_py.containers.selected_events import SelectedEvents
 
     events: queue.Queue[Event] = queue.Queue(MAX_WAITING)
     missed = 0
-    wanted = {EventType.PRECREATE, EventType.CREATED, EventType.DELETED}
-    selected = tracker.settings.selector.matches
 
     def keep(event: Event) -> None:
-        # A container that is announced has only its id yet: no selector can decide about it.
-        chosen = event.type is EventType.PRECREATE or selected(event.container)
         nonlocal missed
-        if chosen and event.type in wanted:
-            try:
-                events.put_nowait(event)
-            except queue.Full:
-                missed += 1
+        try:
+            events.put_nowait(event)
+        except queue.Full:
+            missed += 1
 
-    tracker.subscribe(keep)
+    tracker.subscribe(SelectedEvents(tracker.settings.selector.matches, keep))
     tracker.start()
     while not stop and (deadline is None or time.monotonic() < deadline):
         left = WAKE_SECONDS if deadline is None else deadline - time.monotonic()

@@ -57,7 +57,7 @@ class Descriptions:
             most = MAX_CONTAINERS if speaker.is_root else MAX_OF_USER
             if known is None and len(table.known) >= most:
                 return False
-            if known and known.runtime.name == "docker" != container.runtime.name:
+            if known and _is_dockers(known) and not _is_dockers(container):
                 # Docker's containers are containerd's as well, which does not know their names.
                 return False
             table.known[container.id] = container
@@ -122,6 +122,12 @@ class Descriptions:
             if create and len(self._users) < MAX_USERS:
                 self._users[speaker] = table
         return table
+
+
+def _is_dockers(container: Container) -> bool:
+    """Whether Docker itself told of it: with its name."""
+    runtime = container.runtime
+    return runtime.name == "docker" and runtime.container_name != container.id
 
 
 def _keep(table: dict[str, Waiting] | dict[str, None], speaker: Speaker) -> None:

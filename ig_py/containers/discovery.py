@@ -130,18 +130,7 @@ class Discovery:
     # ClaimSink: what engines say.
 
     def describe(self, container: Container, by: Claim = ROOT_ENGINE) -> None:
-        with self._lock:
-            if not self._descriptions.put(container, by.speaker):
-                return
-            init = self._descriptions.take_init(container.id, by.speaker)
-            known = self.collection.get(container.id)
-            if known and self._live.agrees(container.id, by):
-                self.collection.update(merged(known, container))
-                return
-        if init:
-            self._admit(container, *init)
-        for callback in self._on_described:
-            callback(container.id)
+        self._describe(container, by)
 
     def ignore(self, container_id: str, by: Claim = ROOT_ENGINE) -> None:
         self._descriptions.ignore(container_id, by.speaker)
@@ -172,7 +161,8 @@ class Discovery:
         return self.cgroups.init_pid(container_id)
 
     def live(self, container_id: str, by: Claim = ROOT_ENGINE) -> bool:
-        return self._live.runs(container_id) and not self._live.outranked(container_id, by)
+        unmanaged = self._descriptions.is_unmanaged(container_id, by.speaker)
+        return not unmanaged and self._runs(container_id, by)
 
     def owns(self, container_id: str, pid: int) -> bool:
         return container_id in self.view.cgroups(pid).raw
@@ -184,7 +174,7 @@ class Discovery:
             self._admit(description, pid, source, by)
 
     def known(self, container_id: str, by: Claim) -> bool:
-        return self.ignored(container_id, by) or self.live(container_id, by)
+        return self.ignored(container_id, by) or self._runs(container_id, by)
 
     def found_unmanaged(
         self, container: Container, pid: int, source: DiscoverySource, by: Claim
@@ -248,13 +238,33 @@ class Discovery:
 
     def _description(self, container: Container, by: Claim) -> Container:
         """What an engine said of *container*, else itself, as a description from now on."""
+        return self._describe(container, by, unmanaged=True)
+
+    def _describe(self, container: Container, by: Claim, *, unmanaged: bool = False) -> Container:
+        """Keep a description; the one that counts. *unmanaged*: no engine said it, so that it
+        never replaces what one has said."""
         with self._lock:
-            description = self._descriptions.get(container.id, by.speaker)
-        if description is not None:
-            return description
-        self.describe(container, by)
-        self._descriptions.set_unmanaged(container.id, by.speaker)
+            described = self._descriptions.get(container.id, by.speaker)
+            if unmanaged and described is not None:
+                return described
+            if not self._descriptions.put(container, by.speaker):
+                return container
+            if unmanaged:
+                self._descriptions.set_unmanaged(container.id, by.speaker)
+            init = self._descriptions.take_init(container.id, by.speaker)
+            known = self.collection.get(container.id)
+            if known and self._live.agrees(container.id, by):
+                self.collection.update(merged(known, container))
+                return container
+        if init:
+            self._admit(container, *init)
+        for callback in self._on_described:
+            callback(container.id)
         return container
+
+    def _runs(self, container_id: str, by: Claim) -> bool:
+        """Whether it is in the collection by a claim as strong as *by*, and its init runs."""
+        return self._live.runs(container_id) and not self._live.outranked(container_id, by)
 
     def _admit(
         self,

@@ -29,6 +29,8 @@ USER_SECONDS = 0.1
 REST_SECONDS = 10.0
 CONFIG_FILES = ("config.json", "userdata/config.json")
 MANAGER = "io.container.manager"
+NERDCTL = "nerdctl/name"
+"""Label and annotation with the name that nerdctl has given to a container of containerd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,9 @@ def annotated(container: Container, annotations: dict[str, str]) -> Container | 
         keys = _CRIO
     elif _CONTAINERD.kind in annotations:
         keys = _CONTAINERD
+    elif name := annotations.get(NERDCTL):
+        runtime = replace(container.runtime, name=_CONTAINERD.runtime, container_name=name)
+        return replace(container, runtime=runtime)
     else:
         return container
     if annotations.get(keys.kind) == "sandbox":

@@ -17,7 +17,6 @@ from ig_py.operators._samples import Member, Samples
 
 if TYPE_CHECKING:
     from ig_py.containers.collection import Event
-    from ig_py.containers.selector import Selector
     from ig_py.host.proc import HostView
     from ig_py.operators.running import Running
 
@@ -48,21 +47,18 @@ def declare(spec: GadgetSpec) -> Samples | None:
 
 
 class ContainerEvents:
-    """A subscriber of a ContainerCollection: emits an event for each selected container."""
+    """What is shown of selected containers (``SelectedEvents``): emits an event for each that is
+    created or deleted."""
 
-    def __init__(self, running: Running, samples: Samples, selector: Selector) -> None:
+    def __init__(self, running: Running, samples: Samples) -> None:
         self._running = running
         self._samples = samples
-        self._selector = selector
 
     def __call__(self, event: Event) -> None:
         from ig_py.containers.collection import EventType
 
-        selectable = (EventType.CREATED, EventType.DELETED)
-        if event.type not in selectable and event.type is not EventType.PRECREATE:
-            return
-        # A container that a runtime is only creating has no name to be selected by yet.
-        if event.type in selectable and not self._selector.matches(event.container):
+        # Gadgets know no event of a container that has only got another name.
+        if event.type is EventType.UPDATED:
             return
         container = event.container
         self._emit(

@@ -112,6 +112,8 @@ class LocalManager(Operator):
             ContainerError: Looking for containers could not be started, or runtimes cannot be
                 held.
         """
+        from ig_py.containers.selected_events import SelectedEvents
+
         tracker = self._tracker
         if tracker is None:
             return
@@ -119,12 +121,10 @@ class LocalManager(Operator):
         tracker.keep(running.host.targets)
         running.host.provide_containers(tracker)
         if self._samples is not None:
-            events = _containers_source.ContainerEvents(
-                running, self._samples, tracker.settings.selector
-            )
+            events = _containers_source.ContainerEvents(running, self._samples)
             if tracker.settings.host:
                 events.emit_host(tracker.view)
-            tracker.subscribe(events)
+            tracker.subscribe(SelectedEvents(tracker.settings.selector.matches, events))
         if ctx.switch(PREFIX + "hold-containers"):
             tracker.hold_runtimes(running.host.targets.after, _hold_seconds(ctx))
         tracker.warn_of_engines()

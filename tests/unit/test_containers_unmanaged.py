@@ -40,7 +40,7 @@ class Engines(EngineClients):
         return engine in self.names
 
     def may_answer(self, engine: str, owner: int | None = None) -> bool:
-        return engine in self.slow
+        return engine in self.slow if engine else bool(self.slow)
 
     def restricted(self, engine: str) -> bool:
         return engine in self.chosen
@@ -208,6 +208,43 @@ def test_containers_of_an_engine_are_left_to_it(host: FakeHost, sink: Sink, begi
     assert found.found_by_processes_only == 1
 
 
+@pytest.mark.parametrize(
+    ("root", "runtime"),
+    [("runc", "runc"), ("containerd/runc/default", "containerd"), ("", "unknown")],
+)
+def test_an_engine_that_may_answer_is_waited_for_when_no_engine_is_named(
+    host: FakeHost, sink: Sink, begin: Any, monkeypatch: pytest.MonkeyPatch, root: str, runtime: str
+) -> None:
+    monkeypatch.setattr(module, "ENGINE_SECONDS", 0.5)
+    sink.engines.names = {"docker"}
+    sink.engines.slow = {"docker"}
+    host.process(50, parent=1, mntns="m", levels="1", cgroup=f"/hand/{LONG}")
+    if root:
+        host.write(f"run/{root}/{LONG}/state.json", runc(50))
+    started = time.monotonic()
+    begin()
+    assert sink.inits
+    assert set(sink.inits) == {(LONG, 50)}
+    # Bounded: an engine that stays silent keeps nothing back for ever.
+    assert sink.reported == [(runtime, LONG, LONG, 50)]
+    assert time.monotonic() - started >= 0.5
+
+
+def test_what_an_engine_describes_meanwhile_is_not_reported(
+    host: FakeHost, sink: Sink, begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink.engines.slow = {"docker"}
+    host.process(50, parent=1, mntns="m", levels="1", cgroup=f"/hand/{LONG}")
+
+    def answer(container_id: str, *_: object) -> None:
+        sink.engines.slow = set()
+        sink.ignored.append(container_id)
+
+    monkeypatch.setattr(sink, "init_found", answer)
+    begin()
+    assert sink.reported == []
+
+
 def test_conmon_names_its_container_at_once(host: FakeHost, sink: Sink, begin: Any) -> None:
     sink.engines.names = {"podman"}
     words = ("/usr/bin/conmon", "--api-version", "1", "-c", LONG, "-n", "web", "-b", "/b")
@@ -290,6 +327,9 @@ def test_annotations_win_and_crio_has_its_own() -> None:
     notes["io.kubernetes.cri-o.ContainerType"] = "sandbox"
     assert annotated(Container(), notes) is None
     assert annotated(Container(), {"x": "y"}) == Container()
+    nerdctl = annotated(Container(), {"nerdctl/name": "web", "nerdctl/namespace": "default"})
+    assert nerdctl is not None
+    assert (nerdctl.runtime.name, nerdctl.runtime.container_name) == ("containerd", "web")
 
 
 @pytest.mark.parametrize("config", ["", "[", "[]", '{"annotations": 1}', "[" * 100_000])

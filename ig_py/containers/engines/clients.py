@@ -77,7 +77,7 @@ class EngineClients:
         return any(client.connected for client in clients)
 
     def may_answer(self, engine: str, owner: int | None = None) -> bool:
-        """Whether it has not answered yet, and has not failed either."""
+        """Whether it has not answered yet, and has not failed either; "" for any engine."""
         return any(not c.connected and not c.error for c in self._of(engine, owner))
 
     def silent(self, engine: str, owner: int | None = None) -> bool:

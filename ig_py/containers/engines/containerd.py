@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ig_py.containers.engines import containerd_parse as parse
-from ig_py.containers.engines.config import EngineConfig
+from ig_py.containers.engines.config import DOCKER_NAMESPACE, EngineConfig
 from ig_py.containers.engines.engine import (
     EngineError,
     EngineSink,
@@ -49,6 +49,8 @@ class ContainerdClient(GrpcEngineClient):
     def __init__(self, config: EngineConfig, sink: EngineSink) -> None:
         super().__init__(config, sink)
         self._configs: dict[str, str] = {}
+        self._images: dict[tuple[str, str], parse.ImageIds] = {}
+        """Of the listing under way: namespace and name → ids."""
 
     def follow(self, transport: GrpcTransport) -> None:
         from ig_py.containers.engines.containerd_calls import Calls
@@ -109,6 +111,7 @@ class ContainerdClient(GrpcEngineClient):
                 if self._started(calls, namespace, message, pid, certain=False):
                     running.add(message.id)
         self.report_running(running)
+        self._images.clear()
         return rest
 
     def _handle(self, calls: Calls, envelope: pb.Envelope) -> None:
@@ -142,13 +145,15 @@ class ContainerdClient(GrpcEngineClient):
 
         False when it is no container.
         """
-        if self._sink.live(message.id):
-            return True
         container = self._container(calls, namespace, message)
         if container is None:
             if valid_id(message.id):
                 self._sink.ignore(message.id)
             return False
+        if self._sink.live(container.id):
+            # It may have been renamed while the engine was not heard.
+            self._sink.describe(container)
+            return True
         sure = certain or self._sink.owns(container.id, pid)
         if sure or calls.running(namespace).get(container.id) == pid:
             self.report_started(container, pid)
@@ -165,11 +170,16 @@ class ContainerdClient(GrpcEngineClient):
             self._sink.ignore(message.id)
 
     def _container(self, calls: Calls, namespace: str, message: pb.Container) -> Container | None:
-        return parse.from_container(message, self._image(calls, namespace, message.image))
+        # Where the namespace was asked for by name, its containers are shown as containerd's.
+        dockers = namespace == DOCKER_NAMESPACE and namespace not in self.config.namespaces
+        image = self._image(calls, namespace, message.image)
+        return parse.from_container(message, image, parse.DOCKER if dockers else parse.RUNTIME)
 
     def _image(self, calls: Calls, namespace: str, name: str) -> parse.ImageIds:
         if not name:
             return parse.ImageIds()
+        if found := self._images.get((namespace, name)):
+            return found
         try:
             target = calls.image(namespace, name)
             config = self._configs.get(target.digest)
@@ -183,4 +193,7 @@ class ContainerdClient(GrpcEngineClient):
         if len(self._configs) >= MAX_IMAGES:
             self._configs.clear()
         self._configs[target.digest] = config
-        return parse.ImageIds(text(target.digest), config)
+        if len(self._images) >= MAX_IMAGES:
+            self._images.clear()
+        found = self._images[namespace, name] = parse.ImageIds(text(target.digest), config)
+        return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ig_py.containers import kubelabels
 from ig_py.containers.model import Container, RuntimeInfo, labels, text, valid_id
+from ig_py.containers.oci_bundle import NERDCTL
 from ig_py.records import dataclass
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ RUNTIME = "containerd"
 MAX_DOCUMENT = 4 * 1024 * 1024
 """Bytes of an image index or manifest."""
 KIND = "io.cri-containerd.kind"
+DOCKER = "docker"
+"""The runtime of the containers in Docker's namespace."""
 _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -30,8 +33,10 @@ class ImageIds:
     config: str = ""
 
 
-def from_container(message: pb.Container, image: ImageIds) -> Container | None:
-    """None for a pod's sandbox, or nonsense."""
+def from_container(
+    message: pb.Container, image: ImageIds, runtime: str = RUNTIME
+) -> Container | None:
+    """None for a pod's sandbox, or nonsense. *runtime*: the engine that manages it."""
     if not valid_id(message.id):
         return None
     known = labels(dict(message.labels))
@@ -39,9 +44,9 @@ def from_container(message: pb.Container, image: ImageIds) -> Container | None:
         return None
     return Container(
         runtime=RuntimeInfo(
-            name=RUNTIME,
+            name=runtime,
             container_id=message.id,
-            container_name=known.get(kubelabels.CONTAINER) or message.id,
+            container_name=known.get(kubelabels.CONTAINER) or known.get(NERDCTL) or message.id,
             image_name=text(message.image),
             image_id=image.config or image.digest,
             image_digest=image.digest,

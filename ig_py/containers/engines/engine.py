@@ -61,7 +61,8 @@ class EngineSink(Protocol):
         """Pid of the container's init, where its control group leaves no doubt."""
 
     def live(self, container_id: str) -> bool:
-        """Whether it is in the collection and its init runs."""
+        """Whether it is in the collection, its init runs, and an engine has described it: what
+        runtimes and processes told before does not count."""
 
     def owns(self, container_id: str, pid: int) -> bool:
         """Whether *pid* is in a cgroup named by the container: if so, the pid was not reused."""

@@ -8,6 +8,7 @@ answers is left to the engine for a moment. One that no engine describes is name
 from __future__ import annotations
 
 import threading
+import time
 from typing import Protocol
 
 from ig_py.containers.conmon import conmon_above
@@ -22,13 +23,18 @@ from ig_py.containers.speakers import Claim, Rank, Speaker, claim
 from ig_py.containers.state_dirs import StateDirs
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
+from ig_py.records import dataclass
 
 POLL_SECONDS = 5.0
 """How often new processes are looked through; an init that is unknown twice is reported."""
 FIRST_POLL = 0.3
 """How long engines have to describe first what runs at the start."""
+ENGINE_SECONDS = 5.0
+"""How long after the start a container whose engine is not known waits for engines that have
+neither answered nor failed."""
 MONITORED = ("runc", "crun")
 """Below whose roots engines with a monitor (conmon) have their containers: podman and CRI-O."""
+WITHOUT_MONITOR = ("containerd", "docker")
 MAX_CREATIONS = 4096
 
 
@@ -57,6 +63,18 @@ class UnmanagedSink(Protocol):
         """A container that a runtime begins to create."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unclaimed:
+    """An init that is left to engines. *due*: none is expected to describe it later (seconds of
+    the monotonic clock). *runtime*, *bundle*: "" where its state is not known."""
+
+    container_id: str
+    claim: Claim
+    due: float
+    runtime: str = ""
+    bundle: str = ""
+
+
 class UnmanagedContainers:
     """Works in the reactor's thread. *report*: report what no engine describes, too;
     *announce*: also containers that a runtime begins to create, with their bundles."""
@@ -82,7 +100,10 @@ class UnmanagedContainers:
         self._dirs = StateDirs(view, reactor, self)
         self._scanned = threading.Event()
         self._processes: set[int] = set()
-        self._unclaimed: dict[int, tuple[str, Claim]] = {}
+        self._unclaimed: dict[int, _Unclaimed] = {}
+        self._began = 0.0
+        self._undecided = False
+        """Whether the last look left an init that is reported soon, if no engine describes it."""
         self._creations: dict[str, Creation] = {}
         self.found_by_processes_only = 0
         """Containers that only the look through all processes found."""
@@ -92,6 +113,7 @@ class UnmanagedContainers:
         return self._dirs.status()
 
     def start(self) -> None:
+        self._began = time.monotonic()
         self._dirs.start(self._begin)
 
     def wait_scanned(self, seconds: float) -> bool:
@@ -155,36 +177,42 @@ class UnmanagedContainers:
             self._sink.ignore(container_id, by)
             return
         asked = self._engines.asked(container.runtime.name, owner)
-        # What its monitor says of a container is as good as what the engine would say.
-        named = container.runtime.container_name != container_id
-        if (named and asked) or (self._reports and (named or not asked)):
+        # What its monitor says of a container is as good as what the engine would say. containerd's
+        # have no monitor, and the name in their annotations is without the image.
+        info = container.runtime
+        named = info.container_name != container_id and info.name not in WITHOUT_MONITOR
+        own = not asked and not self._engines_may_answer(owner)
+        if (named and asked) or (self._reports and (named or own)):
             self._sink.found_unmanaged(container, state.pid, DiscoverySource.STATE, by)
         else:
-            self._leave_to_engine(container_id, state.pid, DiscoverySource.STATE, by)
+            source = DiscoverySource.STATE
+            self._leave_to_engine(container_id, state.pid, source, by, runtime, state.bundle)
 
     # What the processes tell.
 
     def _begin(self) -> None:
         self._look_through()
-        if self._unclaimed:
-            self._reactor.later(FIRST_POLL, self._poll)
-        else:
-            self._scanned.set()
-            self._reactor.later(POLL_SECONDS, self._poll)
+        self._again()
 
     def _poll(self) -> None:
         self._look_through()
-        self._scanned.set()
-        self._reactor.later(POLL_SECONDS, self._poll)
+        self._again()
+
+    def _again(self) -> None:
+        """Look again: soon, until what ran at the start is decided about."""
+        if not self._undecided:
+            self._scanned.set()
+        self._reactor.later(POLL_SECONDS if self._scanned.is_set() else FIRST_POLL, self._poll)
 
     def _look_through(self) -> None:
         if not self._view.same_pidns:
             return
         now = set(self._view.pids())
         before, self._unclaimed = self._unclaimed, {}
-        for pid, (container_id, by) in before.items():
-            if pid in now and not self._sink.known(container_id, by):
-                self._still_unclaimed(container_id, pid, by)
+        self._undecided = False
+        for pid, found in before.items():
+            if pid in now and not self._sink.known(found.container_id, found.claim):
+                self._still_unclaimed(pid, found)
         for pid in now - self._processes:
             if pid in before:
                 continue
@@ -195,22 +223,42 @@ class UnmanagedContainers:
         self._processes = now
 
     def _leave_to_engine(
-        self, container_id: str, pid: int, source: DiscoverySource, by: Claim
+        self,
+        container_id: str,
+        pid: int,
+        source: DiscoverySource,
+        by: Claim,
+        runtime: str = "",
+        bundle: str = "",
     ) -> None:
-        """Its engine is to describe it; if it has not by the next look, none will."""
-        self._unclaimed[pid] = container_id, by
+        """Its engine is to describe it; if it has not by a later look, none will."""
+        wait = POLL_SECONDS if self._scanned.is_set() else FIRST_POLL
+        due = time.monotonic() + wait
+        self._unclaimed[pid] = _Unclaimed(container_id, by, due, runtime, bundle)
+        self._undecided = True
         self._sink.init_found(container_id, pid, source, by)
 
-    def _still_unclaimed(self, container_id: str, pid: int, by: Claim) -> None:
+    def _engines_may_answer(self, owner: int | None) -> bool:
+        """Whether any engine may, for a container of which it is not known whose it is."""
+        if time.monotonic() - self._began > ENGINE_SECONDS:
+            return False
+        return self._engines.may_answer("", owner)
+
+    def _still_unclaimed(self, pid: int, found: _Unclaimed) -> None:
+        container_id, by = found.container_id, found.claim
         owner = self._view.owner_of(pid)
-        engine = engine_of_cgroup(self._view, pid)
-        container = self.describe(container_id, engine, pid, "", owner)
+        engine = found.runtime or engine_of_cgroup(self._view, pid)
+        container = self.describe(container_id, engine, pid, found.bundle, owner)
         if container is None:
             self._sink.ignore(container_id, by)
             return
         engine = container.runtime.name
-        if self._engines.may_answer(engine, owner):
-            self._unclaimed[pid] = container_id, by
+        undecided = time.monotonic() < found.due
+        if not self._engines.asked(engine, owner):
+            undecided |= self._engines_may_answer(owner)
+        if undecided or self._engines.may_answer(engine, owner):
+            self._unclaimed[pid] = found
+            self._undecided |= undecided
         elif self._reports and not self._engines.restricted(engine):
             self.found_by_processes_only += 1
             self._sink.found_unmanaged(container, pid, DiscoverySource.PROCESSES, by)
