@@ -38,6 +38,29 @@ is for the callers of that module.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+
+MAX_LISTED = 20
+"""Names that a message lists."""
+MAX_LISTED_CHARACTERS = 100
+"""Characters of each of these names."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """*names* for a message, with commas between them.
+
+    Names come from images and registries, so of many names it shows :data:`MAX_LISTED`, and of a
+    long name :data:`MAX_LISTED_CHARACTERS` characters.
+    """
+    rest = iter(names)
+    shown = [
+        name if len(name) <= MAX_LISTED_CHARACTERS else f"{name[:MAX_LISTED_CHARACTERS]}..."
+        for name in islice(rest, MAX_LISTED)
+    ]
+    more = sum(1 for _ in rest)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
 
 class IgPyError(Exception):
     """The root of the tree; raised itself by nothing.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ig_py.errors import MetadataError, UsageError
+from ig_py.errors import MetadataError, UsageError, listed
 from ig_py.gadget.allowance import Allowance
 from ig_py.gadget.metadata import Metadata, lower_keys, merge, scalar_text
 from ig_py.gadget.params import CUSTOM_PREFIX
@@ -54,7 +54,7 @@ def _patch_of(metadata: Metadata, name: str, value: str) -> dict[str, Any] | Non
     choices = metadata.mapping([*path, "values"])
     if choices and value.lower() not in choices:
         raise UsageError(
-            f"setting parameter {name!r} to {value!r}: must be one of {', '.join(sorted(choices))}"
+            f"setting parameter {name!r} to {value!r}: must be one of {listed(sorted(choices))}"
         )
     patch = metadata.mapping([*path, "values", value, "patch"]) if choices else {}
     return patch or metadata.mapping([*path, "patch"]) or None

@@ -6,7 +6,7 @@ import ipaddress
 import struct
 from collections.abc import Iterable
 
-from ig_py.errors import UsageError
+from ig_py.errors import UsageError, listed
 from ig_py.gadget.duration import parse_duration
 from ig_py.gadget.spec import ParamSpec
 from ig_py.numbers import (
@@ -31,7 +31,7 @@ def check_value(param: ParamSpec, text: str) -> None:
     """
     hint = param.type_hint
     if param.possible_values and text.lower() not in (v.lower() for v in param.possible_values):
-        raise _bad(param, text, f"must be one of {', '.join(param.possible_values)}")
+        raise _bad(param, text, f"must be one of {listed(param.possible_values)}")
     if hint in INTEGER_RANGES:
         low, high = INTEGER_RANGES[hint]
         try:
@@ -102,7 +102,7 @@ def _encode_enum(param: ParamSpec, text: str) -> bytes:
         try:
             value = parse_int(text)
         except ValueError:
-            names = ", ".join(name for _, name in param.enum_values[:32])
+            names = listed(name for _, name in param.enum_values)
             raise _bad(param, text, f"must be a number or one of {names}") from None
     bits = param.size * 8
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if param.signed else (0, (1 << bits) - 1)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ig_py.errors import ImageNotFound, InvalidReference, StoreError
+from ig_py.errors import ImageNotFound, InvalidReference, StoreError, listed
 from ig_py.oci import media
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import Index
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 SOURCE_FILES = ("build.yaml", "gadget.yaml", "program.bpf.c")
 """A directory with one of these and no image layout holds a gadget's sources."""
-MAX_CHOICES = 20
-"""Images that an error message lists."""
 
 _LAYOUT_SCHEME = "oci:"
 _ARCHIVE_SCHEME = "oci-archive:"
@@ -146,6 +144,4 @@ def _is_named(name: str, tag: str, default: RegistryLocation) -> bool:
 def _choices(names: set[str]) -> str:
     if not names:
         return "its images have no names"
-    listed = sorted(names)[:MAX_CHOICES]
-    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
-    return f"it has {', '.join(listed)}{more}"
+    return f"it has {listed(sorted(names))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ig_py.errors import IntegrityError, LimitError
+from ig_py.errors import IntegrityError, LimitError, listed
 from ig_py.oci import limits, media
 from ig_py.oci.artifact import Artifact, Descriptor, Layer, Origin
 from ig_py.oci.document import Index, Manifest, parse_index, parse_manifest
@@ -33,7 +33,7 @@ def _listing(manifests: Sequence[Descriptor]) -> str:
         else "one without platform"
         for d in manifests
     ]  # fmt: skip
-    return ", ".join(dict.fromkeys(names)) or "none at all"
+    return listed(dict.fromkeys(names)) or "none at all"
 
 
 def read_manifest(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ig_py.errors import OutputError, UsageError
+from ig_py.errors import OutputError, UsageError, listed
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Kind
 from ig_py.output.modes import PCAP
 
@@ -72,7 +72,7 @@ def check_alone(modes: Mapping[str, str], terminal: bool) -> None:
         choice = ",".join(f"{name}:{PCAP if name == captures[0] else 'none'}" for name in shown)
         raise UsageError(
             f"output mode {PCAP} takes all of standard output, "
-            f"but data sources {', '.join(shown)} are written there",
+            f"but data sources {listed(shown)} are written there",
             remedy=f"choose one: -o {choice}",
         )
     if terminal:

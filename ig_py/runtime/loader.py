@@ -13,6 +13,7 @@ from ig_py.errors import (
     ObjectError,
     UsageError,
     VerifierRejected,
+    listed,
 )
 from ig_py.gadget import sections
 from ig_py.gadget.spec import GadgetSpec, ProgramSpec, VariableSpec
@@ -188,7 +189,7 @@ class Loader:
         self._skipped[program.name] = why
         text = f"{_words(program)} is skipped: {why}"
         if program.fields_if_absent:
-            text += f"; these fields stay empty: {', '.join(program.fields_if_absent)}"
+            text += f"; these fields stay empty: {listed(program.fields_if_absent)}"
         self._warn(text)
 
     def _load_once(self) -> Object:
