@@ -10,11 +10,13 @@ means the same to every runner.
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ig_py.errors import LimitError, MetadataError
+from ig_py.numbers import parse_literal
 
 if TYPE_CHECKING:
     import yaml
@@ -31,9 +33,16 @@ MAX_TEXT = 1 << 20
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})\Z")
-_BASED_INT = re.compile(r"0(x[0-9a-fA-F]{1,16}|o[0-7]{1,21}|b[01]{1,64})\Z")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,4})?\Z")
+_SPECIAL = {
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+_NUMBER = re.compile(r"[-+]?\.?[0-9]")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_INTEGERS = range(-(1 << 63), 1 << 64)
+_LONGEST_NUMBER = 400
+"""Characters of a number; a longer scalar is a text."""
 
 Path = tuple[str | int, ...]
 MERGE = "<<"
@@ -298,13 +307,9 @@ class _Reader:
             return text
         if text in _BOOLS:
             return _BOOLS[text]
-        if _INT.match(text):
-            return int(text)
-        if _BASED_INT.match(text):
-            return int(text, 0)
-        if _FLOAT.match(text):
-            return float(text)
-        return text
+        if text in _SPECIAL:
+            return _SPECIAL[text]
+        return _number(text)
 
     def _at(self, mark: Any) -> str:
         return f"{self.source}:{mark.line + 1 if mark is not None else 1}"
@@ -312,3 +317,22 @@ class _Reader:
 
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
+
+
+def _number(text: str) -> int | float | str:
+    """The number that Go's yaml.v3 reads: ``010`` is 8, ``1_000`` 1000, ``08`` 8.0.
+
+    *text* itself when it is none: sexagesimals, what is out of range.
+    """
+    if not _NUMBER.match(text) or len(text) > _LONGEST_NUMBER:
+        return text
+    plain = text.replace("_", "")
+    try:
+        if (number := parse_literal(plain)) in _INTEGERS:
+            return number
+    except ValueError:
+        pass
+    if not _FLOAT.match(plain):
+        return text
+    value = float(plain)
+    return text if math.isinf(value) else value

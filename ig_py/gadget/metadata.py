@@ -7,6 +7,7 @@ as a path of nested keys. :class:`Metadata` follows these rules.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,10 @@ def lower_keys(value: Any) -> Any:
 
 
 def scalar_text(value: Any) -> str:
-    """A YAML scalar as text: ``true``, ``16``, ``1.5``; empty for null and collections."""
+    """A YAML scalar as text, as Go writes it; empty for null and collections.
+
+    ``true``, ``16``, ``1.5``, ``0.0000001``, ``+Inf``.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -39,11 +43,22 @@ def scalar_text(value: Any) -> str:
     if value is None or isinstance(value, (Mapping, list)):
         return ""
     if isinstance(value, float):
-        return repr(int(value)) if value.is_integer() and abs(value) < 1e21 else repr(value)
+        return _float_text(value)
     if isinstance(value, int):
         # int -> str has a digit limit of its own that raises ValueError.
         return str(value) if value.bit_length() < 4096 else hex(value)
     return str(value)
+
+
+def _float_text(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    from decimal import Decimal
+
+    text = format(Decimal(repr(value)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def merge(base: dict[str, Any], patch: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from ig_py.runtime.array_reader import ReadSchedule, read_schedules
 if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact
 
+
+log = logging.getLogger(__name__)
 
 _WASM_NOTE = (
     "the image has a wasm module, which this version does not run: "
@@ -140,11 +143,60 @@ def read(
     """
     from ig_py.gadget.load import load_gadget
 
+    _tell_builder(artifact)
     base = load_gadget(artifact, annotate=annotate)
     info = copy.deepcopy(base)
     known = dict(values or {})
     instances = _Instances.of(info, known, artifact.reference)
+    _check_subjects(info, annotate, _has_wasm(artifact))
     return Gadget(artifact, base, info, known, annotate, instances)
+
+
+def _check_subjects(spec: GadgetSpec, annotations: Sequence[str], wasm: bool) -> None:
+    """Check that what ``--annotate`` names exists.
+
+    *wasm*: the image has a wasm module, which might make it: then it is a warning.
+
+    Raises:
+        UsageError: It does not exist.
+    """
+    from ig_py.gadget.metadata import parse_annotation
+
+    sources = {ds.name.lower(): ds for ds in spec.datasources}
+    for text in annotations:
+        datasource, name, _, _ = parse_annotation(text)
+        ds = sources.get(datasource.lower())
+        if ds is None:
+            said, hint = (
+                f'there is no data source "{datasource}"',
+                ", ".join(ds.name for ds in spec.datasources),
+            )
+        elif name and ds.field(name) is None:
+            said = f'data source "{ds.name}" has no field "{name}"'
+            hint = ", ".join(f.full_name for f in ds.fields)
+        else:
+            continue
+        if not wasm:
+            raise UsageError(f'--annotate "{text}": {said}', remedy=f"name one of: {hint}")
+        log.warning('--annotate "%s" has no effect: %s', text, said)
+
+
+def _tell_builder(artifact: Artifact) -> None:
+    """Say in the log when another version than this one built the image."""
+    from ig_py.oci.media import BUILDER_VERSION
+    from ig_py.version import user_version
+
+    if artifact.origin == "source":
+        return
+    builder = artifact.annotations.get(BUILDER_VERSION, "")
+    if not builder:
+        log.info("the image does not say which version built it: it may not fit this version")
+    elif builder != user_version():
+        log.info(
+            "the image was built by another version, %s: it may not fit this one, %s",
+            builder,
+            user_version(),
+        )
 
 
 def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:

@@ -96,6 +96,7 @@ def test_annotations(text: str, parts: tuple[str, ...]) -> None:
         ("ds:", "empty subject or assignment"),
         ("ds:foo", "key=value"),
         ("a:b:c", "subject:assignment"),
+        ("ds:field:key=value", "subject:assignment"),
         ("ds:=v", "empty key"),
         ("ds.:a=b", "empty field or subfield"),
         ("ds.f.:a=b", "empty field or subfield"),

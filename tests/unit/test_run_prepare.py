@@ -15,6 +15,7 @@ from ig_py.oci import media
 from ig_py.oci.artifact import Artifact, Descriptor, Layer
 from ig_py.records import replace
 from ig_py.runtime.prepare import prepare, read
+from ig_py.version import user_version
 
 WASM = Layer(Descriptor(media.WASM_LAYER, "sha256:0", 4), b"\0asm")
 PROCESSES: dict[str, Any] = {
@@ -87,3 +88,53 @@ def test_nothing_to_run() -> None:
     gadget = read(with_wasm(metadata_only(name="empty")))
     with pytest.raises(ObjectError, match="no eBPF object, only a wasm module"):
         prepare(gadget, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nods:a=b", 'there is no data source "nods": name one of: processes'),
+        ("nods.pid:a=b", 'there is no data source "nods"'),
+        ("processes.nope:a=b", 'data source "processes" has no field "nope": name one of: pid'),
+    ],
+)
+def test_annotations_of_what_does_not_exist(
+    text: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        read(metadata_only(**PROCESSES), annotate=(text,))
+    # A wasm module may make it.
+    read(with_wasm(metadata_only(**PROCESSES)), annotate=(text,))
+    assert f'--annotate "{text}" has no effect' in caplog.text
+    read(metadata_only(**PROCESSES), annotate=("Processes.PID:a=b", "processes:c=d"))
+
+
+@pytest.mark.parametrize(
+    ("builder", "said"),
+    [
+        ("v99.1.0", "the image was built by another version, v99.1.0"),
+        ("", "the image does not say which version built it"),
+        (user_version(), ""),
+    ],
+)
+def test_another_builder_version_is_told(
+    builder: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    image = metadata_only(**PROCESSES)
+    read(replace(image, annotations={media.BUILDER_VERSION: builder}, origin="store"))
+    assert said in caplog.text
+    assert bool(caplog.text) == bool(said)
+
+
+@pytest.mark.parametrize(("key", "value"), [("max-entries", "9"), ("sort", "pid")])
+def test_a_data_source_that_only_wasm_makes(
+    key: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = "limiter" if key == "max-entries" else "sort"
+    name = f"operator.{operator}.{key}"
+    metadata = PROCESSES | {"paramDefaults": {name: f"made:{value}"}}
+    prepare(read(metadata_only(**metadata)), {})
+    assert f"the gadget's default is ignored: --{key}: there is no data source" in caplog.text
+    with pytest.raises(UsageError, match=f'--{key}: there is no data source "other"'):
+        prepare(read(metadata_only(**metadata)), {name: f"other:{value}"})

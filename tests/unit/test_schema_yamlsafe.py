@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ig_py import yamlsafe
 from ig_py.errors import IgPyError, LimitError, MetadataError
+from ig_py.gadget.metadata import scalar_text
 
 
 def test_values_are_typed_as_other_runners_type_them() -> None:
@@ -31,8 +32,8 @@ def test_values_are_typed_as_other_runners_type_them() -> None:
         "i": -12,
         "hex": 255,
         "oct": 15,
-        "zero": "017",
-        "big": "99999999999999999999",
+        "zero": 15,
+        "big": 1e20,
         "x": 1.5,
         "e": 1000.0,
         "date": "2024-01-02",
@@ -209,3 +210,66 @@ def test_any_syntax_is_a_value_or_an_error_of_ours(text: str) -> None:
         yamlsafe.load(text.encode(), "f")
     except IgPyError as e:
         assert str(e).startswith("f:")
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        # As Inspektor Gadget's configuration library (viper 1.21 with yaml.v3) reads and writes it.
+        ("010", "8"),
+        ("0o10", "8"),
+        ("0O17", "15"),
+        ("0x10", "16"),
+        ("-0x10", "-16"),
+        ("+010", "8"),
+        ("-010", "-8"),
+        ("0b11", "3"),
+        ("-0o17", "-15"),
+        ("1_000", "1000"),
+        ("0x_1f", "31"),
+        ("1__0", "10"),
+        ("_1", "_1"),
+        ("1:30", "1:30"),
+        ("08", "8"),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("y", "y"),
+        ("~", ""),
+        ("Null", ""),
+        (".inf", "+Inf"),
+        ("-.INF", "-Inf"),
+        (".nan", "NaN"),
+        ("NaN", "NaN"),
+        ("inf", "inf"),
+        ("1e3", "1000"),
+        ("1e21", "1000000000000000000000"),
+        ("1e-7", "0.0000001"),
+        ("1.8E+309", "1.8E+309"),
+        ("1.", "1"),
+        (".5", "0.5"),
+        ("-.5", "-0.5"),
+        (".5_0", "0.5"),
+        ("1_0.5", "10.5"),
+        ("18446744073709551615", "18446744073709551615"),
+        ("18446744073709551616", "18446744073709552000"),
+        ("-9223372036854775809", "-9223372036854776000"),
+        ("TRUE", "true"),
+        ("tRUE", "tRUE"),
+        ("'010'", "010"),
+        ("0777", "511"),
+        ("-0", "0"),
+        ("+1", "1"),
+        ("0.10", "0.1"),
+        ("0x", "0x"),
+        ("0o8", "0o8"),
+        ("0b12", "0b12"),
+        ("1.2.3", "1.2.3"),
+    ],
+)
+def test_scalars_as_texts(text: str, read: str) -> None:
+    assert scalar_text(yamlsafe.load(f"k: {text}".encode(), "f")[0]["k"]) == read
+
+
+def test_a_date_stays_as_it_is_written() -> None:
+    document, _ = yamlsafe.load(b"k: 2001-01-01\nl: 2001-01-01T00:00:00Z", "f")
+    assert document == {"k": "2001-01-01", "l": "2001-01-01T00:00:00Z"}
