@@ -68,6 +68,8 @@ def _listed(tracker: ContainerTracker) -> list[Container]:
         clients = tracker.discovery.engines.clients
         slow = [c.socket_path for c in clients if not c.connected and not c.error]
         _terminal.warn(f"no answer in {LIST_SECONDS:.0f} s from {', '.join(slow)}")
+    if notice := tracker.nothing_selected():
+        _terminal.warn(notice)
     return tracker.containers()
 
 
@@ -139,7 +141,12 @@ def _watch(
 
     tracker.subscribe(SelectedEvents(tracker.settings.selector.matches, keep))
     tracker.start()
+    due = True
     while not stop and (deadline is None or time.monotonic() < deadline):
+        if due and tracker.discovery.listed:
+            due = False
+            if notice := tracker.nothing_selected():
+                _terminal.warn(f"{notice}; those that start later are shown")
         left = WAKE_SECONDS if deadline is None else deadline - time.monotonic()
         try:
             event = events.get(timeout=max(0.0, min(WAKE_SECONDS, left)))

@@ -111,6 +111,11 @@ class Discovery:
         listed = self.engines.wait_listed(seconds)
         return self.unmanaged.wait_scanned(max(0.0, deadline - time.monotonic())) and listed
 
+    @property
+    def listed(self) -> bool:
+        """Whether :meth:`wait_listed` would not wait."""
+        return self.engines.listed and self.unmanaged.scanned
+
     def stop(self) -> None:
         """End all threads (in about a second at most) and close every descriptor."""
         self.engines.stop()

@@ -1,11 +1,16 @@
 """Which containers a user asked for (docs/reference/operators.md#selecting-containers).
 
 All criteria must hold; an empty one holds for every container. A criterion is
-a comma list: ``a,b`` (one of), ``!a`` (not), ``a,!b``. Case-sensitive, no globs.
+a comma list: ``a,b`` (one of), ``!a`` (not), ``a,!b``. Case-sensitive; ``*``, ``?`` and ``[…]``
+stand for characters as in a shell's patterns. A container's name may be given as the beginning of
+its id.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import functools
+import re
 from collections.abc import Callable, Mapping
 
 from ig_py.containers.model import Container
@@ -14,6 +19,10 @@ from ig_py.records import dataclass, field
 
 IMAGE_PREFIX = 12
 """Image ids and digests are compared by this many characters after ``sha256:``."""
+MIN_ID_PREFIX = 8
+"""Digits of a container's id that stand for its name."""
+_ID_PREFIX = re.compile(rf"[0-9a-f]{{{MIN_ID_PREFIX},64}}")
+_WILDCARD = re.compile(r"[*?[]")
 
 
 def image_prefix(value: str) -> str:
@@ -42,11 +51,25 @@ class Criterion:
             normalize,
         )
 
-    def matches(self, value: str) -> bool:
+    def matches(self, value: str, container_id: str = "") -> bool:
+        """*container_id*: its beginning stands for *value* as well; "" where it does not."""
         value = self.normalize(value)
-        if value in self.exclude:
+        if _has(self.exclude, value, container_id):
             return False
-        return not self.include or value in self.include
+        return not self.include or _has(self.include, value, container_id)
+
+
+def _has(items: frozenset[str], value: str, container_id: str) -> bool:
+    return value in items or any(
+        (_WILDCARD.search(item) and _pattern(item).match(value))
+        or (container_id.startswith(item) and _ID_PREFIX.fullmatch(item))
+        for item in items
+    )
+
+
+@functools.lru_cache(256)
+def _pattern(item: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(item))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +84,8 @@ class Selector:
     pod_name: Criterion = field(default_factory=Criterion)
     k8s_container_name: Criterion = field(default_factory=Criterion)
     labels: Mapping[str, Criterion] = field(default_factory=dict)
+    given: tuple[tuple[str, str], ...] = ()
+    """Flags and their values, as the user gave them."""
 
     @classmethod
     def parse(
@@ -89,6 +114,20 @@ class Selector:
             pod_name=Criterion.parse(pod_name),
             k8s_container_name=Criterion.parse(k8s_container_name),
             labels=parse_labels(labels),
+            given=tuple(
+                (flag, value)
+                for flag, value in (
+                    ("containername", container_name),
+                    ("runtime-containerimage-digest", image_digest),
+                    ("runtime-containerimage-id", image_id),
+                    ("k8s-namespace", namespace),
+                    ("k8s-podname", pod_name),
+                    ("k8s-containername", k8s_container_name),
+                    ("k8s-selector", labels),
+                    ("runtime", runtime_name),
+                )
+                if value
+            ),
         )
 
     @property
@@ -109,7 +148,7 @@ class Selector:
         runtime, k8s = container.runtime, container.k8s
         return (
             self.runtime_name.matches(runtime.name)
-            and self.container_name.matches(runtime.container_name)
+            and self.container_name.matches(runtime.container_name, runtime.container_id)
             and self.image_digest.matches(runtime.image_digest)
             and self.image_id.matches(runtime.image_id)
             and self.namespace.matches(k8s.namespace)

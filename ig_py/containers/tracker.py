@@ -316,6 +316,18 @@ class ContainerTracker:
                 LIST_SECONDS,
             )
 
+    def nothing_selected(self) -> str | None:
+        """What to say when the containers that ran at the start are known and none of them is
+        selected; None when one is, when all are wanted, or when no engine answers."""
+        from ig_py.containers.selection_notice import nothing_selected
+
+        discovery = self._discovery
+        if not self.selects_some or discovery is None or not discovery.listed:
+            return None
+        if not discovery.engines.answers() and not self.settings.unmanaged:
+            return None
+        return nothing_selected(self.settings.selector, self.collection.containers())
+
     def drain(self, stream: Stream) -> bool:
         """After the programs are detached: give events that wait for their container a last
         moment, then count them as lost. True when *stream* may have more to read now."""

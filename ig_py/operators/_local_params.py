@@ -21,7 +21,7 @@ SELECTOR_KEYS = {
 }
 """Argument of ``Selector.parse`` → parameter keys that give it, preferred first."""
 
-_LIST = "A comma list; !x leaves x out"
+_LIST = "A comma list; !x leaves x out, * stands for any characters"
 
 
 def global_params() -> list[ParamSpec]:
@@ -91,7 +91,8 @@ def instance_params() -> list[ParamSpec]:
             prefix=PREFIX,
             alias="c",
             alternative_key="runtime-containername",
-            description=f"Only containers that the runtime knows by these names. {_LIST}",
+            description="Only containers that the runtime knows by these names, or by the first"
+            f" digits of their ids. {_LIST}",
             tags=[FILTERING],
             value_hint="local:container",
         ),

@@ -5,6 +5,7 @@ Facts: docs/reference/operators.md#containers.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.errors import ContainerError, UsageError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ig_py.operators._samples import Samples
     from ig_py.operators.parts import LoadParts
     from ig_py.operators.running import Host, Running
+
+log = logging.getLogger(__name__)
 
 FILTER_MAP = "gadget_mntns_filter_map"
 FILTER_SWITCH = "gadget_filter_by_mntns"
@@ -128,6 +131,8 @@ class LocalManager(Operator):
         if ctx.switch(PREFIX + "hold-containers"):
             tracker.hold_runtimes(running.host.targets.after, _hold_seconds(ctx))
         tracker.warn_of_engines()
+        if notice := tracker.nothing_selected():
+            log.warning("%s; those that start later are traced", notice)
 
     def drained(self, running: Running) -> bool:
         """Wait a moment for the containers of events that are still pending."""

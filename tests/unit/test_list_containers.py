@@ -218,3 +218,17 @@ def test_watching_goes_on_when_its_reader_stops(
             for init in inits:
                 init.kill()
                 init.wait()
+
+
+@pytest.mark.parametrize("watch", [(), ("-w", "--timeout", "2")])
+def test_a_selection_without_a_container_is_told_once(
+    engine: FakeDocker, capsys: pytest.CaptureFixture[str], watch: tuple[str, ...]
+) -> None:
+    argv = ["list-containers", "-r", "docker", f"--docker-socketpath={engine.path}", *watch]
+    assert main([*argv, "-c", "nosuch"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("no container that runs now is selected by --containername 'nosuch'") == 1
+    assert "running: 'db', 'web', 'x" in err
+    assert "\x1b" not in err
+    assert main([*argv, "-c", "w*"]) == 0
+    assert "selected" not in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ig_py.containers.model import Container, KubernetesInfo, RuntimeInfo
+from ig_py.containers.selection_notice import nothing_selected
 from ig_py.containers.selector import Criterion, Selector, image_prefix, parse_labels
 from ig_py.errors import UsageError
 
@@ -34,7 +35,7 @@ def named(name: str, **labels: str) -> Container:
         ("a", "a", True),
         ("a", "A", False),
         ("a", "ab", False),
-        ("a*", "ab", False),
+        ("a*", "ab", True),
         ("a,b", "b", True),
         ("a,b", "c", False),
         ("!a", "a", False),
@@ -99,3 +100,68 @@ def test_labels(selector: str, labels: dict[str, str], expected: bool) -> None:
 def test_a_malformed_label_selector_is_named(given: str) -> None:
     with pytest.raises(UsageError, match="key=value"):
         parse_labels(given)
+
+
+def with_id(name: str, container_id: str) -> Container:
+    return Container(runtime=RuntimeInfo("docker", container_id, name))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "expected"),
+    [
+        ("web-*", True),
+        ("w?b-1", True),
+        ("web-[0-9]", True),
+        ("WEB-*", False),
+        ("web", False),
+        ("!web-*", False),
+        ("!db-*", True),
+        ("w*,!*-1", False),
+        ("0123456789ab", True),
+        ("01234567", True),
+        ("0123456", False),
+        ("!0123456789ab", False),
+        ("!fedcba987654", True),
+        ("123456789ab", False),
+        ("0123456789ab*", False),
+    ],
+)
+def test_patterns_and_beginnings_of_ids(criterion: str, expected: bool) -> None:
+    container = with_id("web-1", "0123456789abcdef" * 4)
+    assert Selector.parse(container_name=criterion).matches(container) is expected
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["namespace", "pod_name", "k8s_container_name", "image_id", "image_digest", "runtime_name"],
+)
+def test_patterns_of_the_other_flags(flag: str) -> None:
+    container = Container(
+        runtime=RuntimeInfo("abc", image_id="sha256:abcd", image_digest="sha256:abcd"),
+        k8s=KubernetesInfo(namespace="abc", pod_name="abc", container_name="abc"),
+    )
+    assert Selector.parse(**{flag: "a*"}).matches(container)
+    assert not Selector.parse(**{flag: "b*"}).matches(container)
+    assert not Selector.parse(**{flag: "!a*"}).matches(container)
+
+
+def test_a_pattern_in_a_label() -> None:
+    assert Selector.parse(labels="app=we*").matches(named("x", app="web"))
+    assert not Selector.parse(labels="app=!we*").matches(named("x", app="web"))
+
+
+def test_what_is_said_when_nothing_is_selected() -> None:
+    running = [with_id(f"c{n:02}", f"{n:064x}") for n in range(12)] + [with_id("a\x1b[2J", "f")]
+    selector = Selector.parse(container_name="nosuch", namespace="x" * 100)
+    said = nothing_selected(selector, running)
+    assert said is not None
+    assert said.startswith(
+        f"no container that runs now is selected by --containername 'nosuch' and"
+        f" --k8s-namespace '{'x' * 61}...'; running: 'a\\x1b[2J', 'c00', 'c01',"
+    )
+    assert said.endswith("'c08' and 3 more")
+    assert nothing_selected(Selector.parse(container_name="c01"), running) is None
+    assert nothing_selected(Selector(), running) is None
+    empty = nothing_selected(Selector.parse(container_name="!a"), [])
+    assert empty is not None
+    assert empty.endswith("running: none")

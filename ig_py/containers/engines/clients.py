@@ -66,6 +66,11 @@ class EngineClients:
         self._wait([c for c in self.clients if not c.speaker.is_root], users)
         return listed
 
+    @property
+    def listed(self) -> bool:
+        """Whether every engine of root's has listed its containers, or does not answer."""
+        return all(client.listed for client in self.clients if client.speaker.is_root)
+
     def asked(self, engine: str, owner: int | None = None) -> bool:
         """Whether the engine of that name is asked for its containers."""
         return bool(self._of(engine, owner))

@@ -111,6 +111,11 @@ class EngineClient:
         return self._connected
 
     @property
+    def listed(self) -> bool:
+        """Whether the first listing is reported, or the engine is known not to answer."""
+        return self._listed.is_set()
+
+    @property
     def containers(self) -> int:
         """How many containers run, as far as the engine said."""
         return len(self._running)

@@ -120,6 +120,11 @@ class UnmanagedContainers:
         """Wait until what runs at the start is reported; False when *seconds* were not enough."""
         return self._scanned.wait(seconds)
 
+    @property
+    def scanned(self) -> bool:
+        """Whether what runs at the start is reported."""
+        return self._scanned.is_set()
+
     def stop(self) -> None:
         """After the reactor stopped."""
         self._dirs.stop()
