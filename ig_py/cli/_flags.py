@@ -24,6 +24,10 @@ _LOOKS_LIKE_A_VALUE = frozenset(
 )
 
 
+class UnknownFlag(UsageError):
+    """No flag of that name; another version of the command, or of the gadget, may have it."""
+
+
 @dataclass(frozen=True)
 class Flag:
     """One flag. *param* is the full parameter name that it sets ("" for none).
@@ -155,7 +159,7 @@ class FlagSet:
         elif not name or name.startswith("-"):
             raise UsageError(f"bad flag syntax: {word}")
         elif strict:
-            raise UsageError(f"unknown flag: --{name}")
+            raise UnknownFlag(f"unknown flag: --{name}")
         elif swallow and not given and rest and not rest[0].startswith("-"):
             rest.pop(0)
         return None
@@ -172,7 +176,7 @@ class FlagSet:
                     out.help = True
                     continue
                 if strict:
-                    raise UsageError(f"unknown shorthand flag: {letter!r} in {word}")
+                    raise UnknownFlag(f"unknown shorthand flag: {letter!r} in {word}")
                 return None
             if letters.startswith("="):
                 self._take(flag, "=", letters[1:], rest, out, strict)

@@ -15,6 +15,7 @@ from ig_py.cli._flags import (
     Flag,
     FlagSet,
     Parsed,
+    UnknownFlag,
     checked,
     checked_text,
     help_rows,
@@ -133,10 +134,12 @@ def _run_image(
         early: Values of the flags that are known before the image is.
         manifest: Values of the gadget's parameters; None: flags in *args* give them.
     """
+    from ig_py.gadget.metadata import Metadata
     from ig_py.gadget.param_values import split_list
     from ig_py.output.columns import default_flag
     from ig_py.output.modes import known_modes
     from ig_py.resolver import resolve
+    from ig_py.runtime.absent_wasm import NOT_RUN, has_wasm, what_is_missing
     from ig_py.runtime.prepare import read
 
     gadget = read(
@@ -153,8 +156,17 @@ def _run_image(
         values |= _of_manifest(dynamic, manifest)
     else:
         flags = FlagSet([*static, *dynamic])
-        parsed = flags.parse(args)
+        try:
+            parsed = flags.parse(args)
+        except UnknownFlag as err:
+            if has_wasm(gadget.artifact):
+                raise UsageError(
+                    f"{err.message}: it may be one of the module's: {NOT_RUN}"
+                ) from err
+            raise
         if parsed.help:
+            if has_wasm(gadget.artifact):
+                _terminal.warn(what_is_missing(Metadata(gadget.base.metadata)))
             _print_help(flags)
             return 0
         _check_positionals(image, parsed)

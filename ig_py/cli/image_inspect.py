@@ -81,7 +81,7 @@ def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str
     params = {f.param: values[f.name] for f in flags if f.param and not f.param.startswith(_OCI)}
     gadget = read(artifact, annotate=split_list(values["annotate"]), values=params)
     spec = gadget.info
-    for note in [*spec.notes, *(n for ds in spec.datasources for n in ds.notes)]:
+    for note in gadget.notes:
         _terminal.warn(note)
     if show:
         document = extra_info.datasources_document(spec)

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ig_py.errors import ObjectError, UsageError
+from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
 from ig_py.operators.base import Context, Operator
 from ig_py.records import dataclass, field
+from ig_py.runtime.absent_wasm import has_wasm, what_is_missing, without_missing_names
 from ig_py.runtime.array_reader import ReadSchedule, read_schedules
 
 if TYPE_CHECKING:
@@ -18,11 +20,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
-
-_WASM_NOTE = (
-    "the image has a wasm module, which this version does not run: "
-    "what it would add or change is missing"
-)
 
 
 class _Recorded(Mapping[str, str]):
@@ -55,7 +52,6 @@ class _Instances:
 
     @classmethod
     def of(cls, spec: GadgetSpec, values: Mapping[str, str], image: str) -> _Instances:
-        from ig_py.gadget.metadata import Metadata
         from ig_py.operators import instantiate_all
 
         params = _Recorded(values)
@@ -105,8 +101,8 @@ class Gadget:
     def notes(self) -> list[str]:
         """What users should know of the image before it runs."""
         found = [*self.info.notes, *(n for ds in self.info.datasources for n in ds.notes)]
-        if _has_wasm(self.artifact):
-            found.insert(len(self.info.notes), _WASM_NOTE)
+        if has_wasm(self.artifact):
+            found.insert(len(self.info.notes), what_is_missing(Metadata(self.base.metadata)))
         return found
 
 
@@ -218,8 +214,7 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
     instances, gadget.instances = gadget.instances, None
     custom = _custom_values(gadget, given)
     if instances is None or custom or not instances.are_as_with(given):
-        spec = _patched(gadget, custom) if custom else copy.deepcopy(gadget.base)
-        instances = _Instances.of(spec, given, gadget.artifact.reference)
+        instances, given = _instances(gadget, custom, given)
     context = instances.context
     context.params = given
     _check_runnable(gadget.artifact, context.spec, elf)
@@ -232,6 +227,28 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
         values_of,
         read_schedules(context.spec, given),
     )
+
+
+def _instances(
+    gadget: Gadget, custom: Mapping[str, str], given: dict[str, str]
+) -> tuple[_Instances, dict[str, str]]:
+    """Operators with *given*, and these values without defaults that name nothing here."""
+
+    def of(values: Mapping[str, str]) -> _Instances:
+        spec = _patched(gadget, custom) if custom else copy.deepcopy(gadget.base)
+        return _Instances.of(spec, values, gadget.artifact.reference)
+
+    try:
+        return of(given), given
+    except UsageError:
+        if not has_wasm(gadget.artifact):
+            raise
+
+    def works(values: Mapping[str, str]) -> None:
+        of(values)
+
+    kept = without_missing_names(given, Metadata(gadget.base.metadata), works, log.warning)
+    return of(kept), kept
 
 
 def _custom_values(gadget: Gadget, given: Mapping[str, str]) -> dict[str, str]:
@@ -254,17 +271,11 @@ def _check_runnable(artifact: Artifact, spec: GadgetSpec, elf: bytes | None) -> 
     """A gadget without programs shows what operators make."""
     if elf is not None or spec.datasources:
         return
-    if _has_wasm(artifact):
+    if has_wasm(artifact):
         why = "only a wasm module, which this version does not run"
     else:
         why = "and its metadata asks for nothing that could be shown without one"
     raise ObjectError(f"running gadget {spec.name}: the image has no eBPF object, {why}")
-
-
-def _has_wasm(artifact: Artifact) -> bool:
-    from ig_py.oci.media import WASM_LAYER
-
-    return any(layer.descriptor.media_type == WASM_LAYER for layer in artifact.layers)
 
 
 def encode_values(spec: GadgetSpec, given: Mapping[str, str]) -> dict[str, bytes]:

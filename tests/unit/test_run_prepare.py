@@ -81,6 +81,63 @@ def test_a_wasm_module_is_not_run_and_that_is_said_once() -> None:
     assert not [n for n in read(plain).notes if "wasm" in n]
 
 
+def test_parameters_of_a_wasm_module_are_named() -> None:
+    image = metadata_only(**PROCESSES, name="x")
+    named = metadata_only(name="x", params={"wasm": {"mode": {}, "depth": {}}})
+    assert "its parameters (depth, mode) too" in read(with_wasm(named)).notes[0]
+    assert "parameters" not in read(with_wasm(image)).notes[0]
+
+
+ARRAY = {"name": "x", "operator": {"process": {"emitstats": True}}}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("operator.sort.sort", "-score"),
+        ("operator.sort.sort", "processes:-score"),
+        ("operator.filter.filter", "score>3"),
+        ("operator.filter.filter-expr", "score > 3"),
+    ],
+)
+def test_a_default_that_names_a_field_of_the_module_is_left_out(
+    parameter: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    defaults = {parameter: value, "operator.limiter.max-entries": "7"}
+    image = metadata_only(**ARRAY, paramDefaults=defaults)
+    with pytest.raises(UsageError, match="score"):
+        prepare(read(image), {})
+    caplog.clear()
+    prepared = prepare(read(with_wasm(image)), {})
+    [line] = caplog.messages
+    assert f"default of {parameter} is left out: " in line and "wasm module" in line
+    assert "score" in line
+    plan = prepared.context.plan
+    assert not plan.sorts and not any(plan.filters.values()) and not any(plan.conditions.values())
+    assert plan.limits == {"processes": 7}, "what names nothing of the module stays"
+
+
+def test_a_default_that_names_the_events_own_field_stays() -> None:
+    image = metadata_only(**ARRAY, paramDefaults={"operator.sort.sort": "-pid"})
+    assert prepare(read(with_wasm(image)), {}).context.plan.sorts["processes"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [("operator.sort.sort", "score"), ("operator.filter.filter", "score>3")]
+)
+def test_what_the_user_names_is_not_left_out(parameter: str, value: str) -> None:
+    image = with_wasm(metadata_only(**ARRAY, paramDefaults={parameter: "pid"}))
+    with pytest.raises(UsageError, match=r"score.*wasm module, which this version does not run"):
+        prepare(read(image), {parameter: value})
+
+
+def test_other_mistakes_are_not_the_modules() -> None:
+    image = with_wasm(metadata_only(**ARRAY, paramDefaults={"operator.sort.sort": "-score"}))
+    with pytest.raises(UsageError) as failure:
+        prepare(read(image), {"operator.limiter.max-entries": "many"})
+    assert "many" in str(failure.value)
+
+
 def test_nothing_to_run() -> None:
     gadget = read(metadata_only(name="empty"))
     with pytest.raises(ObjectError, match="no eBPF object, and its metadata asks for nothing"):
