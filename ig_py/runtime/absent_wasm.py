@@ -49,7 +49,7 @@ def without_missing_names(
 
     Args:
         given: Values of all parameters, full name → text; *works* has refused them.
-        works: Raises UsageError for values that name what is not there.
+        works: Refuses values that name what is not there, with UsageError.
 
     Raises:
         UsageError: A value that the user gave names what is not there.
