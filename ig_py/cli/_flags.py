@@ -24,8 +24,8 @@ _LOOKS_LIKE_A_VALUE = frozenset(
 )
 
 
-class UnknownFlag(UsageError):
-    """No flag of that name; another version of the command, or of the gadget, may have it."""
+UNKNOWN = "unknown "
+"""How the message of a flag that does not exist begins."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class FlagSet:
         elif not name or name.startswith("-"):
             raise UsageError(f"bad flag syntax: {word}")
         elif strict:
-            raise UnknownFlag(f"unknown flag: --{name}")
+            raise UsageError(f"{UNKNOWN}flag: --{name}")
         elif swallow and not given and rest and not rest[0].startswith("-"):
             rest.pop(0)
         return None
@@ -176,7 +176,7 @@ class FlagSet:
                     out.help = True
                     continue
                 if strict:
-                    raise UnknownFlag(f"unknown shorthand flag: {letter!r} in {word}")
+                    raise UsageError(f"{UNKNOWN}shorthand flag: {letter!r} in {word}")
                 return None
             if letters.startswith("="):
                 self._take(flag, "=", letters[1:], rest, out, strict)

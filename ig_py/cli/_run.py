@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from ig_py.cli import _signals, _terminal
 from ig_py.cli._escaping import safe
 from ig_py.cli._flags import (
+    UNKNOWN,
     Flag,
     FlagSet,
     Parsed,
-    UnknownFlag,
     checked,
     checked_text,
     help_rows,
@@ -158,8 +158,8 @@ def _run_image(
         flags = FlagSet([*static, *dynamic])
         try:
             parsed = flags.parse(args)
-        except UnknownFlag as err:
-            if has_wasm(gadget.artifact):
+        except UsageError as err:
+            if err.message.startswith(UNKNOWN) and has_wasm(gadget.artifact):
                 raise UsageError(
                     f"{err.message}: it may be one of the module's: {NOT_RUN}"
                 ) from err
