@@ -144,7 +144,7 @@ def read(
     info = copy.deepcopy(base)
     known = dict(values or {})
     instances = _Instances.of(info, known, artifact.reference)
-    _check_subjects(info, annotate, _has_wasm(artifact))
+    _check_subjects(info, annotate, has_wasm(artifact))
     return Gadget(artifact, base, info, known, annotate, instances)
 
 
