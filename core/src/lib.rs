@@ -9,6 +9,7 @@ pub mod exec_hold;
 mod fds;
 pub mod names;
 mod numbers;
+pub mod output;
 pub mod pipeline;
 #[cfg(feature = "python")]
 mod python;

@@ -239,15 +239,6 @@ def _execute(
         _terminal.debug("running...")
         running.set()
 
-    job = Run(
-        prepared,
-        RunSettings(output.plans, buffer_size, budget, early["skip-unsupported"] == "true"),
-        stop,
-        sink=output.sink,
-        warn=_terminal.warn,
-        on_running=on_running,
-        account=lambda counters: output.account(counters, job.throttled),
-    )
     seconds = parse_seconds(early["timeout"])
     stop.check()
     # From here on another thread works, and this one waits: signals need not interrupt it.
@@ -255,7 +246,15 @@ def _execute(
     stop.check()
     pins.sweep()
     scratch.sweep()
-    output.start()
+    job = Run(
+        prepared,
+        RunSettings(output.plans, buffer_size, budget, early["skip-unsupported"] == "true"),
+        stop,
+        sink=output.start(),
+        warn=_terminal.warn,
+        on_running=on_running,
+        account=lambda counters: output.account(counters, job.throttled),
+    )
     counters = None
     try:
         counters = supervise(job.execute, running, stop, seconds if seconds else None)

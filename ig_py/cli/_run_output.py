@@ -17,21 +17,24 @@ from ig_py.output.capture import capture, check_alone
 from ig_py.output.columns import Column, choose_columns, header, scaled
 from ig_py.output.fields import split_fields
 from ig_py.output.modes import PCAP, check_modes, choose_mode
-from ig_py.output.writer import Writer
 from ig_py.runtime.loss import Account, LossReport, account
 from ig_py.runtime.plan import DataSourceOutput
 
 if TYPE_CHECKING:
-    from ig_py._core import Batch, Counters
+    from ig_py._core import Counters, Writer
     from ig_py.runtime.budget import Throttled
     from ig_py.runtime.state import StopRequest
 
+MAX_QUEUED_BYTES = 8 << 20
+"""Rendered bytes that may wait for the reader of standard output."""
 CLEAR = "cli.clear-screen-before"
 CLEAR_SCREEN = b"\x1b[H\x1b[2J"
 """Cursor to the top left, then clear: the sequence that ``ig`` writes."""
 FLUSH_SECONDS = 2.0
 """Longest time that a slow reader of events may delay the end of a run that no signal ended, and
 that a slow reader of messages may."""
+_STEP_SECONDS = 0.05
+"""Between two looks at whether a signal came."""
 LEAST_FLUSH_SECONDS = 0.05
 """What is left to a reader that reads, when its time was used up before."""
 
@@ -96,25 +99,19 @@ class RunOutput:
         header = CLEAR_SCREEN.decode() if clears else ""
         self.plans[ds.name] = DataSourceOutput("text", header=header)
 
-    def start(self) -> None:
-        """Begin to write; headers come first."""
+    def start(self) -> Writer:
+        """Begin to write; headers come first. What is returned takes the batches."""
+        from ig_py._core import Writer
+
         sys.stdout.flush()
         captures = {name for name, plan in self.plans.items() if plan.mode == PCAP}
-        self._writer = Writer(
-            sys.stdout.fileno(), lambda _err: self._stop.set(), continuous=captures
+        self._writer = writer = Writer(
+            sys.stdout.fileno(), self._stop.set, limit=MAX_QUEUED_BYTES, continuous=captures
         )
+        self._stop.on_deadline(writer.limit_waits)
         for name, line in self._headers:
-            self._writer.put(name, line, 0, lambda: True)
-
-    def sink(self, batch: Batch) -> None:
-        """Queue what the core rendered."""
-        assert self._writer is not None
-        self._writer.put(
-            batch.datasource, batch.data, batch.events, self._give_up, batch.whole_events
-        )
-
-    def _give_up(self) -> bool:
-        return time.monotonic() > self._stop.deadline
+            writer.put_text(name, line)
+        return writer
 
     def finish(
         self,
@@ -128,10 +125,12 @@ class RunOutput:
         *unseen* and *mixed*: see :class:`Account`.
         """
         assert self._writer is not None
-        left = FLUSH_SECONDS
-        if self._stop:
-            left = max(LEAST_FLUSH_SECONDS, self._stop.deadline - time.monotonic())
-        accounts = account(counters or {}, self._writer.close(left), throttled, unseen, mixed)
+        begun = time.monotonic()
+        while not self._writer.written(_STEP_SECONDS):
+            deadline = max(begun + LEAST_FLUSH_SECONDS, self._stop.deadline)
+            if time.monotonic() >= min(begun + FLUSH_SECONDS, deadline):
+                break
+        accounts = account(counters or {}, self._writer.close(0), throttled, unseen, mixed)
         self._report(accounts)
         for entry in accounts:
             _terminal.info(entry.summary())

@@ -31,15 +31,15 @@ from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
 from ig_py.runtime.timers import Timers
 
 if TYPE_CHECKING:
-    from ig_py._core import Batch, Counters, Object, Stream
+    from ig_py._core import Batch, Counters, Object, Stream, Writer
     from ig_py.operators.base import Operator
 
 IFACE = "operator.oci.ebpf.iface"
 """Parameter of gadgets with classifiers: the host's interface to attach to."""
-POLL_MS = 250
+LONGEST_MS = 3_600_000
 """Longest wait for events; a stop wakes the wait."""
 ACCOUNT_SECONDS = 1.0
-"""How often the counters are read while a run goes on."""
+"""How often the counters are read while events come."""
 DRAIN_SECONDS = 2.0
 """Longest time given to what is still in the kernel's buffers when a run ends."""
 
@@ -66,10 +66,11 @@ class Run:
     """Runs *prepared* once, in the calling thread, until *stop* is set.
 
     Args:
-        sink: Gets every batch, in the run's thread.
+        sink: Gets every batch, in the run's thread. With the core's ``Writer`` no Python runs
+            while events come.
         warn: Gets what the user should know, one line each.
         on_running: Called when all programs are attached.
-        account: Gets the counters so far, once in :data:`ACCOUNT_SECONDS`.
+        account: Gets the counters so far, once in :data:`ACCOUNT_SECONDS` while events come.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Run:
         prepared: Prepared,
         settings: RunSettings,
         stop: StopRequest,
-        sink: Callable[[Batch], None],
+        sink: Writer | Callable[[Batch], None],
         warn: Callable[[str], None],
         on_running: Callable[[], None] = lambda: None,
         account: Callable[[Mapping[str, Counters]], None] = lambda _counters: None,
@@ -247,16 +248,19 @@ class Run:
     def _pump(self) -> None:
         assert self._running is not None
         stream = self._running.stream
-        due = time.monotonic() + ACCOUNT_SECONDS
         timers = Timers(self._running.timers)
         self._arrays.start()
+        due = time.monotonic() + ACCOUNT_SECONDS
+        told = True
         while not self._stop:
             self._arrays.run(stream)
             timers.run()
-            for batch in stream.next_batches(self._arrays.wait_ms(timers.wait_ms(POLL_MS))):
-                self._sink(batch)
+            left = LONGEST_MS if told else max(0, int((due - time.monotonic()) * 1000) + 1)
+            wait = self._arrays.wait_ms(timers.wait_ms(left))
+            stream.pump(self._sink, wait, busy_ms=int(ACCOUNT_SECONDS * 1000))
             self._take_produced()
-            if time.monotonic() >= due:
+            told = time.monotonic() >= due
+            if told:
                 self._read_budget()
                 self._account(self._read_counters(stream))
                 due = time.monotonic() + ACCOUNT_SECONDS
@@ -313,9 +317,7 @@ class Run:
     def _drain(self, stream: Stream) -> None:
         """Read what the programs wrote before they were detached."""
         deadline = time.monotonic() + DRAIN_SECONDS
-        while batches := stream.next_batches(0):
-            for batch in batches:
-                self._sink(batch)
+        while stream.pump(self._sink, 0):
             if time.monotonic() > deadline:
                 self._warn(
                     f"events are left in the kernel's buffers after {DRAIN_SECONDS:g} s of reading:"

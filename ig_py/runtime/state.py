@@ -115,11 +115,16 @@ class StopRequest(Latch):
     def __init__(self) -> None:
         super().__init__()
         self._callbacks: list[Callable[[], None]] = []
+        self._hurried: list[Callable[[float], None]] = []
         self.deadline = math.inf
 
     def set(self, grace: float = GRACE_SECONDS) -> None:
         """Ask for the end, in which readers are waited for at most *grace* seconds."""
-        self.deadline = min(self.deadline, time.monotonic() + grace)
+        deadline = time.monotonic() + grace
+        if deadline < self.deadline:
+            self.deadline = deadline
+            for hurry in list(self._hurried):
+                hurry(grace)
         if self:
             return
         super().set()
@@ -130,6 +135,12 @@ class StopRequest(Latch):
         self._callbacks.append(callback)
         if self:
             callback()
+
+    def on_deadline(self, callback: Callable[[float], None]) -> None:
+        """*callback* gets the seconds until :attr:`deadline`, each time that it comes nearer."""
+        self._hurried.append(callback)
+        if self:
+            callback(self.deadline - time.monotonic())
 
     def check(self) -> None:
         """Return when no stop was asked for.

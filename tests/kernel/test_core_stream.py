@@ -16,6 +16,7 @@ import pytest
 from support.bpf_build import compile_object
 from support.bpf_ids import ids
 from support.core_plans import PlanMaker
+from support.pumping import next_batches
 from support.waiting import deadline, wait_for
 
 from ig_py._core import CoreError, Map, Object, Stream
@@ -65,7 +66,7 @@ class Source:
     def collect(self, timeout_ms: int = 0) -> int:
         """Drains until nothing is there; returns the events taken."""
         total = 0
-        while batches := self.stream.next_batches(timeout_ms):
+        while batches := next_batches(self.stream, timeout_ms):
             for batch in batches:
                 total += batch.events
                 lines = batch.data.splitlines()
@@ -116,10 +117,10 @@ def source(elf: bytes) -> Iterator[Callable[..., Source]]:
 
 def test_events_arrive_in_order_and_in_time(source: Callable[..., Source]) -> None:
     s = source(plan(), entries=1 << 20)
-    assert s.stream.next_batches(0) == []
+    assert next_batches(s.stream, 0) == []
     start = time.monotonic()
     threading.Timer(0.05, s.fire, [3]).start()
-    batches = s.stream.next_batches(int(deadline(5) * 1000))
+    batches = next_batches(s.stream, int(deadline(5) * 1000))
     assert time.monotonic() - start < deadline(2)
     assert batches and batches[0].datasource == "x"
     first = json.loads(batches[0].data.splitlines()[0])
@@ -208,7 +209,7 @@ def test_one_call_hands_out_a_bounded_amount(source: Callable[..., Source]) -> N
     s = source(plan(), entries=8 << 20, burst=1000)
     s.fire(60)
     sizes = []
-    while batches := s.stream.next_batches(0):
+    while batches := next_batches(s.stream, 0):
         sizes += [len(b.data) for b in batches]
     assert len(sizes) > 3
     assert max(sizes) < (1 << 20) + 4096
@@ -259,11 +260,11 @@ def test_containers_can_come_while_streaming(source: Callable[..., Source]) -> N
     s = source(plan(), entries=1 << 16, mntns=42)
     s.stream.set_container(42, 0, {"runtime.containerName": "demo"})
     s.fire(1)
-    (batch,) = wait_for(lambda: s.stream.next_batches(100), "an event", 5)
+    (batch,) = wait_for(lambda: next_batches(s.stream, 100), "an event", 5)
     assert json.loads(batch.data)["container"] == "demo"
     s.stream.drop_container(42)
     s.fire(1)
-    (batch,) = wait_for(lambda: s.stream.next_batches(100), "an event", 5)
+    (batch,) = wait_for(lambda: next_batches(s.stream, 100), "an event", 5)
     assert json.loads(batch.data)["container"] == ""
 
 
@@ -278,7 +279,7 @@ def test_waiting_events_get_current_names_when_a_namespace_ends(
     s.stream.set_container(42, 0, {"runtime.containerName": "second"})
     s.fire(1)
     names: list[str] = []
-    while batches := s.stream.next_batches(0):
+    while batches := next_batches(s.stream, 0):
         names += [json.loads(x)["container"] for b in batches for x in b.data.splitlines()]
     assert names == ["first"] * 10_000 + ["second"] * 1000
 
@@ -286,7 +287,7 @@ def test_waiting_events_get_current_names_when_a_namespace_ends(
 def test_waking_ends_the_wait_and_holds_no_lock(source: Callable[..., Source]) -> None:
     s = source(plan(), entries=1 << 16)
     results: list[object] = []
-    waiter = threading.Thread(target=lambda: results.append(s.stream.next_batches(60_000)))
+    waiter = threading.Thread(target=lambda: results.append(next_batches(s.stream, 60_000)))
     start = time.monotonic()
     waiter.start()
     time.sleep(0.05)
@@ -299,7 +300,7 @@ def test_waking_ends_the_wait_and_holds_no_lock(source: Callable[..., Source]) -
     assert time.monotonic() - start < deadline(5)
     # A wake-up is used up once: the next wait lasts.
     start = time.monotonic()
-    assert s.stream.next_batches(200) == []
+    assert next_batches(s.stream, 200) == []
     assert time.monotonic() - start >= 0.19
 
 
@@ -311,7 +312,7 @@ def test_closing_the_object_ends_its_streams(elf: bytes) -> None:
     def wait() -> None:
         try:
             while True:
-                s.stream.next_batches(60_000)
+                next_batches(s.stream, 60_000)
         except CoreError as err:
             failures.append(err)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.core_plans import PlanMaker
+from support.pumping import next_batches
 from support.waiting import wait_for
 
 from ig_py import _core
@@ -316,7 +317,7 @@ def test_events_wait_for_the_verdict() -> None:
             assert stream.waiting() == 6
             stream.set_container(mine, 0, {"runtime.containerName": "me"})
             stream.decide(mine, 0, "keep")
-            released = [row for batch in stream.next_batches(0) for row in batch.rows()]
+            released = [row for batch in next_batches(stream, 0) for row in batch.rows()]
             assert released == []  # A stream without readers hands out with the next push.
             rows = push(mine, 3)
             assert [(row["n"], row["name"]) for row in rows] == [(n, "me") for n in range(4)]

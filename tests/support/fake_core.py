@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,14 +51,22 @@ class Stream:
         self._awake = threading.Event()
         self._emitted = 0
 
-    def next_batches(self, timeout_ms: int) -> list[Batch]:
-        self._fake.did("next_batches")
+    def pump(
+        self,
+        sink: Callable[[Batch], None],
+        timeout_ms: int | None,
+        *,
+        busy_ms: int | None = None,
+    ) -> int:
+        self._fake.did("pump")
         if not self._fake.batches:
-            self._awake.wait(timeout_ms / 1000)
-            return []
+            self._awake.wait(None if timeout_ms is None else timeout_ms / 1000)
+            return 0
         batches = self._fake.batches.pop(0)
-        self._emitted += sum(b.events for b in batches)
-        return batches
+        for batch in batches:
+            self._emitted += batch.events
+            sink(batch)
+        return len(batches)
 
     def counters(self) -> dict[str, dict[str, int | None]]:
         self._fake.did("counters")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.core_plans import PlanMaker
+from support.pumping import next_batches
 
 from ig_py._core import CoreError, pipeline
 
@@ -327,7 +328,7 @@ def test_counting_and_rows() -> None:
     stream.close()
     stream.close()
     stream.wake()
-    for use in (lambda: stream.push("x", []), stream.counters, lambda: stream.next_batches(0)):
+    for use in (lambda: stream.push("x", []), stream.counters, lambda: next_batches(stream, 0)):
         with pytest.raises(CoreError) as failure:
             use()
         assert failure.value.kind == "closed"
@@ -337,9 +338,9 @@ def test_a_pipeline_without_readers_just_waits() -> None:
     maker = PlanMaker(4)
     maker.field("n", "u32", 0, 4)
     stream = pipeline(maker.text())
-    assert stream.next_batches(0) == []
-    assert stream.next_batches(10) == []
+    assert next_batches(stream, 0) == []
+    assert next_batches(stream, 10) == []
     stream.wake()
-    assert stream.next_batches(60_000) == []
+    assert next_batches(stream, 60_000) == []
     with pytest.raises(CoreError, match="no data source y"):
         stream.push("y", [])

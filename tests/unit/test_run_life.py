@@ -50,7 +50,7 @@ class Recorder(Operator):
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     monkeypatch.setattr(run_module, "with_tracefs", lambda work: work())
-    monkeypatch.setattr(run_module, "POLL_MS", 20)
+    monkeypatch.setattr(run_module, "LONGEST_MS", 20)
     return install(monkeypatch, Fake(["p"]))
 
 
@@ -74,7 +74,7 @@ def job(fake: Fake, stop: StopRequest, sink: Callable[[Batch], None] | None = No
     )
 
 
-TEARDOWN = ["pre_stop b", "pre_stop a", "detach", "next_batches", "counters", "stop b", "stop a",
+TEARDOWN = ["pre_stop b", "pre_stop a", "detach", "pump", "counters", "stop b", "stop a",
             "stream.close", "close"]  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def test_a_failure_while_stopping_does_not_keep_the_rest(fake: Fake, at: str) ->
 
 
 def test_an_error_while_streaming(fake: Fake) -> None:
-    fake.fail["next_batches"] = CoreError("map", "buffer is broken", "")
+    fake.fail["pump"] = CoreError("map", "buffer is broken", "")
     with pytest.raises(KernelError, match="buffer is broken"):
         job(fake, StopRequest(), on_running=lambda: None).execute()
     assert fake.open_objects == 0

@@ -46,13 +46,17 @@ class Object:
     def __getattr__(self, name): return lambda *_: None
 
 class Stream:
-    def next_batches(self, timeout):
+    def pump(self, sink, timeout, *, busy_ms=None):
         print(*sys.modules, file=sys.stderr, flush=True)
         os._exit(0)
     def __getattr__(self, name): return lambda *_: None
 
+class Writer:
+    def __init__(self, fd, broken, *, limit, continuous): pass
+    def __getattr__(self, name): return lambda *_: None
+
 core = types.ModuleType("ig_py._core")
-core.__dict__.update(Object=Object, probe=lambda _: True, CoreError=type("E", (Exception,), {}))
+core.__dict__.update(Object=Object, Writer=Writer, probe=lambda _: True, CoreError=type("E", (Exception,), {}))
 sys.modules["ig_py._core"] = core
 os.geteuid = lambda: 0
 import ig_py.cli
@@ -110,7 +114,7 @@ def test_run_of_a_stored_image(tmp_path: Path, mode: str) -> None:
     modules = imported(
         RUN, tmp_path, "run", "a:v1", "--verify-image=false", "--host", "--runtimes=", f"-o={mode}"
     )
-    assert {"ig_py.containers.discovery", "ig_py.output.writer", "yaml"} <= modules
+    assert {"ig_py.containers.discovery", "ig_py.output.modes", "yaml"} <= modules
     slow = {"click", "dataclasses", "inspect", "platform", "random", "shutil"}
     slow |= {"ig_py.gadget.schema", "ig_py.inspect.docs", "ig_py.inspect.render", "ig_py.oci.auth"}
     assert modules & (ELSEWHERE | slow) == set()

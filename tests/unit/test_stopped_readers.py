@@ -12,17 +12,15 @@ from typing import Any
 
 import pytest
 from support import stopped
+from support.rendered import LENGTH, lines
+from support.threads import names_of_threads
 from support.waiting import deadline, wait_for
 
+from ig_py._core import Writer
 from ig_py.cli._messages import Messages
 from ig_py.host.nonblocking import NonBlockingWriter
-from ig_py.output.writer import Writer
 
 LINE = b"y" * 63 + b"\n"
-
-
-def never() -> bool:
-    return False
 
 
 def read_all(fd: int) -> bytes:
@@ -69,20 +67,17 @@ def test_a_socket_has_a_flag_for_it() -> None:
         ours.send(b"x")
 
 
-def whole(written: int) -> int:
-    return written // len(LINE)
-
-
 def test_events_of_whole_lines_that_were_written_are_not_lost(place: tuple[int, int]) -> None:
     write, read = place
-    writer = Writer(write, lambda _err: None)
+    writer = Writer(write, lambda: None, limit=8 << 20, continuous=set())
     count = 4000
     began = time.monotonic()
-    writer.put("d", LINE * count, count, never, whole)
-    writer.put("d", LINE * 3, 3, never, whole)
-    lost = writer.close(0.3)
+    writer(lines("d", count))
+    writer(lines("d", 3))
+    assert not writer.written(0.3)
+    lost = writer.close(0)
     assert time.monotonic() - began < deadline(5)
-    assert not writer._thread.is_alive()
+    wait_for(lambda: "ig-py-writer" not in names_of_threads(), "the thread to end", 10)
     written = read_all(read)
     assert lost == {"d": count + 3 - written.count(b"\n")}
     assert lost["d"] >= 3
@@ -98,9 +93,9 @@ def test_lines_before_the_disk_was_full_are_not_lost(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as file:
         try:
             # A file that takes ten lines and a half.
-            resource.setrlimit(resource.RLIMIT_FSIZE, (LINE.__len__() * 10 + 30, before[1]))
-            writer = Writer(file.fileno(), lambda _err: seen.set())
-            writer.put("d", LINE * 20, 20, never, whole)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (LENGTH * 10 + 30, before[1]))
+            writer = Writer(file.fileno(), seen.set, limit=8 << 20, continuous=set())
+            writer(lines("d", 20))
             assert seen.wait(10)
             assert writer.close(1) == {"d": 10}
         finally:

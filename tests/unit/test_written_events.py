@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from support.core_plans import PlanMaker
 
-from ig_py._core import Batch, pipeline
-from ig_py.output.writer import Writer
+from ig_py._core import Batch, Writer, pipeline
 
 COUNT = 40
+LIMIT = 8 << 20
 
 
 def maker(mode: str, *, array: bool = False) -> PlanMaker:
@@ -143,8 +143,9 @@ COUNTED: dict[str, Callable[[bytes], int]] = {
 def written_to(fd: int, batch: Batch) -> int:
     """Events that are not lost of *batch*, after nothing more could be written."""
     broken = threading.Event()
-    writer = Writer(fd, lambda _err: broken.set())
-    writer.put("x", batch.data, batch.events, lambda: True, batch.whole_events)
+    writer = Writer(fd, broken.set, limit=LIMIT, continuous=set())
+    writer.limit_waits(0)
+    writer(batch)
     assert broken.wait(30)
     return batch.events - writer.close(10).get("x", 0)
 
@@ -167,9 +168,8 @@ def test_a_reader_that_leaves(mode: str) -> None:
     batch = stream.push("x", once * 100)
     assert len(batch.data) > 1 << 16
     read, write = os.pipe()
-    broken = threading.Event()
-    writer = Writer(write, lambda _err: broken.set())
-    writer.put("x", batch.data, batch.events, lambda: True, batch.whole_events)
+    writer = Writer(write, lambda: None, limit=LIMIT, continuous=set())
+    writer(batch)
     got = os.read(read, 10_000)
     writer.close(0.2)
     while len(chunk := os.read(read, 1 << 20)) == 1 << 20:

@@ -9,6 +9,7 @@ mod object;
 mod scout;
 mod statistics;
 mod stream;
+mod writer;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -95,6 +96,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<object::Object>()?;
     m.add_class::<stream::Stream>()?;
     m.add_class::<stream::Batch>()?;
+    m.add_class::<writer::Writer>()?;
     m.add_class::<scout::Scout>()?;
     m.add_class::<statistics::ProgramStatistics>()?;
     m.add_class::<scout::ScoutNotice>()?;

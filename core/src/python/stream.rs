@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -10,45 +11,46 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 use pyo3::IntoPyObjectExt;
 
 use super::scout::Scout;
+use super::writer::Writer;
 use crate::errors::{Error, Kind};
 use crate::pipeline::metrics::Sum;
 use crate::schema::lookups::ContainerValue;
-use crate::stream;
 use crate::stream::pending::Verdict;
+use crate::stream::{self, Pace};
+
+/// Between two drains for a sink in Python: an event comes within 50 ms; the rest of that time is
+/// for the sink.
+const GATHER: Duration = Duration::from_millis(24);
 
 #[pyclass(frozen, module = "ig_py._core")]
 pub struct Batch {
-    #[pyo3(get)]
-    datasource: String,
-    #[pyo3(get)]
-    data: Py<PyBytes>,
-    #[pyo3(get)]
-    events: u64,
-    kept: Option<Vec<u8>>,
-    ends: Vec<u32>,
-}
-
-impl Batch {
-    fn of(py: Python<'_>, batch: stream::Batch) -> Batch {
-        Batch {
-            datasource: batch.datasource,
-            data: PyBytes::new(py, &batch.rendered.data).unbind(),
-            events: batch.rendered.events,
-            kept: batch.rendered.kept,
-            ends: batch.rendered.ends,
-        }
-    }
+    pub inner: stream::Batch,
 }
 
 #[pymethods]
 impl Batch {
+    #[getter]
+    fn datasource(&self) -> &str {
+        &self.inner.datasource
+    }
+
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.rendered.data)
+    }
+
+    #[getter]
+    fn events(&self) -> u64 {
+        self.inner.rendered.events
+    }
+
     fn whole_events(&self, written: u64) -> u64 {
-        self.ends.partition_point(|end| u64::from(*end) <= written) as u64
+        self.inner.whole_events(written)
     }
 
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let Some(kept) = &self.kept else {
-            let why = format!("the plan keeps no events of data source {}", self.datasource);
+        let Some(kept) = &self.inner.rendered.kept else {
+            let why = format!("the plan keeps no events of data source {}", self.inner.datasource);
             return Err(Error::new(Kind::Plan, why).into());
         };
         let mut text = Vec::with_capacity(kept.len() + 2);
@@ -104,9 +106,45 @@ fn parse_verdict(text: &str) -> PyResult<Verdict> {
 
 #[pymethods]
 impl Stream {
-    fn next_batches(&self, py: Python<'_>, timeout_ms: i32) -> PyResult<Vec<Batch>> {
-        let batches = py.detach(|| self.inner.next_batches(timeout_ms))?;
-        Ok(batches.into_iter().map(|b| Batch::of(py, b)).collect())
+    /// Into a [`Writer`], nothing is done in Python while events come.
+    #[pyo3(signature = (sink, timeout_ms, *, busy_ms = None))]
+    fn pump(
+        &self,
+        py: Python<'_>,
+        sink: &Bound<'_, PyAny>,
+        timeout_ms: Option<u64>,
+        busy_ms: Option<u64>,
+    ) -> PyResult<u64> {
+        let mut pace = Pace {
+            gather: GATHER,
+            timeout: timeout_ms.map(Duration::from_millis),
+            busy: busy_ms.map(Duration::from_millis),
+        };
+        if let Ok(writer) = sink.cast::<Writer>() {
+            let writer = Arc::clone(&writer.get().inner);
+            pace.gather = writer.gather();
+            let mut put = |batch| {
+                writer.put(batch);
+                Ok(())
+            };
+            return Ok(py.detach(|| self.inner.pump(pace, &mut put))?);
+        }
+        let mut raised = None;
+        let called = sink.clone().unbind();
+        let outcome = py.detach(|| {
+            self.inner.pump(pace, &mut |batch| {
+                let result =
+                    Python::attach(|py| called.call1(py, (Batch { inner: batch },)).map(|_| ()));
+                result.map_err(|error| {
+                    raised = Some(error);
+                    Error::closed("the sink")
+                })
+            })
+        });
+        match raised {
+            Some(error) => Err(error),
+            None => Ok(outcome?),
+        }
     }
 
     fn push(
@@ -117,7 +155,7 @@ impl Stream {
     ) -> PyResult<Batch> {
         let raw: Vec<&[u8]> = samples.iter().map(|s| s.as_bytes()).collect();
         let batch = py.detach(|| self.inner.push(datasource, raw.into_iter()))?;
-        Ok(Batch::of(py, batch))
+        Ok(Batch { inner: batch })
     }
 
     #[pyo3(
@@ -137,7 +175,7 @@ impl Stream {
         let namespaces: Vec<BorrowedFd<'_>> =
             netns.iter().map(|fd| unsafe { BorrowedFd::borrow_raw(*fd) }).collect();
         let (batch, error) = py.detach(|| self.inner.read_array(datasource, &namespaces))?;
-        Ok((Batch::of(py, batch), error.map(|e| e.message).unwrap_or_default()))
+        Ok((Batch { inner: batch }, error.map(|e| e.message).unwrap_or_default()))
     }
 
     fn set_container(

@@ -27,20 +27,39 @@ use crate::symbols::{SymbolFiles, Symbols};
 
 use admission::Admission;
 use pending::Verdict;
-use state::{admitted, DataSourceState, Extent, State};
+use state::{admitted, burst_rate, DataSourceState, Extent, State};
 use wakeup::Wakeup;
 
 pub use state::Totals;
 
 const MAX_DATASOURCES: usize = 256;
-/// Time between two drains under steady load: one wake-up for many events. An event must be
-/// printed within 50 ms; the rest of that time is for rendering and writing.
-const GATHER: Duration = Duration::from_millis(24);
+/// Programs that submit samples without a wake-up (BPF_RB_NO_WAKEUP) are seen after this.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What one drain rendered of one data source.
+#[derive(Debug)]
 pub struct Batch {
     pub datasource: String,
     pub rendered: Rendered,
+}
+
+impl Batch {
+    /// Events that the first `written` bytes show whole.
+    pub fn whole_events(&self, written: u64) -> u64 {
+        self.rendered.ends.partition_point(|end| u64::from(*end) <= written) as u64
+    }
+}
+
+/// When [`Stream::pump`] drains, and when it returns.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Time between two drains under steady load: one wake-up for many events. The first event
+    /// after a pause is not delayed.
+    pub gather: Duration,
+    /// None: no limit.
+    pub timeout: Option<Duration>,
+    /// The longest time from the first event to the return. None: no limit.
+    pub busy: Option<Duration>,
 }
 
 pub struct Stream {
@@ -77,7 +96,8 @@ impl Stream {
         if let Some(object) = object {
             lookups.maps.open(|name| object.map_by_name(name))?;
         }
-        let state = State { lookups, datasources, admission: None, active: None };
+        let state =
+            State { lookups, datasources, admission: None, active: None, burst_rate: burst_rate() };
         Ok(Stream { wakeup, state: Mutex::new(Some(state)) })
     }
 
@@ -89,31 +109,51 @@ impl Stream {
         work(self.lock().as_mut().ok_or_else(|| Error::closed("the stream"))?)
     }
 
-    /// Drains what is there, else what comes within the time (negative: without a limit). Empty
-    /// when a wake-up or a signal ends the wait.
-    pub fn next_batches(&self, timeout_ms: i32) -> Result<Vec<Batch>> {
-        let woken = timeout_ms != 0 && self.gather(timeout_ms)?;
-        let batches = self.drain()?;
-        if !batches.is_empty() || woken || timeout_ms == 0 || !self.wakeup.wait(timeout_ms)? {
-            return Ok(batches);
+    /// Drains what comes until the time is over, or a wake-up or a signal ends the wait; the number
+    /// of batches. With a timeout of zero it drains once, a bounded amount.
+    pub fn pump(&self, pace: Pace, sink: &mut dyn FnMut(Batch) -> Result<()>) -> Result<u64> {
+        let mut end = pace.timeout.map(|timeout| Instant::now() + timeout);
+        let mut count = 0;
+        loop {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let woken = left != Some(Duration::ZERO) && self.gather(pace.gather, left)?;
+            let batches = self.drain()?;
+            if let (0, Some(busy), false) = (count, pace.busy, batches.is_empty()) {
+                let busy_end = Instant::now() + busy;
+                end = Some(end.map_or(busy_end, |end| end.min(busy_end)));
+            }
+            let empty = batches.is_empty();
+            for batch in batches {
+                count += 1;
+                sink(batch)?;
+            }
+            let over = end.is_some_and(|end| Instant::now() >= end);
+            if woken || over || (empty && self.wait_ended(end)?) {
+                return Ok(count);
+            }
         }
-        self.drain()
+    }
+
+    /// Waits until samples are there, or at most [`LONGEST_WAIT`]. True when a wake-up or a signal
+    /// came.
+    fn wait_ended(&self, end: Option<Instant>) -> Result<bool> {
+        let left = end.map_or(LONGEST_WAIT, |end| end.saturating_duration_since(Instant::now()));
+        self.wakeup.wait(left.min(LONGEST_WAIT))
     }
 
     /// Soon after a drain that found events, lets more events gather; true when a wake-up came
     /// meanwhile. The first event after a pause is not delayed.
-    fn gather(&self, timeout_ms: i32) -> Result<bool> {
-        let most = u64::try_from(timeout_ms).map_or(GATHER, Duration::from_millis).min(GATHER);
+    fn gather(&self, time: Duration, left: Option<Duration>) -> Result<bool> {
+        let most = left.map_or(time, |left| left.min(time));
         loop {
             let pause = self.with(|state| {
                 let since = state.active.map_or(most, |t| t.elapsed());
-                Ok(state.pause(most.saturating_sub(since).as_millis() as usize))
+                Ok(state.pause(most.saturating_sub(since)))
             })?;
-            if pause == 0 {
+            if pause.is_zero() {
                 return Ok(false);
             }
-            // At most GATHER.
-            if self.wakeup.sleep(pause as u16) {
+            if self.wakeup.sleep(pause) {
                 return Ok(true);
             }
         }
@@ -274,7 +314,7 @@ impl Stream {
         self.with(State::totals)
     }
 
-    /// Ends the wait of [`Stream::next_batches`] in another thread.
+    /// Ends the wait of [`Stream::pump`] in another thread.
     pub fn wake(&self) {
         self.wakeup.wake();
     }

@@ -1,6 +1,6 @@
 //! What a stream changes while it runs: its data sources, the lookups and the pending samples.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::admission::Admission;
 use super::array_reader::ArrayReader;
@@ -20,10 +20,11 @@ use crate::schema::plan;
 const PERF_BYTES: usize = 256 << 10;
 /// A ring buffer that is full to this part is drained at once.
 const FULL_PART: usize = 4;
-/// The fastest that programs are taken to write, in bytes per millisecond (300 000 events of
-/// 3.5 KiB a second): a ring buffer is left alone as long as half of its free space lasts at
-/// that rate.
-const BURST_RATE: usize = 1 << 20;
+/// The fastest that programs of one processor are taken to write, and all together, in bytes per
+/// millisecond (300 000 events of 3.5 KiB a second): a ring buffer is left alone as long as half of
+/// its free space lasts at that rate.
+const BURST_RATE: usize = 128 << 10;
+const MAX_BURST_RATE: usize = 1 << 20;
 
 /// The counters of one data source.
 pub struct Totals {
@@ -53,6 +54,8 @@ pub struct State {
     pub admission: Option<Admission>,
     /// The time of the last drain, if that found samples and took all of them.
     pub active: Option<Instant>,
+    /// Bytes per millisecond ([`burst_rate`]).
+    pub burst_rate: usize,
 }
 
 /// How much one reading of the buffers takes.
@@ -185,17 +188,27 @@ impl State {
         Ok(all.map(|(d, (counter, apart))| d.totals(counter, apart)).collect())
     }
 
-    /// Milliseconds, `most` at most, for which every buffer has room without being drained.
-    pub fn pause(&self, most: usize) -> usize {
+    /// The time, `most` at most, for which every buffer has room without being drained.
+    pub fn pause(&self, most: Duration) -> Duration {
         let readers = self.datasources.iter().filter_map(|d| d.reader.as_ref());
-        readers.map(pause).fold(most, usize::min)
+        readers.map(|reader| pause(reader, self.burst_rate)).fold(most, Duration::min)
     }
 }
 
-fn pause(reader: &Reader) -> usize {
+/// Bytes per millisecond that programs of all processors may write.
+pub fn burst_rate() -> usize {
+    // SAFETY: asks for a number. Not the processors of this process: programs run on all of them.
+    let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    let processors = usize::try_from(processors).unwrap_or(1).max(1);
+    BURST_RATE.saturating_mul(processors).min(MAX_BURST_RATE)
+}
+
+fn pause(reader: &Reader, burst_rate: usize) -> Duration {
     match reader.filled() {
-        Some((filled, size)) if filled < size / FULL_PART => (size - filled) / 2 / BURST_RATE,
-        _ => 0,
+        Some((filled, size)) if filled < size / FULL_PART => {
+            Duration::from_millis(((size - filled) / 2 / burst_rate) as u64)
+        }
+        _ => Duration::ZERO,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -35,15 +36,15 @@ impl Wakeup {
         fds::watch(&self.epoll, fd)
     }
 
-    /// Waits until samples are there, the time is over or another thread wakes the waiter.
-    /// True when samples are there and no wake-up came.
-    pub fn wait(&self, timeout_ms: i32) -> Result<bool> {
+    /// Waits until samples are there, the time is over or another thread wakes the waiter. True
+    /// when a wake-up or a signal came.
+    pub fn wait(&self, time: Duration) -> Result<bool> {
         let mut events = [EpollEvent::empty(); MAX_EVENTS];
-        let timeout = EpollTimeout::try_from(timeout_ms).unwrap_or(EpollTimeout::NONE);
+        let timeout = EpollTimeout::try_from(rounded_up(time)).unwrap_or(EpollTimeout::MAX);
         let count = match self.epoll.wait(&mut events, timeout) {
             Ok(count) => count,
-            // A signal ends the wait, so that Python can handle it.
-            Err(Errno::EINTR) => return Ok(false),
+            // Python handles signals between two calls.
+            Err(Errno::EINTR) => return Ok(true),
             Err(e) => {
                 let cause = io::Error::from(e);
                 return Err(Error::map(format!("waiting for events failed: {cause}")));
@@ -52,15 +53,16 @@ impl Wakeup {
         let waker = self.waker.as_fd().as_raw_fd() as u64;
         let woken = events[..count].iter().any(|event| event.data() == waker);
         if woken {
-            self.sleep(0);
+            self.sleep(Duration::ZERO);
         }
-        Ok(count > 0 && !woken)
+        Ok(woken)
     }
 
     /// Waits for a wake-up only and takes it; true when one came within the time.
-    pub fn sleep(&self, timeout_ms: u16) -> bool {
+    pub fn sleep(&self, time: Duration) -> bool {
         let mut polled = [PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
-        let count = poll(&mut polled, PollTimeout::from(timeout_ms)).unwrap_or(0);
+        let timeout = PollTimeout::try_from(rounded_up(time)).unwrap_or(PollTimeout::MAX);
+        let count = poll(&mut polled, timeout).unwrap_or(0);
         if self.closed.load(Ordering::Acquire) {
             return true;
         }
@@ -77,4 +79,10 @@ impl Wakeup {
         self.closed.store(true, Ordering::Release);
         self.wake();
     }
+}
+
+/// In milliseconds, none for no time only: a wait of a part of a millisecond must not become a
+/// loop without a wait.
+fn rounded_up(time: Duration) -> u32 {
+    u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
