@@ -221,11 +221,11 @@ def _execute(
     from ig_py.cli._run_output import FLUSH_SECONDS, RunOutput
     from ig_py.gadget.duration import parse_seconds
     from ig_py.host import pins, scratch
+    from ig_py.host.latch import Latch
     from ig_py.runtime.budget import parse_budget
     from ig_py.runtime.buffers import parse_size
     from ig_py.runtime.prepare import prepare
     from ig_py.runtime.run import Run, RunSettings
-    from ig_py.runtime.state import Latch
     from ig_py.runtime.supervise import supervise
 
     buffer_size = parse_size(early["buffer-size"]) if early["buffer-size"] else None

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from ig_py.runtime.state import Latch, StopRequest, wait_any
+from ig_py.host.latch import Latch
+from ig_py.runtime.state import StopRequest, wait_any
 
 T = TypeVar("T")
 

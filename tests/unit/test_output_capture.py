@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import threading
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +15,6 @@ from ig_py.errors import OutputError, UsageError
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Kind
 from ig_py.output.capture import capture, check_alone
 from ig_py.output.modes import choose_mode, known_modes
-from ig_py.output.writer import Writer
 
 NAMES = {
     "pcap.payload": "data",
@@ -109,29 +106,6 @@ def test_the_mode_needs_an_annotation() -> None:
     assert choose_mode(ds, "", said.append) == "columns"
     assert "pcap-ng" in known_modes([ds])
     assert "pcap-ng" not in known_modes([])
-
-
-def test_after_a_gap_nothing_of_a_capture_is_written() -> None:
-    read, write = os.pipe()
-    os.set_blocking(write, True)
-    writer = Writer(write, lambda _err: None, limit=10, continuous={"p"})
-    # More than a pipe holds: the writer's thread waits for a reader.
-    writer.put("p", b"a" * (1 << 20), 1, lambda: True)
-    writer.put("p", b"b" * 10, 2, lambda: True)
-    got: list[bytes] = []
-    reader = threading.Thread(target=lambda: got.append(_all(read)))
-    reader.start()
-    writer.put("q", b"c", 1, lambda: False)
-    writer.put("p", b"d", 4, lambda: False)
-    assert writer.close(10) == {"p": 6}
-    os.close(write)
-    reader.join()
-    assert got == [b"a" * (1 << 20) + b"c"]
-
-
-def _all(fd: int) -> bytes:
-    with os.fdopen(fd, "rb") as file:
-        return file.read()
 
 
 def maker() -> PlanMaker:

@@ -15,13 +15,14 @@ from support.fake_core import Batch, CoreError, Fake, install
 
 from ig_py.errors import KernelError, UsageError
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec, ProgramSpec
+from ig_py.host.latch import Latch
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host, Running
 from ig_py.runtime import run as run_module
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.run import Run, RunSettings
-from ig_py.runtime.state import Latch, SignalGuard, State, Stopped, StopRequest, wait_any
+from ig_py.runtime.state import SignalGuard, State, Stopped, StopRequest, wait_any
 from ig_py.runtime.supervise import supervise
 
 

@@ -56,7 +56,8 @@ class Writer:
     def __getattr__(self, name): return lambda *_: None
 
 core = types.ModuleType("ig_py._core")
-core.__dict__.update(Object=Object, Writer=Writer, probe=lambda _: True, CoreError=type("E", (Exception,), {}))
+core.__dict__.update(Object=Object, Writer=Writer, probe=lambda _: True)
+core.CoreError = type("E", (Exception,), {})
 sys.modules["ig_py._core"] = core
 os.geteuid = lambda: 0
 import ig_py.cli

@@ -8,6 +8,7 @@ whatever call is under way.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import Protocol
 
@@ -15,11 +16,15 @@ from ig_py.containers.engines.config import EngineConfig, why_missing
 from ig_py.containers.model import Container
 from ig_py.containers.speakers import NOBODY, Speaker, speaker_of_socket
 from ig_py.errors import ContainerError
+from ig_py.host.appearance import wait_for_path
+from ig_py.host.latch import Latch
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.1
 MAX_PAUSE = 2.0
+MAX_ABSENCE = 600.0
+"""Seconds after which a socket that is missing is looked for even where no directory changed."""
 JOIN_SECONDS = 1.0
 USER_JOIN_SECONDS = 0.1
 """For the engine of a user, which may not even accept connections."""
@@ -88,6 +93,7 @@ class EngineClient:
         self._running: set[str] = set()
         self._listed = threading.Event()
         self._stopping = threading.Event()
+        self._wake: Latch | None = None
         self._connected = False
         self._complained = False
         self._awaited = False
@@ -139,6 +145,9 @@ class EngineClient:
     def cancel(self) -> None:
         """Begin to end the thread; returns at once."""
         self._stopping.set()
+        wake = self._wake
+        if wake is not None:
+            wake.set()
         self.abort()
 
     def join(self, seconds: float) -> None:
@@ -197,7 +206,23 @@ class EngineClient:
                 self._lost(error)
             self._listed.set()
             pause = FIRST_PAUSE if was_connected else min(pause * 2, MAX_PAUSE)
-            self._stopping.wait(pause)
+            self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next try: for the socket, where it is missing, else for *seconds*."""
+        path = self.socket_path
+        if self.config.user is None and path.startswith("/") and not os.path.lexists(path):
+            wake = self._wake = Latch()
+            # cancel() stops first and wakes then: one of both is seen.
+            if not self._stopping.is_set():
+                try:
+                    wait_for_path(path, wake.fileno(), MAX_ABSENCE)
+                except OSError as error:
+                    log.debug("%a cannot be watched: %s", path, error)
+                else:
+                    seconds = 0
+            self._wake = None
+        self._stopping.wait(seconds)
 
     def _find_speaker(self) -> None:
         """Learn whose engine it is.
