@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def names_of_threads() -> list[str]:
+def writers() -> int:
+    """How many threads of the core's writers run."""
+    return _names().count("ig-py-writer")
+
+
+def _names() -> list[str]:
     names = []
     for task in Path("/proc/self/task").iterdir():
         try:

@@ -322,7 +322,14 @@ def test_counting_and_rows() -> None:
     assert batch.rows() == [{"n": 2}, {"n": 3}]
     counters = stream.counters()["x"]
     assert counters == dict(
-        received=4, emitted=2, discarded=1, malformed=1, unidentified=0, lost=None
+        received=4,
+        emitted=2,
+        discarded=1,
+        malformed=1,
+        unidentified=0,
+        lost=None,
+        lost_others=0,
+        lost_unidentified=0,
     )
     assert stream.push("x", []).events == 0
     stream.close()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from support.rendered import LENGTH, lines
-from support.threads import names_of_threads
+from support.threads import writers
 from support.waiting import deadline, wait_for
 
 from ig_py._core import Writer
@@ -84,6 +84,7 @@ def test_a_full_disk() -> None:
 
 def test_a_reader_that_does_not_read_is_given_up() -> None:
     read, write = os.pipe()
+    before = writers()
     writer = open_writer(write, limit=1000)
     # More than a pipe holds: the writer's thread waits in the first batch.
     writer(lines("d", 8000))
@@ -93,7 +94,7 @@ def test_a_reader_that_does_not_read_is_given_up() -> None:
     assert 0.15 < time.monotonic() - begun < deadline(5)
     assert not writer.written(0.1)
     lost = writer.close(0.1)
-    wait_for(lambda: "ig-py-writer" not in names_of_threads(), "the thread to end", 10)
+    wait_for(lambda: writers() <= before, "the thread to end", 10)
     os.close(write)
     assert lost == {"d": 8000 - len(read_all(read)) // LENGTH, "e": 2}
 

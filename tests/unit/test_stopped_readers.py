@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support import stopped
 from support.rendered import LENGTH, lines
-from support.threads import names_of_threads
+from support.threads import writers
 from support.waiting import deadline, wait_for
 
 from ig_py._core import Writer
@@ -69,6 +69,7 @@ def test_a_socket_has_a_flag_for_it() -> None:
 
 def test_events_of_whole_lines_that_were_written_are_not_lost(place: tuple[int, int]) -> None:
     write, read = place
+    before = writers()
     writer = Writer(write, lambda: None, limit=8 << 20, continuous=set())
     count = 4000
     began = time.monotonic()
@@ -77,7 +78,7 @@ def test_events_of_whole_lines_that_were_written_are_not_lost(place: tuple[int, 
     assert not writer.written(0.3)
     lost = writer.close(0)
     assert time.monotonic() - began < deadline(5)
-    wait_for(lambda: "ig-py-writer" not in names_of_threads(), "the thread to end", 10)
+    wait_for(lambda: writers() <= before, "the thread to end", 10)
     written = read_all(read)
     assert lost == {"d": count + 3 - written.count(b"\n")}
     assert lost["d"] >= 3
