@@ -156,6 +156,12 @@ class LazyGroup(click.Group):
         )
         self.table = dict(table)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        name = next((at for at, word in enumerate(args) if not word.startswith("-")), len(args))
+        if "--config" in args[:name]:
+            name = min(len(args), args.index("--config") + 2)
+        return super().parse_args(ctx, plain_flags(self, args[:name]) + args[name:])
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self.table)
 

@@ -71,8 +71,12 @@ def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def parsed(*args: Any, insecure_registries: tuple[str, ...], **options: Any) -> Any:
-        hosts = tuple(h.strip() for item in insecure_registries for h in item.split(","))
-        return function(*args, insecure_registries=tuple(filter(None, hosts)), **options)
+        from ig_py.cli import _resolving
+
+        hosts = _resolving.insecure_registries(
+            host for item in insecure_registries for host in item.split(",")
+        )
+        return function(*args, insecure_registries=hosts, **options)
 
     insecure = click.option(
         "--insecure-registries",

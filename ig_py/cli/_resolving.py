@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
+
+from ig_py.errors import UsageError
 
 if TYPE_CHECKING:
     from ig_py.oci.options import ResolveOptions
@@ -21,7 +23,7 @@ def resolve_options(
     return ResolveOptions(
         pull=values["pull"],
         verify_image=values["verify-image"] == "true",
-        insecure_registries=tuple(split_list(values["insecure-registries"])),
+        insecure_registries=insecure_registries(split_list(values["insecure-registries"])),
         authfile=values["authfile"],
         allowed_gadgets=tuple(split_list(values["allowed-gadgets"])),
         disallow_pulling=values["disallow-pulling"] == "true",
@@ -33,6 +35,25 @@ def resolve_options(
         on_message=on_message,
         progress=_pulling,
     )
+
+
+def insecure_registries(hosts: Iterable[str]) -> tuple[str, ...]:
+    """The registries in the values of ``--insecure-registries``.
+
+    Raises:
+        UsageError: One is not ``HOST[:PORT]``: it would never be that of an image.
+    """
+    found = tuple(host for host in (host.strip() for host in hosts) if host)
+    if found:
+        from ig_py.oci.login import is_registry
+
+        for host in found:
+            if not is_registry(host):
+                raise UsageError(
+                    f'--insecure-registries: "{host[:200]}" is no registry',
+                    remedy="write HOST or HOST:PORT, as in the name of an image",
+                )
+    return found
 
 
 def _pulling() -> AbstractContextManager[Progress | None]:

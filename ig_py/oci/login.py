@@ -23,13 +23,18 @@ _REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa
 _HUB_KEY = "https://index.docker.io/v1/"
 
 
+def is_registry(text: str) -> bool:
+    """Is *text* ``host[:port]``?"""
+    return _REGISTRY.fullmatch(text) is not None
+
+
 def check_registry(registry: str) -> None:
     """Check that *registry* is ``host[:port]``.
 
     Raises:
         UsageError: It is not.
     """
-    if not _REGISTRY.fullmatch(registry):
+    if not is_registry(registry):
         raise UsageError(
             f'invalid registry address: invalid reference: invalid registry "{registry[:200]}"'
         )

@@ -78,10 +78,11 @@ class SocketEnricher(Operator):
         ]
 
     def instantiate(self, ctx: Context) -> bool:
+        # A wrong value is refused for gadgets without this map, too.
+        self._layout = parse_layout(ctx.param(PREFIX + FIELDS, DEFAULT_FIELDS))
         declared = ctx.spec.map(MAP)
         if declared is None or declared.key_size != KEY_SIZE:
             return False
-        self._layout = parse_layout(ctx.param(PREFIX + FIELDS, DEFAULT_FIELDS))
         self._entries = declared.max_entries or MAX_SOCKETS
         return True
 

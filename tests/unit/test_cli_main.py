@@ -21,6 +21,10 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_terminal, "_verbose", False)
 
 
+BOOLS = "expected true or false (or 1, t, 0, f)"
+TIME = 'expected a number of seconds, or a duration such as "500ms" or "1m30s"'
+
+
 def raising(monkeypatch: pytest.MonkeyPatch, err: BaseException) -> None:
     def dispatch(_args: list[str]) -> int:
         raise err
@@ -54,6 +58,39 @@ def test_help_goes_to_stdout(args: list[str], capsys: pytest.CaptureFixture[str]
         (["--nosuch"], "Error: unknown flag: --nosuch"),
         (["version", "--nosuch"], "Error: unknown flag: --nosuch"),
         (["-Z"], "Error: unknown shorthand flag: 'Z' in -Z"),
+        (
+            ["--verbose=maybe", "image"],
+            'Error: invalid argument "maybe" for "--verbose" flag: ' + BOOLS,
+        ),
+        (
+            ["image", "list", "--no-trunc=x"],
+            'Error: invalid argument "x" for "--no-trunc" flag: ' + BOOLS,
+        ),
+        (["image", "build", "-l=x", "."], 'Error: invalid argument "x" for "-l" flag: ' + BOOLS),
+        (
+            ["list-containers", "--timeout", "5x"],
+            'Error: invalid argument "5x" for "--timeout" flag: ' + TIME,
+        ),
+        (
+            ["list-containers", "--timeout=-1"],
+            'Error: invalid argument "-1" for "--timeout" flag: ' + TIME,
+        ),
+        (["doctor", "--timeout", "x"], 'Error: invalid argument "x" for "--timeout" flag: ' + TIME),
+        (
+            ["image", "pull", "--insecure-registries", "http://a", "b"],
+            'Error: --insecure-registries: "http://a" is no registry: '
+            "write HOST or HOST:PORT, as in the name of an image",
+        ),
+        (
+            ["image", "inspect", "x", "--show-datasources", "false"],
+            'Error: "false" is not the value of --show-datasources: a boolean flag has its value '
+            'after "=": write --show-datasources=false',
+        ),
+        (
+            ["image", "inspect", "x", "--show-datasources", "maybe"],
+            'Error: "maybe" is not the value of --show-datasources: a boolean flag has its value '
+            'after "=": write --show-datasources=false',
+        ),
     ],
 )
 def test_usage_errors(args: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,3 +259,26 @@ def test_a_file_that_is_refused_is_told_once(
     told = capsys.readouterr().err
     assert told.startswith("Error: ")
     assert told.count("it is larger than") == 1
+
+
+@pytest.mark.parametrize("args", [["--verbose=true", "version"], ["version", "-v=1"]])
+def test_boolean_flags_have_values_behind_a_sign(args: list[str]) -> None:
+    assert cli.main(args) == 0
+    assert _terminal.is_verbose()
+
+
+@pytest.mark.parametrize(("value", "verbose"), [("1", True), ("T", True), ("0", False)])
+def test_the_variable_of_verbose(
+    monkeypatch: pytest.MonkeyPatch, value: str, verbose: bool
+) -> None:
+    monkeypatch.setenv("INSPEKTOR_GADGET_VERBOSE", value)
+    assert cli.main(["version"]) == 0
+    assert _terminal.is_verbose() is verbose
+
+
+def test_a_wrong_value_of_the_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INSPEKTOR_GADGET_VERBOSE", "maybe")
+    assert cli.main(["version"]) == 1
+    assert capsys.readouterr().err == f'Error: setting "verbose" to "maybe": {BOOLS}\n'
