@@ -153,9 +153,8 @@ class OtelMetrics(Operator):
             text = add_field(shown, "text", Kind.STRING, annotations={"content-type": "text/plain"})
             shown.rest = text.index
             ctx.spec.datasources.append(shown)
-        if self._collected:
-            given = ctx.param(PREFIX + INTERVAL) or DEFAULT_INTERVAL
-            self._interval = parse_interval(given, f"--{INTERVAL}")
+        given = ctx.param(PREFIX + INTERVAL) or DEFAULT_INTERVAL
+        self._interval = parse_interval(given, f"--{INTERVAL}")
         return bool(self._collected)
 
     def start(self, ctx: Context, running: Running) -> None:
