@@ -27,6 +27,7 @@ __all__ = [
     "headers",
     "interfaces_into",
     "libbpf_version",
+    "link_news",
     "pattern_refusal",
     "pipeline",
     "probe",
@@ -172,6 +173,14 @@ def interfaces_into(host: int, container: int) -> list[int]:
         CoreError: ``open`` when they cannot be listed.
     """
 
+def link_news(container: int) -> int:
+    """A netlink socket in network namespace *container* (descriptor), which the caller closes. It
+    does not block, and is readable when an interface has come, changed or gone.
+
+    Raises:
+        CoreError: ``open`` when it cannot be made.
+    """
+
 @final
 class Binary:
     """An open regular file below a container's root. No link leads out of the root."""
@@ -250,7 +259,8 @@ class Object:
             CoreError: ``absent`` when the file has no such function or probe.
         """
     def release(self, attachment: int) -> bool:
-        """End one attachment; False when it has ended already."""
+        """End one attachment; False when it has ended already. May take some 100 ms, while others
+        can be attached."""
     def iterate(
         self,
         program: str,

@@ -45,6 +45,14 @@ def target(program: ProgramSpec) -> str:
     return program.attach_to or program.section.partition("/")[2]
 
 
+def label(program: ProgramSpec) -> str:
+    """How messages name a program and what it is attached to."""
+    section = program.section
+    if program.attach_to:
+        section = f"{section.partition('/')[0]}/{program.attach_to}"
+    return f'program "{program.name}" ({section})'
+
+
 def needs_containers(section: str) -> bool:
     """Whether a program of this section is attached to, or run in, each container separately."""
     name = kind(section)

@@ -13,6 +13,7 @@ from ig_py.errors import KernelError, ObjectError, UsageError
 from ig_py.gadget import sections
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import GadgetSpec, ProgramSpec
+from ig_py.host.reactor import Reactor
 from ig_py.operators.running import Host
 from ig_py.runtime.packets import (
     Classifiers,
@@ -93,16 +94,25 @@ class Attacher:
         """
         obj, view = self._object, self._host.view
         attachments: list[Attachment] = []
+        reactor, detacher = Reactor("ig-py-attach"), Reactor("ig-py-detach")
+
+        def release(number: int) -> None:
+            # The kernel waits for a grace period, some 100 ms, and later containers do not.
+            def end() -> None:
+                obj.release(number)
+
+            detacher.soon(end)
+
         if self._of_files:
-            self._uprobes = Uprobes(obj, self._of_files, view)
+            self._uprobes = Uprobes(obj, self._of_files, view, release)
             attachments.append(self._uprobes)
         if self._of_sockets:
-            attachments.append(SocketFilters(obj, self._of_sockets, view))
+            attachments.append(SocketFilters(obj, self._of_sockets, view, release))
         if self._of_interfaces:
-            attachments.append(Classifiers(obj, self._of_interfaces, view))
+            attachments.append(Classifiers(obj, self._of_interfaces, view, release, reactor))
         if not attachments:
             return
-        self._target_attacher = TargetAttacher(self._host.targets, attachments)
+        self._target_attacher = TargetAttacher(self._host.targets, attachments, (reactor, detacher))
         self._target_attacher.start()
         if not self._target_attacher.settle(SETTLE_SECONDS, check):
             log.warning(
@@ -129,7 +139,7 @@ class Attacher:
         files = sorted({file_and_symbol(p)[0] for p in self._of_files})
         log.warning(
             "nothing is attached: no selected container has a file that fits (%s); programs are"
-            " attached when one with such a file starts (-v says why a file does not fit)",
+            " attached when one with such a file starts",
             ", ".join(f"{f!a}" for f in files),
         )
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,26 @@ from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget import sections
 from ig_py.gadget.spec import ProgramSpec
 from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
+from ig_py.records import dataclass, field
+from ig_py.runtime.target_attacher import Missing, Release
 
 if TYPE_CHECKING:
     from ig_py._core import Object
 
 log = logging.getLogger(__name__)
+
+MIN_PAUSE_SECONDS = 0.002
+MAX_PAUSE_SECONDS = 1.0
+"""Between two looks at the interfaces of a container that changes them without end."""
+QUIET_SECONDS = 5.0
+"""After that long without a change, the next one is looked at at once."""
+MAX_READS = 256
+MAX_NEWS = 64
+"""Bytes of one change that are read: its content is not used."""
+
+_HOST_NETWORK = "it is on the host's network; --iface names an interface of the host"
+_NO_INTERFACE = "it has no interface that is up and whose other end is on the host (veth)"
 
 
 def open_netns(view: HostView, target: Target) -> int:
@@ -43,80 +59,228 @@ def open_netns(view: HostView, target: Target) -> int:
     return fd
 
 
+@dataclass
+class _Network:
+    """A network namespace that targets are in. ``fd`` holds it, so that its number is not used
+    again; ``numbers`` are the core's, by what they are attached to."""
+
+    fd: int
+    netns: int
+    users: dict[str, Target] = field(default_factory=dict)
+    numbers: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
 class _ByNamespace:
     """Attaches to each network namespace once, as long as a target is in it."""
 
-    def __init__(self, obj: Object, view: HostView) -> None:
+    def __init__(
+        self, obj: Object, programs: list[ProgramSpec], view: HostView, release: Release
+    ) -> None:
         self._object = obj
+        self._release = release
         self._view = view
-        self._attached: dict[int, list[int]] = {}
-        self._namespace: dict[str, int] = {}
+        self._wanted = programs
+        self._networks: dict[int, _Network] = {}
 
-    def attach(self, target: Target) -> None:
-        fd = open_netns(self._view, target)
-        try:
+    @property
+    def programs(self) -> list[str]:
+        return [sections.label(program) for program in self._wanted]
+
+    def attach(self, target: Target) -> Missing | None:
+        network = self._of(target)
+        if network is None:
+            fd = open_netns(self._view, target)
             netns = os.fstat(fd).st_ino
-            if netns not in self._attached:
-                self._attached[netns] = []
-                self._open(target, fd, netns, self._attached[netns].append)
-            self._namespace[target.id] = netns
-        finally:
-            os.close(fd)
+            network = self._networks.get(netns)
+            if network is None:
+                network = self._networks[netns] = _Network(fd, netns)
+            else:
+                os.close(fd)
+            network.users[target.id] = target
+        reasons = self._look(network)
+        return Missing(reasons) if reasons else None
 
     def detach(self, target: Target) -> None:
-        netns = self._namespace.pop(target.id, None)
-        if netns is None or netns in self._namespace.values():
+        network = self._of(target)
+        if network is None:
             return
-        for number in self._attached.pop(netns):
-            self._object.release(number)
+        del network.users[target.id]
+        if not network.users:
+            del self._networks[network.netns]
+            self._close(network)
 
-    def _open(self, target: Target, fd: int, netns: int, keep: Callable[[int], None]) -> None:
-        """Attach to the namespace *fd*; each number of the core goes to *keep*."""
+    def _of(self, target: Target) -> _Network | None:
+        found = (n for n in self._networks.values() if target.id in n.users)
+        return next(found, None)
+
+    def _look(self, network: _Network) -> dict[str, str]:
+        """Attach what is not attached yet; why programs are not, by their labels."""
         raise NotImplementedError
+
+    def _close(self, network: _Network) -> None:
+        for number in network.numbers.values():
+            self._release(number)
+        os.close(network.fd)
 
 
 class SocketFilters(_ByNamespace):
-    def __init__(self, obj: Object, programs: list[ProgramSpec], view: HostView) -> None:
-        super().__init__(obj, view)
-        self._programs = programs
+    """A filter's socket gets the packets of all interfaces of its namespace, later ones too."""
 
-    def _open(self, target: Target, fd: int, netns: int, keep: Callable[[int], None]) -> None:
-        for program in self._programs:
-            keep(self._object.attach_socket(program.name, fd, netns))
+    def _look(self, network: _Network) -> dict[str, str]:
+        from ig_py._core import CoreError
+
+        reasons = {}
+        for program in self._wanted:
+            key = (program.name, 0)
+            if key in network.numbers:
+                continue
+            try:
+                network.numbers[key] = self._object.attach_socket(
+                    program.name, network.fd, network.netns
+                )
+            except CoreError as error:
+                reasons[sections.label(program)] = error.message
+        return reasons
 
 
 class Classifiers(_ByNamespace):
-    """Attaches to the host's ends of containers' interfaces.
+    """Attaches to the host's ends of containers' interfaces, as long as these are there.
+
+    An engine makes the interfaces of a container while the container is being made, or later. The
+    kernel tells of each change of an interface in the container's network namespace
+    (rtnetlink(7), RTNLGRP_LINK); then the interfaces are looked up again.
 
     A packet that enters the container leaves the host's end, so the directions are swapped.
+
+    *reactor*: whose thread calls :meth:`attach` and :meth:`detach`.
     """
 
-    def __init__(self, obj: Object, programs: list[ProgramSpec], view: HostView) -> None:
-        super().__init__(obj, view)
-        self._programs = [(p.name, direction(p) == "ingress") for p in programs]
+    def __init__(
+        self,
+        obj: Object,
+        programs: list[ProgramSpec],
+        view: HostView,
+        release: Release,
+        reactor: Reactor,
+    ) -> None:
+        super().__init__(obj, programs, view, release)
+        self._reactor = reactor
+        self._ingress = {p.name: direction(p) == "ingress" for p in programs}
+        self._news: dict[int, _News] = {}
 
-    def attach(self, target: Target) -> None:
-        # A container on the host's network has no interface of its own.
-        if not target.host_network:
-            super().attach(target)
+    def attach(self, target: Target) -> Missing | None:
+        if target == HOST:
+            return None
+        if target.host_network:
+            return Missing(dict.fromkeys(self.programs, _HOST_NETWORK))
+        return super().attach(target)
 
-    def _open(self, target: Target, fd: int, netns: int, keep: Callable[[int], None]) -> None:
+    def _look(self, network: _Network) -> dict[str, str]:
         from ig_py._core import interfaces_into
 
+        if network.netns not in self._news:
+            # Before the first look: no interface comes between.
+            self._follow(network)
         host = open_netns(self._view, HOST)
         try:
-            found = interfaces_into(host, fd)
+            found = interfaces_into(host, network.fd)
+            for key in [key for key in network.numbers if key[1] not in found]:
+                self._release(network.numbers.pop(key))
             if not found:
-                log.debug("container %a has no interface that leads to the host", target.name)
-            for index in found:
-                for name, ingress in self._programs:
-                    keep(
-                        self._object.attach_interface(
-                            name, host, index, ingress=not ingress, netns_id=netns
-                        )
-                    )
+                return dict.fromkeys(self.programs, _NO_INTERFACE)
+            return self._attach_interfaces(network, host, found)
         finally:
             os.close(host)
+
+    def _attach_interfaces(
+        self, network: _Network, host: int, indexes: list[int]
+    ) -> dict[str, str]:
+        from ig_py._core import CoreError
+
+        reasons = {}
+        for index in indexes:
+            for program in self._wanted:
+                key = (program.name, index)
+                if key in network.numbers:
+                    continue
+                try:
+                    network.numbers[key] = self._object.attach_interface(
+                        program.name,
+                        host,
+                        index,
+                        ingress=not self._ingress[program.name],
+                        netns_id=network.netns,
+                    )
+                except CoreError as error:
+                    reasons[sections.label(program)] = error.message
+        return reasons
+
+    def _close(self, network: _Network) -> None:
+        news = self._news.pop(network.netns, None)
+        if news is not None:
+            self._reactor.unwatch(news.socket.fileno())
+            news.socket.close()
+        super()._close(network)
+
+    def _follow(self, network: _Network) -> None:
+        from ig_py._core import link_news
+
+        news = _News(socket.socket(fileno=link_news(network.fd)))
+        self._news[network.netns] = news
+        self._watch(network, news)
+
+    def _watch(self, network: _Network, news: _News) -> None:
+        self._reactor.watch(news.socket.fileno(), lambda: self._changed(network, news))
+
+    def _changed(self, network: _Network, news: _News) -> None:
+        """There is news. It is read when its time has come: a container may change interfaces
+        without end."""
+        self._reactor.unwatch(news.socket.fileno())
+        self._reactor.later(news.pause(), lambda: self._look_again(network, news))
+
+    def _look_again(self, network: _Network, news: _News) -> None:
+        from ig_py._core import CoreError
+
+        if self._news.get(network.netns) is not news:
+            return
+        news.read()
+        self._watch(network, news)
+        try:
+            reasons = self._look(network)
+        except (CoreError, OSError) as error:
+            reasons = {"interfaces": str(error)}
+        for program, reason in reasons.items():
+            log.debug("network namespace %d: %s: %s", network.netns, program, reason)
+
+
+class _News:
+    """A socket that is readable when an interface has changed."""
+
+    def __init__(self, received: socket.socket) -> None:
+        self.socket = received
+        self._pause = MIN_PAUSE_SECONDS
+        self._last = 0.0
+
+    def pause(self) -> float:
+        """Seconds until the interfaces may be looked up again; grows while changes go on."""
+        now = time.monotonic()
+        quiet = now - self._last >= QUIET_SECONDS
+        self._pause = MIN_PAUSE_SECONDS if quiet else min(2 * self._pause, MAX_PAUSE_SECONDS)
+        due = max(now, self._last + self._pause) if not quiet else now
+        self._last = due
+        return due - now
+
+    def read(self) -> None:
+        """Drop what has come: the interfaces are listed instead."""
+        for _ in range(MAX_READS):
+            try:
+                self.socket.recv(MAX_NEWS)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Some of it had no room, which is news as well.
+                if error.errno != errno.ENOBUFS:
+                    return
 
 
 def direction(program: ProgramSpec) -> str:

@@ -22,7 +22,7 @@ class Runtime:
         """The command line. crun refuses to work where both control group versions are mounted,
         so it is shown the first only."""
         argv = [find_program(self.program), *(["--root", self.root] if self.root else []), *args]
-        if self.program == "crun" and Path("/sys/fs/cgroup/unified").exists():
+        if Path(self.program).name == "crun" and Path("/sys/fs/cgroup/unified").exists():
             script = 'umount /sys/fs/cgroup/unified && exec "$0" "$@"'
             return ["unshare", "--mount", "sh", "-c", script, *argv]
         return argv

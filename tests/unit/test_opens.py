@@ -43,6 +43,9 @@ ALLOWED = {
     # The kernel.
     ("host/files.py", "os.open"): KERNEL,
     ("host/proc.py", "os.open"): KERNEL,
+    ("host/mounted_root.py", "os.open"): "roots of processes with O_PATH, of which /proc tells",
+    ("host/mounted_root.py", "Path(f'/proc/self/fdinfo/{fd}').read_text"): KERNEL,
+    ("host/mounted_root.py", "Path(process, 'mountinfo').open"): KERNEL,
     ("host/credentials.py", "os.open"): KERNEL,
     ("runtime/loader.py", "VMLINUX_BTF.read_bytes"): KERNEL,
     ("runtime/packets.py", "os.open"): KERNEL,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 import pytest
+from support.waiting import wait_for
 
 from ig_py.containers.collection import ContainerCollection
 from ig_py.containers.model import Container, RuntimeInfo
@@ -15,10 +17,16 @@ from ig_py.containers.targets import HOST, Target, Targets
 from ig_py.errors import ObjectError
 from ig_py.gadget import sections
 from ig_py.gadget.spec import ProgramSpec
+from ig_py.host.reactor import Reactor
 from ig_py.records import replace
+from ig_py.runtime import target_attacher
 from ig_py.runtime.packets import direction
-from ig_py.runtime.target_attacher import TargetAttacher
+from ig_py.runtime.target_attacher import Attachment, Missing, TargetAttacher
 from ig_py.runtime.uprobes import file_and_symbol
+
+
+def attaching(targets: Targets, attachments: list[Attachment]) -> TargetAttacher:
+    return TargetAttacher(targets, attachments, [Reactor("attach")])
 
 
 class Recorder:
@@ -27,6 +35,7 @@ class Recorder:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.broken = ""
+        self.programs = ["a program"]
 
     def added(self, target: Target) -> None:
         self.said.append(f"+{target.name}")
@@ -34,10 +43,14 @@ class Recorder:
     def removed(self, target: Target) -> None:
         self.said.append(f"-{target.name}")
 
-    def attach(self, target: Target) -> None:
+    def attach(self, target: Target) -> Missing | None:
         self.added(target)
         if target.name == self.broken:
             raise OSError("no such process")
+        return None
+
+    def after(self, done: Callable[[], None]) -> None:
+        done()
 
     detach = removed
 
@@ -73,7 +86,7 @@ def test_following_in_a_thread() -> None:
     recorder.broken = "b"
     targets.add(Target("1", "a", 1))
     targets.add(Target("2", "b", 2))
-    attacher = TargetAttacher(targets, [recorder])
+    attacher = attaching(targets, [recorder])
     attacher.start()
     assert attacher.settle(10)
     targets.add(Target("3", "c", 3))
@@ -84,41 +97,110 @@ def test_following_in_a_thread() -> None:
     assert recorder.said == ["+a", "+b", "+c", "-a"]
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+
 @pytest.mark.parametrize(
-    ("error", "level"),
+    ("error", "reason"),
     [
-        (FileNotFoundError("/proc/7/root"), logging.DEBUG),
-        (ProcessLookupError("process 7 ended"), logging.DEBUG),
-        (PermissionError("/proc/7/root"), logging.WARNING),
+        (FileNotFoundError("/proc/7/root"), "its process ended before that"),
+        (ProcessLookupError("process 7 ended"), "its process ended before that"),
+        (PermissionError("/proc/7/root"), "/proc/7/root"),
     ],
 )
-def test_a_container_that_is_gone_again_is_no_warning(
-    error: OSError, level: int, caplog: pytest.LogCaptureFixture
+def test_what_was_never_attached_is_told(
+    error: OSError, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Late(Recorder):
-        def attach(self, target: Target) -> None:
+        def attach(self, target: Target) -> Missing | None:
             raise error
 
     targets = Targets()
-    targets.add(Target("1", "a", 7))
-    attacher = TargetAttacher(targets, [Late()])
-    with caplog.at_level(logging.DEBUG, "ig_py.runtime.target_attacher"):
-        attacher.start()
-        assert attacher.settle(10)
+    attacher = attaching(targets, [Late()])
+    attacher.start()
+    targets.add(Target("1", "a\x1b", 7))
+    targets.add(Target("2", "b", 8))
+    targets.remove("1")
+    assert attacher.settle(10)
     attacher.stop()
-    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
-        (level, f"container 'a': {error}")
-    ]
+    names = "containers 'a\\x1b', 'b'"
+    assert warnings(caplog) == [f"{names}: not attached: a program: {reason}"]
+
+
+class Making(Recorder):
+    """Like a container that has its files at the attempt number *at*."""
+
+    def __init__(self, at: int, *, soon: bool) -> None:
+        super().__init__()
+        self.at, self.soon = at, soon
+        self.attached = threading.Event()
+
+    def attach(self, target: Target) -> Missing | None:
+        self.added(target)
+        if len(self.said) < self.at:
+            return Missing({"p": "no file"}, soon=self.soon)
+        self.attached.set()
+        return None
+
+
+@pytest.mark.parametrize(("at", "soon"), [(50, True), (3, False)])
+def test_a_container_that_is_being_made_is_tried_again(
+    at: int, soon: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    targets, making = Targets(), Making(at, soon=soon)
+    attacher = attaching(targets, [making])
+    attacher.start()
+    targets.add(Target("1", "a", 7))
+    assert making.attached.wait(10)
+    attacher.stop()
+    # Once it is attached, nothing is tried any more, and there is nothing to tell.
+    assert len(making.said) == at
+    assert warnings(caplog) == []
+
+
+def test_a_runtime_that_starts_a_container_waits_for_one_more_attempt() -> None:
+    targets, making = Targets(), Making(10**9, soon=True)
+    attacher = attaching(targets, [making])
+    attacher.start()
+    targets.add(Target("1", "a", 7))
+    done = threading.Event()
+
+    def has_its_root() -> None:
+        making.at = 0
+
+    # The root is there when the runtime says so: the attempt is made after that.
+    has_its_root()
+    targets.after(done.set)
+    assert done.wait(10)
+    assert making.attached.is_set()
+    attacher.stop()
+
+
+def test_a_container_without_end_is_tried_less_and_less(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(target_attacher, "WARN_SECONDS", 0.2)
+    monkeypatch.setattr(target_attacher, "SOON_FOR_SECONDS", 0.1)
+    targets, making = Targets(), Making(10**9, soon=True)
+    attacher = attaching(targets, [making])
+    attacher.start()
+    targets.add(Target("1", "a", 7))
+    wait_for(lambda: warnings(caplog), "the warning", 10)
+    attacher.stop()
+    assert warnings(caplog) == ["container 'a': not attached: p: no file"]
+    assert len(making.said) < 110
 
 
 def test_a_slow_attachment_delays_no_other() -> None:
     targets, go = Targets(), threading.Event()
 
     class Slow(Recorder):
-        def attach(self, target: Target) -> None:
+        def attach(self, target: Target) -> Missing | None:
             go.wait()
+            return None
 
-    attacher = TargetAttacher(targets, [Slow()])
+    attacher = attaching(targets, [Slow()])
     attacher.start()
     targets.add(Target("1", "a", 1))
     targets.add(Target("2", "b", 2))
@@ -182,12 +264,13 @@ def test_later_steps_wait_for_all_followers() -> None:
     gate = threading.Event()
 
     class Slow(Recorder):
-        def attach(self, target: Target) -> None:
+        def attach(self, target: Target) -> Missing | None:
             gate.wait(10)
             said.append("attached")
+            return None
 
     done = threading.Event()
-    attachers = [TargetAttacher(targets, [Slow()]) for _ in range(2)]
+    attachers = [attaching(targets, [Slow()]) for _ in range(2)]
     for attacher in attachers:
         attacher.start()
     targets.add(HOST)

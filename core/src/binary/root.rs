@@ -12,10 +12,20 @@ use std::path::Path;
 use super::ldcache;
 use crate::fds::owned;
 
-/// The directories of libraries, for roots without a cache (musl) or whose cache does not have the
-/// library.
-const DIRECTORIES: [&str; 6] =
-    ["/lib", "/usr/lib", "/usr/local/lib", "/lib64", "/usr/lib64", "/usr/local/lib64"];
+/// The directories of libraries, for roots without a cache (musl; images without a shell) or whose
+/// cache does not have the library. Debian's C library searches one of the architecture.
+const DIRECTORIES: [&str; 10] = [
+    "/lib",
+    "/usr/lib",
+    "/usr/local/lib",
+    "/lib64",
+    "/usr/lib64",
+    "/usr/local/lib64",
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib/aarch64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+];
 pub const MAX_DIRECTORY: usize = 65_536;
 const CACHE: &str = "/etc/ld.so.cache";
 

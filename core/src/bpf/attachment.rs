@@ -5,7 +5,12 @@ use std::os::fd::OwnedFd;
 use libbpf_rs::Link;
 
 /// A program stays attached as long as the value exists.
-pub trait Attachment: Send {}
+pub trait Attachment: Send {
+    /// Whether detaching changes the object: it may not happen while another program is attached.
+    fn changes_object(&self) -> bool {
+        false
+    }
+}
 
 impl Attachment for Link {}
 /// The descriptor of a link, or a socket with a filter.

@@ -1,11 +1,12 @@
 //! Network interfaces by rtnetlink(7): the host's interfaces whose other end is in a container.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::socket::{
-    recv, send, socket, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType,
+    bind, recv, send, socket, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol,
+    SockType,
 };
 
 use super::netns;
@@ -176,6 +177,20 @@ pub fn leading_into(host: BorrowedFd<'_>, container: BorrowedFd<'_>) -> io::Resu
     let (outside, number) = netns::within(host, || Ok((dump()?, netns_number(container)?)))
         .and_then(|both: io::Result<_>| both)?;
     Ok(pairs(&inside, &outside, number))
+}
+
+/// A socket in namespace `container` that is readable when an interface has changed there.
+pub fn news(container: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    netns::within(container, || {
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            SockProtocol::NetlinkRoute,
+        )?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, libc::RTMGRP_LINK as u32))?;
+        Ok(socket)
+    })?
 }
 
 fn pairs(inside: &[Interface], outside: &[Interface], container: Option<i32>) -> Vec<u32> {

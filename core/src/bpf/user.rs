@@ -45,6 +45,17 @@ pub struct ProbeSites {
     session: bool,
 }
 
+/// libbpf gives the numbers of their arguments back to the object when they end.
+struct DescribedLinks {
+    _links: Vec<Link>,
+}
+
+impl Attachment for DescribedLinks {
+    fn changes_object(&self) -> bool {
+        true
+    }
+}
+
 impl Binary {
     /// `path` below the directory `root`; no link leads out of it.
     pub fn open(directory: BorrowedFd<'_>, path: &str) -> Result<Binary> {
@@ -202,7 +213,10 @@ impl Binary {
                 }
             }
         }
-        Ok(Box::new(links))
+        match &probe.sites {
+            Sites::Described { .. } => Ok(Box::new(DescribedLinks { _links: links })),
+            Sites::At(_) => Ok(Box::new(links)),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `Binary`: a file of a container to put probes into.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -62,4 +62,14 @@ pub fn interfaces_into(py: Python<'_>, host: i32, container: i32) -> PyResult<Ve
     Ok(found.map_err(|e| {
         Error::new(Kind::Open, format!("cannot find a container's network interfaces: {e}"))
     })?)
+}
+
+#[pyfunction]
+pub fn link_news(py: Python<'_>, container: i32) -> PyResult<i32> {
+    let container = duplicate(container)?;
+    let made = py.detach(|| links::news(container.as_fd()));
+    let made = made.map_err(|e| {
+        Error::new(Kind::Open, format!("cannot follow a container's network interfaces: {e}"))
+    })?;
+    Ok(made.into_raw_fd())
 }

@@ -105,6 +105,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(exec_hold::exec_hold_refusal, m)?)?;
     m.add_function(wrap_pyfunction!(binary::find_libraries, m)?)?;
     m.add_function(wrap_pyfunction!(binary::interfaces_into, m)?)?;
+    m.add_function(wrap_pyfunction!(binary::link_news, m)?)?;
     m.add_function(wrap_pyfunction!(headers, m)?)?;
     m.add_function(wrap_pyfunction!(sockets_object, m)?)?;
     m.add_function(wrap_pyfunction!(btf_to_c, m)?)?;

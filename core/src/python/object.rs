@@ -202,7 +202,11 @@ impl Object {
     }
 
     fn release(&self, py: Python<'_>, attachment: u64) -> PyResult<bool> {
-        self.with(py, |o| Ok(o.release(attachment)))
+        let taken = self.with(py, |o| Ok(o.release(attachment)))?;
+        let was_there = taken.is_some();
+        // Without the object's lock: other programs may be attached meanwhile.
+        py.detach(|| drop(taken));
+        Ok(was_there)
     }
 
     // Any other default than a literal would be `...` in the signature that Python sees.

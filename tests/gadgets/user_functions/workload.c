@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Calls functions that the tests know: usage: workload [NUMBER | wait]. */
+/* Calls functions that the tests know: usage: workload [NUMBER | wait | repeat TIMES]. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +24,15 @@ int main(int argc, char **argv)
 	/* The first process of something like a container. */
 	if (argc > 1 && !strcmp(argv[1], "wait"))
 		return pause();
+	/* As long as a container that is traced from the middle on still has something to tell. */
+	if (argc > 2 && !strcmp(argv[1], "repeat")) {
+		for (int time = 0; time < atoi(argv[2]); time++) {
+			setlinebuf(stdout);
+			user_double(time);
+			usleep(20000);
+		}
+		return 0;
+	}
 	setlinebuf(stdout);
 	printf("%d %d\n", user_double(number), user_triple(number));
 	return 0;

@@ -57,9 +57,12 @@ impl Object {
         Ok(self.last_attachment)
     }
 
-    /// Ends one attachment of [`Object::attach_with`]; false when it has ended already.
-    pub fn release(&mut self, number: u64) -> bool {
-        self.attachments.remove(&number).is_some()
+    /// Takes one attachment of [`Object::attach_with`] out; the outer None: there is none of that
+    /// number. It ends when the value is dropped, for which the kernel may wait for an RCU grace
+    /// period; the inner None: it has ended.
+    pub fn release(&mut self, number: u64) -> Option<Option<Box<dyn Attachment>>> {
+        let found = self.attachments.remove(&number)?;
+        Some((!found.changes_object()).then_some(found))
     }
 
     /// Detaches every program. Maps can still be read.
