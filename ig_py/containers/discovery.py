@@ -22,6 +22,7 @@ from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.unmanaged import UnmanagedContainers
 from ig_py.containers.identify import Found
 from ig_py.containers.init_facts import with_process
+from ig_py.containers.learnt_roots import LearntRoots
 from ig_py.containers.live import LiveContainers
 from ig_py.containers.model import Container
 from ig_py.containers.oci_bundle import BundleReader
@@ -83,7 +84,11 @@ class Discovery:
             report=unmanaged,
             announce=oci_configs,
         )
-        self.executions = RuntimeExecutions(self.view, self.reactor)
+        self.executions = RuntimeExecutions(
+            self.view,
+            self.reactor,
+            LearntRoots(self.view, self.reactor, self.unmanaged.watch).executed,
+        )
         self._on_described: list[Callable[[str], None]] = []
         self._unreadable_said = False
         self.found_first: dict[DiscoverySource, int] = {

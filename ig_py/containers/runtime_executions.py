@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,14 @@ class RuntimeExecutions:
     """Which containers runtimes were executed for, by fanotify on the runtimes' files (only told,
     never held). Works in the reactor's thread."""
 
-    def __init__(self, view: HostView, reactor: Reactor) -> None:
+    def __init__(
+        self,
+        view: HostView,
+        reactor: Reactor,
+        begun: Callable[[int, str], None] | None = None,
+    ) -> None:
+        """*begun* is called with the runtime's pid and the container's id."""
+        self._begun_by = begun
         self._view = view
         self._reactor = reactor
         self._watch: ExecWatch | None = None
@@ -110,6 +118,8 @@ class RuntimeExecutions:
         argv = self._view.read(pid, "cmdline").split("\0")[:MAX_ARGUMENTS]
         if found := from_command(argv):
             self._begin(found.container_id)
+            if self._begun_by is not None:
+                self._begun_by(pid, found.container_id)
         elif tried < _TRIES and PurePosixPath(argv[0]).name not in self._names:
             self._reactor.later(_TRY_SECONDS * 2**tried, lambda: self._look(pid, tried + 1))
 

@@ -28,7 +28,10 @@ BLIND_SPOTS = {
     DiscoverySource.CGROUPS: (
         "control groups not named by a 64-digit id, or elsewhere than Docker has them"
     ),
-    DiscoverySource.STATE: "runtimes other than runc and crun, and state kept elsewhere (--root)",
+    DiscoverySource.STATE: (
+        "runtimes other than runc and crun, and state kept elsewhere by runtimes whose execution"
+        " is not seen (--root)"
+    ),
     DiscoverySource.ENGINE: "what other engines start, and starts before the engine says so",
     DiscoverySource.PROCESSES: (
         "containers that live for less than a few seconds, or share a pid namespace"

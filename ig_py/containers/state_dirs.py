@@ -124,6 +124,14 @@ class StateDirs:
         self._reactor.soon(self._scan)
         self._reactor.soon(scanned)
 
+    def watch(self, root: str, runtime: str, begins: str) -> None:
+        """Watch one more root, of root's; *begins*: the container that is being created there. In
+        the reactor's thread."""
+        directory = _Directory(root, ".", runtime)
+        queue = self._queues.get(True)
+        if queue is not None and directory not in queue.watched:
+            self._enter(directory, fresh=False, begins=begins)
+
     def stop(self) -> None:
         """After the reactor stopped."""
         for queue in self._queues.values():
@@ -140,8 +148,9 @@ class StateDirs:
         base = self._view.path(BASE)
         self._enter(_Directory(base, ".", "", (USERS,), users=True), fresh=False)
 
-    def _enter(self, directory: _Directory, *, fresh: bool) -> None:
-        """Watch *directory*, then look what is in it. *fresh*: it was made just now."""
+    def _enter(self, directory: _Directory, *, fresh: bool, begins: str = "") -> None:
+        """Watch *directory*, then look what is in it. *fresh*: it was made just now. *begins*: a
+        container whose directory was."""
         if self._is_full(directory.speaker):
             return
         fd, directory = _open(directory)
@@ -163,7 +172,7 @@ class StateDirs:
         elif wanted != "*":
             self._child(directory, wanted, fresh=fresh)
         for name in names:
-            self._child(directory, name, fresh=fresh)
+            self._child(directory, name, fresh=fresh or name == begins)
 
     def _child(self, directory: _Directory, name: str, *, fresh: bool) -> None:
         if directory.users and not directory.rest:
@@ -176,9 +185,12 @@ class StateDirs:
                 self._enter(inner, fresh=fresh)
             return
         if valid_id(name):
-            if fresh:
+            own = replace(directory, below=below, container_id=name)
+            queue = self._queues.get(directory.speaker.is_root)
+            # inotify tells again of what was made between the watch and the look.
+            if fresh and not (queue is not None and own in queue.watched):
                 self._listener.creating(name, directory.runtime, directory.speaker)
-            self._enter(replace(directory, below=below, container_id=name), fresh=fresh)
+            self._enter(own, fresh=fresh)
 
     def _user(self, name: str) -> None:
         """A user's own directory."""
@@ -299,6 +311,7 @@ class _Queue:
     def __init__(self, inotify: Inotify) -> None:
         self.inotify = inotify
         self.directories: dict[int, list[_Directory]] = {}
+        self.watched: set[_Directory] = set()
         self.rescanning = False
         self._counts: dict[Speaker, int] = {}
 
@@ -311,10 +324,12 @@ class _Queue:
         directories = self.directories.setdefault(watch, [])
         if directory not in directories:
             directories.append(directory)
+            self.watched.add(directory)
             self._counts[directory.speaker] = self.of(directory.speaker) + 1
 
     def remove(self, watch: int) -> list[_Directory]:
         gone = self.directories.pop(watch, [])
+        self.watched.difference_update(gone)
         for directory in gone:
             self._counts[directory.speaker] -= 1
         return gone

@@ -112,6 +112,10 @@ class UnmanagedContainers:
         """Whether the state of runtimes is watched; where, or why not."""
         return self._dirs.status()
 
+    def watch(self, root: str, runtime: str, begins: str) -> None:
+        """Watch one more directory of root's with the state of containers (``StateDirs``)."""
+        self._dirs.watch(root, runtime, begins)
+
     def start(self) -> None:
         self._began = time.monotonic()
         self._dirs.start(self._begin)

@@ -1,0 +1,110 @@
+"""Roots of runtimes' state that are not at the usual places, learnt from runtimes' command lines.
+
+An engine with another directory for its state (``dockerd --exec-root``) executes its runtime with
+``--root`` (OCI runtime command line interface). Only what a process of the host's root says in the
+mount namespace of the host counts, of a directory that nobody else can replace.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from ig_py.containers.speakers import arguments, speaker_of_path
+from ig_py.containers.state_dirs import BASE, ROOTS
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
+
+log = logging.getLogger(__name__)
+
+MAX_ROOTS = 64
+MAX_ROOT = 4096
+"""Characters of its path."""
+SHIM = "containerd-shim"
+"""What containerd starts runtimes by; one word after ``-namespace`` is the container's."""
+DOCKER_NAMESPACE = "moby"
+_TRIES = 8
+_TRY_SECONDS = 0.001
+"""The runtime makes its root after it was executed; pauses double."""
+
+
+class LearntRoots:
+    """Works in the reactor's thread. *watch* is called with a root, whose containers it has (an
+    engine or the runtime), and the container that is being created there."""
+
+    def __init__(
+        self, view: HostView, reactor: Reactor, watch: Callable[[str, str, str], None]
+    ) -> None:
+        self._view = view
+        self._reactor = reactor
+        self._watch = watch
+        self._roots: set[str] = set()
+
+    def executed(self, pid: int, container_id: str) -> None:
+        """A runtime, the process *pid*, begins to create a container."""
+        words, speaker = arguments(self._view, pid)
+        root = state_root(words)
+        if not root or not speaker.is_root or is_usual(root):
+            return
+        if not self._sees_host_files(pid):
+            return
+        if root not in self._roots and len(self._roots) >= MAX_ROOTS:
+            log.debug("the state of a runtime in %a is not watched: over %d", root, MAX_ROOTS)
+            return
+        self._roots.add(root)
+        self._found(root, self._owner(pid, words), container_id, 0)
+
+    def _sees_host_files(self, pid: int) -> bool:
+        """Whether a path means the same to the process *pid* as on the host."""
+        host = self._view.host_mntns
+        if host is None and self._view.root == "/":
+            # What process 1 is in may not be read; this process sees the host's files.
+            host = self._view.namespace(os.getpid(), "mnt")
+        return host is not None and self._view.namespace(pid, "mnt") == host
+
+    def _found(self, root: str, runtime: str, container_id: str, tried: int) -> None:
+        path = self._view.path(root)
+        if Path(path).is_dir():
+            if speaker_of_path(path).is_root:
+                self._watch(path, runtime, container_id)
+            else:
+                log.debug("the state of a runtime in %a is not watched: not root's alone", root)
+        elif tried < _TRIES:
+            self._reactor.later(
+                _TRY_SECONDS * 2**tried,
+                lambda: self._found(root, runtime, container_id, tried + 1),
+            )
+
+    def _owner(self, pid: int, words: list[str]) -> str:
+        """The engine that executes the runtime by a shim, else the runtime."""
+        parent = self._view.status(pid).get("PPid", "")
+        if parent.isdecimal():
+            shim, speaker = arguments(self._view, int(parent))
+            if speaker.is_root and shim and PurePosixPath(shim[0]).name.startswith(SHIM):
+                following = dict(itertools.pairwise(shim))
+                docker = following.get("-namespace") == DOCKER_NAMESPACE
+                return "docker" if docker else "containerd"
+        return PurePosixPath(words[0]).name
+
+
+def state_root(words: list[str]) -> str:
+    """The absolute path after ``--root`` of a runtime's command line; "" when there is none."""
+    for index, word in enumerate(words[1:], 1):
+        root = ""
+        if word == "--root" and words[index + 1 :]:
+            root = words[index + 1]
+        elif word.startswith("--root="):
+            root = word.partition("=")[2]
+        if root:
+            return root if root.startswith("/") and len(root) <= MAX_ROOT else ""
+    return ""
+
+
+def is_usual(root: str) -> bool:
+    """Whether it is one of those that are watched anyway."""
+    path = os.path.realpath(root)
+    return any(fnmatch.fnmatchcase(path, f"{BASE}/{pattern}") for _, pattern in ROOTS)
