@@ -262,7 +262,7 @@ def test_losses_before_it_was_known_to_be_selected_are_its_own(
             web.run()
         code = end(gadget)
     counts = Counts(gadget)
-    assert counts.emitted + counts.lost == web.executions, counts.line
+    assert counts.emitted + counts.lost == web.executions, gadget.err
     assert counts.lost >= web.executions - 1, "the ring was not full: nothing was tested"
     assert counts.others > 10, counts.line
     assert counts.unidentified == 0, counts.line
