@@ -449,6 +449,9 @@ class Scout:
     def baseline(self, mntns: Sequence[int]) -> None:
         """Namespaces that exist already and are not reported. To be called before
         :meth:`attach`."""
+    def baseline_ended(self, mntns: Sequence[int]) -> None:
+        """Of these, no process was left after :meth:`attach`: a later namespace with such a number
+        is reported. To be called after it."""
     def attach(self) -> None: ...
     def attach_by_tracefs(self) -> None:
         """Attach the programs whose tracepoints are found by tracefs."""

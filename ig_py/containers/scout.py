@@ -208,8 +208,12 @@ def _load(view: HostView) -> CoreScout:
     core = CoreScout(_pidns(view), (MAX_PENDING, MAX_PENDING_OF_USERS))
     try:
         # Before a program is attached: a namespace that is made after this look is new.
-        core.baseline(_mount_namespaces(view))
+        before = _mount_namespaces(view)
+        core.baseline(before)
         core.attach()
+        # Nothing told the end of a namespace that ended before. Its number may be given to a new
+        # one, which would be taken for the old one and never be seen.
+        core.baseline_ended(sorted(set(before) - set(_mount_namespaces(view))))
         with_tracefs(core.attach_by_tracefs)
     except BaseException:
         core.close()

@@ -174,6 +174,33 @@ def test_a_reused_namespace_number_is_another_generation() -> None:
         wait_for(reused, "a number used twice", 10, 0)
 
 
+def test_the_number_of_one_that_ended_before_the_start_is_a_new_one() -> None:
+    view = HostView("/")
+    with unshared() as pid:
+        other = Path("/proc/self/ns/mnt").stat().st_ino
+        wait_for(lambda: view.namespace(pid, "mnt") != other, "it has a namespace of its own")
+        ended = view.namespace(pid, "mnt")
+        assert ended is not None
+        before = _mount_namespaces(view)
+        assert ended in before
+    core = _core.Scout(_pidns(view), (64, 64))
+    try:
+        core.baseline(before)
+        core.attach()
+        with_tracefs(core.attach_by_tracefs)
+        core.baseline_ended([ended])
+        notices = Notices(core)
+
+        def reused() -> bool:
+            new = notices.wait(short_lived(), Kind.NEW)
+            core.settle(new.mntns, new.generation)
+            return new.mntns == ended
+
+        wait_for(reused, "the number is used again", 10, 0)
+    finally:
+        core.close()
+
+
 def test_an_earlier_namespace_is_withdrawn_without_the_later_one() -> None:
     with scout() as core:
         passes = filter_map()

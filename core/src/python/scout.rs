@@ -42,6 +42,10 @@ impl Scout {
         Ok(py.detach(|| self.inner.baseline(&mntns))?)
     }
 
+    fn baseline_ended(&self, py: Python<'_>, mntns: Vec<u64>) -> PyResult<()> {
+        Ok(py.detach(|| self.inner.baseline_ended(&mntns))?)
+    }
+
     fn attach(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.inner.attach())?)
     }

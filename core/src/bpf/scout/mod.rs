@@ -136,6 +136,14 @@ impl Scout {
         })
     }
 
+    /// Of these namespaces, none had a process when the programs were attached: their numbers are
+    /// those of later namespaces from now on.
+    pub fn baseline_ended(&self, mntns: &[u64]) -> Result<()> {
+        self.with(|kernel| {
+            mntns.iter().try_for_each(|n| kernel.old.delete(&n.to_ne_bytes()).map(|_| ()))
+        })
+    }
+
     /// Attaches the programs on raw tracepoints, which need no tracefs.
     pub fn attach(&self) -> Result<()> {
         self.with(|kernel| RAW.iter().try_for_each(|name| kernel.object.attach(name)))
