@@ -21,6 +21,7 @@ from ig_py.packetfilter import filtered
 from ig_py.records import dataclass, field
 from ig_py.runtime.array_reader import ArrayReader
 from ig_py.runtime.attach import Attacher
+from ig_py.runtime.bounded_load import bounded_load
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.classifiers import passing_on
 from ig_py.runtime.loader import LIMITS, NO_RINGBUF, Loader, LoadSettings
@@ -194,9 +195,12 @@ class Run:
         )
         if pinned := [declared.name for declared in prepared.spec.maps if declared.pinned]:
             self._pins = pins = RunPins(pinned)
-            self._object = with_bpffs(lambda: pins.around(loader.load))
+
+            def load() -> Object:
+                return with_bpffs(lambda: pins.around(loader.load))
         else:
-            self._object = loader.load()
+            load = loader.load
+        self._object = bounded_load(load, prepared.spec.name, self._stop)
         return loader
 
     def _attach(self, loader: Loader) -> None:

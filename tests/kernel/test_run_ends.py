@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import stopped
+from support import costly, stopped
 from support.root_gadget import image_tar
 from support.running_gadget import IG_PY, RUNNING, RunningGadget
 from support.tiny_gadget import write_gadget
 from support.waiting import deadline, wait_for
+
+from ig_py.oci import media
 
 pytestmark = [
     pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang"),
@@ -123,6 +125,25 @@ def test_while_it_pulls(
             assert "Traceback" not in run.err
         server.shutdown(socket.SHUT_RDWR)
     assert not list((store / "ingest").glob("*"))
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_while_the_verifier_works(tmp_path: Path, temporary: Path, number: int) -> None:
+    """A small image of programs that the verifier takes minutes for."""
+    made = costly.Layout(tmp_path / "layout")
+    elf = made.blob(costly.looping_programs(1000, 300_000), media.EBPF_LAYER)
+    made.write([costly.named(made.index([made.manifest([elf])]), "ghcr.io/x/y:1")])
+    with RunningGadget(tmp_path / "run", str(made.root), "--verify-image=false") as run:
+
+        def loading() -> bool:
+            spent = Path(f"/proc/{run.process.pid}/stat").read_text().rpartition(")")[2].split()
+            # stime, in ticks (proc(5)): only the verifier takes so much.
+            return int(spent[12]) > os.sysconf("SC_CLK_TCK")
+
+        wait_for(loading, "the verifier works")
+        assert ended(run.process, number) == 0
+        assert "Traceback" not in run.err
+        assert "Error" not in run.err
 
 
 @pytest.mark.parametrize("number", ENDING)
