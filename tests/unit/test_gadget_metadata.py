@@ -52,7 +52,7 @@ def test_absent_is_empty() -> None:
     assert metadata.flag(["x"]) is False
 
 
-@pytest.mark.parametrize("raw", [b"- a", b"text", b"{", b"a: &x 1\nb: *x", b"\xff"])
+@pytest.mark.parametrize("raw", [b"- a", b"text", b"{", b"a: *x", b"\xff"])
 def test_invalid_metadata_is_refused(raw: bytes) -> None:
     with pytest.raises((MetadataError, LimitError)):
         Metadata.parse(raw)
