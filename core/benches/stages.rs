@@ -11,6 +11,7 @@ use _core::bpf::ring::Ring;
 use _core::pipeline::datasource::DataSource;
 use _core::schema::lookups::{ContainerValue, Lookups};
 use _core::schema::plan::Plan;
+use _core::schema::wall::WallClock;
 use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use serde_json::{json, Value};
 
@@ -73,7 +74,10 @@ impl Stage {
         let mut plan = plan.clone();
         change(&mut plan["datasources"][0]);
         let plan = Plan::parse(&plan.to_string()).unwrap();
-        let mut lookups = Lookups { clock_offset_ns: plan.clock_offset_ns, ..Lookups::default() };
+        let mut lookups = Lookups {
+            clock: WallClock::fixed(plan.clock_offset_ns.unwrap_or(0)),
+            ..Lookups::default()
+        };
         let names = || [(0, "root".into()), (33, "www-data".into())].into();
         lookups.set_names(names(), names()).unwrap();
         let source = DataSource::compile(&plan.datasources[0], &mut lookups).unwrap();

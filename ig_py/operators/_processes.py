@@ -64,6 +64,7 @@ class ProcessReader:
     ) -> None:
         self._view = view
         self._wanted = wanted
+        self._given = machine
         self._machine = machine or Machine.of(view)
         self._clock = clock
         self._before: dict[tuple[int, int], int] = {}
@@ -76,6 +77,8 @@ class ProcessReader:
         elapsed = (now - self._read_at) / 1e9 if self._read_at else 0.0
         before, self._before, self._read_at = self._before, {}, now
         newest, self._newest = self._newest, 0
+        # The time of the machine's start moves when its clock is set.
+        self._machine = self._given or Machine.of(self._view)
         for pid in sorted(self._view.pids()):
             row = self._process(pid)
             if row is None:

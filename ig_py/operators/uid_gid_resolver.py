@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from ig_py.errors import ContainerError
 from ig_py.gadget.datasource import add_formatted_field
 from ig_py.gadget.spec import Flag, Kind
+from ig_py.host.safe_open import FileRefused, Links, read_beneath
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.formatters import formatted_name, is_taken
 
 if TYPE_CHECKING:
     from ig_py._core import Stream
+    from ig_py.host.proc import HostView
     from ig_py.operators.running import Running
 
+log = logging.getLogger(__name__)
+
 TARGET = "uidgidresolver.target"
-PASSWD = Path("/etc/passwd")
-GROUP = Path("/etc/group")
+FILES = ("etc/passwd", "etc/group")
+"""Of the host: below HOST_ROOT. A container's own are not looked at, as in `ig`."""
 MAX_FILE_SIZE = 16 << 20
 MAX_ENTRIES = 1 << 18
 MAX_NAME = 256
@@ -25,41 +31,69 @@ POLL_SECONDS = 2.0
 """How often the files are checked for changes."""
 
 
-def read_names(path: Path) -> dict[int, str]:
-    """id -> name of a passwd or group file; the first entry of an id counts.
+def parse_names(content: bytes) -> dict[int, str]:
+    """id -> name of a passwd or group file; the first entry of an id counts (getpwuid(3)).
 
-    Malformed lines are skipped.
-
-    Raises:
-        OSError: The file cannot be read.
+    Blanks before a line do not count; comments (``#``), entries of NIS (``+``, ``-``) and
+    malformed lines are skipped.
     """
-    with path.open("rb") as file:
-        raw = file.read(MAX_FILE_SIZE)
     names: dict[int, str] = {}
-    for line in raw.splitlines()[:MAX_ENTRIES]:
-        parts = line.split(b":", 3)
-        if len(parts) < 3 or not parts[2].isdigit() or len(parts[2]) > 10 or not parts[0]:
+    for line in content.splitlines()[:MAX_ENTRIES]:
+        parts = line.lstrip(b" \t").split(b":", 3)
+        if len(parts) < 3 or not parts[2].isdigit() or len(parts[2]) > 10:
             continue
         number = int(parts[2])
+        if parts[0][:1] in (b"", b"#", b"+", b"-"):
+            continue
         if number < 1 << 32 and len(parts[0]) <= MAX_NAME:
             names.setdefault(number, parts[0].decode("utf-8", "replace"))
     return names
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+class _HostFile:
+    """The passwd or group file of the host, and whether it changed since it was read."""
+
+    def __init__(self, view: HostView, name: str) -> None:
+        self._view = view
+        self._name = name
+        self._seen: tuple[int, ...] = ()
+        self._refused = ""
+
+    def changed(self) -> bool:
+        """Whether it is another file, or has another content, than at the last call."""
+        try:
+            facts = Path(self._view.path(f"/{self._name}")).stat()
+            now: tuple[int, ...] = (facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size)
+        except (OSError, ContainerError):
+            now = ()
+        changed, self._seen = now != self._seen, now
+        return changed
+
+    def names(self) -> dict[int, str]:
+        """As it is now; {} where it cannot be read, with a warning for each new reason."""
+        try:
+            content = read_beneath(
+                self._view.root,
+                self._name,
+                most=MAX_FILE_SIZE,
+                links=Links.IN_ROOT,
+                one_mount=False,
+            )
+        except FileRefused as error:
+            if error.reason != self._refused:
+                log.warning("%s; ids stay without names", error)
+            self._refused = error.reason
+            return {}
+        self._refused = ""
+        return parse_names(content or b"")
 
 
 class UidGidResolver(Operator):
     name: ClassVar[str] = "UidGidResolver"
     priority: ClassVar[int] = 5
 
-    def __init__(self, passwd: Path = PASSWD, group: Path = GROUP) -> None:
-        self._files = (passwd, group)
+    def __init__(self) -> None:
+        self._files: list[_HostFile] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -86,6 +120,10 @@ class UidGidResolver(Operator):
 
     def start(self, ctx: Context, running: Running) -> None:
         stream = running.stream
+        self._files = [_HostFile(running.host.view, name) for name in FILES]
+        # Looked at before it is read: a change in between is read twice, and never missed.
+        for file in self._files:
+            file.changed()
         self._set(stream)
         self._thread = threading.Thread(
             target=self._watch, args=(stream,), name="names", daemon=True
@@ -93,20 +131,12 @@ class UidGidResolver(Operator):
         self._thread.start()
 
     def _set(self, stream: Stream) -> None:
-        tables: list[dict[int, str]] = []
-        for path in self._files:
-            try:
-                tables.append(read_names(path))
-            except OSError:
-                tables.append({})
-        stream.set_names(*tables)
+        users, groups = (file.names() for file in self._files)
+        stream.set_names(users, groups)
 
     def _watch(self, stream: Stream) -> None:
-        seen = [_state(p) for p in self._files]
         while not self._stop.wait(POLL_SECONDS):
-            now = [_state(p) for p in self._files]
-            if now != seen:
-                seen = now
+            if any([file.changed() for file in self._files]):
                 self._set(stream)
 
     def stop(self) -> None:

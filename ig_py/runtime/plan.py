@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,28 +59,15 @@ class DataSourceOutput:
 
 @dataclass
 class Clock:
-    """How boot timestamps become wall-clock times.
+    """How boot timestamps become wall-clock times; by default as those of this machine and process.
 
     Attributes:
-        offset_ns: Realtime minus boottime.
-        zone_s: Seconds east of UTC.
+        offset_ns: Realtime minus boottime; None: the core measures it whenever the clock is set.
+        zone_s: Seconds east of UTC; None: what this process's time zone says of each time.
     """
 
-    offset_ns: int = 0
-    zone_s: int = 0
-
-    @classmethod
-    def now(cls) -> Clock:
-        """Measured now: the shortest of five readings, as a reading may be preempted."""
-        best = None
-        for _ in range(5):
-            before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
-            after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            reading = (after - before, wall - (before + after) // 2)
-            best = reading if best is None else min(best, reading)
-        assert best is not None
-        return cls(best[1], time.localtime().tm_gmtoff)
+    offset_ns: int | None = None
+    zone_s: int | None = None
 
 
 @dataclass
@@ -90,7 +76,7 @@ class PlanSettings:
 
     Attributes:
         outputs: What is rendered, by data source name; none means mode ``none``.
-        clock: Of the machine that the events come from.
+        clock: For times of another machine, and for tests.
         readers: False: samples are pushed, and no map or program is named.
         perf_bytes: Each CPU's buffer by map, where the map is a perf event array; the core decides
             about others.

@@ -26,7 +26,7 @@ from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.classifiers import passing_on
 from ig_py.runtime.loader import LIMITS, NO_RINGBUF, Loader, LoadSettings
 from ig_py.runtime.loss import mixing
-from ig_py.runtime.plan import Clock, DataSourceOutput, PlanSettings, compile_plan
+from ig_py.runtime.plan import DataSourceOutput, PlanSettings, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
 from ig_py.runtime.timers import Timers
@@ -231,7 +231,6 @@ class Run:
             self._prepared.context.plan,
             PlanSettings(
                 outputs=self._settings.outputs,
-                clock=Clock.now(),
                 perf_bytes=buffer_sizes,
                 proc=self._host.view.proc,
                 pidns=self._host.view.pidns,

@@ -27,6 +27,7 @@ _BPF_MAP_TYPE_ARRAY = 2
 _BPF_MAP_TYPE_RINGBUF = 27
 _SYS_FSOPEN = 430
 """On every architecture but Alpha."""
+MAY_SET_CLOCK = "IG_PY_MAY_SET_CLOCK"
 _PMU = Path("/sys/bus/event_source/devices")
 
 Probe = Callable[[], str | None]
@@ -325,6 +326,12 @@ def _cgroup2() -> str | None:
     roots = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
     found = any((root / "cgroup.controllers").exists() for root in roots)
     return None if found else "no cgroup2 hierarchy is mounted"
+
+
+@_feature("settable_clock")
+def _settable_clock() -> str | None:
+    """Only where nothing else depends on the clock: whoever starts the tests says so."""
+    return None if os.environ.get(MAY_SET_CLOCK) == "1" else f"{MAY_SET_CLOCK}=1 is not set"
 
 
 @_feature("qemu")

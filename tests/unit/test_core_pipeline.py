@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -189,6 +191,46 @@ def test_timestamps_become_wall_clock() -> None:
     assert event["timestamp"] == "2026-11-23T02:16:22.929425421-03:30"
     assert event["day"] == "2026-11-23"
     assert one(maker, bytes(8))["timestamp_raw"] > 1_700_000_000_000_000_000
+
+
+def with_timestamp(**document: Any) -> PlanMaker:
+    maker = PlanMaker(8)
+    src = maker.field("timestamp_raw", "u64", 0, 8)
+    maker.step("timestamp", src=src, dst=maker.slot("timestamp"), layout=None)
+    maker.document |= document
+    return maker
+
+
+@pytest.fixture
+def central_europe(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A zone with summer time, by its rule: it needs no database of time zones."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("central_europe")
+def test_each_time_has_the_zone_of_its_season() -> None:
+    # The last second of summer time in 2026, and the first one after it: both are 2 o'clock.
+    change = 1_792_890_000
+    maker = with_timestamp(clock_offset_ns=0, timezone_offset_s=None)
+    stream = pipeline(maker.text())
+    samples = [struct.pack("<Q", second * 10**9) for second in (change - 1, change, change - 1)]
+    lines = stream.push("x", samples).data.splitlines()
+    assert [json.loads(line)["timestamp"] for line in lines] == [
+        "2026-10-25T02:59:59.000000000+02:00",
+        "2026-10-25T02:00:00.000000000+01:00",
+        "2026-10-25T02:59:59.000000000+02:00",
+    ]
+
+
+def test_without_a_given_clock_it_is_that_of_this_machine() -> None:
+    maker = with_timestamp(clock_offset_ns=None, timezone_offset_s=0)
+    boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    wall = one(maker, struct.pack("<Q", boot))["timestamp_raw"]
+    assert abs(wall - time.time_ns()) < 10**9
 
 
 def test_endpoints() -> None:

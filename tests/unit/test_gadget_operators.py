@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,19 @@ import pytest
 from support.elf_writer import SIGNED, BtfWriter, ElfWriter
 from support.gadget_objects import Members, spec_of, tracer_object
 from support.live_run import running
+from support.waiting import wait_for
 
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec
 from ig_py.gadget.templates import BASE
 from ig_py.host.proc import HostView
-from ig_py.operators import ebpf_enum, instances, instantiate_all
+from ig_py.operators import ebpf_enum, instances, instantiate_all, uid_gid_resolver
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.ebpf_enum import EbpfEnum
 from ig_py.operators.formatters import Formatters
 from ig_py.operators.local_manager import LocalManager
 from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host
-from ig_py.operators.uid_gid_resolver import UidGidResolver, read_names
+from ig_py.operators.uid_gid_resolver import UidGidResolver, parse_names
 
 FieldConfig = dict[str, dict[str, Any]]
 
@@ -374,21 +376,72 @@ class _Names:
         self.seen.append((users, groups))
 
 
-def test_names_are_read_at_start(tmp_path: Path) -> None:
-    passwd, group = tmp_path / "passwd", tmp_path / "group"
-    passwd.write_bytes(b"root:x:0:0::/:/bin/sh\ntoor:x:0:0::/:\nbad\nx:y:z\n:x:5:\n\xff:x:7:7\n")
-    operator = UidGidResolver(passwd, group)
-    ctx = Context(GadgetSpec("x", {}))
-    stream = _Names()
-    operator.start(ctx, running(stream))
+def etc(root: Path, **files: bytes) -> Path:
+    (root / "etc").mkdir(exist_ok=True)
+    for name, content in files.items():
+        (root / "etc" / name).write_bytes(content)
+    return root
+
+
+def names_of(root: Path) -> list[tuple[dict[int, str], dict[int, str]]]:
+    operator, stream = UidGidResolver(), _Names()
+    operator.start(Context(GadgetSpec("x", {})), running(stream, view=HostView(str(root))))
     operator.stop()
-    assert stream.seen == [({0: "root", 7: "�"}, {})]
+    return stream.seen
 
 
-def test_absurd_ids_are_skipped(tmp_path: Path) -> None:
-    path = tmp_path / "passwd"
-    path.write_bytes(b"a:x:99999999999:\nb:x:4294967295:\nc:x:4294967296:\n")
-    assert read_names(path) == {4294967295: "b"}
+def test_names_are_read_at_start(tmp_path: Path) -> None:
+    passwd = b"root:x:0:0::/:/bin/sh\ntoor:x:0:0::/:\nbad\nx:y:z\n:x:5:\n\xff:x:7:7\n"
+    assert names_of(etc(tmp_path, passwd=passwd)) == [({0: "root", 7: "�"}, {})]
+
+
+def test_names_are_those_below_host_root(tmp_path: Path) -> None:
+    """Links are followed below the host's root, not below this process's own."""
+    etc(tmp_path, passwd=b"hostuser:x:4242:1::/:\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/group").write_bytes(b"hostgroup:x:4343:\n")
+    (tmp_path / "etc/group").symlink_to("/run/group")
+    assert names_of(tmp_path) == [({4242: "hostuser"}, {4343: "hostgroup"})]
+
+
+def test_a_names_file_that_is_no_file_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    etc(tmp_path, group=b"g:x:1:\n")
+    os.mkfifo(tmp_path / "etc/passwd")
+    assert names_of(tmp_path) == [({}, {1: "g"})]
+    assert "etc/passwd" in caplog.text
+
+
+def test_changed_names_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uid_gid_resolver, "POLL_SECONDS", 0.01)
+    etc(tmp_path, passwd=b"a:x:1:1::/:\n", group=b"g:x:1:\n")
+    operator, stream = UidGidResolver(), _Names()
+    operator.start(Context(GadgetSpec("x", {})), running(stream, view=HostView(str(tmp_path))))
+    try:
+        # As useradd(8) does it.
+        (tmp_path / "etc/passwd+").write_bytes(b"a:x:1:1::/:\nb:x:2:2::/:\n")
+        (tmp_path / "etc/passwd+").rename(tmp_path / "etc/passwd")
+        wait_for(lambda: len(stream.seen) > 1, "names")
+        (tmp_path / "etc/group").unlink()
+        wait_for(lambda: len(stream.seen) > 2, "names")
+    finally:
+        operator.stop()
+    assert stream.seen[1:] == [({1: "a", 2: "b"}, {1: "g"}), ({1: "a", 2: "b"}, {})]
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"a:x:99999999999:\nb:x:4294967295:\nc:x:4294967296:\n", {4294967295: "b"}),
+        (b" \tblank:x:1:1::/:\n\t\n", {1: "blank"}),
+        (b"#old:x:1:1::/:\n # older:x:1:\nnew:x:1:1::/:\n", {1: "new"}),
+        (b"+nis:x:1:\n-nis:x:2:\n+::::::\n", {}),
+        (b"a:x: 1:\nb:x:+1:\nc:x:0x1:\nd:x:01:\n", {1: "d"}),
+    ],
+)
+def test_lines_of_passwd(content: bytes, names: dict[int, str]) -> None:
+    assert parse_names(content) == names
 
 
 def test_operators_come_in_order() -> None:

@@ -62,7 +62,6 @@ ALLOWED = {
     ("host/nonblocking.py", "os.open"): "standard output itself, once more, by /proc/self/fd",
     ("containers/engines/config.py", "os.open"): "/run/user/UID with O_PATH; below it openat2",
     # Files of root.
-    ("operators/uid_gid_resolver.py", "path.open"): "/etc/passwd and /etc/group of the host",
     # Files of this user or of the package.
     ("gadget/schema.py", "SCHEMA_FILE.read_text"): PACKAGE,
     ("toolchain/headers.py", "path.read_bytes"): PACKAGE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -136,11 +135,9 @@ def test_where_losses_are_counted() -> None:
     assert "map" not in plan(spec, readers=False)["datasources"][0]
 
 
-def test_the_clock() -> None:
-    clock = Clock.now()
-    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + clock.offset_ns
-    assert abs(now - time.time_ns()) < 50_000_000
-    assert clock.zone_s == time.localtime().tm_gmtoff
+def test_the_clock_is_the_cores_to_follow() -> None:
+    got = plan(gadget())
+    assert (got["clock_offset_ns"], got["timezone_offset_s"]) == (None, None)
 
 
 def param(variable: str, hint: str, default: str, size: int) -> ParamSpec:

@@ -41,7 +41,7 @@ _COMPILING_TESTS = [
 # What Debian's kernels can do: there, a skip for want of one of these is a failure.
 _GUEST_FEATURES = (
     "root,bpf,ringbuf,btf,kprobe,uprobe,tracepoint,raw_tracepoint,iter,fentry,lsm,cgroup2,"
-    "cpu_limits,io_uring,overlayfs"
+    "cpu_limits,io_uring,overlayfs,settable_clock"
 )
 # Emulation is slow: every deadline of the tests is multiplied by this.
 _SLOWNESS = "10"
@@ -68,6 +68,7 @@ def _in_guest(arguments: argparse.Namespace, kernel: kernels.Kernel) -> dict[str
     environment = {
         "IG_PY_REQUIRE": _GUEST_FEATURES,
         "IG_PY_SLOWNESS": _SLOWNESS,
+        features.MAY_SET_CLOCK: "1",
         "IG_PY_VM": kernel.series,
         **dict(pair.split("=", 1) for pair in arguments.env),
     }

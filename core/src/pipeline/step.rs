@@ -234,13 +234,13 @@ impl Step {
         match self {
             Step::Timestamp { src, dst, layout } => {
                 let boot = cx.word(*src);
-                let wall = cx.clock.wall(boot, cx.lookups.clock_offset_ns);
+                let wall = cx.clock.wall(boot, cx.lookups.clock.offset_ns());
                 cx.slots.values[*src] = match cx.fields[*src].kind {
                     Kind::I64 => Slot::Int(wall),
                     _ => Slot::Uint(wall as u64),
                 };
                 if let Some(dst) = dst {
-                    let zone = cx.lookups.timezone_offset_s;
+                    let zone = cx.lookups.zone;
                     let clock = &mut *cx.clock;
                     cx.slots.write_text(*dst, |out| clock.format(wall, zone, layout, out));
                 }

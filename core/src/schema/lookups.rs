@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::bpf::map::Map;
 use crate::errors::{Error, Result};
 use crate::numbers::ByNumber;
+use crate::schema::wall::{WallClock, Zone};
 use crate::symbols::Symbols;
 
 /// Containers of one node; the bound protects against a caller that adds without end.
@@ -194,8 +195,8 @@ impl Maps {
 pub struct Lookups {
     pub maps: Maps,
     pub symbols: Symbols,
-    pub clock_offset_ns: i64,
-    pub timezone_offset_s: i32,
+    pub clock: WallClock,
+    pub zone: Zone,
     pub containers: Containers,
     pub users: ByNumber<u32, Box<str>>,
     pub groups: ByNumber<u32, Box<str>>,

@@ -6,3 +6,4 @@ pub mod event;
 pub mod field;
 pub mod lookups;
 pub mod plan;
+pub mod wall;

@@ -23,6 +23,7 @@ use crate::pipeline::datasource::Rendered;
 use crate::pipeline::metrics::Series;
 use crate::schema::lookups::Lookups;
 use crate::schema::plan::{self, Plan};
+use crate::schema::wall::{WallClock, Zone};
 use crate::symbols::{SymbolFiles, Symbols};
 
 use admission::Admission;
@@ -76,8 +77,10 @@ impl Stream {
             return Err(Error::plan(format!("more than {MAX_DATASOURCES} data sources")));
         }
         let mut lookups = Lookups {
-            clock_offset_ns: plan.clock_offset_ns,
-            timezone_offset_s: plan.timezone_offset_s,
+            clock: plan
+                .clock_offset_ns
+                .map_or_else(WallClock::of_machine, |ns| Ok(WallClock::fixed(ns)))?,
+            zone: plan.timezone_offset_s.map_or(Zone::Local, Zone::Fixed),
             symbols: Symbols::new(&plan.proc, plan.pidns, symbol_files(&plan.symbols)),
             ..Lookups::default()
         };
@@ -161,6 +164,7 @@ impl Stream {
 
     fn drain(&self) -> Result<Vec<Batch>> {
         self.with(|state| {
+            state.lookups.clock.refresh();
             let seen = state.read(Extent::Batch)?;
             let mut batches = Vec::new();
             let read = state.datasources.iter_mut().filter(|d| d.reader.is_some());
@@ -183,6 +187,7 @@ impl Stream {
         self.with(|state| {
             let index = state.find(datasource)?;
             let State { lookups, datasources, admission, .. } = state;
+            lookups.clock.refresh();
             let source = &mut datasources[index].source;
             if source.is_open() {
                 return Err(Error::plan(format!("data source {datasource} is being read")));
@@ -211,6 +216,7 @@ impl Stream {
     ) -> Result<(Batch, Option<Error>)> {
         let (index, mut array) = self.with(|state| {
             let index = state.find(datasource)?;
+            state.lookups.clock.refresh();
             let found = &mut state.datasources[index];
             let array = found.array.take().ok_or_else(|| {
                 Error::plan(format!("data source {datasource} has nothing to read from now"))

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::digits::push_digits;
 use super::layout::{Civil, Layout};
+use crate::schema::wall::Zone;
 
 const NS: i64 = 1_000_000_000;
 
@@ -11,11 +12,11 @@ const NS: i64 = 1_000_000_000;
 /// share all of it but the fraction.
 #[derive(Debug, Default)]
 pub struct Clock {
-    second: Option<(i64, i32)>,
+    second: Option<(i64, Zone)>,
     /// `2006-01-02T15:04:05` of that second.
     prefix: Vec<u8>,
     /// `Z` or `+02:00`.
-    zone: Vec<u8>,
+    suffix: Vec<u8>,
 }
 
 impl Clock {
@@ -28,24 +29,24 @@ impl Clock {
         i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
     }
 
-    pub fn format(&mut self, wall_ns: i64, zone_s: i32, layout: &Layout, out: &mut Vec<u8>) {
+    pub fn format(&mut self, wall_ns: i64, zone: Zone, layout: &Layout, out: &mut Vec<u8>) {
         let (second, fraction) = (wall_ns.div_euclid(NS), wall_ns.rem_euclid(NS) as u32);
         if !layout.is_default() {
-            layout.write(&Civil::of(second, zone_s, fraction), out);
+            layout.write(&Civil::of(second, zone.at(second), fraction), out);
             return;
         }
-        if self.second != Some((second, zone_s)) {
-            let civil = Civil::of(second, zone_s, 0);
+        if self.second != Some((second, zone)) {
+            let civil = Civil::of(second, zone.at(second), 0);
             self.prefix.clear();
-            self.zone.clear();
+            self.suffix.clear();
             Layout::date_and_time().write(&civil, &mut self.prefix);
-            Layout::zone().write(&civil, &mut self.zone);
-            self.second = Some((second, zone_s));
+            Layout::zone().write(&civil, &mut self.suffix);
+            self.second = Some((second, zone));
         }
         out.extend_from_slice(&self.prefix);
         out.push(b'.');
         push_digits(fraction, 9, out);
-        out.extend_from_slice(&self.zone);
+        out.extend_from_slice(&self.suffix);
     }
 }
 
@@ -55,7 +56,7 @@ mod tests {
 
     fn text(ns: i64, zone: i32, layout: Option<&str>) -> String {
         let mut out = Vec::new();
-        Clock::default().format(ns, zone, &Layout::parse(layout).unwrap(), &mut out);
+        Clock::default().format(ns, Zone::Fixed(zone), &Layout::parse(layout).unwrap(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -75,7 +76,7 @@ mod tests {
         let layout = Layout::parse(None).unwrap();
         let mut out = Vec::new();
         for (ns, zone) in [(NS, 0), (NS + 5, 0), (2 * NS, 0), (2 * NS, 60)] {
-            clock.format(ns, zone, &layout, &mut out);
+            clock.format(ns, Zone::Fixed(zone), &layout, &mut out);
             out.push(b'\n');
         }
         assert_eq!(

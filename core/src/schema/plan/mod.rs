@@ -17,10 +17,12 @@ const MAX_PLAN: usize = 32 << 20;
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     pub version: u32,
+    /// Realtime minus boottime; None: those of this machine, whenever the clock is set.
     #[serde(default)]
-    pub clock_offset_ns: i64,
+    pub clock_offset_ns: Option<i64>,
+    /// None: of this process's zone, at each time.
     #[serde(default)]
-    pub timezone_offset_s: i32,
+    pub timezone_offset_s: Option<i32>,
     /// The proc file system in which processes are found, and its pid namespace (0: not known).
     #[serde(default = "proc_root")]
     pub proc: String,
