@@ -199,6 +199,54 @@ def test_packets_of_network_namespaces(engine: FakeDocker, built: Path, make: Ma
     wait_for(lambda: dispatchers() == before, "nothing stays")
 
 
+def plug(container: ContainerLike, number: int) -> str:
+    """Give the container an interface as engines do: made on the host, moved, and set up last."""
+    near, far = f"igl{number}p{os.getpid() % 100000}", f"inside{number}"
+    for command in (
+        f"ip link add {near} type veth peer name {far}",
+        f"ip link set {far} netns {container.pid}",
+        f"ip addr add 198.51.{100 + number}.1/24 dev {near}",
+        f"ip link set {near} up",
+    ):
+        subprocess.run(command.split(), check=True)
+    container.in_network("ip", "addr", "add", f"198.51.{100 + number}.2/24", "dev", far)
+    container.in_network("ip", "link", "set", far, "up")
+    return near
+
+
+def test_interfaces_that_come_while_the_container_runs(
+    engine: FakeDocker, built: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    containers = [make(f"late{number}") for number in range(3)]
+    alone = make("alone")
+    before = dispatchers()
+    with running("packet_classifier", engine, built, {}) as gadget:
+        for container in (*containers, alone):
+            container.begin(engine)
+        near = [plug(container, number) for number, container in enumerate(containers)]
+        wait_for(lambda: dispatchers() == before + 6, "each interface has both programs")
+        for number, container in enumerate(containers):
+            send(47110 + number, f"198.51.{100 + number}.2")
+            for event in arrived(gadget, "packets", port=47110 + number):
+                assert event["netns_id"] == container.namespace("net")
+        # As by "docker network connect", and "disconnect".
+        more = plug(containers[0], 5)
+        wait_for(lambda: dispatchers() == before + 8, "the further interface has them too")
+        subprocess.run(["ip", "link", "del", more], check=True)
+        wait_for(lambda: dispatchers() == before + 6, "they go with the interface")
+        subprocess.run(["ip", "link", "del", near[1]], check=True)
+        wait_for(lambda: dispatchers() == before + 4, "they go with the interface")
+        containers[0].end(engine)
+        wait_for(lambda: dispatchers() == before + 2, "they go with the container")
+        wait_for(lambda: "'alone'" in caplog.text, "the container without interface is told", 20)
+    assert gadget.failure is None
+    told = [r.getMessage() for r in caplog.records if "not attached" in r.getMessage()]
+    assert [("'alone'" in line, "'late0'" in line) for line in told] == [(True, False)], told
+    assert "on_ingress" in told[0]
+    assert "no interface that is up" in told[0]
+    wait_for(lambda: dispatchers() == before, "nothing stays")
+
+
 def test_packets_of_interfaces(engine: FakeDocker, built: Path, make: Make) -> None:
     container = make("first")
     near, far = f"igp{os.getpid() % 100000}", "inside"
