@@ -216,7 +216,9 @@ def test_the_account_is_exact_while_others_flood_a_running_tracer(
         gadget.wait_running()
         with web.running() as container:
             ready(gadget)
-            with user.running(*python), user.running(*python):
+            with user.running(*python) as first, user.running(*python) as second:
+                for process in (first, second):
+                    assert process.stdout is not None and process.stdout.readline()
                 assert container.stdin is not None
                 container.stdin.write(b"go\n")
                 container.stdin.flush()
@@ -226,7 +228,9 @@ def test_the_account_is_exact_while_others_flood_a_running_tracer(
             code = end(gadget)
     counts = Counts(gadget)
     assert counts.emitted + counts.lost == web.executions, counts.line
-    assert counts.lost > 0 and counts.others > 10, "nothing was tested"
+    assert counts.lost > 0, "the ring was not full: nothing was tested"
+    # On an emulated processor, both loops make a namespace or two in that time.
+    assert counts.others > 10 or SLOWNESS != 1, "nothing was tested"
     assert code == LOSS
 
 
