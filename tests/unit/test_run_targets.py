@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from support.waiting import wait_for
@@ -17,10 +19,11 @@ from ig_py.containers.targets import HOST, Target, Targets
 from ig_py.errors import ObjectError
 from ig_py.gadget import sections
 from ig_py.gadget.spec import ProgramSpec
+from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 from ig_py.records import replace
 from ig_py.runtime import target_attacher
-from ig_py.runtime.packets import direction
+from ig_py.runtime.packets import SocketFilters, direction
 from ig_py.runtime.target_attacher import Attachment, Missing, TargetAttacher
 from ig_py.runtime.uprobes import file_and_symbol
 
@@ -281,3 +284,36 @@ def test_later_steps_wait_for_all_followers() -> None:
     assert said.count("attached") == 2
     for attacher in attachers:
         attacher.stop()
+
+
+class FailingOnce:
+    """An object of the core that refuses the first socket."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def attach_socket(self, program: str, netns: int, netns_id: int) -> int:
+        from ig_py._core import CoreError
+
+        self.calls += 1
+        if self.calls == 1:
+            raise CoreError("attach", "no memory")
+        return 40 + self.calls
+
+
+def test_containers_of_one_network_namespace_share_a_filter() -> None:
+    obj, released = FailingOnce(), list[int]()
+    programs = [ProgramSpec("p", "socket1")]
+    filters = SocketFilters(cast(Any, obj), programs, HostView(), released.append)
+    first, second = Target("1", "a", os.getpid()), Target("2", "b", os.getpid())
+    missing = filters.attach(first)
+    assert missing is not None
+    assert "no memory" in missing.reasons['program "p" (socket1)']
+    assert filters.attach(first) is None
+    assert filters.attach(second) is None
+    assert filters.attach(first) is None
+    assert obj.calls == 2
+    filters.detach(first)
+    assert released == []
+    filters.detach(second)
+    assert released == [42]
