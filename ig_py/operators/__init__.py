@@ -18,6 +18,7 @@ def instances() -> list[Operator]:
     from ig_py.operators.formatters import Formatters
     from ig_py.operators.limiter import Limiter
     from ig_py.operators.local_manager import LocalManager
+    from ig_py.operators.network_policy import GenerateNetworkPolicy
     from ig_py.operators.otel_metrics import OtelMetrics
     from ig_py.operators.process_stats import ProcessStats
     from ig_py.operators.socket_enricher import SocketEnricher
@@ -33,6 +34,7 @@ def instances() -> list[Operator]:
         Env(),
         Filter(),
         Formatters(),
+        GenerateNetworkPolicy(),
         KernelStack(),
         Limiter(),
         LocalManager(),

@@ -12,6 +12,7 @@ from support.gadget_objects import Members, spec_of, tracer_object
 from support.live_run import running
 from support.waiting import wait_for
 
+from ig_py.errors import ContainerError
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec
 from ig_py.gadget.templates import BASE
 from ig_py.host.proc import HostView
@@ -444,6 +445,22 @@ def test_lines_of_passwd(content: bytes, names: dict[int, str]) -> None:
     assert parse_names(content) == names
 
 
+def test_without_kubernetes_a_gadget_of_network_policies_is_refused() -> None:
+    raw = tracer_object(lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)])
+
+    def active(value: str) -> list[Operator]:
+        annotations = {"generate_networkpolicy.enable": value}
+        spec = spec_of(raw, {"datasources": {"ds": {"annotations": annotations}}})
+        found = instantiate_all(Context(spec))
+        return [op for op in found if op.name == "GenerateNetworkPolicy"]
+
+    assert active("false") == []
+    (operator,) = active("true")
+    ctx = Context(GadgetSpec("policies", {}))
+    with pytest.raises(ContainerError, match=r"'policies'.*'ds'.*no access to Kubernetes"):
+        operator.pre_start(ctx, LoadParts(), Host(HostView()))
+
+
 def test_operators_come_in_order() -> None:
     found = [(op.priority, op.name) for op in instances()]
     assert found == sorted(found)
@@ -461,6 +478,7 @@ def test_operators_come_in_order() -> None:
         "ustack",
         "env",
         "filter",
+        "GenerateNetworkPolicy",
         "sort",
         "limiter",
         "otel-metrics",
