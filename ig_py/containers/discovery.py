@@ -287,7 +287,8 @@ class Discovery:
         named: bool = True,
     ) -> bool:
         """Take in a container with *pid* as its init; False when it is in already, its init has
-        ended, or *by* does not count for it. *mntns*: its mount namespace as the kernel told."""
+        ended, or *by* does not count for it. *mntns*: its mount namespace as the kernel told; 0:
+        not told. A process in another one is not taken in."""
         try:
             process = self.view.open(pid)
         except ProcessGone as error:
@@ -295,6 +296,12 @@ class Discovery:
             return False
         except ContainerError as error:
             log.warning("container %.12s is not traced: %s", container.id, error)
+            return False
+        if mntns and process.mntns and process.mntns != mntns:
+            # The number is another process's by now, or the process left that namespace, whose
+            # events are then named when the kernel tells of the next one.
+            log.debug("container %.12s: process %d is not in its namespace", container.id, pid)
+            process.close()
             return False
         if not self._counts(container, process, by):
             process.close()

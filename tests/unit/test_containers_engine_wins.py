@@ -102,6 +102,19 @@ def test_what_no_engine_said_replaces_no_description(init: int) -> None:
     assert live
 
 
+def test_an_init_in_another_namespace_than_the_kernel_told_is_not_taken_in(init: int) -> None:
+    """Its number may be another process's by the time that it is looked at."""
+    discovery = Discovery([])
+    own = Path(f"/proc/{init}/ns/mnt").stat().st_ino
+    discovery.admit(unknown(), init, own + 1, named=False)
+    assert discovery.collection.get(ID) is None
+    discovery.admit(unknown(), init, own, named=False)
+    found = discovery.collection.get(ID)
+    discovery.stop()
+    assert found is not None
+    assert found.mntns == own
+
+
 def test_a_container_of_docker_in_containerds_namespace_is_dockers(
     tmp_path: Path, init: int
 ) -> None:
