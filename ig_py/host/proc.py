@@ -16,7 +16,7 @@ from ig_py.errors import ContainerError
 from ig_py.host.cgroup_paths import CgroupPaths
 from ig_py.host.credentials import namespace_owner
 from ig_py.host.descriptors import REMEDY, USED_UP
-from ig_py.host.files import is_there, read_text
+from ig_py.host.files import is_there, read_text, say_if_used_up
 from ig_py.records import dataclass
 
 MAX_PID = 1 << 22
@@ -190,7 +190,8 @@ class HostView:
         """:meth:`owner` of the mount namespace of *pid*."""
         try:
             fd = os.open(f"{self.proc}/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        except OSError as error:
+            say_if_used_up(f"{self.proc}/{pid}/ns/mnt", error)
             return None
         try:
             return self.owner(fd)
@@ -205,7 +206,8 @@ class HostView:
         """Every process of now."""
         try:
             return [int(name) for name in os.listdir(self.proc) if name.isdecimal()]  # noqa: PTH208
-        except OSError:
+        except OSError as error:
+            say_if_used_up(self.proc, error)
             return []
 
     def read(self, pid: int, name: str) -> str:
