@@ -200,10 +200,12 @@ def test_losses_of_others_do_not_fail_a_run(
             web.go(container)
             code = end(gadget)
     counts = Counts(gadget)
-    assert (counts.emitted, counts.lost) == (web.executions, 0), counts.line
+    assert [name for name, _ in gadget.executions()].count(WEB) == web.executions
     assert counts.others > 10, "the ring was not full: nothing was tested"
-    assert counts.unidentified == 0, counts.line
-    assert code == 0
+    if selected == WEB:  # else containers that others run on this machine are selected, too
+        assert (counts.emitted, counts.lost) == (web.executions, 0), counts.line
+        assert counts.unidentified == 0, counts.line
+        assert code == 0
 
 
 def test_the_account_is_exact_while_others_flood_a_running_tracer(
