@@ -371,6 +371,9 @@ class Stream:
 
         Returns the array, and what failed ("" for nothing): then the array has the elements that
         were read until the failure. Other threads may use the stream meanwhile."""
+    def released_array(self, datasource: str) -> Batch | None:
+        """An array of the elements that were taken out of a map before their container was
+        identified, and that no :meth:`read_array` has shown since; None when there are none."""
     def set_container(self, mntns: int, netns: int, values: Mapping[str, str | int | bool]) -> None:
         """Events of *mntns* get *values*: full field name (``runtime.containerName``)
         -> value. Replaces an earlier entry of the same mntns."""
@@ -380,8 +383,10 @@ class Stream:
     def drop_container(self, mntns: int) -> None: ...
     def set_names(self, users: Mapping[int, str], groups: Mapping[int, str]) -> None:
         """The host's user and group names (passwd, group)."""
-    def admit_by(self, scout: Scout) -> None:
-        """From now on samples of namespaces that *scout* reports as new wait for :meth:`decide`."""
+    def admit_by(self, scout: Scout, selective: bool) -> None:
+        """From now on samples of namespaces that *scout* reports as new wait for :meth:`decide`, as
+        do elements that are taken out of a map. *selective*: only selected containers are wanted,
+        so that an iterator's elements of namespaces without a decision are left out."""
     def decide(self, mntns: int, generation: int, verdict: str) -> None:
         """Decide about the samples of a namespace, those that wait and those to come. *verdict*:
         ``keep``, ``reject``, or ``lose`` when it was not identified in time. *generation* 0: the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -27,15 +28,17 @@ def quote(text: str) -> str:
 def log_line(level: str, msg: str, *, tty: bool | None = None) -> str:
     """One line without newline. *level*: debug, info, warning or error.
 
-    On a terminal a coloured level and the seconds since start, elsewhere
-    ``time="…" level=… msg=…`` (UTC, RFC 3339).
+    On a terminal a level, coloured unless the terminal is dumb (``TERM``), and the seconds since
+    start, elsewhere ``time="…" level=… msg=…`` (UTC, RFC 3339).
     """
     if tty is None:
         tty = sys.stderr.isatty()
     if tty:
         name, colour = _LEVELS[level]
         seconds = int(time.monotonic() - _STARTED)
-        return f"\x1b[{colour}m{name}\x1b[0m[{seconds:04d}] {safe(msg):<{_TTY_PAD}} "
+        if os.environ.get("TERM") != "dumb":
+            name = f"\x1b[{colour}m{name}\x1b[0m"
+        return f"{name}[{seconds:04d}] {safe(msg):<{_TTY_PAD}} "
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     text = msg if re.fullmatch(_BARE, msg) else quote(msg)
     return f'time="{now}" level={level} msg={text}'

@@ -56,15 +56,17 @@ class RunOutput:
         check_modes(shown, output)
         if fields is not None:
             check_datasources(split_fields(fields)[1], (ds.name for ds in shown), "--fields")
-        for ds in spec.datasources:
-            if ds.unreferenced:
-                continue
-            mode = choose_mode(ds, output, _terminal.warn)
+        modes = {ds.name: choose_mode(ds, output, _terminal.warn) for ds in shown}
+        # A screen that is cleared for one data source loses what others have shown.
+        alone = sum(mode not in (None, "none") for mode in modes.values()) == 1
+        clears = terminal and alone and os.environ.get("TERM") != "dumb"
+        for ds in shown:
+            mode = modes[ds.name]
             if mode == PCAP:
                 self.plans[ds.name] = DataSourceOutput(PCAP, capture=capture(ds))
                 continue
             if mode == "text":
-                self._text(ds, terminal)
+                self._text(ds, clears)
                 continue
             if mode != "columns":
                 self.plans[ds.name] = DataSourceOutput(mode or "none", terminal=terminal)
@@ -74,16 +76,16 @@ class RunOutput:
             except OutputError as err:
                 wrong[ds.name] = err
                 continue
-            self._columns(ds, columns, terminal)
+            self._columns(ds, columns, clears)
         check_alone({name: plan.mode for name, plan in self.plans.items()}, terminal)
         if wrong and len(wrong) == len(spec.datasources):
             raise UsageError(str(next(iter(wrong.values()))))
         for name, skipped in wrong.items():
             _terminal.warn(f'{skipped}; skipping data source "{name}"')
 
-    def _columns(self, ds: DataSourceSpec, columns: list[Column], terminal: bool) -> None:
+    def _columns(self, ds: DataSourceSpec, columns: list[Column], clears: bool) -> None:
         line = header(columns)
-        clears = ds.annotations.get(CLEAR) == "true"
+        clears = clears and ds.annotations.get(CLEAR) == "true"
         plan = [c.plan() for c in columns]
         if ds.type != DataSourceType.ARRAY:
             self.plans[ds.name] = DataSourceOutput("columns", plan)
@@ -91,11 +93,11 @@ class RunOutput:
             return
         if clears:
             self._headers.append((ds.name, CLEAR_SCREEN + line))
-        before = CLEAR_SCREEN + line if clears and terminal else line
+        before = CLEAR_SCREEN + line if clears else line
         self.plans[ds.name] = DataSourceOutput("columns", plan, header=before.decode())
 
-    def _text(self, ds: DataSourceSpec, terminal: bool) -> None:
-        clears = terminal and ds.annotations.get(CLEAR) == "true"
+    def _text(self, ds: DataSourceSpec, clears: bool) -> None:
+        clears = clears and ds.annotations.get(CLEAR) == "true"
         header = CLEAR_SCREEN.decode() if clears else ""
         self.plans[ds.name] = DataSourceOutput("text", header=header)
 

@@ -126,9 +126,10 @@ class Admission:
         """New namespaces pass *filter_map* from now on: call :meth:`serve` before events flow."""
         self._scout.open(filter_map)
 
-    def serve(self, stream: Stream) -> None:
-        """Events of pending namespaces wait in *stream*."""
-        self._scout.serve(stream)
+    def serve(self, stream: Stream, *, selective: bool) -> None:
+        """Events of pending namespaces wait in *stream*. *selective*: only selected containers are
+        wanted."""
+        self._scout.serve(stream, selective=selective)
 
     def subscribe(self, subscriber: AdmissionSubscriber) -> None:
         """*subscriber* acts on decisions, of which the first are made now."""

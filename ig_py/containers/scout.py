@@ -78,9 +78,10 @@ class Scout:
         """New namespaces pass *filter_map* from now on."""
         self._slots.append(self._shared.core.add_filter(filter_map))
 
-    def serve(self, stream: Stream) -> None:
-        """Events of pending namespaces wait in *stream*."""
-        stream.admit_by(self._shared.core)
+    def serve(self, stream: Stream, *, selective: bool) -> None:
+        """Events of pending namespaces wait in *stream*. *selective*: only selected containers are
+        wanted."""
+        stream.admit_by(self._shared.core, selective)
 
     def settle(self, mntns: int, generation: int) -> None:
         """This user has decided about the namespace."""

@@ -266,7 +266,7 @@ class ContainerTracker:
         admission = self._admission
         sync = StreamSync(stream, self._filter, self.settings.selector, admission)
         if admission is not None:
-            admission.serve(stream)
+            admission.serve(stream, selective=self._filter is not None)
             admission.subscribe(sync)
         self.subscribe(sync)
 

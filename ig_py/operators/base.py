@@ -1,8 +1,9 @@
 """What an operator is: a stage that declares fields and native steps, and may act at run time.
 
 Order of life: ``instantiate`` (ascending priority, then name) → ``pre_start`` → ``start`` → … →
-``pre_stop`` → ``drained`` → ``stop`` (descending). Steps are sorted by their own priority, stable
-(docs/reference/operators.md#order). Each hook is given what exists by then:
+``pre_stop`` (descending) → ``drained`` (ascending) → ``stop`` (descending). Steps are sorted
+by their own priority, stable (docs/reference/operators.md#order). Each hook is given what exists by
+then:
 
 - :class:`Context`: the gadget as it is declared. Instantiation is pure: it works on any machine,
   also for ``image inspect``;

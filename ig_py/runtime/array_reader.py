@@ -39,12 +39,14 @@ class ReadSchedule:
             none.
         count: Number of reads; 0: no limit.
         at_stop: Read it once more when the run ends.
+        at_stop_counts: That reading is one of *count*.
     """
 
     datasource: str
     interval: int
     count: int
     at_stop: bool = False
+    at_stop_counts: bool = False
 
 
 def read_schedules(spec: GadgetSpec, values: Mapping[str, str]) -> list[ReadSchedule]:
@@ -70,7 +72,7 @@ def read_schedules(spec: GadgetSpec, values: Mapping[str, str]) -> list[ReadSche
                     "without an interval"
                 )
             at_stop = ds.annotations.get("ebpf.map.flush-on-stop") == "true"
-            found.append(ReadSchedule(ds.name, interval, count, at_stop))
+            found.append(ReadSchedule(ds.name, interval, count, at_stop, at_stop_counts=True))
     return found
 
 
@@ -160,17 +162,27 @@ class ArrayReader:
             if due is None or due > self._clock():
                 continue
             self._read(stream, name)
-            if self._left[name] == 1 or not schedule.interval:
+            self._left[name] -= 1 if self._left[name] else 0
+            if (schedule.count and not self._left[name]) or not schedule.interval:
                 del self._due[name]
                 continue
-            self._left[name] -= 1 if self._left[name] else 0
             self._due[name] = next_due(due, schedule.interval, self._clock())
 
     def flush(self, stream: Stream) -> None:
-        """Read once more, with programs detached, what asks for it (``fetch-on-stop``)."""
+        """Read once more, with programs detached, what asks for it (``fetch-on-stop``), unless that
+        would be more readings than were asked for."""
         for schedule in self._schedules:
-            if schedule.at_stop:
-                self._read(stream, schedule.datasource)
+            name = schedule.datasource
+            # A run that ends before it streams has read nothing.
+            spent = schedule.count and not self._left.get(name, schedule.count)
+            if schedule.at_stop and not (schedule.at_stop_counts and spent):
+                self._read(stream, name)
+
+    def show_released(self, stream: Stream) -> None:
+        """Show the elements whose container was identified after the last reading."""
+        for schedule in self._schedules:
+            if batch := stream.released_array(schedule.datasource):
+                self._sink(batch)
 
     def _read(self, stream: Stream, name: str) -> None:
         namespaces = self._open_netns()

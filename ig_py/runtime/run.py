@@ -33,7 +33,6 @@ from ig_py.runtime.timers import Timers
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Counters, Object, Stream, Writer
-    from ig_py.operators.base import Operator
 
 IFACE = "operator.oci.ebpf.iface"
 """Parameter of gadgets with classifiers: the host's interface to attach to."""
@@ -285,7 +284,7 @@ class Run:
         if running is not None:
             self._try(self._drain, running.stream)
             self._try(self._arrays.flush, running.stream)
-            self._try(self._drain_operators, entered, running)
+            self._try(self._drain_operators, running)
             self._try(self._count, running.stream)
             self._try(self._read_budget)
         for operator in entered:
@@ -328,9 +327,12 @@ class Run:
                 )
                 return
 
-    def _drain_operators(self, operators: list[Operator], running: Running) -> None:
-        if any([operator.drained(running) for operator in operators]):
-            self._drain(running.stream)
+    def _drain_operators(self, running: Running) -> None:
+        # In ascending order: the sums of metrics have the events whose containers are known late.
+        for operator in self._prepared.operators[: self._entered]:
+            if operator.drained(running):
+                self._drain(running.stream)
+        self._arrays.show_released(running.stream)
 
     def _count(self, stream: Stream) -> None:
         self._take_produced()

@@ -320,7 +320,7 @@ def stream_of(core: _core.Scout) -> _core.Stream:
     maker.step(op="container", mntns=mntns, netns=None, fields={"runtime.containerName": name})
     maker.datasource["keep"] = True
     stream = _core.pipeline(maker.mode("none").text())
-    stream.admit_by(core)
+    stream.admit_by(core, True)
     return stream
 
 

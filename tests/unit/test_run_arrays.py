@@ -74,13 +74,13 @@ def test_iterators_have_annotations() -> None:
 def test_maps_have_flags() -> None:
     spec = arrays("mapiter", "mapiter", "tracer")
     assert read_schedules(spec, {}) == [
-        ReadSchedule("d0", SECOND, 0),
-        ReadSchedule("d1", SECOND, 0),
+        ReadSchedule("d0", SECOND, 0, at_stop_counts=True),
+        ReadSchedule("d1", SECOND, 0, at_stop_counts=True),
     ]
     values = {INTERVAL: "d1:10ms", COUNT: "7"}
     assert read_schedules(spec, values) == [
-        ReadSchedule("d0", SECOND, 7),
-        ReadSchedule("d1", 10_000_000, 7),
+        ReadSchedule("d0", SECOND, 7, at_stop_counts=True),
+        ReadSchedule("d1", 10_000_000, 7, at_stop_counts=True),
     ]
     assert read_schedules(arrays("mapiter"), {INTERVAL: "1ns"})[0].interval == 1_000_000
 
@@ -107,6 +107,10 @@ class FakeStream:
         self.fetched: list[str] = []
         self.places: list[int] = []
         self.failure = ""
+        self.released: dict[str, str] = {}
+
+    def released_array(self, name: str) -> str | None:
+        return self.released.get(name)
 
     def read_array(self, name: str, places: list[int]) -> tuple[str, str]:
         self.fetched.append(name)
@@ -170,6 +174,29 @@ def test_the_last_fetch() -> None:
     )
     bench.reader.flush(cast(Any, bench.stream))
     assert bench.stream.fetched == ["a", "c"]
+
+
+def test_the_last_fetch_is_one_of_those_that_were_asked_for() -> None:
+    bench = Bench(
+        ReadSchedule("a", SECOND, 1, True, at_stop_counts=True),
+        ReadSchedule("b", SECOND, 2, True, at_stop_counts=True),
+        ReadSchedule("c", 0, 1, True, at_stop_counts=True),
+        ReadSchedule("d", 0, 1, True),
+    )
+    assert bench.run() == ["c", "d"]
+    assert bench.run(1) == ["a", "b"]
+    bench.stream.fetched.clear()
+    bench.reader.flush(cast(Any, bench.stream))
+    assert bench.stream.fetched == ["b", "d"]
+
+
+def test_what_is_identified_late_is_shown_at_the_end() -> None:
+    bench = Bench(ReadSchedule("a", SECOND, 1), ReadSchedule("b", SECOND, 0))
+    bench.reader.show_released(cast(Any, bench.stream))
+    assert bench.seen == []
+    bench.stream.released["b"] = "late"
+    bench.reader.show_released(cast(Any, bench.stream))
+    assert bench.seen == ["late"]
 
 
 def test_failures_are_said_and_descriptors_closed() -> None:

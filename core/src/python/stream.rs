@@ -178,6 +178,11 @@ impl Stream {
         Ok((Batch { inner: batch }, error.map(|e| e.message).unwrap_or_default()))
     }
 
+    fn released_array(&self, py: Python<'_>, datasource: &str) -> PyResult<Option<Batch>> {
+        let batch = py.detach(|| self.inner.released_array(datasource))?;
+        Ok(batch.map(|inner| Batch { inner }))
+    }
+
     fn set_container(
         &self,
         py: Python<'_>,
@@ -226,9 +231,9 @@ impl Stream {
         Ok(py.detach(|| self.inner.with_lookups(|w| w.set_names(users, groups)))?)
     }
 
-    fn admit_by(&self, py: Python<'_>, scout: &Scout) -> PyResult<()> {
+    fn admit_by(&self, py: Python<'_>, scout: &Scout, selective: bool) -> PyResult<()> {
         let scout = Arc::clone(&scout.inner);
-        Ok(py.detach(|| self.inner.admit_by(scout))?)
+        Ok(py.detach(|| self.inner.admit_by(scout, selective))?)
     }
 
     fn decide(&self, py: Python<'_>, mntns: u64, generation: u64, verdict: &str) -> PyResult<()> {

@@ -20,6 +20,9 @@ struct RingPosition {
 
 pub struct Admission {
     scout: Arc<Scout>,
+    /// Only selected containers are wanted: nothing of a pending namespace is shown before the
+    /// decision.
+    selective: bool,
     /// The changes that are known so far.
     cursor: u64,
     pending: PendingSamples,
@@ -30,6 +33,7 @@ pub struct Admission {
 impl Admission {
     pub fn new<'a>(
         scout: Arc<Scout>,
+        selective: bool,
         readers: impl Iterator<Item = Option<&'a Reader>>,
     ) -> Admission {
         let rings: Vec<Option<RingPosition>> = readers
@@ -44,7 +48,7 @@ impl Admission {
             let Change { mntns, generation, written, of_user } = change;
             pending.announce(mntns, generation, written, of_user);
         }
-        Admission { scout, cursor, pending, rings }
+        Admission { scout, selective, cursor, pending, rings }
     }
 
     /// Takes the scout's changes. The scout writes a notice before it lets the first event of a
@@ -76,6 +80,18 @@ impl Admission {
         let ring = self.rings.get(datasource).and_then(Option::as_ref);
         let position = ring.map(|r| (r.slot, r.at.load(Ordering::Relaxed) as u64));
         Ok(self.pending.offer(datasource, position, mntns, sample))
+    }
+
+    /// What becomes of an element that is shown now or left out, as it is only a view of what the
+    /// kernel has: it is not copied.
+    pub fn view(&mut self, mntns: u64) -> Result<Fate> {
+        if self.scout.has_news(self.cursor) {
+            self.follow()?;
+        }
+        Ok(match self.pending.fate(mntns) {
+            Fate::Pending if !self.selective => Fate::Pass,
+            fate => fate,
+        })
     }
 
     pub fn decide(&mut self, mntns: u64, generation: u64, verdict: Verdict) -> Result<Queue> {

@@ -59,6 +59,12 @@ impl ArrayReader {
         self.element_size
     }
 
+    /// True when elements are taken out of where they are read: the next reading does not find
+    /// them again.
+    pub fn takes(&self) -> bool {
+        matches!(self.from, Origin::Map(_))
+    }
+
     /// Reads all elements. Programs that show one network namespace run once in each of `netns`.
     pub fn read(&mut self, netns: &[BorrowedFd<'_>], sink: &mut Sink<'_>) -> Result<()> {
         let programs = match &mut self.from {

@@ -28,7 +28,7 @@ use crate::symbols::{SymbolFiles, Symbols};
 
 use admission::Admission;
 use pending::Verdict;
-use state::{admitted, burst_rate, DataSourceState, Extent, State};
+use state::{admitted, burst_rate, shown, DataSourceState, Extent, State};
 use wakeup::Wakeup;
 
 pub use state::Totals;
@@ -217,19 +217,23 @@ impl Stream {
         let (index, mut array) = self.with(|state| {
             let index = state.find(datasource)?;
             state.lookups.clock.refresh();
-            let found = &mut state.datasources[index];
+            let State { lookups, datasources, .. } = state;
+            let found = &mut datasources[index];
             let array = found.array.take().ok_or_else(|| {
                 Error::plan(format!("data source {datasource} has nothing to read from now"))
             })?;
-            found.source.begin();
+            found.begin(lookups);
             Ok((index, array))
         })?;
-        let size = array.element_size();
+        let (size, taken) = (array.element_size(), array.takes());
         let outcome = array.read(netns, &mut |elements| {
             self.with(|state| {
-                let State { lookups, datasources, .. } = state;
+                let State { lookups, datasources, admission, .. } = state;
+                let source = &mut datasources[index].source;
                 for sample in elements.chunks_exact(size) {
-                    datasources[index].source.process(lookups, sample);
+                    if shown(admission, index, source, sample, taken)? {
+                        source.process(lookups, sample);
+                    }
                 }
                 Ok(true)
             })
@@ -243,12 +247,29 @@ impl Stream {
         })
     }
 
+    /// An array of the elements that were read before their container was identified, and that no
+    /// reading has shown since; None when there are none.
+    pub fn released_array(&self, datasource: &str) -> Result<Option<Batch>> {
+        self.with(|state| {
+            let index = state.find(datasource)?;
+            state.lookups.clock.refresh();
+            let State { lookups, datasources, .. } = state;
+            let found = &mut datasources[index];
+            if found.released.is_empty() || found.source.is_open() {
+                return Ok(None);
+            }
+            found.begin(lookups);
+            let rendered = found.source.finish(lookups);
+            Ok(Some(Batch { datasource: datasource.to_string(), rendered }))
+        })
+    }
+
     /// From now on samples of namespaces that the scout reports as new wait for
-    /// [`Stream::decide`].
-    pub fn admit_by(&self, scout: Arc<Scout>) -> Result<()> {
+    /// [`Stream::decide`]. `selective`: only selected containers are wanted.
+    pub fn admit_by(&self, scout: Arc<Scout>, selective: bool) -> Result<()> {
         self.with(|state| {
             let readers = state.datasources.iter().map(|d| d.reader.as_ref());
-            state.admission = Some(Admission::new(scout, readers));
+            state.admission = Some(Admission::new(scout, selective, readers));
             Ok(())
         })
     }

@@ -62,6 +62,15 @@ impl State {
         matches!(self, State::Pending | State::Lost)
     }
 
+    fn fate(self) -> Fate {
+        match self {
+            State::Pending => Fate::Pending,
+            State::Passing => Fate::Pass,
+            State::Rejected => Fate::Rejected,
+            State::Lost => Fate::Lost,
+        }
+    }
+
     fn after(verdict: Verdict) -> State {
         match verdict {
             Verdict::Keep => State::Passing,
@@ -205,28 +214,30 @@ impl PendingSamples {
         let Some(generation) = generations.at(position) else {
             return if generations.cut { Fate::Lost } else { Fate::Pass };
         };
-        match generation.state {
-            State::Passing => Fate::Pass,
-            State::Rejected => Fate::Rejected,
-            State::Lost => Fate::Lost,
-            State::Pending => {
-                let queue = self.queues.entry(generation.id).or_default();
-                let quota = usize::from(generation.of_user);
-                queue.of_user = generation.of_user;
-                let size = sample.len() + HEADER;
-                // After the first refused sample all are refused: what is released has no gaps.
-                if queue.is_complete()
-                    && queue.bytes() + size <= MAX_BYTES_EACH
-                    && self.bytes[quota] + size <= [MAX_BYTES, MAX_BYTES_USERS][quota]
-                {
-                    queue.push(datasource, sample);
-                    self.bytes[quota] += size;
-                } else {
-                    queue.refuse(datasource);
-                }
-                Fate::Pending
+        let fate = generation.state.fate();
+        if fate == Fate::Pending {
+            let queue = self.queues.entry(generation.id).or_default();
+            let quota = usize::from(generation.of_user);
+            queue.of_user = generation.of_user;
+            let size = sample.len() + HEADER;
+            // After the first refused sample all are refused: what is released has no gaps.
+            if queue.is_complete()
+                && queue.bytes() + size <= MAX_BYTES_EACH
+                && self.bytes[quota] + size <= [MAX_BYTES, MAX_BYTES_USERS][quota]
+            {
+                queue.push(datasource, sample);
+                self.bytes[quota] += size;
+            } else {
+                queue.refuse(datasource);
             }
         }
+        fate
+    }
+
+    /// What `offer` would do with a sample of the latest generation; nothing is copied or counted.
+    pub fn fate(&self, mntns: u64) -> Fate {
+        let latest = self.numbers.get(&mntns).and_then(|generations| generations.list.back());
+        latest.map_or(Fate::Pass, |generation| generation.state.fate())
     }
 
     /// Ends the waiting of a namespace and returns its samples. Generation 0 is the latest one,
@@ -334,6 +345,22 @@ mod tests {
         assert_eq!(pending.offer(0, None, 8, b"c"), Fate::Rejected);
         pending.decide(8, 0, Verdict::Keep);
         assert_eq!(pending.offer(0, None, 8, b"c"), Fate::Rejected);
+    }
+
+    #[test]
+    fn the_fate_of_what_is_only_shown_follows_the_verdicts() {
+        let mut pending = PendingSamples::default();
+        assert_eq!(pending.fate(7), Fate::Pass);
+        pending.announce(7, 1, START, false);
+        assert_eq!((pending.fate(7), pending.waiting()), (Fate::Pending, 0));
+        pending.decide(7, 1, Verdict::Lose);
+        assert_eq!(pending.fate(7), Fate::Lost);
+        pending.decide(7, 1, Verdict::Reject);
+        assert_eq!((pending.fate(7), pending.fate(8)), (Fate::Rejected, Fate::Pass));
+        pending.announce(7, 2, START, false);
+        assert_eq!(pending.fate(7), Fate::Pending);
+        pending.decide(7, 2, Verdict::Keep);
+        assert_eq!(pending.fate(7), Fate::Pass);
     }
 
     #[test]

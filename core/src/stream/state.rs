@@ -45,6 +45,9 @@ pub struct DataSourceState {
     loss_table: Option<LossTable>,
     /// None for data sources that are no arrays, and while the array is being read.
     pub array: Option<ArrayReader>,
+    /// Elements that were read before their container was identified, one behind the other: the
+    /// next array shows them. There are at most as many as can wait for a decision.
+    pub released: Vec<u8>,
 }
 
 pub struct State {
@@ -94,6 +97,30 @@ pub fn admitted(
     Ok(fate == Fate::Pass)
 }
 
+/// True when the element of an array is to be shown now. `taken`: no later reading finds it again,
+/// so that it waits for a decision; an element that stays where it is only is left out.
+pub fn shown(
+    admission: &mut Option<Admission>,
+    index: usize,
+    source: &mut DataSource,
+    element: &[u8],
+    taken: bool,
+) -> Result<bool> {
+    if taken {
+        return admitted(admission, index, source, element);
+    }
+    let (Some(admission), Some(mntns)) = (admission, source.mntns_of(element)) else {
+        return Ok(true);
+    };
+    let fate = admission.view(mntns)?;
+    match fate {
+        Fate::Pass => {}
+        Fate::Pending | Fate::Rejected => source.discard(1),
+        Fate::Lost => source.lose(1),
+    }
+    Ok(fate == Fate::Pass)
+}
+
 impl State {
     /// Index of the data source with this name.
     pub fn find(&self, datasource: &str) -> Result<usize> {
@@ -131,10 +158,14 @@ impl State {
         let mut any = false;
         for (index, sample) in queue.iter() {
             any = true;
-            let Some(DataSourceState { source, .. }) = self.datasources.get_mut(index) else {
+            let Some(DataSourceState { source, released, .. }) = self.datasources.get_mut(index)
+            else {
                 continue;
             };
             match verdict {
+                Verdict::Keep if source.is_array() && !source.is_open() => {
+                    released.extend_from_slice(sample);
+                }
                 // The size of the batch is bounded by the size of the queue.
                 Verdict::Keep => {
                     source.process(&self.lookups, sample);
@@ -224,7 +255,17 @@ impl DataSourceState {
             counter: object.map(|o| counter(ds, o)).transpose()?.flatten(),
             loss_table: object.map(|o| loss_table(ds, o)).transpose()?.flatten(),
             array: ArrayReader::open(ds, object)?,
+            released: Vec::new(),
         })
+    }
+
+    /// Begins an array with the elements that no longer wait.
+    pub fn begin(&mut self, lookups: &Lookups) {
+        self.source.begin();
+        let released = std::mem::take(&mut self.released);
+        for element in released.chunks_exact(self.source.sample_size.max(1)) {
+            self.source.process(lookups, element);
+        }
     }
 
     fn totals(&self, counter: Option<u64>, apart: Apart) -> Totals {

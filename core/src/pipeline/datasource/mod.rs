@@ -82,7 +82,7 @@ pub struct DataSource {
     /// Events that were left out because a condition was undecided.
     pub undecided: u64,
     names: Vec<Box<str>>,
-    sample_size: usize,
+    pub sample_size: usize,
     min_size: usize,
     /// Offset of the mount namespace in a sample.
     mntns: Option<usize>,
@@ -136,8 +136,9 @@ impl DataSource {
             Mode::Pcapng => capture(plan, &fields, rest.map(|(field, _)| field), &steps)?,
         };
         let mntns = steps.iter().find_map(|s| s.mntns()).map(|i| &fields.list[i]);
-        // The elements of an array are read now: they do not wait for a decision.
-        let mntns = mntns.filter(|f| !f.slot && f.size == 8 && !plan.array).map(|f| f.offset);
+        // An array that this process makes has no rows of namespaces that are not wanted.
+        let decided = plan.array && plan.pushed;
+        let mntns = mntns.filter(|f| !f.slot && f.size == 8 && !decided).map(|f| f.offset);
         let mut source = DataSource {
             name: plan.name.clone(),
             mntns,
