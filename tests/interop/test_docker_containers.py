@@ -189,6 +189,28 @@ def test_host_network_and_host_pids(engine: Engine, client: docker.DockerClient)
     remove(client, "hostnet", "hostpid")
 
 
+def test_creation_is_announced_below_an_exec_root_of_its_own(
+    engine: Engine, client: docker.DockerClient
+) -> None:
+    config = EngineConfig("docker", str(engine.socket))
+    discovery = Discovery([config], unmanaged=True, oci_configs=True)
+    seen: list[tuple[str, str]] = []
+    discovery.collection.subscribe("test", lambda e: seen.append((e.type.value, e.container.id)))
+    discovery.start()
+    try:
+        assert discovery.wait_listed(10)
+        for name in ("ig-first", "ig-second"):
+            run(client, name, "sleep", "100")
+            container = client.containers.get(name).id
+            wait_for(lambda: ("CREATED", container) in seen, "created", 10, 0.01)  # noqa: B023
+            kinds = [kind for kind, found in seen if found == container]
+            assert kinds[:2] == ["PRECREATE", "CREATED"]
+            assert kinds.count("PRECREATE") == 1
+    finally:
+        discovery.stop()
+        remove(client, "ig-first", "ig-second")
+
+
 def test_a_container_that_cannot_start_is_not_reported_as_running(
     engine: Engine, client: docker.DockerClient
 ) -> None:
