@@ -131,9 +131,9 @@ class TargetAttacher:
         """End the thread; what is attached stays. Tells what was never attached."""
         self._targets.unsubscribe(self)
         # Changes that still wait are dropped: the object is about to be closed, which detaches
-        # everything.
+        # everything. A read of a container's file may never return: it is not waited for long.
         for reactor in self._reactors:
-            reactor.stop(None)
+            reactor.stop()
         for pursuits in self._pursuits.values():
             for pursuit in pursuits:
                 self._tell(pursuit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -175,9 +176,14 @@ def test_annotations_of_what_does_not_exist(
     ],
 )
 def test_another_builder_version_is_told(
-    builder: str, said: str, caplog: pytest.LogCaptureFixture
+    builder: str,
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    caplog.set_level("INFO")
+    # The command, run earlier in this process, may have taken the messages to standard error.
+    monkeypatch.setattr(logging.getLogger("ig_py"), "propagate", True)
+    caplog.set_level("INFO", logger="ig_py")
     image = metadata_only(**PROCESSES)
     read(replace(image, annotations={media.BUILDER_VERSION: builder}, origin="store"))
     assert said in caplog.text
