@@ -62,20 +62,17 @@ class Reactor:
     def soon(self, callback: Callable[[], None]) -> None:
         self.later(0, callback)
 
-    def stop(self, seconds: float | None = JOIN_SECONDS) -> None:
-        """End the thread; callbacks that were not called yet never are. Not from a callback.
-
-        *seconds*: how long to wait for a callback that is under way; None: until it returns.
-        """
+    def stop(self) -> None:
+        """End the thread; callbacks that were not called yet never are. Not from a callback."""
         with self._lock:
             if self._stopping:
                 return
             self._stopping = True
             self._wake()
         if self._thread.ident is not None:
-            self._thread.join(seconds)
+            self._thread.join(JOIN_SECONDS)
         if self._thread.is_alive():
-            log.warning("a container watcher did not stop in %s s", seconds)
+            log.warning("a container watcher did not stop in %s s", JOIN_SECONDS)
             return
         self._epoll.close()
         os.close(self._wake_fd)
