@@ -134,7 +134,7 @@ class TargetAttacher:
         # everything. A read of a container's file may never return: it is not waited for long.
         for reactor in self._reactors:
             reactor.stop()
-        for pursuits in self._pursuits.values():
+        for pursuits in list(self._pursuits.values()):
             for pursuit in pursuits:
                 self._tell(pursuit)
         self._unattached.flush()

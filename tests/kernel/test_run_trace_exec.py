@@ -268,7 +268,7 @@ def test_programs_are_named_as_in_the_object(tmp_path: Path, image: str) -> None
         (["--pid=-1"], 'Error: invalid argument "-1" for "--pid" flag: '),
         (["--ignore-failed=maybe"], 'Error: invalid argument "maybe" for "--ignore-failed" flag: '),
         (["--comm", "a-name-that-is-too-long"], "Error: setting parameter 'comm'"),
-        (["--timeout", "1s"], 'Error: invalid argument "1s" for "-t, --timeout" flag: '),
+        (["--timeout", "1x"], 'Error: invalid argument "1x" for "-t, --timeout" flag: '),
         (["--timeout"], "Error: flag needs an argument: -t, --timeout"),
         (["--fields", "nosuch"], 'Error: failed to set fields: column "nosuch" is invalid'),
         (["-F", "nosuch==1"], "Error: filter rule 'nosuch==1'"),

@@ -17,8 +17,8 @@
  * GADGET_TRACER_MAP_GLOBAL_LOSS counts in the global variable "gadget_lost_samples_<name>" and
  * adds no map to the object. What a budget keeps back (fairness.h) is no loss: it is counted apart.
  *
- * With mntns_filter.h, included before GADGET_TRACER_MAP, the losses of mount namespaces that are
- * not known to be selected are also counted by namespace (loss_table.h).
+ * With mntns_filter.h, included before GADGET_TRACER_MAP, losses are also counted by mount namespace
+ * (loss_table.h).
  */
 
 /* Defined otherwise by mntns_filter.h, which may be included before or after this file. */

@@ -6,12 +6,12 @@
 #include <bpf/bpf_helpers.h>
 
 /*
- * What a buffer lost of each mount namespace that is not known to be selected, so that user space
- * can tell the losses of containers that are selected from those of all others: a namespace passes
- * the filter until user space has found out which container it belongs to.
+ * What a buffer lost of each mount namespace, so that user space can tell the losses of containers
+ * that are selected from those of all others: a namespace passes the filter until user space has
+ * found out which container it belongs to.
  *
- * The table of a map is the global array "gadget_loss_table_<map>". These losses are also counted
- * as all others are (buffer.h), after the entry in the table is made.
+ * The table of a map is the global array "gadget_loss_table_<map>": no map is looked up. These
+ * losses are also counted as all others are (buffer.h), after the entry in the table is made.
  *
  * As with budgets (fairness.h), a loss is ascribed to the mount namespace of the current task, and
  * programs of GADGET_TYPE_NETWORKING, or with GADGET_NO_BUDGET, have no table.
@@ -24,8 +24,7 @@
 #define GADGET_LOSS_SLOTS (1 << GADGET_LOSS_SLOT_BITS)
 #define GADGET_LOSS_PROBES 8
 
-/* Value of a namespace in the filter map that user space has not decided about. */
-#define __GADGET_MNTNS_PENDING 2
+#define __GADGET_LOSSES_BY_MNTNS
 
 struct gadget_loss_slot {
 	__u64 generation; /* of the namespace, 0: free */
@@ -34,8 +33,8 @@ struct gadget_loss_slot {
 	 * were: more than one only in a race.
 	 */
 	__u64 claimed;
-	__u64 lost; /* events that were lost while the namespace was pending, and while... */
-	__u64 lost_later; /* ...it was not in the filter map: the event began before it left that */
+	__u64 lost; /* events */
+	__u64 unused; /* 0 */
 };
 
 /* The serial number of a mount namespace: "seq", or since Linux 6.18 "ns_id". */
@@ -86,21 +85,15 @@ __gadget_loss_slot_of(struct gadget_loss_slot *slots, __u64 generation, bool of_
 	return NULL;
 }
 
-/* "filter": value of the current mount namespace in the filter map, or NULL. */
 static __always_inline void __gadget_count_lost_in(struct gadget_loss_slot *slots,
-						   struct mnt_namespace *ns, const __u32 *filter)
+						   struct mnt_namespace *ns)
 {
 	struct gadget_loss_slot *slot;
 
-	if (filter && *filter != __GADGET_MNTNS_PENDING)
-		return;
 	slot = __gadget_loss_slot_of(slots, __gadget_generation(ns),
 				     BPF_CORE_READ(ns, user_ns, level) > 0);
-	if (filter)
-		/* The last slot is shared by the namespaces that find no other. */
-		__sync_fetch_and_add(slot ? &slot->lost : &slots[2 * GADGET_LOSS_SLOTS].lost, 1);
-	else if (slot)
-		__sync_fetch_and_add(&slot->lost_later, 1);
+	/* The last slot is shared by the namespaces that find no other. */
+	__sync_fetch_and_add(slot ? &slot->lost : &slots[2 * GADGET_LOSS_SLOTS].lost, 1);
 }
 
 #endif

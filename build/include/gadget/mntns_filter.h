@@ -24,23 +24,20 @@ static __always_inline bool gadget_should_discard_mntns_id(gadget_mntns_id mntns
 	return gadget_filter_by_mntns && !bpf_map_lookup_elem(&gadget_mntns_filter_map, &mntns_id);
 }
 
-#ifdef __GADGET_MNTNS_PENDING
+#ifdef __GADGET_LOSSES_BY_MNTNS
 
 static __always_inline void __gadget_count_lost_by_mntns(struct gadget_loss_slot *slots)
 {
 	struct task_struct *task;
 	struct mnt_namespace *ns;
-	gadget_mntns_id mntns_id;
 
 	if (!gadget_filter_by_mntns)
 		return;
 	task = (struct task_struct *)bpf_get_current_task();
 	ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
 	/* An exiting task may have none any more. */
-	if (!ns)
-		return;
-	mntns_id = BPF_CORE_READ(ns, ns.inum);
-	__gadget_count_lost_in(slots, ns, bpf_map_lookup_elem(&gadget_mntns_filter_map, &mntns_id));
+	if (ns)
+		__gadget_count_lost_in(slots, ns);
 }
 
 #undef __GADGET_LOSS_TABLE

@@ -24,11 +24,14 @@ pub struct Decisions {
     /// By generation.
     owners: ByNumber<u64, Owner>,
     order: VecDeque<u64>,
+    /// The lowest generation that was announced.
+    first: Option<u64>,
 }
 
 impl Decisions {
     /// A namespace is pending. What was lost of one that was selected before stays so.
     pub fn announce(&mut self, generation: u64) {
+        self.first = Some(self.first.map_or(generation, |first| first.min(generation)));
         if self.get(generation) != Some(Owner::Selected) {
             self.set(generation, Owner::Undecided);
         }
@@ -62,6 +65,12 @@ impl Decisions {
         self.owners.get(&generation).copied()
     }
 
+    /// True for a namespace that was made later than one that was announced: generations are serial
+    /// numbers.
+    pub fn is_new(&self, generation: u64) -> bool {
+        self.first.is_some_and(|first| generation > first)
+    }
+
     fn set(&mut self, generation: u64, owner: Owner) {
         if self.owners.insert(generation, owner).is_none() {
             self.order.push_back(generation);
@@ -85,6 +94,7 @@ mod tests {
         for generation in 7..=9 {
             decisions.announce(generation);
         }
+        assert_eq!([6, 7, 8, 90].map(|g| decisions.is_new(g)), [false, false, true, true]);
         decisions.decide(7, Verdict::Keep);
         decisions.decide(8, Verdict::Reject);
         decisions.decide(0, Verdict::Keep);

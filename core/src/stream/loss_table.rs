@@ -1,5 +1,5 @@
-//! What the kernel lost of namespaces that are not known to be selected: the table of an object
-//! that filters by mount namespace (build/include/gadget/loss_table.h).
+//! What the kernel lost of each mount namespace: the table of an object that filters by them
+//! (build/include/gadget/loss_table.h).
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,7 @@ use super::decisions::{Decisions, Owner};
 use crate::bpf::map::Map;
 use crate::errors::{Error, Result};
 
-/// Size of a slot: its generation, all who claimed it, the events lost while the namespace was
-/// pending, and those lost while it was not in the filter map; 64 bits each.
+/// Size of a slot: its generation, all who claimed it, the events lost, and a reserve; 64 bits each.
 const SLOT: usize = 32;
 const MAX_SIZE: usize = 1 << 20;
 /// Programs that began before a namespace left the filter map have ended after this time. Later,
@@ -36,8 +35,7 @@ pub struct LossTable {
 /// By slot.
 #[derive(Default)]
 struct Slots {
-    /// When its namespace was found not to be selected, and what was lost of it once it had left
-    /// the filter map.
+    /// When its namespace was found not to be selected, and what was lost of it until GRACE later.
     closed: Vec<Option<(Instant, u64)>>,
 }
 
@@ -68,28 +66,29 @@ impl Slots {
         let last = self.closed.len() - 1;
         for (index, (slot, closed)) in raw.chunks_exact(SLOT).zip(&mut self.closed).enumerate() {
             let word = |at: usize| slot[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
-            let (generation, claimed, lost, later) = (word(0), word(8), word(16), word(24));
+            let (generation, claimed, lost) = (word(0), word(8), word(16));
             let add = |sum: &mut u64, n: u64| *sum = sum.saturating_add(n);
             if index == last || !is_of_one(generation, claimed) {
-                add(&mut apart.shared, lost.saturating_add(later));
+                add(&mut apart.shared, lost);
                 continue;
             }
             match decisions.get(generation) {
-                Some(Owner::Undecided) => add(&mut apart.undecided, lost.saturating_add(later)),
+                Some(Owner::Undecided) => add(&mut apart.undecided, lost),
                 Some(Owner::Other(since)) => {
                     let known = closed.filter(|(at, _)| *at == since);
-                    let count = known.map_or(later, |(_, count)| count);
+                    let count = known.map_or(lost, |(_, count)| count);
                     if since.elapsed() >= grace {
                         *closed = Some((since, count));
                     }
-                    add(&mut apart.others, lost.saturating_add(count));
+                    add(&mut apart.others, count);
                 }
                 Some(Owner::Selected) => *closed = None,
                 None => match *closed {
-                    Some((_, count)) => add(&mut apart.others, lost.saturating_add(count)),
-                    // The scout could not report it. What never was in the filter map lost events
-                    // of other tasks only.
-                    None => add(&mut apart.shared, lost),
+                    Some((_, count)) => add(&mut apart.others, count),
+                    // The scout could not report it, or the decision is forgotten.
+                    None if decisions.is_new(generation) => add(&mut apart.shared, lost),
+                    // It is selected from the start.
+                    None => {}
                 },
             }
         }
@@ -115,8 +114,8 @@ mod tests {
         (1 << 56) + generation
     }
 
-    fn table(slots: &[(u64, u64, u64, u64)]) -> Vec<u8> {
-        slots.iter().flat_map(|s| [s.0, s.1, s.2, s.3]).flat_map(u64::to_ne_bytes).collect()
+    fn table(slots: &[(u64, u64, u64)]) -> Vec<u8> {
+        slots.iter().flat_map(|s| [s.0, s.1, s.2, 0]).flat_map(u64::to_ne_bytes).collect()
     }
 
     fn slots(count: usize) -> Slots {
@@ -132,15 +131,16 @@ mod tests {
         decisions.decide(5, Verdict::Reject);
         decisions.decide(6, Verdict::Keep);
         let raw = table(&[
-            (5, once(5), 10, 1),
-            (6, once(6), 200, 0),
-            (7, once(7), 3000, 2),
-            (8, once(8), 40_000, 9), // not reported
-            (0, 0, 0, 0),
-            (0, 0, 500_000, 0), // shared
+            (5, once(5), 10),
+            (6, once(6), 200),
+            (7, once(7), 3000),
+            (8, once(8), 40_000),  // not reported
+            (4, once(4), 600_000), // selected from the start
+            (0, 0, 0),
+            (0, 0, 500_000), // shared
         ]);
-        let found = slots(6).sort(&raw, &decisions, LONG);
-        assert_eq!(found, Apart { others: 11, undecided: 3002, shared: 540_000 });
+        let found = slots(7).sort(&raw, &decisions, LONG);
+        assert_eq!(found, Apart { others: 10, undecided: 3000, shared: 540_000 });
     }
 
     #[test]
@@ -148,8 +148,7 @@ mod tests {
         let mut decisions = Decisions::default();
         decisions.decide(5, Verdict::Reject);
         let twice = once(5) + once(5);
-        let raw =
-            table(&[(5, twice, 1, 0), (5, once(5) + once(9), 20, 0), (5, 0, 0, 300), (0, 0, 0, 0)]);
+        let raw = table(&[(5, twice, 1), (5, once(5) + once(9), 20), (5, 0, 300), (0, 0, 0)]);
         let found = slots(4).sort(&raw, &decisions, LONG);
         assert_eq!(found, Apart { others: 1, undecided: 0, shared: 320 });
         assert!(!is_of_one(5, once(4) + once(1) + once(10)));
@@ -161,15 +160,15 @@ mod tests {
         let mut decisions = Decisions::default();
         decisions.decide(5, Verdict::Reject);
         let mut slots = slots(2);
-        let at = |later| table(&[(5, once(5), 100, later), (0, 0, 0, 0)]);
-        assert_eq!(slots.sort(&at(4), &decisions, LONG).others, 104);
-        assert_eq!(slots.sort(&at(6), &decisions, Duration::ZERO).others, 106);
-        assert_eq!(slots.sort(&at(9), &decisions, Duration::ZERO).others, 106);
+        let at = |lost| table(&[(5, once(5), lost), (0, 0, 0)]);
+        assert_eq!(slots.sort(&at(104), &decisions, LONG).others, 104);
+        assert_eq!(slots.sort(&at(106), &decisions, Duration::ZERO).others, 106);
+        assert_eq!(slots.sort(&at(109), &decisions, Duration::ZERO).others, 106);
         // The decision is forgotten.
-        assert_eq!(slots.sort(&at(9), &Decisions::default(), LONG).others, 106);
+        assert_eq!(slots.sort(&at(109), &Decisions::default(), LONG).others, 106);
         // It turns out to be selected.
         decisions.decide(5, Verdict::Keep);
-        assert_eq!(slots.sort(&at(9), &decisions, LONG), Apart::default());
-        assert_eq!(slots.sort(&at(9), &Decisions::default(), LONG).shared, 100);
+        assert_eq!(slots.sort(&at(109), &decisions, LONG), Apart::default());
+        assert_eq!(slots.sort(&at(109), &Decisions::default(), LONG), Apart::default());
     }
 }
