@@ -2,7 +2,7 @@
 
 Facts: docs/reference/cli.md#configuration-and-environment.
 
-Only parameters known before any gadget is can be set there, and the flags in ROOT_FLAGS.
+Only parameters known before any gadget is can be set there, and ``_run_flags.ROOT_FLAGS``.
 Precedence: flag, environment, file, default.
 """
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 ENV_PREFIX = "INSPEKTOR_GADGET_"
 DEFAULT_PATH = "~/.ig/config.yaml"
 MAX_FILE_SIZE = 256 * 1024
-ROOT_FLAGS = ("auto-mount-filesystems", "verbose")
-"""Flags without a parameter that can be set here too; their key is their name."""
-
 _ENGINE_VARIABLES = ("DOCKER", "CONTAINERD", "CRIO", "PODMAN")
 # Kubernetes sets variables for a service "inspektor-gadget" in every pod of its namespace.
 _OF_A_SERVICE = r"(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_.*)?)"
@@ -80,7 +77,7 @@ def configured(key: str) -> str | None:
 
 
 def flag_set(name: str) -> bool:
-    """Whether one of ROOT_FLAGS is switched on here.
+    """Whether one of ``_run_flags.ROOT_FLAGS`` is switched on here.
 
     Raises:
         UsageError: The value is no boolean.
@@ -189,7 +186,7 @@ def _warn_of_unread(settings: _Node) -> None:
     if not (settings.children or given):
         return
     from ig_py.cli import _terminal
-    from ig_py.cli._run_flags import static_flags
+    from ig_py.cli._run_flags import ROOT_FLAGS, static_flags
 
     keys = {flag.param.lower() for flag in static_flags() if flag.param} | {*ROOT_FLAGS}
     where = str(_path())

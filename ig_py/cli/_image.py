@@ -71,9 +71,9 @@ def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def parsed(*args: Any, insecure_registries: tuple[str, ...], **options: Any) -> Any:
-        from ig_py.cli import _resolving
+        from ig_py.cli import _registries
 
-        hosts = _resolving.insecure_registries(
+        hosts = _registries.insecure_registries(
             host for item in insecure_registries for host in item.split(",")
         )
         return function(*args, insecure_registries=hosts, **options)

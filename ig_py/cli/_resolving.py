@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from ig_py.errors import UsageError
+from ig_py.cli._registries import insecure_registries
 
 if TYPE_CHECKING:
     from ig_py.oci.options import ResolveOptions
@@ -35,25 +35,6 @@ def resolve_options(
         on_message=on_message,
         progress=_pulling,
     )
-
-
-def insecure_registries(hosts: Iterable[str]) -> tuple[str, ...]:
-    """The registries in the values of ``--insecure-registries``.
-
-    Raises:
-        UsageError: One is not ``HOST[:PORT]``: it would never be that of an image.
-    """
-    found = tuple(host for host in (host.strip() for host in hosts) if host)
-    if found:
-        from ig_py.oci.login import is_registry
-
-        for host in found:
-            if not is_registry(host):
-                raise UsageError(
-                    f'--insecure-registries: "{host[:200]}" is no registry',
-                    remedy="write HOST or HOST:PORT, as in the name of an image",
-                )
-    return found
 
 
 def _pulling() -> AbstractContextManager[Progress | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ig_py.cli._config import ROOT_FLAGS
 from ig_py.cli._flags import Flag
 from ig_py.gadget.spec import ParamSpec
 from ig_py.oci.trust.keys import UPSTREAM
@@ -14,6 +13,8 @@ FIELDS = "operator.cli.fields"
 OUTPUT = "operator.cli.output"
 OF_RUN = frozenset({OCI + "pull", OCI + "annotate", OCI + "validate-metadata"})
 """Parameters, of flags that every gadget has, that a manifest may set too."""
+ROOT_FLAGS = ("auto-mount-filesystems", "verbose")
+"""Flags without a parameter that the configuration can set too; their key is their name."""
 
 GENERAL = (
     Flag(

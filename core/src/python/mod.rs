@@ -1,6 +1,7 @@
 //! The module for Python. It only converts; the GIL is released while the kernel, libbpf or the
 //! pipeline works.
 
+mod batch;
 mod binary;
 mod error;
 mod exec_hold;
@@ -95,7 +96,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<map::Map>()?;
     m.add_class::<object::Object>()?;
     m.add_class::<stream::Stream>()?;
-    m.add_class::<stream::Batch>()?;
+    m.add_class::<batch::Batch>()?;
     m.add_class::<writer::Writer>()?;
     m.add_class::<scout::Scout>()?;
     m.add_class::<statistics::ProgramStatistics>()?;

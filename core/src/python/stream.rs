@@ -10,62 +10,18 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 use pyo3::IntoPyObjectExt;
 
+use super::batch::Batch;
 use super::scout::Scout;
 use super::writer::Writer;
-use crate::errors::{Error, Kind};
+use crate::errors::Error;
 use crate::pipeline::metrics::Sum;
 use crate::schema::lookups::ContainerValue;
-use crate::stream::pending::Verdict;
+use crate::stream::verdict::Verdict;
 use crate::stream::{self, Pace};
 
 /// Between two drains for a sink in Python: an event comes within 50 ms; the rest of that time is
 /// for the sink.
 const GATHER: Duration = Duration::from_millis(24);
-
-#[pyclass(frozen, module = "ig_py._core")]
-pub struct Batch {
-    pub inner: stream::Batch,
-}
-
-#[pymethods]
-impl Batch {
-    #[getter]
-    fn datasource(&self) -> &str {
-        &self.inner.datasource
-    }
-
-    #[getter]
-    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.inner.rendered.data)
-    }
-
-    #[getter]
-    fn events(&self) -> u64 {
-        self.inner.rendered.events
-    }
-
-    fn whole_events(&self, written: u64) -> u64 {
-        self.inner.whole_events(written)
-    }
-
-    fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let Some(kept) = &self.inner.rendered.kept else {
-            let why = format!("the plan keeps no events of data source {}", self.inner.datasource);
-            return Err(Error::new(Kind::Plan, why).into());
-        };
-        let mut text = Vec::with_capacity(kept.len() + 2);
-        text.push(b'[');
-        for (i, line) in kept.split(|b| *b == b'\n').filter(|l| !l.is_empty()).enumerate() {
-            if i > 0 {
-                text.push(b',');
-            }
-            text.extend_from_slice(line);
-        }
-        text.push(b']');
-        let text = PyBytes::new(py, &text);
-        py.import("json")?.call_method1("loads", (text,))
-    }
-}
 
 #[pyclass(frozen, module = "ig_py._core")]
 pub struct Stream {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
-use super::stream::Batch;
+use super::batch::Batch;
 use crate::output;
 use crate::pipeline::datasource::Rendered;
 use crate::stream;

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use super::decisions::Decisions;
-use super::pending::{Fate, PendingSamples, Verdict};
+use super::pending::{Fate, PendingSamples};
 use super::queue::Queue;
+use super::verdict::Verdict;
 use crate::bpf::reader::Reader;
 use crate::bpf::scout::{Change, Scout};
 use crate::errors::Result;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::pending::Verdict;
+use super::verdict::Verdict;
 use crate::numbers::ByNumber;
 
 /// Generations that are remembered, the latest ones.

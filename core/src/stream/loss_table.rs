@@ -106,7 +106,7 @@ fn is_of_one(generation: u64, claimed: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::pending::Verdict;
+    use crate::stream::verdict::Verdict;
 
     const LONG: Duration = Duration::from_secs(3600);
 

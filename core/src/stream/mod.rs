@@ -10,6 +10,7 @@ mod loss_table;
 pub mod pending;
 pub mod queue;
 mod state;
+pub mod verdict;
 mod wakeup;
 
 use std::os::fd::BorrowedFd;
@@ -27,8 +28,8 @@ use crate::schema::wall::{WallClock, Zone};
 use crate::symbols::{SymbolFiles, Symbols};
 
 use admission::Admission;
-use pending::Verdict;
 use state::{admitted, burst_rate, shown, DataSourceState, Extent, State};
+use verdict::Verdict;
 use wakeup::Wakeup;
 
 pub use state::Totals;

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use super::decisions::Decisions;
 use super::queue::{Queue, HEADER};
+use super::verdict::Verdict;
 use crate::bpf::scout::{Written, MAX_RINGS};
 use crate::numbers::ByNumber;
 
@@ -35,17 +36,6 @@ pub enum Fate {
     Rejected,
     /// It may be wanted, and nobody can tell.
     Lost,
-}
-
-/// What user space found out about a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Its events are wanted.
-    Keep,
-    /// Its events are not wanted.
-    Reject,
-    /// The namespace was not identified in time.
-    Lose,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
