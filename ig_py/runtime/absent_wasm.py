@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ig_py.errors import UsageError
+from ig_py.errors import UsageError, listed
 from ig_py.gadget.metadata import Metadata
 
 if TYPE_CHECKING:
     from ig_py.oci.artifact import Artifact
 
-MAX_NAMED = 16
-"""Most parameters of the module that are named."""
 NAME_FIELDS = (
     "operator.sort.sort",
     "operator.filter.filter",
@@ -34,8 +32,7 @@ def what_is_missing(metadata: Metadata) -> str:
     declared = list(metadata.mapping(["params", "wasm"]))
     text = f"{NOT_RUN}: what it would add or change is missing"
     if declared:
-        more = ", ..." if len(declared) > MAX_NAMED else ""
-        text += f", its parameters ({', '.join(declared[:MAX_NAMED])}{more}) too"
+        text += f", its parameters ({listed(declared)}) too"
     return text
 
 

@@ -6,7 +6,7 @@ import re
 import resource
 from collections.abc import Mapping
 
-from ig_py.errors import LimitError, UsageError
+from ig_py.errors import LimitError, UsageError, listed
 from ig_py.gadget.maps import PERF_EVENT_ARRAY, RINGBUF
 from ig_py.gadget.spec import GadgetSpec, MapSpec
 
@@ -49,7 +49,7 @@ def buffer_sizes(
         sizes[declared.name] = ring_size(min(size, MAX_DECLARED + 1))
     if (total := sum(sizes.values())) > MAX_DECLARED:
         raise LimitError(
-            f"running gadget {spec.name}: its event maps {', '.join(sizes)} have more than "
+            f"running gadget {spec.name}: its event maps {listed(sizes)} have more than "
             f"{MAX_DECLARED >> 20} MiB together ({total >> 20} MiB or more)",
             remedy="give each a size with --buffer-size",
         )

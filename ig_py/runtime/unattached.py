@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from ig_py.errors import listed
+
 log = logging.getLogger(__name__)
 
 MAX_NAMES = 10
@@ -51,6 +53,6 @@ class Unattached:
                 "container%s %s: not attached: %s: %s",
                 "s" if len(containers) > 1 else "",
                 names,
-                ", ".join(programs),
+                listed(programs),
                 reason,
             )

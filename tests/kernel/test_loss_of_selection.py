@@ -275,7 +275,7 @@ def test_losses_before_it_was_known_to_be_selected_are_its_own(
     assert code == LOSS
 
 
-@pytest.mark.skipif(SLOWNESS != 1, reason="an emulated processor makes too few namespaces")
+@pytest.mark.needs("native_processor")
 def test_more_namespaces_than_slots_may_be_of_the_selection(
     tmp_path: Path, image: str, user: OtherUser
 ) -> None:

@@ -28,8 +28,8 @@ def _bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     return int(result)
 
 
-def name(kind: Kind, number: int) -> str | None:
-    """Of the one with that id; None when it is gone."""
+def _info(kind: Kind, number: int) -> bytes | None:
+    """struct bpf_map_info and its like of the one with that id; None when it is gone."""
     try:
         fd = _bpf(_FD_BY_ID[kind], ctypes.create_string_buffer(struct.pack("<III", number, 0, 0)))
     except FileNotFoundError:
@@ -38,26 +38,25 @@ def name(kind: Kind, number: int) -> str | None:
         info = ctypes.create_string_buffer(256)
         address = ctypes.addressof(info)
         _bpf(_INFO_BY_FD, ctypes.create_string_buffer(struct.pack("<IIQ", fd, 256, address)))
-        start = _NAME[kind]
-        return info.raw[start : start + _NAME_SIZE].split(b"\0", 1)[0].decode()
+        return info.raw
     finally:
         os.close(fd)
+
+
+def name(kind: Kind, number: int) -> str | None:
+    """Of the one with that id; None when it is gone."""
+    info = _info(kind, number)
+    if info is None:
+        return None
+    start = _NAME[kind]
+    return info[start : start + _NAME_SIZE].split(b"\0", 1)[0].decode()
 
 
 def max_entries(number: int) -> int | None:
     """Of the map with that id; None when it is gone."""
-    try:
-        fd = _bpf(_FD_BY_ID["map"], ctypes.create_string_buffer(struct.pack("<III", number, 0, 0)))
-    except FileNotFoundError:
-        return None
-    try:
-        info = ctypes.create_string_buffer(256)
-        address = ctypes.addressof(info)
-        _bpf(_INFO_BY_FD, ctypes.create_string_buffer(struct.pack("<IIQ", fd, 256, address)))
-        # type, id, key_size, value_size, max_entries of struct bpf_map_info.
-        return int(struct.unpack_from("<5I", info.raw)[4])
-    finally:
-        os.close(fd)
+    info = _info("map", number)
+    # type, id, key_size, value_size, max_entries of struct bpf_map_info.
+    return None if info is None else int(struct.unpack_from("<5I", info)[4])
 
 
 def ids(kind: Kind) -> dict[int, str]:

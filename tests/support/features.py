@@ -21,6 +21,7 @@ import pytest
 
 from ig_py.errors import IgPyError
 from support import bpf_syscall, compilers
+from support.waiting import SLOWNESS
 
 _BPF_MAP_CREATE = 0
 _BPF_MAP_TYPE_ARRAY = 2
@@ -326,6 +327,11 @@ def _cgroup2() -> str | None:
     roots = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
     found = any((root / "cgroup.controllers").exists() for root in roots)
     return None if found else "no cgroup2 hierarchy is mounted"
+
+
+@_feature("native_processor")
+def _native_processor() -> str | None:
+    return None if SLOWNESS == 1 else "an emulated processor makes too few namespaces"
 
 
 @_feature("settable_clock")
