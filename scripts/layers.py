@@ -278,10 +278,6 @@ def _summary(outcomes: dict[str, tuple[Outcome, float]]) -> Outcome:
         total.add(outcome)
         counts = f"{outcome.passed} passed, {len(outcome.failed)} failed"
         print(f"{name:8} {counts}, {len(outcome.skipped)} skipped  ({seconds:.0f} s)")
-    if total.failed:
-        print("\n== what failed ==")
-        for test, why in total.failed.items():
-            print(f"{test}: {why}")
     if total.skipped:
         print("\n== what could not run here ==")
         reasons: dict[str, list[str]] = defaultdict(list)
@@ -291,6 +287,11 @@ def _summary(outcomes: dict[str, tuple[Outcome, float]]) -> Outcome:
             print(f"{why}:")
             for line in _by_file(tests):
                 print(f"  {line}")
+    # Last, because a log is often cut at its beginning.
+    if total.failed:
+        print("\n== what failed ==")
+        for test, why in total.failed.items():
+            print(f"{test}: {why}")
     print()
     print(f"{total.passed} passed, {len(total.failed)} failed, {len(total.skipped)} skipped")
     return total
