@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ENV_PREFIX = "INSPEKTOR_GADGET_"
 DEFAULT_PATH = "~/.ig/config.yaml"
 MAX_FILE_SIZE = 256 * 1024
+PEM_BEGIN = "-----BEGIN "
+"""How a PEM text begins (RFC 7468), which has white space in it."""
 _ENGINE_VARIABLES = ("DOCKER", "CONTAINERD", "CRIO", "PODMAN")
 # Kubernetes sets variables for a service "inspektor-gadget" in every pod of its namespace.
 _OF_A_SERVICE = r"(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_.*)?)"
@@ -59,21 +61,33 @@ def env_name(key: str) -> str:
     return ENV_PREFIX + key.upper().replace("-", "_").replace(".", "_")
 
 
-def configured(key: str) -> str | None:
+def configured(key: str, *, is_list: bool = False) -> str | None:
     """The text set for *key*; None when it is not set.
 
     An empty variable counts as not set, as in ``ig``: it does not undo what the file says.
+
+    Args:
+        is_list: The value is a list: where a single text stands for it, white space separates its
+            elements too, as in ``ig`` (viper's ``GetStringSlice``).
 
     Raises:
         UsageError: The file's value is neither a scalar nor a list of scalars.
     """
     settings = _settings()
     if value := os.environ.get(env_name(key)):
-        return value
+        return _elements(value) if is_list else value
     node = _find(settings, tuple(key.lower().split(".")))
     if node is None or node.value is None or isinstance(node.value, Mapping):
         return None
-    return _text(node.value, key, node.line)
+    text = _text(node.value, key, node.line)
+    return _elements(text) if is_list and isinstance(node.value, str) else text
+
+
+def _elements(text: str) -> str:
+    """*text* with commas for white space; a key or certificate is one element."""
+    if PEM_BEGIN in text:
+        return text
+    return ",".join(re.sub(r"(?<!\\),\s+", " ", text).split())
 
 
 def flag_set(name: str) -> bool:

@@ -33,7 +33,8 @@ class Flag:
     """One flag. *param* is the full parameter name that it sets ("" for none).
 
     *type* is ``bool``, ``string``, ``duration``, ``seconds`` (a number of them or a duration),
-    ``[]string``, ``float32/64`` or an integer type; unknown types are strings.
+    ``[]string``, ``float32/64`` or an integer type; unknown types are strings. *unsupported*: why
+    any other value than the default is refused.
     """
 
     name: str
@@ -44,10 +45,15 @@ class Flag:
     param: str = ""
     choices: tuple[str, ...] = ()
     hidden: bool = False
+    unsupported: str = ""
 
     @property
     def is_bool(self) -> bool:
         return self.type == "bool"
+
+    @property
+    def is_list(self) -> bool:
+        return self.type == "[]string"
 
     @property
     def shown(self) -> str:
@@ -227,7 +233,9 @@ def checked_text(flag: Flag, value: str) -> str:
     if why:
         raise UsageError(f'invalid argument "{value}" for "{flag.shown}" flag: {why}')
     if flag.is_bool:
-        return "true" if numbers.parse_bool(value) else "false"
+        value = "true" if numbers.parse_bool(value) else "false"
+    if flag.unsupported and value != flag.default:
+        raise UsageError(f"--{flag.name}: {flag.unsupported}", remedy="leave the flag out")
     if flag.type in numbers.INTEGER_RANGES and not flag.param:
         return str(numbers.parse_literal(value))
     return value

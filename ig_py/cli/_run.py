@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ig_py.cli import _signals, _terminal
+from ig_py.cli import _needed_flags, _signals, _terminal
 from ig_py.cli._escaping import safe
 from ig_py.cli._flags import (
     UNKNOWN,
@@ -114,8 +114,9 @@ def _early_values(static: list[Flag], first: Parsed, manifest: Mapping[str, str]
             values[flag.name] = checked_text(flag, manifest[flag.param])
             continue
         if value is None and (key := config_key(flag)):
-            value = _config.configured(key)
+            value = _config.configured(key, is_list=flag.is_list)
         values[flag.name] = flag.default if value is None else checked(flag, value)
+    _needed_flags.check(_needed_flags.OF_EVERY_GADGET, first.values, values)
     return values
 
 
@@ -208,7 +209,10 @@ def _check_positionals(image: str, parsed: Parsed) -> None:
     for at, extra in enumerate(parsed.positionals[1:], 1):
         if (flag := parsed.after_bool.get(at)) is not None:
             raise misplaced_value(flag, extra)
-        _terminal.warn(f'ignoring argument "{extra}": one image is run at a time')
+        raise UsageError(
+            f'unexpected argument "{extra}": one image is run at a time',
+            remedy=f"leave it out, or give it to a flag: --flag={extra}",
+        )
 
 
 def _execute(
@@ -223,7 +227,7 @@ def _execute(
     from ig_py.host import pins, scratch
     from ig_py.host.latch import Latch
     from ig_py.runtime.budget import parse_budget
-    from ig_py.runtime.buffers import parse_size
+    from ig_py.runtime.buffers import event_maps, parse_size
     from ig_py.runtime.prepare import prepare
     from ig_py.runtime.run import Run, RunSettings
     from ig_py.runtime.supervise import supervise
@@ -231,6 +235,11 @@ def _execute(
     buffer_size = parse_size(early["buffer-size"]) if early["buffer-size"] else None
     budget = parse_budget(early["budget"])
     prepared = prepare(gadget, values)
+    if buffer_size is not None and not event_maps(prepared.spec):
+        raise UsageError(
+            f"--buffer-size has no effect: gadget {prepared.spec.name!a} has no buffer of events",
+            remedy="leave the flag out",
+        )
     output = RunOutput(prepared.spec, values.get(OUTPUT, ""), values.get(FIELDS), stop)
     running = Latch()
 

@@ -224,6 +224,7 @@ def param_flags(params: Iterable[ParamSpec]) -> list[Flag]:
             short=param.alias if len(param.alias) == 1 else "",
             param=param.full_name,
             choices=tuple(param.possible_values),
+            unsupported=param.unsupported,
         )
         flags.append(flag)
         if param.alternative_key:

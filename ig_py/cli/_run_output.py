@@ -77,6 +77,8 @@ class RunOutput:
                 wrong[ds.name] = err
                 continue
             self._columns(ds, columns, clears)
+        if fields is not None:
+            _check_columns_are_shown(split_fields(fields), modes)
         check_alone({name: plan.mode for name, plan in self.plans.items()}, terminal)
         if wrong and len(wrong) == len(spec.datasources):
             raise UsageError(str(next(iter(wrong.values()))))
@@ -161,6 +163,25 @@ class RunOutput:
         err = self._writer.broken
         if err is not None and err.errno != errno.EPIPE:
             raise OutputError(f"writing events to standard output: {err.strerror}")
+
+
+def _check_columns_are_shown(
+    fields: tuple[str | None, dict[str, str]], modes: Mapping[str, str | None]
+) -> None:
+    """Check that each list of ``--fields`` chooses columns of a data source that shows columns.
+
+    Raises:
+        UsageError: A list has no effect.
+    """
+    common, by_name = fields
+    named = [name for name in by_name if modes[name] != "columns"]
+    alone = bool(common and common.strip()) and "columns" not in modes.values()
+    if named or alone:
+        where = f"data source {named[0]!a}" if named else "the gadget"
+        raise UsageError(
+            f"--fields has no effect: {where} is not shown in columns",
+            remedy="leave it out, or choose the output mode columns",
+        )
 
 
 def _fitted(columns: list[Column]) -> list[Column]:

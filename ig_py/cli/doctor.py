@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ig_py.cli import _container_flags as flags
+from ig_py.cli import _needed_flags
 from ig_py.cli._escaping import safe
 from ig_py.errors import UsageError
 from ig_py.oci import gojson
@@ -50,6 +51,7 @@ def command(output: str, timeout: float, **values: Any) -> None:
             f"invalid argument '--output / -o': {output!a} output mode is not supported",
             remedy=f"give one of {', '.join(MODES)}",
         )
+    _needed_flags.check_command(_needed_flags.ENGINES, values)
     found = examine(values, timeout)
     if output == "json":
         sys.stdout.buffer.write(gojson.dumps(found, indent="  ") + b"\n")

@@ -6,13 +6,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ig_py.cli import _image, _terminal
+from ig_py.cli import _image, _needed_flags, _terminal
 from ig_py.errors import UsageError
 
 if TYPE_CHECKING:
     from ig_py.oci.store import Store
 
 _PULL_POLICIES = ("always", "missing", "never")
+_NEEDS = (
+    _needed_flags.Need(
+        "btfhub-archive",
+        lambda values: values["btfgen"] == "true",
+        "no types of kernels are added",
+        "add --btfgen",
+    ),
+    _needed_flags.Need(
+        "builder-image-pull",
+        lambda values: bool(values["builder-image"]),
+        "a clang of this machine compiles",
+        "add --builder-image",
+    ),
+)
 
 
 @click.command(
@@ -70,6 +84,7 @@ def command(
             f"invalid value for --builder-image-pull: {builder_image_pull}. "
             f"Valid values are {','.join(_PULL_POLICIES)}"
         )
+    _needed_flags.check_command(_NEEDS, {"btfgen": btfgen, "builder-image": builder_image})
     reference = _image.parse_reference(tag) if tag else None
     options = BuildOptions(
         path=args[0],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ig_py.cli import _terminal
+from ig_py.cli import _needed_flags, _terminal
 from ig_py.cli._escaping import safe
 from ig_py.cli._flags import Flag, FlagSet, checked, help_rows, misplaced_value
 from ig_py.cli._resolving import resolve_options
@@ -53,6 +53,7 @@ def command(args: tuple[str, ...]) -> None:
             raise misplaced_value(flag, parsed.positionals[at])
     if len(parsed.positionals) != 1:
         raise UsageError(f"accepts 1 arg(s), received {len(parsed.positionals)}")
+    _needed_flags.check(_needed_flags.OF_EVERY_GADGET, parsed.values, values)
     _write(inspect(parsed.positionals[0], values, flags))
 
 
@@ -132,7 +133,7 @@ def _with_defaults(flags: list[Flag], given: Mapping[str, str]) -> dict[str, str
     for flag in flags:
         value = given.get(flag.name)
         if value is None and flag.param:
-            value = _config.configured(flag.param)
+            value = _config.configured(flag.param, is_list=flag.is_list)
             value = value if value is None else checked(flag, value)
         values[flag.name] = flag.default if value is None else value
     return values

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ig_py.cli import _image, _terminal
+from ig_py.cli import _image, _needed_flags, _terminal
 from ig_py.cli._escaping import safe
 
 if TYPE_CHECKING:
@@ -39,17 +39,24 @@ def command(
     from ig_py.oci.trust.keys import UPSTREAM
     from ig_py.resolver import verify
 
-    def setting(flag: str | None, key: str, default: str) -> str:
-        value = flag if flag is not None else configured(f"operator.oci.{key}")
+    def setting(flag: str | None, key: str, default: str, *, is_list: bool = True) -> str:
+        value = flag
+        if value is None:
+            value = configured(f"operator.oci.{key}", is_list=is_list)
         return default if value is None else value
 
     certificates = setting(notation_certificates, "notation-certificates", "")
+    policy = setting(notation_policy_document, "notation-policy-document", "", is_list=False)
+    _needed_flags.check_command(
+        _needed_flags.NOTATION,
+        {"notation-certificates": certificates, "notation-policy-document": policy},
+    )
     # With certificates and without keys, the default key is not used.
     keys = setting(public_keys, "public-keys", "" if certificates else UPSTREAM)
     options = ResolveOptions(
         public_keys=_listed(keys) if keys or public_keys is None else (keys,),
         notation_certificates=tuple(split_list(certificates)),
-        notation_policy=setting(notation_policy_document, "notation-policy-document", ""),
+        notation_policy=policy,
         authfile=authfile,
         insecure_registries=insecure_registries,
         store=store,

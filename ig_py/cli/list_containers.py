@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ig_py.cli import _container_flags as flags
-from ig_py.cli import _logging, _signals, _terminal
+from ig_py.cli import _logging, _needed_flags, _signals, _terminal
 from ig_py.cli._escaping import safe
 from ig_py.errors import UsageError
 from ig_py.oci import gojson
@@ -29,6 +29,14 @@ WAKE_SECONDS = 0.5
 MAX_WAITING = 10_000
 """Events that wait for the reader of standard output."""
 MODES = ("columns", "json", "yaml")
+_NEEDS = (
+    _needed_flags.Need(
+        "timeout",
+        lambda values: values["watch"] == "true",
+        "a list is printed once",
+        "add --watch",
+    ),
+)
 
 
 @click.command("list-containers", help="List the containers of this host.")
@@ -37,12 +45,19 @@ MODES = ("columns", "json", "yaml")
 @click.option(
     "--timeout", default="0", callback=flags.seconds, help="Seconds to watch (0: no limit)"
 )
-@click.option("--host", is_flag=True, help="Accepted for compatibility; changes nothing")
+@click.option("--host", is_flag=True, hidden=True)
 @flags.selector_options
 @flags.runtime_options
 def command(output: str, watch: bool, timeout: float, host: bool, **values: Any) -> None:
     from ig_py.runtime.state import SignalGuard, Stopped, StopRequest
 
+    if host:
+        raise UsageError(
+            "--host has no effect: containers are listed, not the host",
+            remedy="leave the flag out",
+        )
+    given = {"watch": watch, "timeout": timeout, **values}
+    _needed_flags.check_command((*_NEEDS, *_needed_flags.ENGINES), given)
     mode, columns = _mode(output)
     _terminal.queue_messages()
     _logging.route_logging()

@@ -161,7 +161,7 @@ class ParamSpec:
 
     An eBPF parameter also names its ``variable`` and that variable's ``size``
     in bytes; ``enum_values`` (value, name) when it is an enum, ``signed`` when
-    its integer is.
+    its integer is. ``unsupported``: why any other value than the default is refused.
     """
 
     key: str
@@ -175,6 +175,7 @@ class ParamSpec:
     possible_values: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     value_hint: str = ""
+    unsupported: str = ""
     variable: str = ""
     size: int = 0
     signed: bool = False

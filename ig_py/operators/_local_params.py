@@ -21,6 +21,7 @@ SELECTOR_KEYS = {
 }
 """Argument of ``Selector.parse`` → parameter keys that give it, preferred first."""
 
+_NO_KUBERNETES = "this version does not ask the Kubernetes API server"
 _LIST = "A comma list; !x leaves x out, * stands for any characters"
 
 
@@ -50,8 +51,9 @@ def global_params() -> list[ParamSpec]:
         _global(
             "enrich-with-k8s-apiserver",
             "false",
-            "Ask the Kubernetes API server about pods",
+            "Ask the Kubernetes API server about pods (not supported)",
             type_hint="bool",
+            unsupported=_NO_KUBERNETES,
         ),
         _global(
             "identify-timeout",
@@ -71,7 +73,12 @@ def global_params() -> list[ParamSpec]:
             "How long a runtime may be held, at most 100ms",
             type_hint="duration",
         ),
-        _global("kubeconfig", "", "Kubernetes client configuration file"),
+        _global(
+            "kubeconfig",
+            "",
+            "Kubernetes client configuration file (not supported)",
+            unsupported=_NO_KUBERNETES,
+        ),
     ]
 
 
@@ -125,6 +132,7 @@ def _global(
     alias: str = "",
     type_hint: str = "",
     possible_values: list[str] | None = None,
+    unsupported: str = "",
 ) -> ParamSpec:
     return ParamSpec(
         key=key,
@@ -134,6 +142,7 @@ def _global(
         alias=alias,
         type_hint=type_hint,
         possible_values=possible_values or [],
+        unsupported=unsupported,
     )
 
 

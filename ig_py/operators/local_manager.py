@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, ClassVar
 
-from ig_py.errors import ContainerError, UsageError
+from ig_py.errors import UsageError
 from ig_py.gadget.datasource import add_field
 from ig_py.gadget.sections import needs_containers
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, MapSpec, ParamSpec
@@ -277,13 +277,8 @@ def _selector(ctx: Context) -> Selector:
 
 
 def _refuse_unsupported(ctx: Context) -> None:
-    if ctx.switch(PREFIX + "enrich-with-k8s-apiserver"):
-        raise ContainerError(
-            "--enrich-with-k8s-apiserver: this version does not ask the Kubernetes API server",
-            remedy="leave the flag out",
-        )
-    if ctx.param(PREFIX + "kubeconfig"):
-        raise ContainerError(
-            "--kubeconfig: this version does not ask the Kubernetes API server",
-            remedy="leave the flag out",
-        )
+    for param in global_params():
+        if not param.unsupported:
+            continue
+        if ctx.switch(param.full_name) if param.type_hint == "bool" else ctx.param(param.full_name):
+            raise UsageError(f"--{param.key}: {param.unsupported}", remedy="leave the flag out")

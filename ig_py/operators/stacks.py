@@ -104,6 +104,7 @@ class UserStack(Operator):
             for source in [f for f in ds.fields if f.has_type(USER_TYPE)]:
                 active |= _add_texts(ctx, ds, source, bool(wanted))
         if active:
+            _check_cache_is_used(ctx, wanted)
             ctx.plan.symbols = {"symtab": SYMTAB in wanted}
             if DEBUGINFOD in wanted:
                 self._cache = _cache(ctx.param(PREFIX + CACHE_PATH))
@@ -191,6 +192,19 @@ def _wanted(text: str) -> set[str]:
     if not wanted or "auto" in wanted:
         wanted = (wanted - {"auto"}) | {SYMTAB}
     return wanted - {"none"}
+
+
+def _check_cache_is_used(ctx: Context, wanted: set[str]) -> None:
+    """
+    Raises:
+        UsageError: The user gives a cache that no symbolizer reads.
+    """
+    name = PREFIX + CACHE_PATH
+    if ctx.param(name) and DEBUGINFOD not in wanted and not ctx.is_from_gadget(name):
+        raise UsageError(
+            f"--{CACHE_PATH} has no effect: debuginfod's cache is not read",
+            remedy=f"add --{SYMBOLIZERS}=symtab,{DEBUGINFOD}",
+        )
 
 
 def _cache(text: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ig_py.cli import _config, _run
+from ig_py.cli import _config, _run, image_inspect
 from ig_py.cli._flags import Flag, Parsed
+from ig_py.cli._run_flags import static_flags
 from ig_py.errors import IgPyError, UsageError
+from ig_py.gadget.param_values import split_list
 
 TEXT = """
 operator:
@@ -104,6 +107,51 @@ def test_dotted_and_nested_keys(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     _config.use_file(str(path))
     assert _config.configured(KEY) == "a,b"
+
+
+@pytest.mark.parametrize(
+    ("text", "elements"),
+    [
+        ("a b", ["a", "b"]),
+        ("  a\tb  c,d ", ["a", "b", "c", "d"]),
+        ("a, b", ["a", "b"]),
+        ("a\\,b c", ["a,b", "c"]),
+        ("-----BEGIN PUBLIC KEY-----\nab", ["-----BEGIN PUBLIC KEY-----\nab"]),
+    ],
+)
+def test_white_space_separates_the_elements_of_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, elements: list[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({KEY: text, "operator.LocalManager.kubeconfig": text}))
+    _config.use_file(str(path))
+    found = _config.configured(KEY, is_list=True)
+    assert found is not None
+    assert split_list(found) == elements
+    assert _config.configured("operator.LocalManager.kubeconfig") == text
+    path.write_text("{}")
+    _config.use_file(str(path))
+    monkeypatch.setenv("INSPEKTOR_GADGET_OPERATOR_OCI_ALLOWED_GADGETS", text)
+    assert _config.configured(KEY, is_list=True) == found
+
+
+def test_elements_of_a_list_of_the_file_keep_their_white_space(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"{KEY}: ['a b', c]")
+    _config.use_file(str(path))
+    assert _config.configured(KEY, is_list=True) == "a b,c"
+
+
+def test_flags_that_are_lists_are_split_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSPEKTOR_GADGET_OPERATOR_OCI_ALLOWED_GADGETS", "a b")
+    monkeypatch.setenv("INSPEKTOR_GADGET_OPERATOR_LOCALMANAGER_RUNTIMES", "docker podman")
+    flags = static_flags()
+    for values in (
+        _run._early_values(flags, Parsed(), {}),
+        image_inspect._with_defaults(flags, {}),
+    ):
+        assert values["allowed-gadgets"] == "a,b"
+        assert values["runtimes"] == "docker podman"
 
 
 @pytest.mark.parametrize(

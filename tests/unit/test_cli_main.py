@@ -57,6 +57,31 @@ def test_help_goes_to_stdout(args: list[str], capsys: pytest.CaptureFixture[str]
         ),
         (["--nosuch"], "Error: unknown flag: --nosuch"),
         (["version", "--nosuch"], "Error: unknown flag: --nosuch"),
+        (["version", "now"], "Error: Got unexpected extra argument (now)"),
+        (["doctor", "now"], "Error: Got unexpected extra argument (now)"),
+        (
+            ["image", "build", "--btfhub-archive=/x", "/nosuch"],
+            "Error: --btfhub-archive has no effect: no types of kernels are added: add --btfgen",
+        ),
+        (
+            ["image", "build", "--builder-image-pull=never", "/nosuch"],
+            "Error: --builder-image-pull has no effect: a clang of this machine compiles: "
+            "add --builder-image",
+        ),
+        (
+            ["image", "verify", "--notation-certificates=/x", "a"],
+            "Error: --notation-certificates has no effect: notation's signatures are not checked "
+            "without a trust policy: add --notation-policy-document",
+        ),
+        (
+            ["image", "inspect", "--disallow-pulling", "--pull=always", "a"],
+            "Error: --pull has no effect: --disallow-pulling is set: leave one of them out",
+        ),
+        (
+            ["doctor", "-r", "docker", "--crio-socketpath=/x"],
+            "Error: --crio-socketpath has no effect: --runtimes leaves out cri-o: "
+            "add cri-o to --runtimes",
+        ),
         (["-Z"], "Error: unknown shorthand flag: 'Z' in -Z"),
         (
             ["--verbose=maybe", "image"],

@@ -98,7 +98,6 @@ def test_yaml(run: Callable[..., str]) -> None:
         (f"--containerimage-digest={DIGEST[7:25]}", 3),
         (f"--runtime-containerimage-digest=!{DIGEST}", 0),
         ("--k8s-namespace=shop", 0),
-        ("--host", 3),
     ],
 )
 def test_selectors(run: Callable[..., str], flag: str, found: int) -> None:
@@ -114,6 +113,12 @@ def test_selectors(run: Callable[..., str], flag: str, found: int) -> None:
         (("-r", "foo"), "invalid argument '--runtime / -r': runtime 'foo' is not supported"),
         (("--docker-socketpath=/nonexistent/d.sock",), "no such socket"),
         (("--timeout=-1",), "timeout"),
+        (("--timeout=1",), "--timeout has no effect: a list is printed once"),
+        (("--host",), "--host has no effect: containers are listed, not the host"),
+        (("web",), "unexpected extra argument (web)"),
+        (("--podman-socketpath=/x",), "--podman-socketpath has no effect: --runtimes leaves out"),
+        (("--containerd-namespace=x",), "--containerd-namespace has no effect: --runtimes leaves"),
+        (("--runtime-protocol=cri",), "--docker-socketpath has no effect: with --runtime-protocol"),
     ],
 )
 def test_wrong_flags(run: Callable[..., str], args: tuple[str, ...], why: str) -> None:

@@ -81,13 +81,23 @@ def test_symbolizers(text: str, named: bool) -> None:
     ],
 )
 def test_where_names_come_from(text: str, sources: dict[str, Any]) -> None:
-    params = {
-        "operator.ustack.symbolizers": text,
-        "operator.ustack.debuginfod-cache-path": "/given",
-    }
+    params = {"operator.ustack.symbolizers": text}
+    if "debuginfod" in sources:
+        params["operator.ustack.debuginfod-cache-path"] = "/given"
     context = Context(spec(USER_STACKS), params)
     UserStack().instantiate(context)
     assert context.plan.symbols == sources
+
+
+@pytest.mark.parametrize("text", ["", "auto", "none", "symtab"])
+def test_a_cache_that_is_not_read_is_refused(text: str) -> None:
+    name = "operator.ustack.debuginfod-cache-path"
+    params = {"operator.ustack.symbolizers": text, name: "/given"}
+    with pytest.raises(UsageError, match="--debuginfod-cache-path has no effect"):
+        UserStack().instantiate(Context(spec(USER_STACKS), params))
+    declared = spec(USER_STACKS)
+    declared.metadata["paramdefaults"] = {name: "/given"}
+    UserStack().instantiate(Context(declared, params))
 
 
 def test_the_usual_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def test_from_key_to_verdict(
         (["verify", "nope"], "in local store: not found"),
         (["verify", "x:1", "--public-keys="], "empty"),
         (["verify", "x:1", "--public-keys=/nope"], "No such file"),
-        (["verify", "x:1", "--notation-certificates=/nope"], "no verification method"),
+        (["verify", "x:1", "--notation-certificates=/nope"], "has no effect"),
         (["sign", "x:1", "--key", "/nope"], "No such file"),
         (["sign", "x:1", "--key", "env://NOPE_NOPE"], "NOPE_NOPE"),
         (["prune", "x"], "accepts 0 arg(s), received 1"),
