@@ -19,6 +19,7 @@ from ig_py.containers.contradictions import Contradiction, Contradictions
 from ig_py.containers.descriptions import MAX_OF_USER, Descriptions, merged
 from ig_py.containers.engines.clients import EngineClients
 from ig_py.containers.engines.config import EngineConfig
+from ig_py.containers.engines.state_roots import of_process
 from ig_py.containers.engines.unmanaged import UnmanagedContainers
 from ig_py.containers.identify import Found
 from ig_py.containers.init_facts import with_process
@@ -84,11 +85,8 @@ class Discovery:
             report=unmanaged,
             announce=oci_configs,
         )
-        self.executions = RuntimeExecutions(
-            self.view,
-            self.reactor,
-            LearntRoots(self.view, self.reactor, self.unmanaged.watch).executed,
-        )
+        self._state_roots = LearntRoots(self.view, self.reactor, self.unmanaged.watch)
+        self.executions = RuntimeExecutions(self.view, self.reactor, self._state_roots.executed)
         self._on_described: list[Callable[[str], None]] = []
         self._unreadable_said = False
         self.found_first: dict[DiscoverySource, int] = {
@@ -176,6 +174,15 @@ class Discovery:
 
     def owns(self, container_id: str, pid: int) -> bool:
         return container_id in self.view.cgroups(pid).raw
+
+    def serving(self, engine: str, pid: int, by: Claim) -> None:
+        if by.speaker.is_root:
+            for root, runtime in of_process(self.view, engine, pid):
+                self.state_root(root, runtime, pid, by)
+
+    def state_root(self, root: str, runtime: str, pid: int, by: Claim) -> None:
+        if by.speaker.is_root:
+            self.reactor.soon(lambda: self._state_roots.told(root, runtime, pid))
 
     # UnmanagedSink: what processes and the state of runtimes tell. The reactor's thread.
 

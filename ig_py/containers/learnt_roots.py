@@ -1,8 +1,9 @@
-"""Roots of runtimes' state that are not at the usual places, learnt from runtimes' command lines.
+"""Roots of runtimes' state that are not at the usual places, learnt from engines and runtimes.
 
-An engine with another directory for its state (``dockerd --exec-root``) executes its runtime with
-``--root`` (OCI runtime command line interface). Only what a process of the host's root says in the
-mount namespace of the host counts, of a directory that nobody else can replace.
+An engine with another directory for its state (``dockerd --exec-root``) tells of it when it is
+asked (``engines.state_roots``), and executes its runtime with ``--root`` (OCI runtime command line
+interface). Only what a process of the host's root says in the mount namespace of the host counts,
+of a directory that nobody else can replace.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ig_py.containers.speakers import arguments, speaker_of_path
-from ig_py.containers.state_dirs import BASE, ROOTS
+from ig_py.containers.state_dirs import ANY, BASE, ROOTS
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
@@ -33,11 +34,15 @@ _TRY_SECONDS = 0.001
 
 
 class LearntRoots:
-    """Works in the reactor's thread. *watch* is called with a root, whose containers it has (an
-    engine or the runtime), and the container that is being created there."""
+    """Works in the reactor's thread. *watch* is called with a directory, whose containers it has
+    (an engine or the runtime), the container that is being created there ("" for none), and the
+    names that lead from it to the containers' directories (``StateDirs.watch``)."""
 
     def __init__(
-        self, view: HostView, reactor: Reactor, watch: Callable[[str, str, str], None]
+        self,
+        view: HostView,
+        reactor: Reactor,
+        watch: Callable[[str, str, str, tuple[str, ...]], None],
     ) -> None:
         self._view = view
         self._reactor = reactor
@@ -50,13 +55,36 @@ class LearntRoots:
         root = state_root(words)
         if not root or not speaker.is_root or is_usual(root):
             return
-        if not self._sees_host_files(pid):
+        if self._sees_host_files(pid) and self._is_within_limit(root):
+            self._found(root, self._owner(pid, words), container_id, 0)
+
+    def told(self, root: str, runtime: str, pid: int) -> None:
+        """An engine of root's says so: *root* as in ``engines.state_roots``, *runtime* the engine
+        or the runtime, *pid* a process that has the engine's view of the files."""
+        names = tuple(name for name in root.split("/") if name not in ("", "."))
+        plain = names[:-1] if names[-1:] == (ANY,) else names
+        if not root.startswith("/") or len(root) > MAX_ROOT or not plain or {"..", ANY} & {*plain}:
             return
+        if is_usual(root) or not self._sees_host_files(pid) or not self._is_within_limit(root):
+            return
+        # What is not there yet is watched for, from the directory that is.
+        place = next(
+            index
+            for index in range(len(plain), -1, -1)
+            if Path(self._view.path(f"/{'/'.join(names[:index])}")).is_dir()
+        )
+        path = self._view.path(f"/{'/'.join(names[:place])}")
+        if speaker_of_path(path).is_root:
+            self._watch(path, runtime, "", names[place:])
+        else:
+            log.debug("the state of %s in %a is not watched: not root's alone", runtime, root)
+
+    def _is_within_limit(self, root: str) -> bool:
         if root not in self._roots and len(self._roots) >= MAX_ROOTS:
             log.debug("the state of a runtime in %a is not watched: over %d", root, MAX_ROOTS)
-            return
+            return False
         self._roots.add(root)
-        self._found(root, self._owner(pid, words), container_id, 0)
+        return True
 
     def _sees_host_files(self, pid: int) -> bool:
         """Whether a path means the same to the process *pid* as on the host."""
@@ -70,7 +98,7 @@ class LearntRoots:
         path = self._view.path(root)
         if Path(path).is_dir():
             if speaker_of_path(path).is_root:
-                self._watch(path, runtime, container_id)
+                self._watch(path, runtime, container_id, ())
             else:
                 log.debug("the state of a runtime in %a is not watched: not root's alone", root)
         elif tried < _TRIES:
@@ -92,16 +120,15 @@ class LearntRoots:
 
 
 def state_root(words: list[str]) -> str:
-    """The absolute path after ``--root`` of a runtime's command line; "" when there is none."""
+    """The absolute path after the last ``--root`` of a runtime's command line, which is the one
+    that counts; "" when there is none."""
+    root = ""
     for index, word in enumerate(words[1:], 1):
-        root = ""
         if word == "--root" and words[index + 1 :]:
             root = words[index + 1]
         elif word.startswith("--root="):
             root = word.partition("=")[2]
-        if root:
-            return root if root.startswith("/") and len(root) <= MAX_ROOT else ""
-    return ""
+    return root if root.startswith("/") and len(root) <= MAX_ROOT else ""
 
 
 def is_usual(root: str) -> bool:

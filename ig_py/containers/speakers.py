@@ -164,8 +164,9 @@ def speaker_of_path(path: str) -> Speaker:
     return found
 
 
-def speaker_of_socket(path: str) -> Speaker:
-    """The user of the process that listens at *path* and of the path, if these are the same.
+def listener_of_socket(path: str) -> tuple[Speaker, int]:
+    """The user of the process that listens at *path* and of the path, if these are the same; and
+    the process, 0 where its pid is of another pid namespace.
 
     Raises:
         OSError: No process does, or it accepts no connection in :data:`CONNECT_SECONDS`.
@@ -178,4 +179,5 @@ def speaker_of_socket(path: str) -> Speaker:
     served = speaker_of_user(int.from_bytes(raw[4:8], sys.byteorder))
     placed = speaker_of_path(path)
     # Root may let a user's service listen at a path of root's, not the other way round.
-    return served if placed.is_root or served == placed else NOBODY
+    speaker = served if placed.is_root or served == placed else NOBODY
+    return speaker, int.from_bytes(raw[:4], sys.byteorder)

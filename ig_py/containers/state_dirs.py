@@ -50,6 +50,7 @@ ROOTS = (
 )
 """A runtime or engine, and where below :data:`BASE` the state of its containers is: ``*`` is any
 name."""
+ANY = "*"
 USER_ROOTS = (("runc", "runc"), ("crun", "crun"))
 """As :data:`ROOTS`, below each user's directory."""
 MAX_WATCHES = 16384
@@ -95,6 +96,7 @@ class StateDirs:
         self._listener = listener
         self._queues: dict[bool, _Queue] = {}
         self._seen: dict[_Directory, int] = {}
+        self._learnt: dict[str, None] = {}
         self._complained = False
 
     def status(self) -> tuple[bool, str]:
@@ -105,7 +107,7 @@ class StateDirs:
             return False, "no inotify"
         places = [f"{BASE}/{pattern}" for _, pattern in ROOTS]
         return True, ", ".join(
-            places + [f"{BASE}/{USERS}/*/{pattern}" for _, pattern in USER_ROOTS]
+            places + [f"{BASE}/{USERS}/*/{pattern}" for _, pattern in USER_ROOTS] + [*self._learnt]
         )
 
     def start(self, scanned: Callable[[], None]) -> None:
@@ -124,12 +126,14 @@ class StateDirs:
         self._reactor.soon(self._scan)
         self._reactor.soon(scanned)
 
-    def watch(self, root: str, runtime: str, begins: str) -> None:
-        """Watch one more root, of root's; *begins*: the container that is being created there. In
-        the reactor's thread."""
-        directory = _Directory(root, ".", runtime)
+    def watch(self, root: str, runtime: str, begins: str, rest: tuple[str, ...]) -> None:
+        """Watch one more directory, of root's; *begins*: the container that is being created there,
+        *rest*: names that lead from it to the containers' directories, :data:`ANY` for any. In the
+        reactor's thread."""
+        directory = _Directory(root, ".", runtime, rest)
         queue = self._queues.get(True)
         if queue is not None and directory not in queue.watched:
+            self._learnt["/".join((root, *rest))] = None
             self._enter(directory, fresh=False, begins=begins)
 
     def stop(self) -> None:
@@ -156,12 +160,14 @@ class StateDirs:
         fd, directory = _open(directory)
         if fd < 0:
             return
-        wanted = directory.rest[0] if directory.rest else "*"
+        wanted = directory.rest[0] if directory.rest else ANY
         names: list[str] = []
         try:
-            self._watch(directory, fd)
+            if self._watch(directory, fd):
+                # Two roots may lead to the same directory.
+                return
             # Watch before looking: what is made in between is then seen twice, not missed.
-            if not directory.container_id and wanted == "*":
+            if not directory.container_id and wanted == ANY:
                 names = _names(fd, _most(directory.speaker))
         except OSError as error:
             log.debug("%s/%s: %s", directory.root, directory.below, error)
@@ -169,7 +175,7 @@ class StateDirs:
             os.close(fd)
         if directory.container_id:
             self._look(directory)
-        elif wanted != "*":
+        elif wanted != ANY:
             self._child(directory, wanted, fresh=fresh)
         for name in names:
             self._child(directory, name, fresh=fresh or name == begins)
@@ -180,7 +186,7 @@ class StateDirs:
             return
         below = f"{directory.below}/{name}".removeprefix("./")
         if directory.rest:
-            if directory.rest[0] in ("*", name):
+            if directory.rest[0] in (ANY, name):
                 inner = replace(directory, below=below, rest=directory.rest[1:])
                 self._enter(inner, fresh=fresh)
             return
@@ -202,17 +208,18 @@ class StateDirs:
             rest = tuple(pattern.split("/"))
             self._enter(_Directory(root, ".", runtime, rest, speaker=speaker), fresh=False)
 
-    def _watch(self, directory: _Directory, fd: int) -> None:
+    def _watch(self, directory: _Directory, fd: int) -> bool:
+        """Whether it is watched already, for another root."""
         queue = self._queues.get(directory.speaker.is_root)
         if queue is None:
-            return
+            return False
         mask = IN_ONLYDIR | (IN_CLOSE_WRITE | IN_MOVED_TO if directory.container_id else IN_CREATE)
         try:
             watch = queue.inotify.add(f"/proc/self/fd/{fd}", mask)
         except OSError as error:
             self._complain(directory.speaker, f"{directory.root}: {error.strerror}")
-            return
-        queue.add(watch, directory)
+            return False
+        return not queue.add(watch, directory)
 
     def _is_full(self, speaker: Speaker) -> bool:
         queue = self._queues.get(speaker.is_root)
@@ -296,6 +303,11 @@ def _open(directory: _Directory) -> tuple[int, _Directory]:
     return (-1 if fd is None else fd), directory
 
 
+def _tells(directory: _Directory) -> tuple[object, ...]:
+    """What is reported of a directory, whatever the root that led there."""
+    return directory.rest, directory.container_id, directory.speaker, directory.users
+
+
 def _most(speaker: Speaker) -> int:
     return MAX_WATCHES if speaker.is_root else MAX_USER_WATCHES
 
@@ -319,13 +331,18 @@ class _Queue:
         """How many are watched of *speaker*."""
         return self._counts.get(speaker, 0)
 
-    def add(self, watch: int, directory: _Directory) -> None:
+    def add(self, watch: int, directory: _Directory) -> bool:
+        """False when what is told of it is told for another root already."""
         # One directory may lead to several roots.
         directories = self.directories.setdefault(watch, [])
-        if directory not in directories:
-            directories.append(directory)
-            self.watched.add(directory)
-            self._counts[directory.speaker] = self.of(directory.speaker) + 1
+        if directory in directories:
+            return True
+        if any(_tells(known) == _tells(directory) for known in directories):
+            return False
+        directories.append(directory)
+        self.watched.add(directory)
+        self._counts[directory.speaker] = self.of(directory.speaker) + 1
+        return True
 
     def remove(self, watch: int) -> list[_Directory]:
         gone = self.directories.pop(watch, [])

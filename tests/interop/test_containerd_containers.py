@@ -18,7 +18,9 @@ from support.waiting import wait_for
 from ig_py.containers.collection import Event
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.engines.config import EngineConfig
+from ig_py.containers.learnt_roots import LearntRoots
 from ig_py.containers.model import Container
+from ig_py.containers.runtime_executions import RuntimeExecutions
 
 pytestmark = pytest.mark.needs("root", "containerd", "busybox")
 
@@ -55,6 +57,27 @@ def watching(engine: Containerd, **config: object) -> Iterator[Seen]:
         yield seen
     finally:
         discovery.stop()
+
+
+@pytest.mark.parametrize("how", ["asked", "learnt"])
+def test_creation_is_announced_below_a_root_that_the_container_has(
+    engine: Containerd, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with runtimes of the Kubernetes plugin that are configured with a Root."""
+    if how == "asked":
+        monkeypatch.setattr(RuntimeExecutions, "start", lambda _: None)
+    else:
+        monkeypatch.setattr(LearntRoots, "told", lambda *_: None)
+    options = ("--snapshotter=native", "--null-io", "--net-host", f"--runc-root={tmp_path / 'r'}")
+    with watching(engine) as seen:
+        for name in ("rooted-one", "rooted-two"):
+            engine.ctr("run", "-d", *options, NAME, name, "sleep", "1000")
+            wait_for(lambda: "CREATED" in seen.kinds(name), "created", 10, 0.01)  # noqa: B023
+            kinds = [kind for kind, container in seen if container.id == name]
+            assert kinds[:2] == ["PRECREATE", "CREATED"]
+            assert kinds.count("PRECREATE") == 1
+    for name in ("rooted-one", "rooted-two"):
+        engine.kill(name)
 
 
 def mntns(pid: int) -> int:

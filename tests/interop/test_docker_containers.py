@@ -21,7 +21,9 @@ from support.waiting import deadline, wait_for
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.engines.config import EngineConfig
+from ig_py.containers.learnt_roots import LearntRoots
 from ig_py.containers.model import Container
+from ig_py.containers.runtime_executions import RuntimeExecutions
 
 pytestmark = pytest.mark.needs("root", "engine", "busybox")
 
@@ -189,9 +191,14 @@ def test_host_network_and_host_pids(engine: Engine, client: docker.DockerClient)
     remove(client, "hostnet", "hostpid")
 
 
+@pytest.mark.parametrize("how", ["asked", "learnt"])
 def test_creation_is_announced_below_an_exec_root_of_its_own(
-    engine: Engine, client: docker.DockerClient
+    engine: Engine, client: docker.DockerClient, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if how == "asked":
+        monkeypatch.setattr(RuntimeExecutions, "start", lambda _: None)
+    else:
+        monkeypatch.setattr(LearntRoots, "told", lambda *_: None)
     config = EngineConfig("docker", str(engine.socket))
     discovery = Discovery([config], unmanaged=True, oci_configs=True)
     seen: list[tuple[str, str]] = []
@@ -199,6 +206,9 @@ def test_creation_is_announced_below_an_exec_root_of_its_own(
     discovery.start()
     try:
         assert discovery.wait_listed(10)
+        if how == "asked":
+            watched = discovery.unmanaged.status
+            wait_for(lambda: "exec/runtime-runc/" in watched()[1], "asked", 10, 0.01)
         for name in ("ig-first", "ig-second"):
             run(client, name, "sleep", "100")
             container = client.containers.get(name).id

@@ -18,6 +18,7 @@ from ig_py.containers.collection import Event
 from ig_py.containers.discovery import Discovery
 from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.model import Container
+from ig_py.containers.runtime_executions import RuntimeExecutions
 
 pytestmark = pytest.mark.needs("root", "podman", "busybox")
 
@@ -59,6 +60,33 @@ def watching(socket: Path | None) -> Iterator[Seen]:
         yield seen
     finally:
         discovery.stop()
+
+
+def test_creation_is_announced_below_a_root_that_its_command_line_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(RuntimeExecutions, "start", lambda _: None)
+    with tempfile.TemporaryDirectory(prefix="ig") as path:
+        podman = Podman(Path(path), flags=(f"--runtime-flag=root={path}/state",))
+        try:
+            podman.load()
+            with podman.service() as socket:
+                config = EngineConfig("podman", str(socket), True)
+                discovery = Discovery([config], oci_configs=True)
+                seen = Seen()
+                discovery.collection.subscribe(seen.on, seen.on)
+                discovery.start()
+                try:
+                    assert discovery.wait_listed(30)
+                    watched = discovery.unmanaged.status
+                    wait_for(lambda: f"{path}/state" in watched()[1], "asked", 10, 0.01)
+                    one = podman.run("rooted", "sleep", "1000")
+                    wait_for(lambda: "CREATED" in seen.kinds("rooted"), "created", 10, 0.01)
+                finally:
+                    discovery.stop()
+            assert [k for k, c in seen if c.id == one][:2] == ["PRECREATE", "CREATED"]
+        finally:
+            podman.remove_all()
 
 
 def test_with_its_service(podman: Podman) -> None:

@@ -17,10 +17,11 @@ from support.processes import output, running
 @dataclass(frozen=True)
 class Podman:
     """Root's, or that of a *user* (a number) without ranges of further users: what it makes all
-    belongs to them."""
+    belongs to them. *flags*: further options of podman's."""
 
     directory: Path
     user: int = 0
+    flags: tuple[str, ...] = ()
 
     def argv(self, *args: str) -> list[str]:
         return [
@@ -30,6 +31,7 @@ class Podman:
             *("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"),
             *("--tmpdir", str(self.directory / "tmp"), "--runtime=runc"),
             *(("--storage-opt", "vfs.ignore_chown_errors=true") if self.user else ()),
+            *self.flags,
             *args,
         ]
 

@@ -41,8 +41,11 @@ def host(tmp_path: Path) -> FakeHost:
     return found
 
 
-def learn(host: FakeHost, pid: int, clock: Clock | None = None) -> list[tuple[str, str, str]]:
-    watched: list[tuple[str, str, str]] = []
+Watched = tuple[str, str, str, tuple[str, ...]]
+
+
+def learn(host: FakeHost, pid: int, clock: Clock | None = None) -> list[Watched]:
+    watched: list[Watched] = []
     roots = LearntRoots(host.view, clock or Clock(), lambda *given: watched.append(given))  # type: ignore[arg-type]
     roots.executed(pid, ID)
     return watched
@@ -53,6 +56,7 @@ def learn(host: FakeHost, pid: int, clock: Clock | None = None) -> list[tuple[st
     [
         (WORDS, ROOT),
         (("crun", f"--root={ROOT}", "create", ID), ROOT),
+        (("runc", "--root", "/x/first", f"--root={ROOT}", "create", ID), ROOT),
         (("runc", "create", ID), ""),
         (("runc", "--root"), ""),
         (("runc", "--root", "relative", "create", ID), ""),
@@ -76,7 +80,7 @@ def test_usual_roots_are_watched_anyway() -> None:
 def test_a_runtime_of_roots(host: FakeHost, parent: tuple[str, ...], runtime: str) -> None:
     host.process(40, parent=1, words=parent)
     host.process(50, parent=40, words=WORDS)
-    assert learn(host, 50) == [(str(host.root / ROOT[1:]), runtime, ID)]
+    assert learn(host, 50) == [(str(host.root / ROOT[1:]), runtime, ID, ())]
 
 
 def test_a_root_that_the_runtime_makes_a_moment_later(host: FakeHost) -> None:
@@ -88,7 +92,7 @@ def test_a_root_that_the_runtime_makes_a_moment_later(host: FakeHost) -> None:
     assert watched == []
     (host.root / "x/later").mkdir()
     clock.due.pop()()
-    assert watched == [(str(host.root / "x/later"), "runc", ID)]
+    assert watched == [(str(host.root / "x/later"), "runc", ID, ())]
     # One that never comes is not waited for without an end.
     host.process(51, parent=1, words=("runc", "--root", "/x/never", "create", ID))
     roots.executed(51, ID)
@@ -115,6 +119,48 @@ def test_whose_word_names_no_root(host: FakeHost, how: str) -> None:
         given = {"mntns": "another"}
     host.process(50, parent=1, words=words, **given)
     assert learn(host, 50) == []
+
+
+def told(host: FakeHost, root: str, pid: int = 1) -> list[Watched]:
+    watched: list[Watched] = []
+    roots = LearntRoots(host.view, Clock(), lambda *given: watched.append(given))  # type: ignore[arg-type]
+    roots.told(root, "docker", pid)
+    return watched
+
+
+@pytest.mark.parametrize(
+    ("root", "place", "rest"),
+    [
+        ("/x/exec/runtime-runc/*", "x/exec/runtime-runc", ("*",)),
+        ("/x/exec/runtime-other/*", "x/exec", ("runtime-other", "*")),
+        ("/x//exec/./runtime-runc/moby/", "x/exec/runtime-runc/moby", ()),
+        ("/none/of/it", "", ("none", "of", "it")),
+    ],
+)
+def test_a_root_that_an_engine_names_is_watched_from_the_directory_that_is_there(
+    host: FakeHost, root: str, place: str, rest: tuple[str, ...]
+) -> None:
+    assert told(host, root) == [(str(host.root / place), "docker", "", rest)]
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        *("", "/", "*", "/*", "relative/*", "/x/../etc", "/x/*/y", "/x/*/*", "/" + "x" * 5000),
+        *("/run/runc", "/run/docker/runtime-runc/*", "/run/containerd/runc/*"),
+    ],
+)
+def test_a_root_that_is_no_place_or_is_watched_anyway_is_left(host: FakeHost, root: str) -> None:
+    assert told(host, root) == []
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("how", ["namespace", "directory", "gone"])
+def test_an_engines_word_names_no_root(host: FakeHost, how: str) -> None:
+    host.process(60, parent=1, **({"mntns": "another"} if how == "namespace" else {}))
+    if how == "directory":
+        os.chown(host.root / "x/exec", 1001, 1001)
+    assert told(host, f"{ROOT}/*", 61 if how == "gone" else 60) == []
 
 
 def test_roots_are_bounded(host: FakeHost) -> None:
@@ -159,7 +205,7 @@ def test_the_container_for_which_a_root_is_learnt_is_announced_once(
     host.write(f"{ROOT[1:]}/there/state.json", json.dumps({"init_process_pid": 50}))
     (root / "one").mkdir()
     for _ in range(2):
-        reactor.soon(lambda: found.watch(str(root), "docker", "one"))
+        reactor.soon(lambda: found.watch(str(root), "docker", "one", ()))
     wait_for(lambda: len(listener.heard) >= 2, "learnt", 5, 0.01)
     # Containers that were there already are no news to announce.
     assert sorted(listener.heard) == [("created", "there", "docker"), ("creating", "one", "docker")]
@@ -170,3 +216,35 @@ def test_the_container_for_which_a_root_is_learnt_is_announced_once(
     (root / "two").rmdir()
     (root / "two").mkdir()
     wait_for(lambda: len(listener.heard) == 4, "announced again", 5, 0.01)
+
+
+def test_a_directory_that_two_sources_name_is_told_of_once(
+    host: FakeHost, dirs: tuple[StateDirs, Reactor, Listener]
+) -> None:
+    found, reactor, listener = dirs
+    exec_root = host.root / "x/exec"
+    reactor.soon(lambda: found.watch(str(exec_root), "docker", "", ("runtime-runc", "*")))
+    reactor.soon(lambda: found.watch(str(host.root / ROOT[1:]), "docker", "one", ()))
+    (exec_root / "link").symlink_to("runtime-runc")
+    reactor.soon(lambda: found.watch(str(exec_root / "link"), "docker", "", ("*",)))
+    reactor.soon(lambda: (host.root / ROOT[1:] / "one").mkdir())
+    wait_for(lambda: listener.heard, "announced", 5, 0.01)
+    host.process(50, parent=1)
+    host.write(f"{ROOT[1:]}/one/state.json", json.dumps({"init_process_pid": 50}))
+    wait_for(lambda: len(listener.heard) > 1, "created", 5, 0.01)
+    reactor.soon(lambda: (host.root / ROOT[1:] / "last").mkdir())
+    wait_for(lambda: listener.heard[-1][1] == "last", "the last", 5, 0.01)
+    kinds = [(kind, name) for kind, name, _ in listener.heard]
+    assert kinds == [("creating", "one"), ("created", "one"), ("creating", "last")]
+    assert f", {exec_root}/runtime-runc/*" in found.status()[1]
+
+
+def test_a_root_that_an_engine_makes_later_is_watched(
+    host: FakeHost, dirs: tuple[StateDirs, Reactor, Listener]
+) -> None:
+    found, reactor, listener = dirs
+    reactor.soon(lambda: found.watch(str(host.root), "docker", "", ("later", "runtime-runc", "*")))
+    later = host.root / "later/runtime-runc/moby"
+    reactor.soon(lambda: (later / "one").mkdir(parents=True))
+    wait_for(lambda: listener.heard, "announced", 5, 0.01)
+    assert listener.heard == [("creating", "one", "docker")]

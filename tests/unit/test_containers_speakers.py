@@ -33,9 +33,9 @@ from ig_py.containers.speakers import (
     Speaker,
     arguments,
     claim,
+    listener_of_socket,
     speaker_of_path,
     speaker_of_process,
-    speaker_of_socket,
 )
 from ig_py.host.credentials import Credentials
 from ig_py.host.proc import Pins, Process
@@ -127,9 +127,9 @@ def test_who_listens(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        assert speaker_of_socket(path) == ROOT
+        assert listener_of_socket(path) == (ROOT, os.getpid())
     with pytest.raises(ConnectionRefusedError):
-        speaker_of_socket(path)
+        listener_of_socket(path)
 
 
 @pytest.mark.needs("root")
@@ -139,7 +139,7 @@ def test_a_socket_at_a_users_path_is_roots_for_nobody(tmp_path: Path) -> None:
         listener.bind(path)
         listener.listen()
         os.chown(path, USER, USER)
-        assert speaker_of_socket(path) == NOBODY
+        assert listener_of_socket(path)[0] == NOBODY
 
 
 def test_each_user_has_a_table_of_descriptions(host: FakeHost) -> None:

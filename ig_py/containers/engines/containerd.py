@@ -21,6 +21,7 @@ from ig_py.containers.engines.engine import (
     NoSuchObject,
 )
 from ig_py.containers.engines.grpc_engine import GrpcEngineClient, GrpcTransport
+from ig_py.containers.engines.state_roots import of_containerd
 from ig_py.containers.model import Container, text, valid_id
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ class ContainerdClient(GrpcEngineClient):
     def _container(self, calls: Calls, namespace: str, message: pb.Container) -> Container | None:
         # Where the namespace was asked for by name, its containers are shown as containerd's.
         dockers = namespace == DOCKER_NAMESPACE and namespace not in self.config.namespaces
+        if root := of_containerd(message):
+            self.report_state_root(root, parse.DOCKER if dockers else parse.RUNTIME)
         image = self._image(calls, namespace, message.image)
         return parse.from_container(message, image, parse.DOCKER if dockers else parse.RUNTIME)
 

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ig_py.containers.engines import cri_parse as parse
+from ig_py.containers.engines import state_roots
 from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.engine import EngineError, EngineSink
 from ig_py.containers.engines.grpc_engine import GrpcEngineClient, GrpcTransport, Subscription
@@ -18,6 +19,7 @@ from ig_py.containers.model import valid_id
 
 if TYPE_CHECKING:
     from ig_py.containers.engines.cri_calls import Calls
+    from ig_py.containers.engines.docker_http import DockerTransport
     from ig_py.containers.engines.protos import cri_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -38,8 +40,16 @@ class CriClient(GrpcEngineClient):
         self.name = config.name
         super().__init__(config, sink, called=f"{self.name} (CRI)")
         self.polling = False
+        self._http: DockerTransport | None = None
         self._known: set[str] = set()
         self._failures = 0
+
+    def abort(self) -> None:
+        super().abort()
+        with self._lock:
+            http = self._http
+        if http:
+            http.abort()
 
     def follow(self, transport: GrpcTransport) -> None:
         from ig_py.containers.engines.cri_calls import Calls
@@ -47,11 +57,13 @@ class CriClient(GrpcEngineClient):
         self._follow(Calls(transport))
 
     def _follow(self, calls: Calls) -> None:
-        log.debug("%s at %a", calls.version(), self.socket_path)
+        program, version = calls.version()
+        log.debug("%s %s at %a", program, version, self.socket_path)
         events: Subscription[pb.ContainerEvent] | None = calls.events()
         self.polling = False
         self._list(calls)
         self.ready()
+        self._ask_state_roots(calls, program)
         check_at = time.monotonic() + FIRST_CHECK
         while not self._stopping.is_set():
             left = max(0.0, check_at - time.monotonic())
@@ -73,6 +85,26 @@ class CriClient(GrpcEngineClient):
                 if not self.polling:
                     self.missed += len(self._running - before)
                 check_at = time.monotonic() + (POLL_SECONDS if self.polling else CHECK_SECONDS)
+
+    def _ask_state_roots(self, calls: Calls, program: str) -> None:
+        from ig_py.containers.engines.docker_http import DockerTransport
+
+        try:
+            if program == state_roots.CRIO:
+                with self._lock:
+                    self._http = DockerTransport(self.socket_path, self.name)
+                if self._stopping.is_set():
+                    raise self.fail("/config", "stopped")
+                for root, runtime in state_roots.of_crio_config(self._http.body("/config")):
+                    self.report_state_root(root, runtime)
+            else:
+                for root in state_roots.of_containerd_config(calls.config()):
+                    self.report_state_root(root, self.name)
+        except EngineError as error:
+            if self._stopping.is_set():
+                raise
+            # Where they are is learnt from the runtime's command line then.
+            log.debug("%s", error)
 
     def _list(self, calls: Calls) -> None:
         from ig_py.containers.engines.cri_calls import RUNNING

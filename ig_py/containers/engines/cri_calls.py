@@ -25,10 +25,16 @@ class Calls:
     def __init__(self, transport: GrpcTransport) -> None:
         self._transport = transport
 
-    def version(self) -> str:
+    def version(self) -> tuple[str, str]:
         """Name and version of what is behind the socket."""
         answer = self._transport.call(_SERVICE + "Version", pb.VersionRequest(), pb.Version)
-        return f"{answer.runtime_name} {answer.runtime_version}"
+        return answer.runtime_name, answer.runtime_version
+
+    def config(self) -> dict[str, str]:
+        """What the engine tells of itself beyond the interface."""
+        request = pb.StatusRequest(verbose=True)
+        answer = self._transport.call(_SERVICE + "Status", request, pb.StatusResponse)
+        return dict(answer.info)
 
     def containers(self, container_id: str = "") -> list[pb.Container]:
         """Every container, or the one of that id if it exists; the id is matched as a prefix."""

@@ -16,6 +16,7 @@ from ig_py.containers.engines import docker_parse as parse
 from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.docker_http import DockerTransport
 from ig_py.containers.engines.engine import EngineClient, EngineError, EngineSink, NoSuchObject
+from ig_py.containers.engines.state_roots import of_docker
 from ig_py.containers.model import Container
 from ig_py.records import replace
 
@@ -67,8 +68,24 @@ class DockerClient(EngineClient):
         self.ready()
         for container in rest:
             self._sink.describe(self._with_digest(transport, container))
+        self._ask_state_roots(transport)
         for event in events:
             self._handle(transport, event)
+
+    def _ask_state_roots(self, transport: DockerTransport) -> None:
+        inspected = None
+        try:
+            info = transport.get("/info")
+            for container_id in sorted(self._running)[:1]:
+                inspected = transport.get(f"/containers/{quote(container_id, safe='')}/json")
+        except EngineError as error:
+            if self._stopping.is_set():
+                raise
+            # Where they are is learnt from the runtime's command line then.
+            log.debug("%s", error)
+            return
+        for root in of_docker(info, inspected):
+            self.report_state_root(root, self.name)
 
     def _list_running(self, transport: DockerTransport) -> list[Container]:
         """Report what runs; the containers that do not are returned."""

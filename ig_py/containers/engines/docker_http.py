@@ -37,7 +37,8 @@ _VERSION = re.compile(r"\d{1,3}\.\d{1,4}")
 
 
 class DockerTransport:
-    """One engine. Not for several threads at once, :meth:`abort` excepted."""
+    """One engine, Docker's or another with HTTP at its socket. Not for several threads at once,
+    :meth:`abort` excepted."""
 
     def __init__(self, socket_path: str, engine: str = "docker") -> None:
         self.socket_path = socket_path
@@ -67,6 +68,14 @@ class DockerTransport:
             EngineError: There is no answer in time, it is too large, its status is
                 another one, or it is no JSON.
         """
+        return self._json(path, self.body(path, **params))
+
+    def body(self, path: str, **params: str) -> bytearray:
+        """The answer of a GET, whatever its form.
+
+        Raises:
+            EngineError: As :meth:`get`.
+        """
         body = bytearray()
         with self._failures(path), self._request(path, params) as (response, _):
             while chunk := response.read1(_CHUNK):
@@ -75,7 +84,7 @@ class DockerTransport:
                     raise self._error(path, f"the answer exceeds {MAX_ANSWER} bytes")
             if response.length:
                 raise self._error(path, "the connection broke off")
-            return self._json(path, body)
+        return body
 
     @contextlib.contextmanager
     def events(self, filters: dict[str, list[str]]) -> Iterator[Iterator[dict[str, Any]]]:

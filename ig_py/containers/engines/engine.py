@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ig_py.containers.engines.config import EngineConfig, why_missing
 from ig_py.containers.model import Container
-from ig_py.containers.speakers import NOBODY, Speaker, speaker_of_socket
+from ig_py.containers.speakers import NOBODY, Speaker, listener_of_socket
 from ig_py.errors import ContainerError
 from ig_py.host.appearance import wait_for_path
 from ig_py.host.latch import Latch
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.1
 MAX_PAUSE = 2.0
+MAX_STATE_ROOTS = 64
+"""That an engine may name."""
 MAX_ABSENCE = 600.0
 """Seconds after which a socket that is missing is looked for even where no directory changed."""
 JOIN_SECONDS = 1.0
@@ -72,6 +74,13 @@ class EngineSink(Protocol):
     def owns(self, container_id: str, pid: int) -> bool:
         """Whether *pid* is in a cgroup named by the container: if so, the pid was not reused."""
 
+    def serving(self, engine: str, pid: int) -> None:
+        """The engine of that name answers; its process, or that which listens for it, is *pid*."""
+
+    def state_root(self, root: str, runtime: str, pid: int) -> None:
+        """Below *root* is the state of containers (``state_roots``), as the process *pid* sees the
+        files. *runtime*: the engine, or the runtime."""
+
 
 class EngineClient:
     """One engine. Its own class implements :meth:`serve` and :meth:`abort`.
@@ -91,6 +100,8 @@ class EngineClient:
         self.speaker = Speaker(config.user)
         self._sink = sink
         self._running: set[str] = set()
+        self._state_roots: set[str] = set()
+        self._pid = 0
         self._listed = threading.Event()
         self._stopping = threading.Event()
         self._wake: Latch | None = None
@@ -173,6 +184,13 @@ class EngineClient:
             log.info("%s engine %a answers", self.name, self.socket_path)
         self.error = ""
         self._listed.set()
+        self._sink.serving(self.name, self._pid)
+
+    def report_state_root(self, root: str, runtime: str) -> None:
+        """Once for each *root* and connection."""
+        if root not in self._state_roots and len(self._state_roots) < MAX_STATE_ROOTS:
+            self._state_roots.add(root)
+            self._sink.state_root(root, runtime, self._pid)
 
     def report_started(self, container: Container, pid: int) -> None:
         self._running.add(container.id)
@@ -231,7 +249,7 @@ class EngineClient:
             EngineError: that is not known, or it is not the user whom the path says.
         """
         try:
-            found = speaker_of_socket(self.socket_path)
+            found, self._pid = listener_of_socket(self.socket_path)
         except OSError as error:
             why = error.strerror or str(error)
             raise EngineError(f"{self.name} engine {self.socket_path!a}: {why}") from error
@@ -240,6 +258,7 @@ class EngineClient:
         if found != Speaker(self.config.user) and not self.config.explicit:
             raise self.fail("connecting", f"its socket is {found}'s, not {self.speaker}'s")
         self.speaker = found
+        self._state_roots.clear()
 
     def _lost(self, error: Exception) -> None:
         if self._stopping.is_set():

@@ -24,6 +24,9 @@ class PodmanClient(DockerClient):
     # For a container that does not exist podman answers with status 500.
     inspect_level: ClassVar[int] = logging.DEBUG
 
+    def _ask_state_roots(self, transport: DockerTransport) -> None:
+        """It does not say where; its command line does (``state_roots.of_process``)."""
+
     def _with_digest(self, transport: DockerTransport, container: Container) -> Container:
         # ig leaves the digest empty (docs/reference/cli.md#listing-containers).
         return replace(container, runtime=replace(container.runtime, name=self.name))

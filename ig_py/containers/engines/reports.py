@@ -30,6 +30,10 @@ class ClaimSink(Protocol):
 
     def owns(self, container_id: str, pid: int) -> bool: ...
 
+    def serving(self, engine: str, pid: int, by: Claim) -> None: ...
+
+    def state_root(self, root: str, runtime: str, pid: int, by: Claim) -> None: ...
+
 
 class EngineReports:
     """The ``EngineSink`` of one client. *speaker* tells whose engine it is."""
@@ -69,3 +73,9 @@ class EngineReports:
 
     def owns(self, container_id: str, pid: int) -> bool:
         return self._sink.owns(container_id, pid)
+
+    def serving(self, engine: str, pid: int) -> None:
+        self._sink.serving(engine, pid, self._claim)
+
+    def state_root(self, root: str, runtime: str, pid: int) -> None:
+        self._sink.state_root(root, runtime, pid, self._claim)

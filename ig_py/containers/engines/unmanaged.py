@@ -112,9 +112,9 @@ class UnmanagedContainers:
         """Whether the state of runtimes is watched; where, or why not."""
         return self._dirs.status()
 
-    def watch(self, root: str, runtime: str, begins: str) -> None:
+    def watch(self, root: str, runtime: str, begins: str, rest: tuple[str, ...]) -> None:
         """Watch one more directory of root's with the state of containers (``StateDirs``)."""
-        self._dirs.watch(root, runtime, begins)
+        self._dirs.watch(root, runtime, begins, rest)
 
     def start(self) -> None:
         self._began = time.monotonic()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ig_py/containers/engines/protos/containerd.proto\x12\x10ig_py.containerd\x1a\x19google/protobuf/any.proto\"\x07\n\x05\x45mpty\"\x15\n\x05Named\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\nNamespaces\x12+\n\nnamespaces\x18\x01 \x03(\x0b\x32\x17.ig_py.containerd.Named\"#\n\x10\x43ontainerFilters\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"\x19\n\x0b\x43ontainerId\x12\n\n\x02id\x18\x01 \x01(\t\"\xb2\x01\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x37\n\x06labels\x18\x02 \x03(\x0b\x32\'.ig_py.containerd.Container.LabelsEntry\x12\r\n\x05image\x18\x03 \x01(\t\x12\"\n\x04spec\x18\x05 \x01(\x0b\x32\x14.google.protobuf.Any\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"=\n\nContainers\x12/\n\ncontainers\x18\x01 \x03(\x0b\x32\x1b.ig_py.containerd.Container\">\n\x0cOneContainer\x12.\n\tcontainer\x18\x01 \x01(\x0b\x32\x1b.ig_py.containerd.Container\"\x1e\n\x06TaskId\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"c\n\x04Task\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12,\n\x06status\x18\x04 \x01(\x0e\x32\x1c.ig_py.containerd.TaskStatus\".\n\x05Tasks\x12%\n\x05tasks\x18\x01 \x03(\x0b\x32\x16.ig_py.containerd.Task\"/\n\x07OneTask\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.ig_py.containerd.Task\">\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\"C\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06target\x18\x03 \x01(\x0b\x32\x1c.ig_py.containerd.Descriptor\"2\n\x08OneImage\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.ig_py.containerd.Image\"<\n\x0c\x43ontentRange\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"\'\n\x07\x43ontent\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x1f\n\x0c\x45ventFilters\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"Q\n\x08\x45nvelope\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12#\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"\x1c\n\x0e\x43ontainerEvent\x12\n\n\x02id\x18\x01 \x01(\t\"@\n\x0bTaskCreated\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\r\"0\n\x0bTaskStarted\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\";\n\nTaskExited\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r*w\n\nTaskStatus\x12\x10\n\x0cTASK_UNKNOWN\x10\x00\x12\x10\n\x0cTASK_CREATED\x10\x01\x12\x10\n\x0cTASK_RUNNING\x10\x02\x12\x10\n\x0cTASK_STOPPED\x10\x03\x12\x0f\n\x0bTASK_PAUSED\x10\x04\x12\x10\n\x0cTASK_PAUSING\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ig_py/containers/engines/protos/containerd.proto\x12\x10ig_py.containerd\x1a\x19google/protobuf/any.proto\"\x07\n\x05\x45mpty\"\x15\n\x05Named\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\nNamespaces\x12+\n\nnamespaces\x18\x01 \x03(\x0b\x32\x17.ig_py.containerd.Named\"#\n\x10\x43ontainerFilters\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"\x19\n\x0b\x43ontainerId\x12\n\n\x02id\x18\x01 \x01(\t\">\n\x07Runtime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x07options\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"\x1b\n\x0bRuncOptions\x12\x0c\n\x04root\x18\x07 \x01(\t\"\xde\x01\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x37\n\x06labels\x18\x02 \x03(\x0b\x32\'.ig_py.containerd.Container.LabelsEntry\x12\r\n\x05image\x18\x03 \x01(\t\x12*\n\x07runtime\x18\x04 \x01(\x0b\x32\x19.ig_py.containerd.Runtime\x12\"\n\x04spec\x18\x05 \x01(\x0b\x32\x14.google.protobuf.Any\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"=\n\nContainers\x12/\n\ncontainers\x18\x01 \x03(\x0b\x32\x1b.ig_py.containerd.Container\">\n\x0cOneContainer\x12.\n\tcontainer\x18\x01 \x01(\x0b\x32\x1b.ig_py.containerd.Container\"\x1e\n\x06TaskId\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"c\n\x04Task\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12,\n\x06status\x18\x04 \x01(\x0e\x32\x1c.ig_py.containerd.TaskStatus\".\n\x05Tasks\x12%\n\x05tasks\x18\x01 \x03(\x0b\x32\x16.ig_py.containerd.Task\"/\n\x07OneTask\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.ig_py.containerd.Task\">\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\"C\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06target\x18\x03 \x01(\x0b\x32\x1c.ig_py.containerd.Descriptor\"2\n\x08OneImage\x12&\n\x05image\x18\x01 \x01(\x0b\x32\x17.ig_py.containerd.Image\"<\n\x0c\x43ontentRange\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"\'\n\x07\x43ontent\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x1f\n\x0c\x45ventFilters\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"Q\n\x08\x45nvelope\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12#\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"\x1c\n\x0e\x43ontainerEvent\x12\n\n\x02id\x18\x01 \x01(\t\"@\n\x0bTaskCreated\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\r\"0\n\x0bTaskStarted\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\";\n\nTaskExited\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r*w\n\nTaskStatus\x12\x10\n\x0cTASK_UNKNOWN\x10\x00\x12\x10\n\x0cTASK_CREATED\x10\x01\x12\x10\n\x0cTASK_RUNNING\x10\x02\x12\x10\n\x0cTASK_STOPPED\x10\x03\x12\x0f\n\x0bTASK_PAUSED\x10\x04\x12\x10\n\x0cTASK_PAUSING\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONTAINER_LABELSENTRY']._loaded_options = None
   _globals['_CONTAINER_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_TASKSTATUS']._serialized_start=1401
-  _globals['_TASKSTATUS']._serialized_end=1520
+  _globals['_TASKSTATUS']._serialized_start=1538
+  _globals['_TASKSTATUS']._serialized_end=1657
   _globals['_EMPTY']._serialized_start=97
   _globals['_EMPTY']._serialized_end=104
   _globals['_NAMED']._serialized_start=106
@@ -46,42 +46,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINERFILTERS']._serialized_end=223
   _globals['_CONTAINERID']._serialized_start=225
   _globals['_CONTAINERID']._serialized_end=250
-  _globals['_CONTAINER']._serialized_start=253
-  _globals['_CONTAINER']._serialized_end=431
-  _globals['_CONTAINER_LABELSENTRY']._serialized_start=386
-  _globals['_CONTAINER_LABELSENTRY']._serialized_end=431
-  _globals['_CONTAINERS']._serialized_start=433
-  _globals['_CONTAINERS']._serialized_end=494
-  _globals['_ONECONTAINER']._serialized_start=496
-  _globals['_ONECONTAINER']._serialized_end=558
-  _globals['_TASKID']._serialized_start=560
-  _globals['_TASKID']._serialized_end=590
-  _globals['_TASK']._serialized_start=592
-  _globals['_TASK']._serialized_end=691
-  _globals['_TASKS']._serialized_start=693
-  _globals['_TASKS']._serialized_end=739
-  _globals['_ONETASK']._serialized_start=741
-  _globals['_ONETASK']._serialized_end=788
-  _globals['_DESCRIPTOR']._serialized_start=790
-  _globals['_DESCRIPTOR']._serialized_end=852
-  _globals['_IMAGE']._serialized_start=854
-  _globals['_IMAGE']._serialized_end=921
-  _globals['_ONEIMAGE']._serialized_start=923
-  _globals['_ONEIMAGE']._serialized_end=973
-  _globals['_CONTENTRANGE']._serialized_start=975
-  _globals['_CONTENTRANGE']._serialized_end=1035
-  _globals['_CONTENT']._serialized_start=1037
-  _globals['_CONTENT']._serialized_end=1076
-  _globals['_EVENTFILTERS']._serialized_start=1078
-  _globals['_EVENTFILTERS']._serialized_end=1109
-  _globals['_ENVELOPE']._serialized_start=1111
-  _globals['_ENVELOPE']._serialized_end=1192
-  _globals['_CONTAINEREVENT']._serialized_start=1194
-  _globals['_CONTAINEREVENT']._serialized_end=1222
-  _globals['_TASKCREATED']._serialized_start=1224
-  _globals['_TASKCREATED']._serialized_end=1288
-  _globals['_TASKSTARTED']._serialized_start=1290
-  _globals['_TASKSTARTED']._serialized_end=1338
-  _globals['_TASKEXITED']._serialized_start=1340
-  _globals['_TASKEXITED']._serialized_end=1399
+  _globals['_RUNTIME']._serialized_start=252
+  _globals['_RUNTIME']._serialized_end=314
+  _globals['_RUNCOPTIONS']._serialized_start=316
+  _globals['_RUNCOPTIONS']._serialized_end=343
+  _globals['_CONTAINER']._serialized_start=346
+  _globals['_CONTAINER']._serialized_end=568
+  _globals['_CONTAINER_LABELSENTRY']._serialized_start=523
+  _globals['_CONTAINER_LABELSENTRY']._serialized_end=568
+  _globals['_CONTAINERS']._serialized_start=570
+  _globals['_CONTAINERS']._serialized_end=631
+  _globals['_ONECONTAINER']._serialized_start=633
+  _globals['_ONECONTAINER']._serialized_end=695
+  _globals['_TASKID']._serialized_start=697
+  _globals['_TASKID']._serialized_end=727
+  _globals['_TASK']._serialized_start=729
+  _globals['_TASK']._serialized_end=828
+  _globals['_TASKS']._serialized_start=830
+  _globals['_TASKS']._serialized_end=876
+  _globals['_ONETASK']._serialized_start=878
+  _globals['_ONETASK']._serialized_end=925
+  _globals['_DESCRIPTOR']._serialized_start=927
+  _globals['_DESCRIPTOR']._serialized_end=989
+  _globals['_IMAGE']._serialized_start=991
+  _globals['_IMAGE']._serialized_end=1058
+  _globals['_ONEIMAGE']._serialized_start=1060
+  _globals['_ONEIMAGE']._serialized_end=1110
+  _globals['_CONTENTRANGE']._serialized_start=1112
+  _globals['_CONTENTRANGE']._serialized_end=1172
+  _globals['_CONTENT']._serialized_start=1174
+  _globals['_CONTENT']._serialized_end=1213
+  _globals['_EVENTFILTERS']._serialized_start=1215
+  _globals['_EVENTFILTERS']._serialized_end=1246
+  _globals['_ENVELOPE']._serialized_start=1248
+  _globals['_ENVELOPE']._serialized_end=1329
+  _globals['_CONTAINEREVENT']._serialized_start=1331
+  _globals['_CONTAINEREVENT']._serialized_end=1359
+  _globals['_TASKCREATED']._serialized_start=1361
+  _globals['_TASKCREATED']._serialized_end=1425
+  _globals['_TASKSTARTED']._serialized_start=1427
+  _globals['_TASKSTARTED']._serialized_end=1475
+  _globals['_TASKEXITED']._serialized_start=1477
+  _globals['_TASKEXITED']._serialized_end=1536
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)ig_py/containers/engines/protos/cri.proto\x12\tig_py.cri\"!\n\x0eVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"f\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0cruntime_name\x18\x02 \x01(\t\x12\x17\n\x0fruntime_version\x18\x03 \x01(\t\x12\x1b\n\x13runtime_api_version\x18\x04 \x01(\t\"\x1d\n\x0f\x43ontainerFilter\x12\n\n\x02id\x18\x01 \x01(\t\"C\n\x15ListContainersRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.ig_py.cri.ContainerFilter\"2\n\x11\x43ontainerMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"8\n\tImageSpec\x12\r\n\x05image\x18\x01 \x01(\t\x12\x1c\n\x14user_specified_image\x18\x12 \x01(\t\"\xaf\x03\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0epod_sandbox_id\x18\x02 \x01(\t\x12.\n\x08metadata\x18\x03 \x01(\x0b\x32\x1c.ig_py.cri.ContainerMetadata\x12#\n\x05image\x18\x04 \x01(\x0b\x32\x14.ig_py.cri.ImageSpec\x12\x11\n\timage_ref\x18\x05 \x01(\t\x12\x1f\n\x05state\x18\x06 \x01(\x0e\x32\x10.ig_py.cri.State\x12\x12\n\ncreated_at\x18\x07 \x01(\x03\x12\x30\n\x06labels\x18\x08 \x03(\x0b\x32 .ig_py.cri.Container.LabelsEntry\x12:\n\x0b\x61nnotations\x18\t \x03(\x0b\x32%.ig_py.cri.Container.AnnotationsEntry\x12\x10\n\x08image_id\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"6\n\nContainers\x12(\n\ncontainers\x18\x01 \x03(\x0b\x32\x14.ig_py.cri.Container\"?\n\x16\x43ontainerStatusRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07verbose\x18\x02 \x01(\x08\"\x83\x03\n\x0f\x43ontainerStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12.\n\x08metadata\x18\x02 \x01(\x0b\x32\x1c.ig_py.cri.ContainerMetadata\x12\x1f\n\x05state\x18\x03 \x01(\x0e\x32\x10.ig_py.cri.State\x12#\n\x05image\x18\x08 \x01(\x0b\x32\x14.ig_py.cri.ImageSpec\x12\x11\n\timage_ref\x18\t \x01(\t\x12\x36\n\x06labels\x18\x0c \x03(\x0b\x32&.ig_py.cri.ContainerStatus.LabelsEntry\x12@\n\x0b\x61nnotations\x18\r \x03(\x0b\x32+.ig_py.cri.ContainerStatus.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xae\x01\n\x17\x43ontainerStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.ig_py.cri.ContainerStatus\x12:\n\x04info\x18\x02 \x03(\x0b\x32,.ig_py.cri.ContainerStatusResponse.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x10PodSandboxFilter\x12\n\n\x02id\x18\x01 \x01(\t\"D\n\x15ListPodSandboxRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.ig_py.cri.PodSandboxFilter\"S\n\x12PodSandboxMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\"\xce\x01\n\nPodSandbox\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x08metadata\x18\x02 \x01(\x0b\x32\x1d.ig_py.cri.PodSandboxMetadata\x12\r\n\x05state\x18\x03 \x01(\x05\x12\x12\n\ncreated_at\x18\x04 \x01(\x03\x12\x31\n\x06labels\x18\x05 \x03(\x0b\x32!.ig_py.cri.PodSandbox.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x0cPodSandboxes\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.ig_py.cri.PodSandbox\"\x12\n\x10GetEventsRequest\"n\n\x0e\x43ontainerEvent\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x32\n\x14\x63ontainer_event_type\x18\x02 \x01(\x0e\x32\x14.ig_py.cri.EventType\x12\x12\n\ncreated_at\x18\x03 \x01(\x03*:\n\x05State\x12\x0b\n\x07\x43REATED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\n\n\x06\x45XITED\x10\x02\x12\x0b\n\x07UNKNOWN\x10\x03*W\n\tEventType\x12\x11\n\rCREATED_EVENT\x10\x00\x12\x11\n\rSTARTED_EVENT\x10\x01\x12\x11\n\rSTOPPED_EVENT\x10\x02\x12\x11\n\rDELETED_EVENT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)ig_py/containers/engines/protos/cri.proto\x12\tig_py.cri\"!\n\x0eVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"f\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0cruntime_name\x18\x02 \x01(\t\x12\x17\n\x0fruntime_version\x18\x03 \x01(\t\x12\x1b\n\x13runtime_api_version\x18\x04 \x01(\t\"\x1d\n\x0f\x43ontainerFilter\x12\n\n\x02id\x18\x01 \x01(\t\"C\n\x15ListContainersRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.ig_py.cri.ContainerFilter\"2\n\x11\x43ontainerMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"8\n\tImageSpec\x12\r\n\x05image\x18\x01 \x01(\t\x12\x1c\n\x14user_specified_image\x18\x12 \x01(\t\"\xaf\x03\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0epod_sandbox_id\x18\x02 \x01(\t\x12.\n\x08metadata\x18\x03 \x01(\x0b\x32\x1c.ig_py.cri.ContainerMetadata\x12#\n\x05image\x18\x04 \x01(\x0b\x32\x14.ig_py.cri.ImageSpec\x12\x11\n\timage_ref\x18\x05 \x01(\t\x12\x1f\n\x05state\x18\x06 \x01(\x0e\x32\x10.ig_py.cri.State\x12\x12\n\ncreated_at\x18\x07 \x01(\x03\x12\x30\n\x06labels\x18\x08 \x03(\x0b\x32 .ig_py.cri.Container.LabelsEntry\x12:\n\x0b\x61nnotations\x18\t \x03(\x0b\x32%.ig_py.cri.Container.AnnotationsEntry\x12\x10\n\x08image_id\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"6\n\nContainers\x12(\n\ncontainers\x18\x01 \x03(\x0b\x32\x14.ig_py.cri.Container\"?\n\x16\x43ontainerStatusRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07verbose\x18\x02 \x01(\x08\"\x83\x03\n\x0f\x43ontainerStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12.\n\x08metadata\x18\x02 \x01(\x0b\x32\x1c.ig_py.cri.ContainerMetadata\x12\x1f\n\x05state\x18\x03 \x01(\x0e\x32\x10.ig_py.cri.State\x12#\n\x05image\x18\x08 \x01(\x0b\x32\x14.ig_py.cri.ImageSpec\x12\x11\n\timage_ref\x18\t \x01(\t\x12\x36\n\x06labels\x18\x0c \x03(\x0b\x32&.ig_py.cri.ContainerStatus.LabelsEntry\x12@\n\x0b\x61nnotations\x18\r \x03(\x0b\x32+.ig_py.cri.ContainerStatus.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xae\x01\n\x17\x43ontainerStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.ig_py.cri.ContainerStatus\x12:\n\x04info\x18\x02 \x03(\x0b\x32,.ig_py.cri.ContainerStatusResponse.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\" \n\rStatusRequest\x12\x0f\n\x07verbose\x18\x01 \x01(\x08\"p\n\x0eStatusResponse\x12\x31\n\x04info\x18\x02 \x03(\x0b\x32#.ig_py.cri.StatusResponse.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x10PodSandboxFilter\x12\n\n\x02id\x18\x01 \x01(\t\"D\n\x15ListPodSandboxRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.ig_py.cri.PodSandboxFilter\"S\n\x12PodSandboxMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\"\xce\x01\n\nPodSandbox\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x08metadata\x18\x02 \x01(\x0b\x32\x1d.ig_py.cri.PodSandboxMetadata\x12\r\n\x05state\x18\x03 \x01(\x05\x12\x12\n\ncreated_at\x18\x04 \x01(\x03\x12\x31\n\x06labels\x18\x05 \x03(\x0b\x32!.ig_py.cri.PodSandbox.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x0cPodSandboxes\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.ig_py.cri.PodSandbox\"\x12\n\x10GetEventsRequest\"n\n\x0e\x43ontainerEvent\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x32\n\x14\x63ontainer_event_type\x18\x02 \x01(\x0e\x32\x14.ig_py.cri.EventType\x12\x12\n\ncreated_at\x18\x03 \x01(\x03*:\n\x05State\x12\x0b\n\x07\x43REATED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\n\n\x06\x45XITED\x10\x02\x12\x0b\n\x07UNKNOWN\x10\x03*W\n\tEventType\x12\x11\n\rCREATED_EVENT\x10\x00\x12\x11\n\rSTARTED_EVENT\x10\x01\x12\x11\n\rSTOPPED_EVENT\x10\x02\x12\x11\n\rDELETED_EVENT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,12 +41,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_CONTAINERSTATUSRESPONSE_INFOENTRY']._loaded_options = None
   _globals['_CONTAINERSTATUSRESPONSE_INFOENTRY']._serialized_options = b'8\001'
+  _globals['_STATUSRESPONSE_INFOENTRY']._loaded_options = None
+  _globals['_STATUSRESPONSE_INFOENTRY']._serialized_options = b'8\001'
   _globals['_PODSANDBOX_LABELSENTRY']._loaded_options = None
   _globals['_PODSANDBOX_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_STATE']._serialized_start=2109
-  _globals['_STATE']._serialized_end=2167
-  _globals['_EVENTTYPE']._serialized_start=2169
-  _globals['_EVENTTYPE']._serialized_end=2256
+  _globals['_STATE']._serialized_start=2257
+  _globals['_STATE']._serialized_end=2315
+  _globals['_EVENTTYPE']._serialized_start=2317
+  _globals['_EVENTTYPE']._serialized_end=2404
   _globals['_VERSIONREQUEST']._serialized_start=56
   _globals['_VERSIONREQUEST']._serialized_end=89
   _globals['_VERSION']._serialized_start=91
@@ -79,20 +81,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINERSTATUSRESPONSE']._serialized_end=1525
   _globals['_CONTAINERSTATUSRESPONSE_INFOENTRY']._serialized_start=1482
   _globals['_CONTAINERSTATUSRESPONSE_INFOENTRY']._serialized_end=1525
-  _globals['_PODSANDBOXFILTER']._serialized_start=1527
-  _globals['_PODSANDBOXFILTER']._serialized_end=1557
-  _globals['_LISTPODSANDBOXREQUEST']._serialized_start=1559
-  _globals['_LISTPODSANDBOXREQUEST']._serialized_end=1627
-  _globals['_PODSANDBOXMETADATA']._serialized_start=1629
-  _globals['_PODSANDBOXMETADATA']._serialized_end=1712
-  _globals['_PODSANDBOX']._serialized_start=1715
-  _globals['_PODSANDBOX']._serialized_end=1921
+  _globals['_STATUSREQUEST']._serialized_start=1527
+  _globals['_STATUSREQUEST']._serialized_end=1559
+  _globals['_STATUSRESPONSE']._serialized_start=1561
+  _globals['_STATUSRESPONSE']._serialized_end=1673
+  _globals['_STATUSRESPONSE_INFOENTRY']._serialized_start=1482
+  _globals['_STATUSRESPONSE_INFOENTRY']._serialized_end=1525
+  _globals['_PODSANDBOXFILTER']._serialized_start=1675
+  _globals['_PODSANDBOXFILTER']._serialized_end=1705
+  _globals['_LISTPODSANDBOXREQUEST']._serialized_start=1707
+  _globals['_LISTPODSANDBOXREQUEST']._serialized_end=1775
+  _globals['_PODSANDBOXMETADATA']._serialized_start=1777
+  _globals['_PODSANDBOXMETADATA']._serialized_end=1860
+  _globals['_PODSANDBOX']._serialized_start=1863
+  _globals['_PODSANDBOX']._serialized_end=2069
   _globals['_PODSANDBOX_LABELSENTRY']._serialized_start=740
   _globals['_PODSANDBOX_LABELSENTRY']._serialized_end=785
-  _globals['_PODSANDBOXES']._serialized_start=1923
-  _globals['_PODSANDBOXES']._serialized_end=1975
-  _globals['_GETEVENTSREQUEST']._serialized_start=1977
-  _globals['_GETEVENTSREQUEST']._serialized_end=1995
-  _globals['_CONTAINEREVENT']._serialized_start=1997
-  _globals['_CONTAINEREVENT']._serialized_end=2107
+  _globals['_PODSANDBOXES']._serialized_start=2071
+  _globals['_PODSANDBOXES']._serialized_end=2123
+  _globals['_GETEVENTSREQUEST']._serialized_start=2125
+  _globals['_GETEVENTSREQUEST']._serialized_end=2143
+  _globals['_CONTAINEREVENT']._serialized_start=2145
+  _globals['_CONTAINEREVENT']._serialized_end=2255
 # @@protoc_insertion_point(module_scope)
