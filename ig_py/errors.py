@@ -25,6 +25,7 @@
     ├── KernelError
     │   └── VerifierRejected
     ├── ContainerError
+    │   ├── HostReadError              ig_py.host.files
     │   ├── ProcessGone                ig_py.host.proc
     │   └── EngineError                ig_py.containers.engines.engine
     │       ├── NoSuchObject           ig_py.containers.engines.engine

@@ -18,6 +18,7 @@ from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.pending import PendingNamespace, PendingNamespaces
 from ig_py.containers.scout import Kind, Scout, acquire
 from ig_py.containers.speakers import KERNEL, Claim
+from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass, replace
@@ -227,7 +228,8 @@ class Admission:
         if pending.found is None:
             self._identify(pending)
         # Every runtime has moved init into its cgroup before init executes a program.
-        if pending.sandbox or (pending.found is None and pending.executed):
+        nothing = pending.found is None and pending.executed and not pending.unread
+        if pending.sandbox or nothing:
             self._reject(pending)
             return
         container = self._container(pending)
@@ -239,6 +241,16 @@ class Admission:
             self._look(pending)
 
     def _identify(self, pending: PendingNamespace) -> None:
+        pending.unread = False
+        try:
+            self._find(pending)
+        except HostReadError as error:
+            self._view.failures.add(error)
+            pending.unread = True
+            # What is known of it is incomplete: it is identified again.
+            pending.found = pending.by_files = None
+
+    def _find(self, pending: PendingNamespace) -> None:
         pid = pending.init or pending.pid
         found = identify(
             self._view,
@@ -372,7 +384,7 @@ class Admission:
 
     def _reject(self, pending: PendingNamespace, *, superseded: bool = False) -> None:
         self.totals.others += 1
-        self._tell(pending, lose=pending.contradicted, superseded=superseded)
+        self._tell(pending, lose=pending.contradicted or pending.unread, superseded=superseded)
 
     def _tell(self, pending: PendingNamespace, *, lose: bool, superseded: bool = False) -> None:
         mntns, generation = pending.mntns, pending.generation

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ig_py.containers.inits import init_of_cgroup
 from ig_py.containers.speakers import NOBODY, Speaker, speaker_of_user
-from ig_py.host.files import is_there
+from ig_py.host.files import HostReadError, is_there, require_absent
 from ig_py.host.inotify import (
     IN_CREATE,
     IN_IGNORED,
@@ -42,6 +42,8 @@ CONTAINER_DIR = re.compile(r"(?:[a-z]+-)?([0-9a-f]{64})(?:\.scope)?")
 POLL_FAST = 0.001
 POLL_SLOW = 0.02
 FAST_SECONDS = 0.1
+SCAN_AGAIN_SECONDS = 1.0
+"""After a directory could not be read."""
 GIVE_UP_SECONDS = 3.0
 """After this the engine's own start event has come, or none will."""
 
@@ -104,7 +106,11 @@ class CgroupWatch:
             yield f"{root}/system.slice/docker-{container_id}.scope"
 
     def init_pid(self, container_id: str) -> int | None:
-        """Pid of a running container's init, where its cgroup leaves no doubt."""
+        """Pid of a running container's init, where its cgroup leaves no doubt.
+
+        Raises:
+            HostReadError: The control group or its processes cannot be read.
+        """
         if not self._view.same_pidns:
             return None
         for directory in self.directories(container_id):
@@ -144,7 +150,12 @@ class CgroupWatch:
             return
         try:
             names = [entry.name for entry in Path(path).iterdir()]
-        except OSError:
+        except OSError as error:
+            try:
+                require_absent(path, error)
+            except HostReadError as failure:
+                self._view.failures.add(failure)
+                self._reactor.later(SCAN_AGAIN_SECONDS, lambda: self._scan_parent(path))
             return
         for name in names:
             self._created(path, name, is_parent=True)
@@ -167,14 +178,22 @@ class CgroupWatch:
             self._poll(container_id, directory)
 
     def _poll(self, container_id: str, directory: str) -> None:
-        pid = init_of_cgroup(self._view, directory)
+        failure: HostReadError | None = None
+        try:
+            pid = init_of_cgroup(self._view, directory)
+            speaker = _speaker(directory)
+            gone = not is_there(directory)
+        except HostReadError as error:
+            failure, pid, speaker, gone = error, None, NOBODY, False
         if pid is not None:
             del self._pending[container_id]
-            self._found(container_id, pid, _speaker(directory))
+            self._found(container_id, pid, speaker)
             return
         age = time.monotonic() - self._pending[container_id]
-        if age > GIVE_UP_SECONDS or not Path(directory).is_dir():
+        if age > GIVE_UP_SECONDS or gone:
             del self._pending[container_id]
+            if failure is not None:
+                self._view.failures.add(failure)
             return
         self._reactor.later(
             POLL_FAST if age < FAST_SECONDS else POLL_SLOW,
@@ -185,7 +204,8 @@ class CgroupWatch:
 def _speaker(directory: str) -> Speaker:
     try:
         return speaker_of_user(Path(directory).lstat().st_uid)
-    except OSError:
+    except OSError as error:
+        require_absent(directory, error)
         return NOBODY
 
 

@@ -30,13 +30,16 @@ from ig_py.containers.oci_bundle import BundleReader
 from ig_py.containers.runtime_executions import RuntimeExecutions
 from ig_py.containers.sources import DiscoverySource
 from ig_py.containers.speakers import KERNEL, ROOT_ENGINE, Claim, Rank, Speaker, claim
-from ig_py.errors import ContainerError
 from ig_py.host.descriptors import raise_limit
+from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView, Process, ProcessGone
 from ig_py.host.reactor import Reactor
 from ig_py.records import replace
 
 log = logging.getLogger(__name__)
+
+ADMIT_AGAIN_SECONDS = (0.2, 0.8, 3.2)
+"""Between attempts to take in a container while the host cannot be read."""
 
 
 class Discovery:
@@ -166,14 +169,23 @@ class Discovery:
             )
 
     def find_init(self, container_id: str) -> int | None:
-        return self.cgroups.init_pid(container_id)
+        try:
+            return self.cgroups.init_pid(container_id)
+        except HostReadError as error:
+            self.view.failures.add(error)
+            return None
 
     def live(self, container_id: str, by: Claim = ROOT_ENGINE) -> bool:
         unmanaged = self._descriptions.is_unmanaged(container_id, by.speaker)
         return not unmanaged and self._runs(container_id, by)
 
     def owns(self, container_id: str, pid: int) -> bool:
-        return container_id in self.view.cgroups(pid).raw
+        try:
+            return container_id in self.view.cgroups(pid).raw
+        except HostReadError as error:
+            # The engine's client begins anew, and asks again.
+            self.view.failures.add(error)
+            raise
 
     def serving(self, engine: str, pid: int, by: Claim) -> None:
         if by.speaker.is_root:
@@ -292,35 +304,50 @@ class Discovery:
         mntns: int = 0,
         *,
         named: bool = True,
+        tried: int = 0,
     ) -> bool:
         """Take in a container with *pid* as its init; False when it is in already, its init has
         ended, or *by* does not count for it. *mntns*: its mount namespace as the kernel told; 0:
-        not told. A process in another one is not taken in."""
+        not told. A process in another one is not taken in. *tried*: attempts that failed since the
+        host could not be read."""
         try:
-            process = self.view.open(pid)
+            return self._admit_now(container, pid, source, by, mntns, named=named)
         except ProcessGone as error:
             log.debug("container %.12s: %s", container.id, error)
-            return False
-        except ContainerError as error:
-            log.warning("container %.12s is not traced: %s", container.id, error)
-            return False
-        if mntns and process.mntns and process.mntns != mntns:
-            # The number is another process's by now, or the process left that namespace, whose
-            # events are then named when the kernel tells of the next one.
-            log.debug("container %.12s: process %d is not in its namespace", container.id, pid)
+        except HostReadError as error:
+            self.view.failures.add(error)
+            if tried < len(ADMIT_AGAIN_SECONDS):
+
+                def again() -> None:
+                    self._admit(container, pid, source, by, mntns, named=named, tried=tried + 1)
+
+                self.reactor.later(ADMIT_AGAIN_SECONDS[tried], again)
+            else:
+                log.warning("container %.12s is not traced: %s", container.id, error)
+        return False
+
+    def _admit_now(
+        self,
+        container: Container,
+        pid: int,
+        source: DiscoverySource,
+        by: Claim,
+        mntns: int,
+        *,
+        named: bool,
+    ) -> bool:
+        """As :meth:`_admit`.
+
+        Raises:
+            ProcessGone: The init has ended.
+            HostReadError: The host cannot be read.
+        """
+        process = self.view.open(pid)
+        try:
+            complete = self._complete(container, process, by, mntns)
+        except BaseException:
             process.close()
-            return False
-        if not self._counts(container, process, by):
-            process.close()
-            return False
-        complete = with_process(
-            self.view,
-            container,
-            process,
-            by.speaker,
-            mntns,
-            self._bundles if self._oci_configs else None,
-        )
+            raise
         if complete is None:
             process.close()
             return False
@@ -330,6 +357,28 @@ class Discovery:
             admitted = self._live.add(complete, process, by, named=named)
             self.found_first[source] += admitted
         return admitted
+
+    def _complete(
+        self, container: Container, process: Process, by: Claim, mntns: int
+    ) -> Container | None:
+        """*container* with the facts of its init; None when *by* does not count for *process*."""
+        if mntns and process.mntns and process.mntns != mntns:
+            # The number is another process's by now, or the process left that namespace, whose
+            # events are then named when the kernel tells of the next one.
+            log.debug(
+                "container %.12s: process %d is not in its namespace", container.id, process.pid
+            )
+            return None
+        if not self._counts(container, process, by):
+            return None
+        return with_process(
+            self.view,
+            container,
+            process,
+            by.speaker,
+            mntns,
+            self._bundles if self._oci_configs else None,
+        )
 
     def _counts(self, container: Container, process: Process, by: Claim) -> bool:
         """Whether the statement *by* counts for *process*."""

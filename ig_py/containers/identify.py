@@ -86,6 +86,9 @@ def identify(
     since. *owner*: the user who made the namespace, in a user namespace of their own; None for the
     host's root. *executed*: a program was executed in the namespace. *moved*: its cgroup is its
     own, not that of the process that made it.
+
+    Raises:
+        HostReadError: /proc or the control groups cannot be read.
     """
     for path in (cgroup, *_cgroups(view, pid)):
         container_id = engine_id(path)

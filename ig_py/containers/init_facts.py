@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ig_py.containers.model import Container
 from ig_py.containers.oci_bundle import BundleReader, annotated, annotations_of
 from ig_py.containers.speakers import Speaker
+from ig_py.host.files import inode
 from ig_py.host.proc import HostView, Process
 from ig_py.records import replace
 
@@ -24,6 +23,9 @@ def with_process(
     *speaker*: who says that it is. *mntns*: its mount namespace as the kernel's scout told, for
     where it may not be read. *bundles*: to read its config.json, whose annotations count more than
     the description; None to leave it.
+
+    Raises:
+        HostReadError: The host cannot be read.
     """
     if bundles:
         config = bundles.of_init(process.pid, container.id, container.bundle, process.owner)
@@ -59,8 +61,6 @@ def _cgroup(view: HostView, process: Process) -> tuple[str, int]:
     if not mount:
         return "", 0
     path = f"{mount}{process.cgroups.v2}"
-    try:
-        # kernfs gives the 64-bit id of a cgroup as its inode number.
-        return path, Path(path).stat().st_ino
-    except OSError:
-        return "", 0
+    # kernfs gives the 64-bit id of a cgroup as its inode number.
+    number = inode(path)
+    return (path, number) if number else ("", 0)

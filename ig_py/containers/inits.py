@@ -40,6 +40,9 @@ def init_of_cgroup(view: HostView, directory: str) -> int | None:
 
     Init is the process whose parent is outside of the cgroup and in another mount namespace, and
     which is pid 1 of its own pid namespace or, where that is shared, the only such process.
+
+    Raises:
+        HostReadError: The control group or its processes cannot be read.
     """
     procs = read_text(f"{directory}/cgroup.procs").split()
     if len(procs) > MAX_PROCESSES:
@@ -68,6 +71,9 @@ def container_of_init(view: HostView, pid: int) -> tuple[str, Speaker]:
     Init is the first process of its own pid and mount namespaces, in a control group of its own,
     whose last part is the id. A user's podman may have no control groups: there the conmon above
     it tells.
+
+    Raises:
+        HostReadError: The process cannot be read.
     """
     status = view.status(pid)
     levels = status.get("NSpid", "").split()

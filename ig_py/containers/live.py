@@ -15,6 +15,7 @@ from ig_py.containers.collection import ContainerCollection
 from ig_py.containers.contradictions import Contradiction, Contradictions
 from ig_py.containers.model import Container
 from ig_py.containers.speakers import Claim, Speaker
+from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView, Process, alive
 from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass
@@ -202,9 +203,13 @@ class LiveContainers:
 
     def _has_process(self, container: Container) -> bool:
         pid = container.runtime.pid
-        if self._inits[container.id].readable:
-            return self._view.namespace(pid, "mnt") == container.mntns
-        return self._view.status(pid).get("State", "Z")[:1] not in ("Z", "X")
+        try:
+            if self._inits[container.id].readable:
+                return self._view.namespace(pid, "mnt") == container.mntns
+            return self._view.status(pid).get("State", "Z")[:1] not in ("Z", "X")
+        except HostReadError:
+            # That cannot be known now: it has ended when /proc says so.
+            return True
 
     def _expire(self) -> None:
         with self._lock:

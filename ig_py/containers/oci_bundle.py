@@ -17,6 +17,7 @@ from ig_py.containers.conmon import conmon_of
 from ig_py.containers.model import Container, labels
 from ig_py.containers.speakers import owners_for, speaker_of_process
 from ig_py.host.credentials import credentials
+from ig_py.host.files import require_absent
 from ig_py.host.proc import HostView
 from ig_py.host.safe_open import FileRefused, Links, read_beneath
 from ig_py.records import dataclass, replace
@@ -91,6 +92,9 @@ class BundleReader:
         """Text of the config.json of the container whose init is *pid*; "" when it is not found.
 
         *bundle*: its directory, "" where that is not known. *owner*: of the init's namespaces.
+
+        Raises:
+            HostReadError: There may be one, and it cannot be read.
         """
         view = self._view
         parent = view.status(pid).get("PPid", "")
@@ -134,6 +138,7 @@ class BundleReader:
                 deadline_s=seconds,
             )
         except FileRefused as error:
+            error.require_known(trusted=not owner)
             log.debug("%s", error)
             return None
         finally:
@@ -145,9 +150,11 @@ class BundleReader:
 def _places(view: HostView, parent: int, container_id: str, owner: int | None) -> tuple[str, ...]:
     if bundle := conmon_of(view, parent, owner).bundle:
         return (bundle,)
+    link = f"{view.proc}/{parent}/cwd"
     try:
-        cwd = Path(f"{view.proc}/{parent}/cwd").readlink()
-    except OSError:
+        cwd = Path(link).readlink()
+    except OSError as error:
+        require_absent(link, error, denied=True)
         return ()
     # A pod's shim works in the bundle of the pod's first container.
     own = cwd if cwd.name == container_id else cwd.parent / container_id

@@ -52,6 +52,9 @@ class PendingNamespace:
     sandbox: bool = False
     contradicted: bool = False
     """What it is said to be is another container: its events are lost."""
+    unread: bool = False
+    """The host could not be read when it was to be identified: its events are lost unless a later
+    look succeeds."""
     processes: set[int] = field(default_factory=set)
 
     @classmethod

@@ -13,6 +13,7 @@ _SHORTAGES = {
     "missed_of_users": "new namespaces of users were not noticed",
     "late": "containers were let in late, since too many namespaces were new at once",
     "full": "times the filter was full",
+    "unread": "times the host could not be read",
     "contradicted": "containers were not traced, or not any more, since sources contradict",
 }
 """A count of :func:`unseen` → its words."""
@@ -53,18 +54,20 @@ def account(discovery: Discovery) -> str:
     return f"{', '.join(found) or 'none'}; disagreements: {', '.join(wrong) or 'none'}"
 
 
-def unseen(counts: Mapping[str, int], late: int, contradicted: int) -> dict[str, int]:
+def unseen(counts: Mapping[str, int], late: int, contradicted: int, unread: int) -> dict[str, int]:
     """How many containers may have events that neither the output nor a data source's count of
     losses has, by reason.
 
     *counts*: the scout's. *late*: containers whose first events passed no filter. *contradicted*:
-    containers that are selected by what one source says, and not by what counts.
+    containers that are selected by what one source says, and not by what counts. *unread*: files
+    of the host that could not be read, by which a container may have been missed.
     """
     return {
         "missed": counts.get("missed", 0),
         "missed_of_users": counts.get("missed_of_users", 0),
         "late": late,
         "full": counts.get("full", 0),
+        "unread": unread,
         "contradicted": contradicted,
     }
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.identify import MAX_ARGUMENTS, from_command
 from ig_py.containers.runtime_paths import keep_marked, runtime_paths
+from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
@@ -65,13 +66,13 @@ class RuntimeExecutions:
         if not self._view.same_pidns:
             self._why = "/proc is of another pid namespace"
             return
-        paths = runtime_paths(self._view)
-        self._names = {PurePosixPath(path).name for path in paths}
         try:
             from ig_py._core import ExecWatch
 
+            paths = runtime_paths(self._view)
+            self._names = {PurePosixPath(path).name for path in paths}
             self._watch = ExecWatch(paths)
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, HostReadError) as error:
             self._why = f"fanotify: {error}"
             return
         self._since = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -102,7 +103,11 @@ class RuntimeExecutions:
 
     def _born(self, pid: int) -> float:
         """When the process began, in seconds since boot; 0 when it has ended."""
-        fields = self._view.read(pid, "stat").rpartition(")")[2].split()
+        try:
+            fields = self._view.read(pid, "stat").rpartition(")")[2].split()
+        except HostReadError:
+            # A second opinion only: what is not known is not compared.
+            return 0.0
         return int(fields[_START]) / _TICKS if len(fields) > _START else 0.0
 
     # The reactor's thread.
@@ -115,11 +120,18 @@ class RuntimeExecutions:
                 self._look(pid, 0)
 
     def _look(self, pid: int, tried: int) -> None:
-        argv = self._view.read(pid, "cmdline").split("\0")[:MAX_ARGUMENTS]
+        try:
+            argv = self._view.read(pid, "cmdline").split("\0")[:MAX_ARGUMENTS]
+        except HostReadError as error:
+            self._view.failures.add(error)
+            return
         if found := from_command(argv):
             self._begin(found.container_id)
             if self._begun_by is not None:
-                self._begun_by(pid, found.container_id)
+                try:
+                    self._begun_by(pid, found.container_id)
+                except HostReadError as error:
+                    self._view.failures.add(error)
         elif tried < _TRIES and PurePosixPath(argv[0]).name not in self._names:
             self._reactor.later(_TRY_SECONDS * 2**tried, lambda: self._look(pid, tried + 1))
 

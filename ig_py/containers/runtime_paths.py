@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ig_py.errors import ContainerError
+from ig_py.host.files import HostReadError, require_absent
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
@@ -29,14 +30,27 @@ LOOK_AGAIN_SECONDS = 30.0
 
 
 def runtime_paths(view: HostView) -> list[str]:
-    """Paths of the runtimes that are installed, each file once."""
+    """Paths of the runtimes that are installed, each file once.
+
+    Raises:
+        HostReadError: It cannot be known.
+    """
     given = os.environ.get(VARIABLE, "")
     found: dict[tuple[int, int], str] = {}
     for name in given.split(":") if given else PATHS:
-        with contextlib.suppress(OSError, ContainerError):
+        try:
             path = view.path(name)
             facts = Path(path).stat()
-            found.setdefault((facts.st_dev, facts.st_ino), path)
+        except HostReadError:
+            raise
+        except ContainerError:
+            # Its links lead in a circle.
+            continue
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                require_absent(path, error, denied=True)
+            continue
+        found.setdefault((facts.st_dev, facts.st_ino), path)
     return list(found.values())
 
 
@@ -51,8 +65,11 @@ def keep_marked(
 
     def again() -> None:
         if wanted():
-            for path in runtime_paths(view):
-                mark(path)
             reactor.later(LOOK_AGAIN_SECONDS, again)
+            try:
+                for path in runtime_paths(view):
+                    mark(path)
+            except HostReadError as error:
+                view.failures.add(error)
 
     reactor.later(LOOK_AGAIN_SECONDS, again)

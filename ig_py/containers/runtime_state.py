@@ -39,12 +39,17 @@ def read_state(root: str, directory: str, owners: set[int]) -> State | None:
 
     *owners*: the users of whom its file may be. Nothing of a file system that a user has mounted
     is asked, so this never waits.
+
+    Raises:
+        HostReadError: There may be one, and it cannot be read.
     """
+    trusted = bool(owners & {0, os.geteuid()})
+    most = MAX_STATE if trusted else MAX_USER_STATE
     for name in STATE_FILES:
         try:
-            most = MAX_STATE if owners & {0, os.geteuid()} else MAX_USER_STATE
             raw = read_beneath(root, f"{directory}/{name}", most=most, owners=owners)
         except FileRefused as error:
+            error.require_known(trusted=trusted)
             log.debug("%s", error)
             continue
         if raw is not None:
@@ -67,7 +72,11 @@ def parse(raw: bytes) -> State | None:
 
 
 def is_same(view: HostView, state: State) -> bool:
-    """Whether the process of that pid is the init meant: it started when the state says."""
+    """Whether the process of that pid is the init meant: it started when the state says.
+
+    Raises:
+        HostReadError: That cannot be known.
+    """
     if not state.start:
         return view.started_at(state.pid) != 0
     # The process's name, in parentheses, may itself contain spaces and parentheses (proc(5)).

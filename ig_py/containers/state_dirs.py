@@ -22,6 +22,7 @@ from typing import Protocol
 from ig_py.containers.model import valid_id
 from ig_py.containers.runtime_state import STATE_FILES, State, is_same, read_state
 from ig_py.containers.speakers import ROOT, Speaker, is_trusted, is_user_id, owners_for
+from ig_py.host.files import DENIED, HostReadError
 from ig_py.host.inotify import (
     IN_CLOSE_WRITE,
     IN_CREATE,
@@ -70,7 +71,7 @@ class StateListener(Protocol):
         """A runtime begins to create a container."""
 
     def created(self, container_id: str, runtime: str, state: State, speaker: Speaker) -> None:
-        """A container has an init."""
+        """A container has an init. It is told again when this raises HostReadError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,11 @@ class StateDirs:
         container whose directory was."""
         if self._is_full(directory.speaker):
             return
-        fd, directory = _open(directory)
+        try:
+            fd, directory = _open(directory)
+        except HostReadError as error:
+            self._unread(directory, error)
+            return
         if fd < 0:
             return
         wanted = directory.rest[0] if directory.rest else ANY
@@ -170,7 +175,8 @@ class StateDirs:
             if not directory.container_id and wanted == ANY:
                 names = _names(fd, _most(directory.speaker))
         except OSError as error:
-            log.debug("%s/%s: %s", directory.root, directory.below, error)
+            # A descriptor is open: it was there.
+            self._unread(directory, HostReadError(f"{directory.root}/{directory.below}", error))
         finally:
             os.close(fd)
         if directory.container_id:
@@ -266,6 +272,13 @@ class StateDirs:
                 elif event.mask & IN_ISDIR:
                     self._child(directory, event.name, fresh=True)
 
+    def _unread(self, directory: _Directory, error: HostReadError) -> None:
+        """What is in a directory is not known: count it, and look again where that may help."""
+        self._view.failures.add(error)
+        queue = self._queues.get(directory.speaker.is_root)
+        if queue is not None and error.number not in DENIED:
+            self._rescan(queue)
+
     def _rescan(self, queue: _Queue) -> None:
         def scan() -> None:
             queue.rescanning = False
@@ -276,25 +289,36 @@ class StateDirs:
             self._reactor.later(RESCAN_SECONDS, scan)
 
     def _look(self, directory: _Directory) -> None:
+        try:
+            self._report(directory)
+        except HostReadError as error:
+            self._unread(directory, error)
+
+    def _report(self, directory: _Directory) -> None:
         owners = owners_for(directory.speaker.user)
         state = read_state(directory.root, directory.below, owners)
         # runc writes its state several times; the process is the news.
         if state is None or self._seen.get(directory) == state.pid:
             return
         if is_same(self._view, state):
-            self._seen[directory] = state.pid
             self._listener.created(
                 directory.container_id, directory.runtime, state, directory.speaker
             )
+            self._seen[directory] = state.pid
 
 
 def _open(directory: _Directory) -> tuple[int, _Directory]:
     """A descriptor of a directory, -1 when it is none or not of its speaker; and the directory as
-    it is to be named from now on."""
+    it is to be named from now on.
+
+    Raises:
+        HostReadError: There may be one, and it cannot be opened.
+    """
     owners = owners_for(directory.speaker.user)
     try:
         fd = open_directory_beneath(directory.root, directory.below, owners=owners)
     except FileRefused as error:
+        error.require_known(trusted=directory.speaker.is_root)
         log.debug("%s", error)
         # What root has mounted or linked there is root's.
         if error.refusal != "path" or not directory.speaker.is_root or directory.below == ".":

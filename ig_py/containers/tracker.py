@@ -343,10 +343,13 @@ class ContainerTracker:
         """Containers that may have events which are not counted as lost, by reason (``report``)."""
         from ig_py.containers.report import unseen
 
-        if self._admission is None or self._filter is None:
+        if self._filter is None:
             return {}
+        unread = self.view.failures.count
+        if self._admission is None:
+            return unseen({}, 0, 0, unread)
         late = self._admission.totals.late
-        return unseen(self._admission.counts(), late, self._contradicted)
+        return unseen(self._admission.counts(), late, self._contradicted, unread)
 
     def _contradiction(
         self, kind: Contradiction, stays: Container | None, ignored: Container

@@ -7,15 +7,14 @@ is found by looking for this process in the host's hierarchy, which needs no rig
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import posixpath
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 
-from ig_py.host.files import is_there, read_text
+from ig_py.host.files import inode, is_there, read_text, require_absent
 
 INITIAL = 0xEFFFFFFB
 """Inode number of the first control group namespace (kernel: PROC_CGROUP_INIT_INO)."""
@@ -36,10 +35,7 @@ class CgroupPaths:
     @cached_property
     def same_namespace(self) -> bool:
         """True when paths are the host's as they are."""
-        try:
-            return Path(f"{self._own}/ns/cgroup").stat().st_ino == INITIAL
-        except OSError:
-            return True
+        return inode(f"{self._own}/ns/cgroup") in (INITIAL, None)
 
     @cached_property
     def unified(self) -> str:
@@ -52,13 +48,20 @@ class CgroupPaths:
     def maker(self, path: str) -> int:
         """User id of the owner of the control group *path*, or where it is gone, of the innermost
         one around it: who could have made it. Of several hierarchies it is the least trusted one
-        that knows most of the path."""
+        that knows most of the path.
+
+        Raises:
+            HostReadError: It cannot be known.
+        """
         deepest: dict[int, set[int]] = {}
         for mount in self._hierarchies:
             for depth, place in _upwards(path):
                 try:
                     facts = os.stat(f"{mount}{place}", follow_symlinks=False)  # noqa: PTH116
-                except OSError:
+                except OSError as error:
+                    # A path may be longer than one that can be looked up (PATH_MAX).
+                    if error.errno != errno.ENAMETOOLONG:
+                        require_absent(f"{mount}{place}", error, denied=True)
                     continue
                 deepest.setdefault(depth, set()).add(facts.st_uid)
                 break
@@ -73,8 +76,11 @@ class CgroupPaths:
         if self.unified == self._mounts:
             return [self.unified]
         found = [self.unified] if self.unified else []
-        with contextlib.suppress(OSError), os.scandir(self._mounts) as entries:
-            found += [e.path for e in entries if is_there(f"{e.path}/cgroup.procs")]
+        try:
+            with os.scandir(self._mounts) as entries:
+                found += [e.path for e in entries if is_there(f"{e.path}/cgroup.procs")]
+        except OSError as error:
+            require_absent(self._mounts, error, denied=True)
         return list(dict.fromkeys(found))
 
     def absolute(self, line: str) -> str:
@@ -127,8 +133,8 @@ def _directory_of(mount: str, pid: int) -> str:
         try:
             with os.scandir(f"{mount}{path}") as entries:
                 pending += [f"{path}/{e.name}" for e in entries if e.is_dir(follow_symlinks=False)]
-        except OSError:
-            continue
+        except OSError as error:
+            require_absent(f"{mount}{path}", error, denied=True)
     return ""
 
 

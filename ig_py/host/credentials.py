@@ -13,7 +13,7 @@ import struct
 import sys
 from functools import cache
 
-from ig_py.host.files import read_bytes, read_text
+from ig_py.host.files import inode, read_bytes, read_text
 from ig_py.records import dataclass
 
 FIRST_USER_NAMESPACE = 0xEFFFFFFD
@@ -51,7 +51,11 @@ class Credentials:
 
 
 def credentials(proc: str, pid: int) -> Credentials | None:
-    """Of the process *pid* of the file system *proc*; None when it has ended."""
+    """Of the process *pid* of the file system *proc*; None when it has ended.
+
+    Raises:
+        HostReadError: It may be there, and cannot be read.
+    """
     pairs = (line.partition(":") for line in read_text(f"{proc}/{pid}/status").splitlines())
     status = {key: value.split() for key, _, value in pairs}
     try:
@@ -59,8 +63,8 @@ def credentials(proc: str, pid: int) -> Credentials | None:
             tuple(int(uid) for uid in status["Uid"]),
             int(status["CapEff"][0], 16),
             _in_first_namespace(proc, pid),
-            _is_secure(read_bytes(f"{proc}/{pid}/auxv")),
-            _inode(f"{proc}/{pid}/ns/mnt"),
+            _is_secure(read_bytes(f"{proc}/{pid}/auxv", denied=True)),
+            inode(f"{proc}/{pid}/ns/mnt") or 0,
         )
     except (KeyError, IndexError, ValueError):
         return None
@@ -70,7 +74,7 @@ def credentials(proc: str, pid: int) -> Credentials | None:
 def first_user_namespace() -> int:
     """The first user namespace; where this process is in another one, that one, above which
     nothing can be seen."""
-    return _inode("/proc/self/ns/user") or FIRST_USER_NAMESPACE
+    return inode("/proc/self/ns/user") or FIRST_USER_NAMESPACE
 
 
 def namespace_owner(fd: int) -> int | None:
@@ -101,29 +105,9 @@ def namespace_owner(fd: int) -> int | None:
             os.close(each)
 
 
-def user_namespaces(proc: str, pid: int) -> list[int]:
-    """The user namespace of a process and those around it, the innermost first; [] when it has
-    ended, or they may not be read."""
-    opened: list[int] = []
-    found: list[int] = []
-    try:
-        opened.append(os.open(f"{proc}/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
-        for _ in range(MAX_LEVELS):
-            found.append(os.fstat(opened[-1]).st_ino)
-            if found[-1] == first_user_namespace():
-                break
-            opened.append(fcntl.ioctl(opened[-1], _NS_GET_PARENT))
-    except OSError:
-        return []
-    finally:
-        for each in opened:
-            os.close(each)
-    return found
-
-
 def _in_first_namespace(proc: str, pid: int) -> bool:
-    if inode := _inode(f"{proc}/{pid}/ns/user"):
-        return inode == first_user_namespace()
+    if number := inode(f"{proc}/{pid}/ns/user"):
+        return number == first_user_namespace()
     # Without CAP_SYS_PTRACE. Only the first one has all ids, unless root makes such another one.
     return read_text(f"{proc}/{pid}/uid_map").split() == _ALL_IDS
 
@@ -135,10 +119,3 @@ def _is_secure(auxv: bytes) -> bool:
         if key == _AT_SECURE:
             return bool(value)
     return False
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino  # noqa: PTH116 (a magic link)
-    except OSError:
-        return 0

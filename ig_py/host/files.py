@@ -1,45 +1,121 @@
-"""Reading small files of the kernel."""
+"""Reading small files of the kernel, and telling what is absent from what cannot be known.
+
+A file that is not there is an answer: its process has ended, or the kernel has no such feature. A
+file that cannot be read for want of descriptors or memory, or by an error of the device, may be
+there: :class:`HostReadError`. Callers either try again, or count what they may have missed by it
+(:class:`ReadFailures`).
+"""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
+import threading
 
+from ig_py.errors import ContainerError
 from ig_py.host.descriptors import REMEDY, USED_UP
 
 log = logging.getLogger(__name__)
 
 MAX_FILE = 64 * 1024
 """Bytes read of one /proc or cgroup file."""
+ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENODEV, errno.EOPNOTSUPP})
+"""There is no such file, process, or control group any more; threaded control groups have no
+cgroup.procs (Documentation/admin-guide/cgroup-v2.rst)."""
+DENIED = frozenset({errno.EACCES, errno.EPERM})
+"""There are no rights: without CAP_SYS_PTRACE a part of /proc cannot be read (proc(5))."""
 
 
-_said: set[int] = set()
+class HostReadError(ContainerError):
+    """A file or a process of the host may be there, and cannot be read.
+
+    Attributes:
+        number: The error's number (errno(3)); 0 where it has none.
+    """
+
+    def __init__(self, path: str, error: OSError) -> None:
+        self.number = error.errno or 0
+        used_up = self.number in USED_UP
+        super().__init__(
+            f"reading {path!a}: {error.strerror or error}", remedy=REMEDY if used_up else ""
+        )
 
 
-def say_if_used_up(what: str, error: OSError) -> None:
-    """Warn, once for each kind, that *what* failed for want of descriptors or memory: what a caller
-    then takes as absent may be there."""
-    number = error.errno or 0
-    if (number in USED_UP or number == errno.ENOMEM) and number not in _said:
-        _said.add(number)
-        advice = f": {REMEDY}" if number == errno.EMFILE else ""
-        log.warning(
-            "%a: %s; processes and containers may be missed%s", what, error.strerror, advice
+def require_absent(path: str, error: OSError, *, denied: bool = False) -> None:
+    """Return when *error* says that *path* is not there; with *denied* also when there are no
+    rights to look.
+
+    Raises:
+        HostReadError: It may be there.
+    """
+    if error.errno not in ABSENT and not (denied and error.errno in DENIED):
+        raise HostReadError(path, error) from error
+
+
+class ReadFailures:
+    """What could not be read of the host, so that a container may have been missed: told once for
+    each kind of error, and counted. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._said: set[int] = set()
+        self._lock = threading.Lock()
+
+    def add(self, error: HostReadError) -> None:
+        with self._lock:
+            self.count += 1
+            first = error.number not in self._said
+            self._said.add(error.number)
+        log.log(
+            logging.WARNING if first else logging.DEBUG,
+            "%s%s",
+            error,
+            "; processes and containers may be missed, more of these errors are counted only"
+            if first
+            else "",
         )
 
 
 def is_there(path: str) -> bool:
-    """Whether *path* exists; False where there are no rights to look."""
-    return os.path.exists(path)  # noqa: PTH110 (Path.exists() raises PermissionError)
+    """Whether *path* exists; False where there are no rights to look.
+
+    Raises:
+        HostReadError: That cannot be known.
+    """
+    try:
+        os.stat(path)  # noqa: PTH116 (magic links of /proc)
+    except OSError as error:
+        require_absent(path, error, denied=True)
+        return False
+    return True
 
 
-def read_bytes(path: str, most: int = MAX_FILE) -> bytes:
-    """At most *most* bytes of a small kernel file; b"" when it cannot be read."""
+def inode(path: str) -> int | None:
+    """Inode number of *path*, such as of a namespace; None when it is not there, or may not be
+    looked at.
+
+    Raises:
+        HostReadError: That cannot be known.
+    """
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 (magic links of /proc)
+    except OSError as error:
+        require_absent(path, error, denied=True)
+        return None
+
+
+def read_bytes(path: str, most: int = MAX_FILE, *, denied: bool = False) -> bytes:
+    """At most *most* bytes of a small kernel file; b"" when it is not there, and with *denied*
+    also when it may not be read.
+
+    Raises:
+        HostReadError: It may be there, and cannot be read.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        say_if_used_up(path, error)
+        require_absent(path, error, denied=denied)
         return b""
     try:
         chunks = []
@@ -47,13 +123,17 @@ def read_bytes(path: str, most: int = MAX_FILE) -> bytes:
             chunks.append(chunk)
             most -= len(chunk)
     except OSError as error:
-        say_if_used_up(path, error)
+        require_absent(path, error, denied=denied)
         return b""
     finally:
         os.close(fd)
     return b"".join(chunks)
 
 
-def read_text(path: str) -> str:
-    """As :func:`read_bytes`, as text."""
-    return read_bytes(path).decode("utf-8", "replace")
+def read_text(path: str, *, denied: bool = False) -> str:
+    """As :func:`read_bytes`, as text.
+
+    Raises:
+        HostReadError: It may be there, and cannot be read.
+    """
+    return read_bytes(path, denied=denied).decode("utf-8", "replace")

@@ -9,6 +9,8 @@ import os
 from itertools import islice
 from pathlib import Path
 
+from ig_py.host.files import require_absent
+
 MAX_MOUNTS = 4096
 """Lines of a mountinfo that are looked at; the root's is among the first."""
 
@@ -28,27 +30,37 @@ def mount_of(fd: int) -> int:
 
 def mounted_at(process: str, mount: int) -> tuple[str, str] | None:
     """Device and directory of the mount that has the number *mount* (proc_pid_mountinfo(5)), as
-    ``/proc/PID``, *process*, sees it; None when it does not see it, or may not be read."""
+    ``/proc/PID``, *process*, sees it; None when it does not see it, or may not be read.
+
+    Raises:
+        HostReadError: It cannot be known.
+    """
     try:
         with Path(process, "mountinfo").open(encoding="utf-8", errors="surrogateescape") as lines:
             for line in islice(lines, MAX_MOUNTS):
                 number, _, device, directory = line.split(" ", 4)[:4]
                 if int(number) == mount:
                     return device, directory
-    except (OSError, ValueError):
+    except OSError as error:
+        require_absent(f"{process}/mountinfo", error, denied=True)
+    except ValueError:
         pass
     return None
 
 
 def root_mount(process: str) -> tuple[str, str] | None:
-    """Device and directory of the root of ``/proc/PID``, *process*; None as above."""
+    """Device and directory of the root of ``/proc/PID``, *process*; None as above.
+
+    Raises:
+        HostReadError: It cannot be known.
+        OSError: /proc does not tell the mount of a descriptor.
+    """
     try:
         fd = os.open(f"{process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        require_absent(f"{process}/root", error, denied=True)
         return None
     try:
         return mounted_at(process, mount_of(fd))
-    except OSError:
-        return None
     finally:
         os.close(fd)

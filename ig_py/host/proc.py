@@ -1,5 +1,8 @@
 """The host as seen through its /proc: namespaces, cgroups, and pinned processes.
 
+What is told of a process that has ended is empty. Where the host cannot be read, so that a process
+may be there, all raise :class:`~ig_py.host.files.HostReadError`.
+
 ``HOST_ROOT`` (default ``/``) is where the host's file system is mounted when
 ig-py itself runs in a container (docs/in-a-container.md).
 """
@@ -7,6 +10,7 @@ ig-py itself runs in a container (docs/in-a-container.md).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 from functools import cached_property
@@ -15,8 +19,15 @@ from pathlib import Path
 from ig_py.errors import ContainerError
 from ig_py.host.cgroup_paths import CgroupPaths
 from ig_py.host.credentials import namespace_owner
-from ig_py.host.descriptors import REMEDY, USED_UP
-from ig_py.host.files import is_there, read_text, say_if_used_up
+from ig_py.host.files import (
+    ABSENT,
+    HostReadError,
+    ReadFailures,
+    inode,
+    is_there,
+    read_text,
+    require_absent,
+)
 from ig_py.records import dataclass
 
 MAX_PID = 1 << 22
@@ -78,11 +89,15 @@ class Process:
 
 
 class HostView:
-    """The host below ``root``; every method tolerates that a process ends meanwhile."""
+    """The host below ``root``; every method tolerates that a process ends meanwhile.
+
+    ``failures``: reads that failed, by which containers may have been missed.
+    """
 
     def __init__(self, root: str = "/") -> None:
         self.root = root or "/"
         self.proc = str(Path(self.root) / "proc")
+        self.failures = ReadFailures()
         self._cgroup_paths = CgroupPaths(str(Path(self.root) / "sys/fs/cgroup"))
 
     @classmethod
@@ -122,8 +137,13 @@ class HostView:
         """Pid of this process in the host's /proc; 0 where it has none."""
         try:
             return int(str(Path(f"{self.proc}/self").readlink()))
-        except (OSError, ValueError):
-            return os.getpid() if self.same_pidns else 0
+        except OSError as error:
+            # EINVAL: it is no link, in a /proc that is none.
+            if error.errno != errno.EINVAL:
+                require_absent(f"{self.proc}/self", error, denied=True)
+        except ValueError:
+            pass
+        return os.getpid() if self.same_pidns else 0
 
     @cached_property
     def host_netns(self) -> int | None:
@@ -160,7 +180,10 @@ class HostView:
             here = "/".join([self.root.rstrip("/"), *done, part])
             try:
                 target = str(Path(here).readlink())
-            except OSError:
+            except OSError as error:
+                # EINVAL: it is no link.
+                if error.errno != errno.EINVAL:
+                    require_absent(here, error, denied=True)
                 done.append(part)
                 continue
             links += 1
@@ -173,25 +196,26 @@ class HostView:
 
     def namespace(self, pid: int, kind: str) -> int | None:
         """Inode of ``/proc/PID/ns/KIND``; None when it has ended or may not be read."""
-        try:
-            return Path(f"{self.proc}/{pid}/ns/{kind}").stat().st_ino
-        except OSError:
-            return None
+        return inode(f"{self.proc}/{pid}/ns/{kind}")
 
     def owner(self, fd: int) -> int | None:
         """The user who made the namespace that *fd* is open on, in a user namespace of their own;
         None for the host's root, and where that is not known."""
         try:
             return namespace_owner(fd) if fd >= 0 else None
-        except OSError:
+        except OSError as error:
+            # What the kernel does not tell: before 4.11, or of user namespaces around our own.
+            if error.errno not in (errno.ENOTTY, errno.EINVAL, errno.EPERM):
+                raise HostReadError("the owner of a namespace", error) from error
             return None
 
     def owner_of(self, pid: int) -> int | None:
         """:meth:`owner` of the mount namespace of *pid*."""
+        path = f"{self.proc}/{pid}/ns/mnt"
         try:
-            fd = os.open(f"{self.proc}/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            say_if_used_up(f"{self.proc}/{pid}/ns/mnt", error)
+            require_absent(path, error, denied=True)
             return None
         try:
             return self.owner(fd)
@@ -207,7 +231,7 @@ class HostView:
         try:
             return [int(name) for name in os.listdir(self.proc) if name.isdecimal()]  # noqa: PTH208
         except OSError as error:
-            say_if_used_up(self.proc, error)
+            require_absent(self.proc, error)
             return []
 
     def read(self, pid: int, name: str) -> str:
@@ -221,9 +245,11 @@ class HostView:
 
     def started_at(self, pid: int) -> int:
         """mtime of /proc/PID in unix ns, which is what ig calls the start."""
+        path = f"{self.proc}/{pid}"
         try:
-            return Path(f"{self.proc}/{pid}").stat().st_mtime_ns
-        except OSError:
+            return Path(path).stat().st_mtime_ns
+        except OSError as error:
+            require_absent(path, error)
             return 0
 
     def cgroups(self, pid: int) -> Cgroups:
@@ -245,7 +271,7 @@ class HostView:
 
         Raises:
             ProcessGone: it ended meanwhile, so what was read may be another process's.
-            ContainerError: there are no descriptors left.
+            HostReadError: there are no descriptors left, or /proc cannot be read.
         """
         if not 0 < pid <= MAX_PID:
             raise ProcessGone(f"process {pid} is not one of the host's")
@@ -261,19 +287,18 @@ class HostView:
             # If the process is alive now, all that was read before is of this process.
             if not started_at or not alive(pidfd):
                 raise ProcessGone(f"process {pid} ended while being read")
+            owners = self.owner(pins.mnt_fd), self.owner(pins.net_fd)
         except OSError as error:
             pins.close()
             _close(pidfd)
-            if error.errno in USED_UP:
-                raise ContainerError(
-                    f"holding process {pid}: {error.strerror}", remedy=REMEDY
-                ) from error
-            raise ProcessGone(f"holding process {pid}: {error.strerror}") from error
-        except ProcessGone:
+            # EINVAL: the number is a thread's, not a process's (pidfd_open(2)).
+            if error.errno in ABSENT or error.errno == errno.EINVAL:
+                raise ProcessGone(f"holding process {pid}: {error.strerror}") from error
+            raise HostReadError(f"process {pid}", error) from error
+        except BaseException:
             pins.close()
             _close(pidfd)
             raise
-        owners = self.owner(pins.mnt_fd), self.owner(pins.net_fd)
         return Process(pid, pidfd, pins, mntns, netns, started_at, cgroups, *owners)
 
     def _pin(self, pid: int, kind: str) -> tuple[int, int]:
@@ -289,8 +314,8 @@ def open_netns(view: HostView) -> list[int]:
     for path in (f"{view.proc}/1/ns/net", "/proc/thread-self/ns/net"):
         try:
             return [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
-        except OSError:
-            continue
+        except OSError as error:
+            require_absent(path, error, denied=True)
     return []
 
 

@@ -34,6 +34,8 @@ from enum import Enum
 from typing import Literal, TypeAlias, TypeVar
 
 from ig_py.errors import IgPyError
+from ig_py.host.descriptors import USED_UP
+from ig_py.host.files import HostReadError
 from ig_py.host.openat2 import Resolve, file_system_of, open_path
 
 DEADLINE_S = 1.0
@@ -87,14 +89,35 @@ class FileRefused(IgPyError):
     """A file is not read, since it is not what it has to be.
 
     Attributes:
+        path: The file.
         refusal: The kind of reason.
         reason: It as a clause for a longer message: ``it is a FIFO, not a regular file``.
+        cause: The error of the kernel by which a file of refusal ``error`` is not read, so that it
+            may be one that counts.
     """
 
-    def __init__(self, path: str, refusal: Refusal, reason: str) -> None:
+    def __init__(
+        self, path: str, refusal: Refusal, reason: str, cause: OSError | None = None
+    ) -> None:
         super().__init__(f"reading {path}: {reason}")
+        self.path = path
         self.refusal = refusal
         self.reason = reason
+        self.cause = cause
+
+    def require_known(self, *, trusted: bool) -> None:
+        """Return when it is known that there is no file that counts.
+
+        Args:
+            trusted: The file would be root's. Another user can make every error but those of want
+                of descriptors and memory, by a file system of their own.
+
+        Raises:
+            HostReadError: There may be one.
+        """
+        used_up = self.cause is not None and self.cause.errno in (*USED_UP, errno.ENOMEM)
+        if self.cause is not None and (used_up or trusted):
+            raise HostReadError(self.path, self.cause) from self
 
 
 def read_beneath(
@@ -378,7 +401,7 @@ def _refused(name: str, error: OSError | ValueError) -> FileRefused:
     if code == errno.EAGAIN:
         return FileRefused(name, "slow", "it is under a lease, or being moved")
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return FileRefused(name, "error", text)
+    return FileRefused(name, "error", text, error if isinstance(error, OSError) else None)
 
 
 def _close(fd: int) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from ig_py.host.files import read_text
+from ig_py.host.files import read_text, require_absent
 from ig_py.host.proc import HostView
 
 RESCAN_SECONDS = 5.0
@@ -27,11 +27,15 @@ class Holders:
         self._at = -RESCAN_SECONDS
 
     def of(self, programs: set[int]) -> dict[int, tuple[str, str]]:
-        """Program id → names and pids, each a comma list in the order of pids."""
+        """Program id → names and pids, each a comma list in the order of pids.
+
+        Raises:
+            HostReadError: The processes cannot be read.
+        """
         now = self._clock()
         if programs != self._programs or now - self._at >= RESCAN_SECONDS:
-            self._programs, self._at = set(programs), now
             self._found = self._scan() if programs else {}
+            self._programs, self._at = set(programs), now
         return self._found
 
     def _scan(self) -> dict[int, tuple[str, str]]:
@@ -50,15 +54,19 @@ class Holders:
         directory = f"{self._view.proc}/{pid}/fd"
         try:
             names = os.listdir(directory)  # noqa: PTH208
-        except OSError:
+        except OSError as error:
+            require_absent(directory, error, denied=True)
             return
         for name in names:
+            link = f"{directory}/{name}"
             try:
-                target = os.readlink(f"{directory}/{name}")  # noqa: PTH115
-            except OSError:
+                target = os.readlink(link)  # noqa: PTH115
+            except OSError as error:
+                require_absent(link, error, denied=True)
                 continue
             if target in _LINKS:
-                for line in read_text(f"{self._view.proc}/{pid}/fdinfo/{name}").splitlines():
+                facts = read_text(f"{self._view.proc}/{pid}/fdinfo/{name}", denied=True)
+                for line in facts.splitlines():
                     key, _, value = line.partition(":")
                     if key == "prog_id" and value.strip().isdecimal():
                         yield int(value)

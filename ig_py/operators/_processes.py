@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from ig_py.host.files import read_bytes, read_text
+from ig_py.host.files import HostReadError, read_bytes, read_text
 from ig_py.host.proc import HostView
 from ig_py.operators._samples import Value
 from ig_py.records import dataclass
@@ -72,7 +72,19 @@ class ProcessReader:
         self._newest = 0
 
     def read(self) -> Iterator[dict[str, Value]]:
-        """Values by field name of each process, by pid; those that end meanwhile are left out."""
+        """Values by field name of each process, by pid; those that end meanwhile are left out.
+
+        Raises:
+            HostReadError: A process may be there, and cannot be read: the call counts for nothing.
+        """
+        before = self._before, self._read_at, self._newest
+        try:
+            yield from self._read()
+        except HostReadError:
+            self._before, self._read_at, self._newest = before
+            raise
+
+    def _read(self) -> Iterator[dict[str, Value]]:
         now = self._clock()
         elapsed = (now - self._read_at) / 1e9 if self._read_at else 0.0
         before, self._before, self._read_at = self._before, {}, now

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ig_py.errors import IgPyError
+from ig_py.host.files import inode, is_there
 from ig_py.host.private_mount import with_mount
 from ig_py.host.proc import HostView
 from ig_py.host.tracefs import with_tracefs
@@ -89,11 +90,7 @@ def _to_cgroup(obj: Object, path: str) -> bool:
 
 
 def _is_root(path: str) -> bool:
-    place = Path(path)
-    try:
-        return place.stat().st_ino == _ROOT_INODE and (place / "cgroup.controllers").exists()
-    except OSError:
-        return False
+    return inode(path) == _ROOT_INODE and is_there(f"{path}/cgroup.controllers")
 
 
 def _to_calls(obj: Object) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from ig_py.host.files import is_there, read_text
+from ig_py.host.files import HostReadError, is_there, read_text, require_absent
 from ig_py.host.proc import HostView
 from ig_py.operators._samples import Value
 from ig_py.records import dataclass
@@ -63,7 +63,18 @@ class ThrottleReader:
 
         A group that is read for the first time is left out: its counts cannot be compared. So is
         a group without processes of its own, when groups below it have limits.
+
+        Raises:
+            HostReadError: A group may be there, and cannot be read: the call counts for nothing.
         """
+        before = self._before
+        try:
+            yield from self._read()
+        except HostReadError:
+            self._before = before
+            raise
+
+    def _read(self) -> Iterator[dict[str, Value]]:
         before, self._before = self._before, {}
         limited = [(p, i, limit) for p, i in self._groups() if (limit := self._limit(p))]
         above = {os.path.dirname(path) for path, _, _ in limited}  # noqa: PTH120
@@ -168,7 +179,8 @@ def _children(directory: str) -> list[tuple[str, int]]:
     try:
         with os.scandir(directory) as entries:
             return [(e.path, e.inode()) for e in entries if e.is_dir(follow_symlinks=False)]
-    except OSError:
+    except OSError as error:
+        require_absent(directory, error, denied=True)
         return []
 
 

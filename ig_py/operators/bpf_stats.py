@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ig_py.errors import KernelError
 from ig_py.gadget.duration import format_duration, parse_interval
 from ig_py.gadget.spec import Kind, ParamSpec
+from ig_py.host.files import HostReadError
 from ig_py.operators import _samples
 from ig_py.operators._samples import Member, Samples, Value, described
 from ig_py.operators.base import Context, Operator
@@ -212,6 +213,14 @@ class BpfStats(Operator):
         assert self._samples is not None
         assert self._holders is not None
         programs, memory = self._read()
+        held: dict[int, tuple[str, str]] = {}
+        if not self._gadgets_only:
+            try:
+                held = self._holders.of({program[0] for program in programs})
+            except HostReadError as error:
+                # The next report is about this time, too.
+                running.host.view.failures.add(error)
+                return
         now = time.monotonic_ns()
         usage = _Usage(max(1, now - self._read_at), self._before, memory)
         self._read_at, self._before = now, _totals(programs)
@@ -226,7 +235,6 @@ class BpfStats(Operator):
             if own:
                 rows = [_NO_PROGRAM | gadget | usage.by([p for p in programs if p[0] in own])]
         else:
-            held = self._holders.of({program[0] for program in programs})
             for program in programs:
                 number, kind, name = program[:3]
                 comms, pids = held.get(number, ("", ""))

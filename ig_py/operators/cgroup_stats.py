@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ig_py.gadget.duration import format_duration
 from ig_py.gadget.spec import Kind
+from ig_py.host.files import HostReadError
 from ig_py.operators import _samples
 from ig_py.operators._samples import Member, Samples, described
 from ig_py.operators.base import Context, Operator
@@ -107,6 +108,10 @@ class CgroupStats(Operator):
 
     def _report(self, running: Running) -> None:
         assert self._samples is not None
-        rows = self._reader.read() if self._reader else ()
+        try:
+            rows = list(self._reader.read()) if self._reader else []
+        except HostReadError as error:
+            running.host.view.failures.add(error)
+            return
         pack, selects = self._samples.pack, running.host.selects
         running.emit(DATASOURCE, [pack(row) for row in rows if selects(int(row["mountnsid"]))])

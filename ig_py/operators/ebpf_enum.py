@@ -10,6 +10,7 @@ from ig_py.gadget.btf import Btf
 from ig_py.gadget.btf_types import ENUMS
 from ig_py.gadget.datasource import add_formatted_field
 from ig_py.gadget.spec import Flag
+from ig_py.host.files import require_absent
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.formatters import formatted_name, is_taken
 
@@ -76,10 +77,15 @@ class EbpfEnum(Operator):
         if not wanted:
             return
         try:
-            kernel = Btf(KERNEL_BTF.read_bytes(), "the running kernel", trusted=True)
-            found = {t.name: t for t in kernel.of_kind(*ENUMS) if t.name in wanted}
-        except (OSError, IgPyError):
+            raw = KERNEL_BTF.read_bytes()
+        except OSError as error:
+            require_absent(str(KERNEL_BTF), error, denied=True)
             return  # Without BTF of the kernel the object's own values are used.
+        try:
+            kernel = Btf(raw, "the running kernel", trusted=True)
+            found = {t.name: t for t in kernel.of_kind(*ENUMS) if t.name in wanted}
+        except IgPyError:
+            return
         for name, enum in found.items():
             values = [[v, n] for v, n in enum.values]
             for body in self._steps[name]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ig_py.gadget.duration import format_duration
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, Kind
+from ig_py.host.files import HostReadError
 from ig_py.operators import _samples
 from ig_py.operators._samples import Member, Samples, described
 from ig_py.operators.base import Context, Operator
@@ -161,7 +162,11 @@ class ProcessStats(Operator):
         assert self._reader is not None
         assert self._samples is not None
         pack, selects = self._samples.pack, running.host.selects
-        rows = self._reader.read()
+        try:
+            rows = list(self._reader.read())
+        except HostReadError as error:
+            running.host.view.failures.add(error)
+            return
         running.emit(DATASOURCE, [pack(row) for row in rows if selects(int(row["mountnsid"]))])
 
 

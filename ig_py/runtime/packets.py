@@ -15,6 +15,8 @@ from ig_py.containers.targets import HOST, Target
 from ig_py.errors import ObjectError, UsageError
 from ig_py.gadget import sections
 from ig_py.gadget.spec import ProgramSpec
+from ig_py.host.descriptors import USED_UP
+from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass, field
@@ -326,6 +328,7 @@ def interface_index(name: str, view: HostView) -> int:
 
     Raises:
         UsageError: The host has none of that name.
+        HostReadError: That cannot be known.
     """
     try:
         if view.root == "/":
@@ -334,6 +337,8 @@ def interface_index(name: str, view: HostView) -> int:
             raise OSError("not a name")
         return int(Path(view.root, "sys/class/net", name, "ifindex").read_text())
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (*USED_UP, errno.ENOMEM):
+            raise HostReadError(f"network interface {name}", error) from error
         raise UsageError(
             f"--iface {name!a}: no such network interface",
             remedy="ip link lists the interfaces",

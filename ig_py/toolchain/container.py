@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ig_py.errors import BuildError, UsageError
-from ig_py.host.files import read_text
+from ig_py.host.files import HostReadError, read_text
 from ig_py.records import dataclass
 from ig_py.toolchain import headers, wasm
 from ig_py.toolchain.buildfile import BuildFile
@@ -199,7 +199,10 @@ class _Owner:
         """Is it known to be a process of this user and this machine that has ended?"""
         here = self.this()
         ours = (self.boot_id, self.uid, self.pidns) == (here.boot_id, here.uid, here.pidns)
-        return ours and _started(self.pid) != self.started
+        try:
+            return ours and _started(self.pid) != self.started
+        except HostReadError:
+            return False
 
 
 def _started(pid: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from ig_py.containers.identify import Found
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.scout import PLACED, SHUT, Kind
 from ig_py.containers.speakers import Claim, Rank, Speaker
+from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView
 
 ID = "ab" * 32
@@ -481,3 +484,32 @@ def test_containers_that_are_let_in_late_are_counted_when_they_are_selected(tria
     trial.known.running.clear()
     trial.tell(docker(flags=SHUT, nspid=1, generation=71))
     assert trial.admission.totals.late == 1
+
+
+def unreadable(number: int) -> Callable[..., Any]:
+    def identify(*_arguments: Any, **_more: Any) -> Found | None:
+        raise HostReadError("/proc/1/status", OSError(number, os.strerror(number)))
+
+    return identify
+
+
+def test_what_cannot_be_identified_for_want_of_descriptors_is_lost(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "identify", unreadable(errno.EMFILE))
+    trial.tell(docker(), docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1))
+    assert trial.rejected == [], "it is waited for a later look"
+    trial.time_is_up()
+    assert trial.rejected == [(7, 70, True)]
+    assert trial.admission._view.failures.count >= 2
+
+
+def test_it_is_identified_by_a_later_look(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.known.descriptions[ID] = container(ID, "web")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "identify", unreadable(errno.ENOMEM))
+        trial.tell(docker(), docker(kind=Kind.EXEC, pid=NO_PID + 1, nspid=1))
+    assert trial.names == []
+    trial.time_is_up()
+    assert trial.names == ["web"]
+    assert trial.rejected == []

@@ -46,7 +46,6 @@ ALLOWED = {
     ("host/mounted_root.py", "os.open"): "roots of processes with O_PATH, of which /proc tells",
     ("host/mounted_root.py", "Path(f'/proc/self/fdinfo/{fd}').read_text"): KERNEL,
     ("host/mounted_root.py", "Path(process, 'mountinfo').open"): KERNEL,
-    ("host/credentials.py", "os.open"): KERNEL,
     ("runtime/loader.py", "VMLINUX_BTF.read_bytes"): KERNEL,
     ("runtime/packets.py", "os.open"): KERNEL,
     ("runtime/packets.py", "Path(view.root, 'sys/class/net', name, 'ifindex').read_text"): KERNEL,

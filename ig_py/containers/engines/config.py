@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 from ig_py.containers.speakers import is_trusted, is_user_id
 from ig_py.errors import ContainerError, UsageError
+from ig_py.host.descriptors import USED_UP
+from ig_py.host.files import HostReadError, require_absent
 from ig_py.host.openat2 import Resolve, open_path
 from ig_py.host.proc import HostView
 from ig_py.records import dataclass, replace
@@ -73,7 +76,8 @@ def engine_configs(
 
     Raises:
         UsageError: There is no such engine or protocol.
-        ContainerError: An engine that the user named has no socket.
+        ContainerError: An engine that the user named has no socket, or the directories of users
+            cannot be read.
     """
     if (protocol or "internal") not in PROTOCOLS:
         raise UsageError(
@@ -156,7 +160,8 @@ def _rootless_podman(config: EngineConfig) -> list[EngineConfig]:
 def _names(directory: Path) -> list[str]:
     try:
         return [entry.name for entry in directory.iterdir()]
-    except OSError:
+    except OSError as error:
+        require_absent(str(directory), error, denied=True)
         return []
 
 
@@ -164,18 +169,26 @@ def _has_socket(directory: Path, user: int) -> bool:
     """Whether *user* listens there. What a user has mounted is not asked."""
     try:
         root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        _require_known(directory, error)
         return False
     try:
         resolve = Resolve.BENEATH | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS | Resolve.NO_XDEV
         fd = open_path(root, ROOTLESS_PODMAN, resolve)
-    except OSError:
+    except OSError as error:
+        _require_known(directory, error)
         return False
     finally:
         os.close(root)
     facts = os.fstat(fd)
     os.close(fd)
     return stat.S_ISSOCK(facts.st_mode) and facts.st_uid == user
+
+
+def _require_known(directory: Path, error: OSError) -> None:
+    """Of a user's directory: any other error is the user's own affair."""
+    if error.errno in (*USED_UP, errno.ENOMEM):
+        raise HostReadError(str(directory), error) from error
 
 
 def _socket_path(name: str, given: str) -> str:

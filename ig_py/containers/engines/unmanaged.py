@@ -21,6 +21,7 @@ from ig_py.containers.runtime_state import State
 from ig_py.containers.sources import DiscoverySource
 from ig_py.containers.speakers import Claim, Rank, Speaker, claim
 from ig_py.containers.state_dirs import StateDirs
+from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass
@@ -138,7 +139,11 @@ class UnmanagedContainers:
     ) -> Container | None:
         """A container by what its processes and files tell; None for a pod's sandbox.
 
-        *runtime*, *bundle*: "" where that is not known yet. *owner*: of its mount namespace."""
+        *runtime*, *bundle*: "" where that is not known yet. *owner*: of its mount namespace.
+
+        Raises:
+            HostReadError: Its processes or files cannot be read.
+        """
         creation = Creation() if owner else self._creations.get(container_id, Creation())
         conmon = conmon_above(self._view, pid, owner)
         own = conmon.container_id == container_id
@@ -163,13 +168,18 @@ class UnmanagedContainers:
         # podman is asked about only when the container has a process, of which that user may speak.
         if not speaker.is_root or (not self._announces and runtime not in MONITORED):
             return
-        creation = creation_of(self._view, container_id, runtime)
+        try:
+            creation = creation_of(self._view, container_id, runtime)
+        except HostReadError as error:
+            # Its name is asked for again when it has a process.
+            self._view.failures.add(error)
+            return
         while len(self._creations) >= MAX_CREATIONS:
             del self._creations[next(iter(self._creations))]
         self._creations[container_id] = creation
         if self._announces:
             bundle = creation.bundle
-            config = self._bundles.of_host(bundle, None) if bundle else ""
+            config = self._config_of_host(bundle)
             info = RuntimeInfo(container_id=container_id)
             self._sink.announce(Container(runtime=info, bundle=bundle, oci_config=config))
 
@@ -197,6 +207,13 @@ class UnmanagedContainers:
             source = DiscoverySource.STATE
             self._leave_to_engine(container_id, state.pid, source, by, runtime, state.bundle)
 
+    def _config_of_host(self, bundle: str) -> str:
+        try:
+            return self._bundles.of_host(bundle, None) if bundle else ""
+        except HostReadError as error:
+            self._view.failures.add(error)
+            return ""
+
     # What the processes tell.
 
     def _begin(self) -> None:
@@ -216,20 +233,37 @@ class UnmanagedContainers:
     def _look_through(self) -> None:
         if not self._view.same_pidns:
             return
-        now = set(self._view.pids())
+        try:
+            now = set(self._view.pids())
+        except HostReadError as error:
+            self._view.failures.add(error)
+            return
         before, self._unclaimed = self._unclaimed, {}
         self._undecided = False
         for pid, found in before.items():
             if pid in now and not self._sink.known(found.container_id, found.claim):
-                self._still_unclaimed(pid, found)
+                try:
+                    self._still_unclaimed(pid, found)
+                except HostReadError as error:
+                    self._view.failures.add(error)
+                    self._unclaimed[pid] = found
+        unread = set()
         for pid in now - self._processes:
             if pid in before:
                 continue
-            container_id, speaker = container_of_init(self._view, pid)
-            by = claim(speaker, Rank.KERNEL)
-            if container_id and not self._sink.known(container_id, by):
-                self._leave_to_engine(container_id, pid, DiscoverySource.PROCESSES, by)
-        self._processes = now
+            try:
+                self._look_at(pid)
+            except HostReadError as error:
+                # It is looked at again the next time.
+                self._view.failures.add(error)
+                unread.add(pid)
+        self._processes = now - unread
+
+    def _look_at(self, pid: int) -> None:
+        container_id, speaker = container_of_init(self._view, pid)
+        by = claim(speaker, Rank.KERNEL)
+        if container_id and not self._sink.known(container_id, by):
+            self._leave_to_engine(container_id, pid, DiscoverySource.PROCESSES, by)
 
     def _leave_to_engine(
         self,
