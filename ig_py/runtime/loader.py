@@ -20,7 +20,7 @@ from ig_py.gadget.spec import GadgetSpec, ProgramSpec, VariableSpec
 from ig_py.host.descriptors import REMEDY as DESCRIPTORS_REMEDY
 from ig_py.host.descriptors import USED_UP
 from ig_py.records import dataclass, field
-from ig_py.runtime.buffers import event_maps
+from ig_py.runtime.image_btf import ImageBtf
 from ig_py.runtime.map_sizes import LESS_MEMORY, MapSizes
 
 if TYPE_CHECKING:
@@ -75,7 +75,12 @@ class LoadSettings:
 
 
 class Loader:
-    """Loads one object and attaches its programs. *warn* gets what the user should know."""
+    """Loads one object and attaches its programs.
+
+    Args:
+        warn: Gets what the user should know.
+        image_btf: Where the kernel's types are looked for when it has no BTF.
+    """
 
     def __init__(
         self,
@@ -84,11 +89,13 @@ class Loader:
         parts: LoadParts,
         settings: LoadSettings,
         warn: Callable[[str], None],
+        image_btf: ImageBtf,
     ) -> None:
         self._elf = elf
         self._spec = spec
         self._parts = parts
         self._settings = settings
+        self._image_btf = image_btf
         self._warn = warn
         self._skipped: dict[str, str] = {}
         self._probed: dict[str, bool] = {}
@@ -106,8 +113,6 @@ class Loader:
         """
         from ig_py._core import CoreError
 
-        if self._settings.buffer_size is not None and not event_maps(self._spec):
-            self._warn(f"--buffer-size has no effect: gadget {self._spec.name} has no event map")
         try:
             for program in self._spec.programs:
                 if not (program.loaded and self._optional(program)):
@@ -207,16 +212,23 @@ class Loader:
         return obj
 
     def _kernel_types(self) -> bytes | None:
-        """The BTF to relocate the object against; None for the kernel's own."""
+        """The BTF to relocate the object against; None for the kernel's own, if it has one."""
         no_ringbuf, structs = self._settings.no_ringbuf, self._parts.kernel_structs
+        types = None if self._kernel_has_btf() else self._image_btf.find()
         if not no_ringbuf and not structs:
-            return None
+            return types
         from ig_py._core import btf_with_struct
 
-        types = kernel_types(without_rings=no_ringbuf)
+        types = types or kernel_types()
+        if no_ringbuf:
+            types = without_rings(types)
         for struct in structs:
             types = btf_with_struct(types, struct.name, struct.size, struct.members)
         return types
+
+    def _kernel_has_btf(self) -> bool:
+        # The file is looked for first: libbpf parses what it finds, and looks in /boot too.
+        return VMLINUX_BTF.exists() or self._has("btf")
 
     def _configure(self, obj: Object) -> None:
         known = {info["name"] for info in obj.programs()}
@@ -298,6 +310,13 @@ class Loader:
             )
         if kind in LIMITS:
             return KernelError(what, remedy=LIMITS[kind], detail=log)
+        if not self._kernel_has_btf() and self._image_btf.find() is None:
+            return KernelError(
+                f"{what} (this kernel has no BTF, and {self._image_btf.why_not()})",
+                remedy="use a kernel built with CONFIG_DEBUG_INFO_BTF, or an image built with "
+                "--btfgen for this kernel",
+                detail=log,
+            )
         if kind in ("open", "btf", "map", "plan"):
             return ObjectError(what, detail=log)
         if program is not None and (lack := self._known_lack(program)):
@@ -318,18 +337,20 @@ def _words(program: ProgramSpec) -> str:
     return f'program "{program.name}" ({program.section})'
 
 
-def kernel_types(*, without_rings: bool = False) -> bytes:
-    """The kernel's BTF.
+def without_rings(types: bytes) -> bytes:
+    """BTF in which the ring buffer helpers have other names, so that objects relocated against it
+    use perf buffers. Names keep their length: no offset in the BTF changes."""
+    return types.replace(b"BPF_FUNC_ringbuf_", b"BPF_FUNC_without_")
 
-    Args:
-        without_rings: Rename the ring buffer helpers, so that objects relocated against it use
-            perf buffers. Names keep their length: no offset in the BTF changes.
+
+def kernel_types() -> bytes:
+    """The kernel's BTF.
 
     Raises:
         KernelError: The kernel has no BTF.
     """
     try:
-        raw = VMLINUX_BTF.read_bytes()
+        return VMLINUX_BTF.read_bytes()
     except OSError as err:
         raise KernelError(
             f"reading the kernel's types ({VMLINUX_BTF}): {err.strerror}",
@@ -337,7 +358,6 @@ def kernel_types(*, without_rings: bool = False) -> bytes:
             if err.errno in USED_UP
             else "use a kernel built with CONFIG_DEBUG_INFO_BTF",
         ) from err
-    return raw.replace(b"BPF_FUNC_ringbuf_", b"BPF_FUNC_without_") if without_rings else raw
 
 
 def _verifier_reason(log: str) -> str:

@@ -118,6 +118,8 @@ class Prepared:
     values: dict[str, bytes]
     """Bytes of the eBPF parameters' variables."""
     schedules: list[ReadSchedule] = field(default_factory=list)
+    btfgen: tuple[bytes, ...] = ()
+    """Layers with the types of kernels that have no BTF."""
 
 
 def read(
@@ -206,6 +208,7 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
         ObjectError: This version cannot run the gadget.
     """
     from ig_py.gadget.load import ebpf_object
+    from ig_py.oci.media import BTFGEN_LAYER
 
     elf = ebpf_object(gadget.artifact)
     given = {p.full_name: p.default for p in gadget.params}
@@ -226,6 +229,7 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
         elf,
         values_of,
         read_schedules(context.spec, given),
+        tuple(layer.data for layer in gadget.artifact.layers_of(BTFGEN_LAYER)),
     )
 
 

@@ -24,6 +24,7 @@ from ig_py.runtime.attach import Attacher
 from ig_py.runtime.bounded_load import bounded_load
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
 from ig_py.runtime.classifiers import passing_on
+from ig_py.runtime.image_btf import ImageBtf
 from ig_py.runtime.loader import LIMITS, NO_RINGBUF, Loader, LoadSettings
 from ig_py.runtime.loss import mixing
 from ig_py.runtime.plan import DataSourceOutput, PlanSettings, compile_plan
@@ -191,6 +192,7 @@ class Run:
                 no_ringbuf=os.environ.get(NO_RINGBUF) == "1",
             ),
             self._warn,
+            ImageBtf(prepared.btfgen, self._host.view, prepared.spec.name),
         )
         if pinned := [declared.name for declared in prepared.spec.maps if declared.pinned]:
             self._pins = pins = RunPins(pinned)

@@ -15,7 +15,9 @@ from ig_py.gadget.load import build_spec
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.sockets import MAP, STRUCT, Layout
 from ig_py.gadget.spec import GadgetSpec
+from ig_py.host.proc import HostView
 from ig_py.operators.parts import KernelStruct, LoadParts
+from ig_py.runtime.image_btf import ImageBtf
 from ig_py.runtime.loader import Loader, LoadSettings
 from ig_py.toolchain.clang import Clang
 
@@ -27,6 +29,7 @@ NAME_MAX = 15
 """The kernel keeps so much of a program's name."""
 FEATURES = {"fentry": "fentry", "fexit": "fentry", "fmod_ret": "fentry", "lsm": "lsm"}
 """Program types that some kernels do not support at all."""
+NO_TYPES = ImageBtf((), HostView(), "test")
 
 
 def parts(spec: GadgetSpec) -> LoadParts:
@@ -68,7 +71,7 @@ def test_loads(
         feature = FEATURES.get(program.section.partition("/")[0])
         if feature is not None and not program.optional:
             features.need(feature)
-    loader = Loader(elf, spec, parts(spec), LoadSettings(), lambda _notice: None)
+    loader = Loader(elf, spec, parts(spec), LoadSettings(), lambda _notice: None, NO_TYPES)
     # Pins of maps end with the mount.
     with mounts.bpffs_mounted():
         obj = loader.load()

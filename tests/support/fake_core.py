@@ -91,8 +91,8 @@ def install(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> Fake:
     """Make *fake* the ``ig_py._core`` of this test."""
 
     class Object:
-        def __init__(self, elf: bytes, name: str) -> None:
-            fake.did("open")
+        def __init__(self, elf: bytes, name: str, types: bytes | None = None) -> None:
+            fake.did("open" if types is None else f"open with {types!r}")
             fake.open_objects += 1
             self._closed = False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support.fake_core import CoreError, Fake, install
 
@@ -18,8 +20,10 @@ from ig_py.gadget.spec import (
 from ig_py.host.proc import HostView
 from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host
+from ig_py.runtime import loader
 from ig_py.runtime.attach import Attacher
 from ig_py.runtime.buffers import parse_size, ring_size
+from ig_py.runtime.image_btf import ImageBtf
 from ig_py.runtime.loader import Loader, LoadSettings
 
 LOG = "0: (b7) r0 = 0\nR1 !read_ok\nprocessed 1 insns\npeak_states 0\n"
@@ -45,17 +49,26 @@ def gadget() -> GadgetSpec:
     )
 
 
-def run(fake: Fake, parts: LoadParts | None = None, **settings: object) -> list[str]:
+NO_TYPES = ImageBtf((), HostView(), "g")
+
+
+def run(
+    fake: Fake,
+    parts: LoadParts | None = None,
+    image_btf: ImageBtf = NO_TYPES,
+    **settings: object,
+) -> list[str]:
     said: list[str] = []
     given = {"values": {"stacks_max_entries": (77).to_bytes(4, "little")}} | settings
-    loader = Loader(
+    made = Loader(
         b"",
         gadget(),
         parts or LoadParts(),
         LoadSettings(**given),  # type: ignore[arg-type]
         said.append,
+        image_btf,
     )
-    loader.attach(Attacher(loader.load(), gadget(), Host(HostView())), lambda: None)
+    made.attach(Attacher(made.load(), gadget(), Host(HostView())), lambda: None)
     return said
 
 
@@ -88,6 +101,47 @@ def test_order_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "attach kp",
         "attach moved",
     ]
+
+
+class Types(ImageBtf):
+    def __init__(self, found: bytes | None) -> None:
+        super().__init__((), HostView(), "g")
+        self._found = found
+
+    def find(self) -> bytes | None:
+        return self._found
+
+
+def test_types_of_the_image_where_the_kernel_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    types = Types(b"BPF_FUNC_ringbuf_x")
+    fake = install(monkeypatch, Fake(programs()))
+    run(fake, image_btf=types)
+    assert "open" in fake.log
+    monkeypatch.setattr(loader, "VMLINUX_BTF", tmp_path / "none")
+    fake = install(monkeypatch, Fake(programs()))
+    run(fake, image_btf=types)
+    assert "open" in fake.log
+    fake = install(monkeypatch, Fake(programs(), {"btf": False}))
+    run(fake, image_btf=types)
+    assert "open with b'BPF_FUNC_ringbuf_x'" in fake.log
+
+
+def test_an_object_that_needs_types_which_nothing_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failing = {"load": CoreError("load", "libbpf cannot load", "")}
+    monkeypatch.setattr(loader, "VMLINUX_BTF", tmp_path / "none")
+    install(monkeypatch, Fake(["tp"], {"btf": False}, failing))
+    with pytest.raises(KernelError, match="this kernel has no BTF, and the image brings") as caught:
+        run(Fake())
+    assert "--btfgen" in caught.value.remedy
+    for image_btf, features in ((NO_TYPES, {}), (Types(b"x"), {"btf": False})):
+        install(monkeypatch, Fake(["tp"], features, failing))
+        with pytest.raises(KernelError) as caught:
+            run(Fake(), image_btf=image_btf)
+        assert "no BTF" not in caught.value.message
 
 
 def test_perf_buffers_where_there_is_no_ring_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,15 +279,15 @@ def test_map_sizes_have_bounds(monkeypatch: pytest.MonkeyPatch, entries: int) ->
 def test_attaching_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = install(monkeypatch, Fake(programs()))
     settings = LoadSettings(values={"stacks_max_entries": b"\x01\0\0\0"})
-    loader = Loader(b"", gadget(), LoadParts(), settings, lambda _text: None)
-    obj = loader.load()
+    made = Loader(b"", gadget(), LoadParts(), settings, lambda _text: None, NO_TYPES)
+    obj = made.load()
 
     def check() -> None:
         if "attach tp" in fake.log:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        loader.attach(Attacher(obj, gadget(), Host(HostView())), check)
+        made.attach(Attacher(obj, gadget(), Host(HostView())), check)
     assert "attach moved" not in fake.log
 
 
@@ -254,8 +308,8 @@ def test_wrong_sizes(text: str) -> None:
 def sized(monkeypatch: pytest.MonkeyPatch, spec: GadgetSpec, **settings: object) -> list[str]:
     fake = install(monkeypatch, Fake(["tp"], settings.pop("features", {})))  # type: ignore[arg-type]
     said: list[str] = []
-    loader = Loader(b"", spec, LoadParts(), LoadSettings(**settings), said.append)  # type: ignore[arg-type]
-    loader.load()
+    made = Loader(b"", spec, LoadParts(), LoadSettings(**settings), said.append, NO_TYPES)  # type: ignore[arg-type]
+    made.load()
     return [line for line in fake.log if "max_entries" in line] + said
 
 
@@ -325,9 +379,9 @@ def test_a_gadget_cannot_declare_any_size(monkeypatch: pytest.MonkeyPatch, decla
 def test_perf_buffers_are_as_large_as_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, Fake(["tp"], {"ringbuf": False}))
     spec = with_maps(ring("events", 16 * MIB), MapSpec("own", PERF_EVENT_ARRAY, 4, 4, 2))
-    loader = Loader(b"", spec, LoadParts(), LoadSettings(), lambda _: None)
-    loader.load()
-    assert loader.sizes.buffers == {"events": 16 * MIB, "own": 8 * MIB}
+    made = Loader(b"", spec, LoadParts(), LoadSettings(), lambda _: None, NO_TYPES)
+    made.load()
+    assert made.sizes.buffers == {"events": 16 * MIB, "own": 8 * MIB}
 
 
 def test_a_variable_sizes_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +408,9 @@ def test_without_memory_for_the_default_the_declared_size_is_taken(
 
     monkeypatch.setattr(fake, "did", did)
     said: list[str] = []
-    Loader(b"", with_maps(ring("events", 4096)), LoadParts(), LoadSettings(), said.append).load()
+    Loader(
+        b"", with_maps(ring("events", 4096)), LoadParts(), LoadSettings(), said.append, NO_TYPES
+    ).load()
     sizes = [line for line in fake.log if "max_entries" in line]
     assert sizes == [f"set_max_entries events {8 * MIB}", "set_max_entries events 4096"]
     assert ["no memory for event maps of 8 MiB" in line for line in said] == [True]
@@ -365,11 +421,7 @@ def test_memory_for_what_was_asked_is_not_taken_back(monkeypatch: pytest.MonkeyP
     for settings in (LoadSettings(buffer_size=16 * MIB), LoadSettings()):
         spec = with_maps(ring("events", 16 * MIB))
         with pytest.raises(KernelError, match="RLIMIT_MEMLOCK"):
-            Loader(b"", spec, LoadParts(), settings, lambda _: None).load()
-
-
-def test_the_flag_without_event_maps_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "--buffer-size has no effect" in sized(monkeypatch, with_maps(), buffer_size=4096)[0]
+            Loader(b"", spec, LoadParts(), settings, lambda _: None, NO_TYPES).load()
 
 
 def test_ring_sizes() -> None:

@@ -1,0 +1,144 @@
+"""The running kernel's types in an image's btfgen layer, for kernels without BTF.
+
+Facts: docs/reference/image-format.md. The layer is a ``.tar.gz`` whose members are
+``ID/VERSION_ID/MACHINE/RELEASE.btf``: ``ID`` and ``VERSION_ID`` of os-release(5), the others of
+uname(2). Each has those of a kernel's types that the image's object uses.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import tarfile
+import zlib
+from collections.abc import Sequence
+
+from ig_py.errors import LimitError, ObjectError
+from ig_py.host.proc import HostView
+from ig_py.host.safe_open import FileRefused, Links, read_beneath
+
+MAX_UNPACKED = 512 << 20
+"""Bytes of the archive that are unpacked in search of the kernel."""
+MAX_MEMBERS = 100_000
+"""Members that are looked at: BTFHub has some thousands of kernels."""
+MAX_TYPES = 64 << 20
+"""Bytes of one kernel's types."""
+MAX_OS_RELEASE = 64 << 10
+_OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
+# A chain of extended headers is read recursively.
+_DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError)
+_QUOTED = re.compile(r"""(["']?)([A-Za-z0-9._~-]*)\1""")
+
+
+class ImageBtf:
+    """Looks for the running kernel in *layers*, the content of an image's btfgen layers.
+
+    Args:
+        name: The gadget's, for errors.
+    """
+
+    def __init__(self, layers: Sequence[bytes], view: HostView, name: str) -> None:
+        self._layers = layers
+        self._view = view
+        self._what = f"running gadget {name}: reading the image's BTF layer"
+
+    def find(self) -> bytes | None:
+        """The types of the running kernel; None when no layer has them.
+
+        Raises:
+            ObjectError: A layer is no ``.tar.gz``.
+            LimitError: A layer, or the types, are too large.
+        """
+        member = self.member()
+        if not member:
+            return None
+        for layer in self._layers:
+            if (found := self._search(layer, member)) is not None:
+                return found
+        return None
+
+    def why_not(self) -> str:
+        """Why there is nothing to find, in words that go behind "this kernel has no BTF"."""
+        if not self._layers:
+            return "the image brings no types of kernels"
+        if not (member := self.member()):
+            return "os-release does not tell this distribution's name and version"
+        return f"the image brings no {member}"
+
+    def member(self) -> str:
+        """The running kernel's path in the archive; "" when the distribution is not known."""
+        distribution = self._distribution()
+        if distribution is None:
+            return ""
+        kernel = os.uname()
+        return "/".join((*distribution, kernel.machine, f"{kernel.release}.btf"))
+
+    def _distribution(self) -> tuple[str, str] | None:
+        for path in _OS_RELEASE:
+            try:
+                content = read_beneath(
+                    self._view.root,
+                    path,
+                    most=MAX_OS_RELEASE,
+                    links=Links.IN_ROOT,
+                    one_mount=False,
+                )
+            except FileRefused:
+                continue
+            if content is not None:
+                return parse_os_release(content.decode("utf-8", "replace"))
+        return None
+
+    def _search(self, layer: bytes, member: str) -> bytes | None:
+        try:
+            with (
+                _Bounded(layer, self._what) as unpacked,
+                tarfile.open(fileobj=unpacked, mode="r|") as tar,
+            ):
+                for count, info in enumerate(tar):
+                    if count >= MAX_MEMBERS:
+                        raise LimitError(f"{self._what}: more than {MAX_MEMBERS} members")
+                    if info.name.removeprefix("./") != member or not info.isreg():
+                        continue
+                    if info.size > MAX_TYPES:
+                        raise LimitError(
+                            f"{self._what}: {member} has {info.size} bytes, "
+                            f"at most {MAX_TYPES} are read"
+                        )
+                    file = tar.extractfile(info)
+                    assert file is not None
+                    return file.read()
+        except (*_DAMAGED, zlib.error) as err:
+            raise ObjectError(f"{self._what}: {err}") from None
+        return None
+
+
+class _Bounded(gzip.GzipFile):
+    """Unpacks MAX_UNPACKED bytes at most: a small archive may unpack to a huge one."""
+
+    def __init__(self, layer: bytes, what: str) -> None:
+        super().__init__(fileobj=io.BytesIO(layer))
+        self._what = what
+        self._left = MAX_UNPACKED
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= self._left:
+            raise LimitError(f"{self._what}: more than {MAX_UNPACKED} bytes when unpacked")
+        data = super().read(size)
+        self._left -= len(data)
+        return data
+
+
+def parse_os_release(text: str) -> tuple[str, str] | None:
+    """``ID`` and ``VERSION_ID``; None when one is missing, or is no part of a path."""
+    values = {}
+    for line in text.splitlines():
+        key, equals, value = line.strip().partition("=")
+        if equals and (match := _QUOTED.fullmatch(value.strip())):
+            values[key] = match[2]
+    name, version = values.get("ID", ""), values.get("VERSION_ID", "")
+    if name.strip(".") and version.strip("."):
+        return name, version
+    return None
