@@ -7,28 +7,15 @@ uname(2). Each has those of a kernel's types that the image's object uses.
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 import re
-import tarfile
-import zlib
 from collections.abc import Sequence
 
-from ig_py.errors import LimitError, ObjectError
 from ig_py.host.proc import HostView
 from ig_py.host.safe_open import FileRefused, Links, read_beneath
 
-MAX_UNPACKED = 512 << 20
-"""Bytes of the archive that are unpacked in search of the kernel."""
-MAX_MEMBERS = 100_000
-"""Members that are looked at: BTFHub has some thousands of kernels."""
-MAX_TYPES = 64 << 20
-"""Bytes of one kernel's types."""
 MAX_OS_RELEASE = 64 << 10
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
-# A chain of extended headers is read recursively.
-_DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError)
 _QUOTED = re.compile(r"""(["']?)([A-Za-z0-9._~-]*)\1""")
 
 
@@ -51,13 +38,13 @@ class ImageBtf:
             ObjectError: A layer is no ``.tar.gz``.
             LimitError: A layer, or the types, are too large.
         """
-        member = self.member()
+        member = self.member() if self._layers else ""
         if not member:
             return None
-        for layer in self._layers:
-            if (found := self._search(layer, member)) is not None:
-                return found
-        return None
+        from ig_py.runtime.btf_archive import search
+
+        found = (search(layer, member, self._what) for layer in self._layers)
+        return next((types for types in found if types is not None), None)
 
     def why_not(self) -> str:
         """Why there is nothing to find, in words that go behind "this kernel has no BTF"."""
@@ -90,45 +77,6 @@ class ImageBtf:
             if content is not None:
                 return parse_os_release(content.decode("utf-8", "replace"))
         return None
-
-    def _search(self, layer: bytes, member: str) -> bytes | None:
-        try:
-            with (
-                _Bounded(layer, self._what) as unpacked,
-                tarfile.open(fileobj=unpacked, mode="r|") as tar,
-            ):
-                for count, info in enumerate(tar):
-                    if count >= MAX_MEMBERS:
-                        raise LimitError(f"{self._what}: more than {MAX_MEMBERS} members")
-                    if info.name.removeprefix("./") != member or not info.isreg():
-                        continue
-                    if info.size > MAX_TYPES:
-                        raise LimitError(
-                            f"{self._what}: {member} has {info.size} bytes, "
-                            f"at most {MAX_TYPES} are read"
-                        )
-                    file = tar.extractfile(info)
-                    assert file is not None
-                    return file.read()
-        except (*_DAMAGED, zlib.error) as err:
-            raise ObjectError(f"{self._what}: {err}") from None
-        return None
-
-
-class _Bounded(gzip.GzipFile):
-    """Unpacks MAX_UNPACKED bytes at most: a small archive may unpack to a huge one."""
-
-    def __init__(self, layer: bytes, what: str) -> None:
-        super().__init__(fileobj=io.BytesIO(layer))
-        self._what = what
-        self._left = MAX_UNPACKED
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= self._left:
-            raise LimitError(f"{self._what}: more than {MAX_UNPACKED} bytes when unpacked")
-        data = super().read(size)
-        self._left -= len(data)
-        return data
 
 
 def parse_os_release(text: str) -> tuple[str, str] | None:

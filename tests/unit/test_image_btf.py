@@ -12,7 +12,7 @@ import pytest
 
 from ig_py.errors import LimitError, ObjectError
 from ig_py.host.proc import HostView
-from ig_py.runtime import image_btf
+from ig_py.runtime import btf_archive
 from ig_py.runtime.image_btf import ImageBtf, parse_os_release
 
 KERNEL = os.uname()
@@ -102,13 +102,13 @@ def test_what_is_no_archive_is_refused(root: Path, data: bytes) -> None:
 
 def test_limits(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     big = layer({"a": bytes(200_000), MEMBER: bytes(5000)})
-    monkeypatch.setattr(image_btf, "MAX_TYPES", 4999)
+    monkeypatch.setattr(btf_archive, "MAX_TYPES", 4999)
     with pytest.raises(LimitError, match="has 5000 bytes, at most 4999"):
         found(root, big)
-    monkeypatch.setattr(image_btf, "MAX_UNPACKED", 100_000)
+    monkeypatch.setattr(btf_archive, "MAX_UNPACKED", 100_000)
     with pytest.raises(LimitError, match="more than 100000 bytes when unpacked"):
         found(root, big)
-    monkeypatch.setattr(image_btf, "MAX_MEMBERS", 1)
+    monkeypatch.setattr(btf_archive, "MAX_MEMBERS", 1)
     with pytest.raises(LimitError, match="more than 1 members"):
         found(root, layer({"a": b"", MEMBER: b""}))
 
