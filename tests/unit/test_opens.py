@@ -71,6 +71,7 @@ ALLOWED = {
     ("toolchain/btfgen.py", "target.open"): OWN,
     ("toolchain/btfgen.py", "tarfile.open"): "on an open file",
     ("toolchain/debian.py", "tarfile.open"): "on a pipe",
+    ("runtime/btf_archive.py", "tarfile.open"): "on bytes of an image",
     ("toolchain/debian.py", "(root / 'sources.list').write_text"): OWN,
     ("toolchain/vmlinux.py", "(directory / 'vmlinux.h').write_text"): OWN,
     ("toolchain/vmlinux.py", "(directory / 'vmlinux.h').read_bytes"): OWN,
