@@ -14,7 +14,7 @@ use nix::sys::socket::{send, MsgFlags};
 use nix::sys::stat::{fstat, Mode, SFlag};
 
 /// Bytes of one write: a signal or a time limit waits for no more than this.
-const CHUNK: usize = 1 << 16;
+pub const CHUNK: usize = 1 << 16;
 
 enum Kind {
     Socket,
@@ -25,6 +25,8 @@ pub struct File {
     fd: OwnedFd,
     kind: Kind,
     pub terminal: bool,
+    /// [`File::write`] returns at once, also where there is no room.
+    pub never_waits: bool,
 }
 
 impl File {
@@ -35,10 +37,12 @@ impl File {
         let terminal = kind == SFlag::S_IFCHR && nix::unistd::isatty(fd).unwrap_or(false);
         let again =
             if kind == SFlag::S_IFIFO || terminal { reopened(fd.as_raw_fd()) } else { None };
+        let socket = kind == SFlag::S_IFSOCK;
         Ok(File {
+            never_waits: socket || again.is_some(),
             // No /proc, no right, or no reader: the write itself says so.
             fd: again.map_or_else(|| fd.try_clone_to_owned(), Ok)?,
-            kind: if kind == SFlag::S_IFSOCK { Kind::Socket } else { Kind::Other },
+            kind: if socket { Kind::Socket } else { Kind::Other },
             terminal,
         })
     }

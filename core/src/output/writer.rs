@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 
-use super::file::File;
+use super::file::{File, CHUNK};
 use crate::errors::{Error, Result};
 use crate::fds;
 use crate::stream::Batch;
@@ -23,6 +23,9 @@ const LAST: Duration = Duration::from_millis(100);
 /// Between two drains under steady load, so that events come in time ([`crate::stream`]).
 const TERMINAL_GATHER: Duration = Duration::from_millis(40);
 const FILE_GATHER: Duration = Duration::from_millis(90);
+/// Events a second that are rare, where nothing else has to be woken to write them, and elsewhere.
+const RARE: u32 = 64;
+const RARE_BY_THREAD: u32 = 32;
 
 /// Events lost by the name of their data source.
 pub type Lost = BTreeMap<String, u64>;
@@ -36,8 +39,8 @@ struct State {
     written: usize,
     closing: bool,
     given_up: bool,
-    /// The thread has ended.
-    ended: bool,
+    /// None: the thread has ended. The reader of a pipe sees its end when nothing has it open.
+    file: Option<Arc<File>>,
     broken: Option<Errno>,
     until: Option<Instant>,
     lost: Lost,
@@ -48,6 +51,27 @@ impl State {
         if events > 0 {
             *self.lost.entry(datasource.to_string()).or_default() += events;
         }
+    }
+
+    fn ended(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Tries to write a batch, with nothing in the queue. False: something is left, of which
+    /// `written` bytes are written.
+    fn write_all_of(&mut self, batch: &Batch) -> bool {
+        let Some(file) = &self.file else { return false };
+        let data = &batch.rendered.data;
+        while self.written < data.len() {
+            match file.write(&data[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(Errno::EINTR) => {}
+                // The thread waits for room, or finds the same error and reports it.
+                Err(_) => return false,
+            }
+        }
+        self.written = 0;
+        true
     }
 
     /// Of the first batch, events that were written whole are not lost.
@@ -90,6 +114,7 @@ impl Shared {
 pub struct Writer {
     shared: Arc<Shared>,
     terminal: bool,
+    never_waits: bool,
     /// Bytes that may wait for the reader.
     limit: usize,
     /// Data sources whose batches mean nothing without those before: after one was given up, so
@@ -113,13 +138,15 @@ impl Writer {
             changed: Condvar::new(),
             waker: fds::waker()?,
         });
-        let terminal = file.terminal;
+        let (terminal, never_waits) = (file.terminal, file.never_waits);
+        let file = Arc::new(file);
+        shared.lock().file = Some(Arc::clone(&file));
         let of_thread = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("ig-py-writer".into())
             .spawn(move || run(&of_thread, file, on_broken))
             .map_err(|e| Error::map(format!("cannot start the thread that writes: {e}")))?;
-        Ok(Writer { shared, terminal, limit, continuous })
+        Ok(Writer { shared, terminal, never_waits, limit, continuous })
     }
 
     /// The time between two drains that suits the reader.
@@ -131,8 +158,17 @@ impl Writer {
         }
     }
 
-    /// Queues a batch; waits while the queue is full, as [`Writer::wait_until`] allows. What
-    /// is not queued is lost.
+    /// Events a second that are rare ([`crate::stream::Pace`]).
+    pub fn rare(&self) -> u32 {
+        if self.never_waits {
+            RARE
+        } else {
+            RARE_BY_THREAD
+        }
+    }
+
+    /// Writes a small batch where that takes no time, else queues it; waits while the queue is
+    /// full, as [`Writer::wait_until`] allows. What is neither written nor queued is lost.
     pub fn put(&self, batch: Batch) {
         let size = batch.rendered.data.len();
         if size == 0 {
@@ -152,8 +188,14 @@ impl Writer {
                 return;
             }
             if room {
+                let small = self.never_waits && size <= CHUNK;
+                if small && state.queue.is_empty() && state.write_all_of(&batch) {
+                    return;
+                }
                 state.queued += size;
                 state.queue.push_back(Arc::new(batch));
+                // The thread that is woken then finds the lock free.
+                drop(state);
                 self.shared.changed.notify_all();
                 return;
             }
@@ -186,10 +228,10 @@ impl Writer {
     pub fn written(&self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         let mut state = self.shared.lock();
-        while !state.queue.is_empty() && !state.ended && Instant::now() < until {
+        while !state.queue.is_empty() && !state.ended() && Instant::now() < until {
             state = self.shared.wait_until(state, until);
         }
-        state.queue.is_empty() || state.ended
+        state.queue.is_empty() || state.ended()
     }
 
     /// Writes what is queued for at most `timeout`; the events that were never written.
@@ -211,7 +253,7 @@ impl Writer {
         timeout: Duration,
     ) -> MutexGuard<'a, State> {
         let until = Instant::now() + timeout;
-        while !state.ended && Instant::now() < until {
+        while !state.ended() && Instant::now() < until {
             state = self.shared.wait_until(state, until);
         }
         state
@@ -229,16 +271,15 @@ impl Drop for Writer {
     }
 }
 
-fn run(shared: &Shared, file: File, on_broken: impl FnOnce()) {
+fn run(shared: &Shared, file: Arc<File>, on_broken: impl FnOnce()) {
     let outcome = write_all(shared, &file);
-    // The reader of a pipe sees its end when the last descriptor is closed.
     drop(file);
     let mut state = shared.lock();
     if let Err(errno) = outcome {
         state.broken = Some(errno);
         state.lose_queued();
     }
-    state.ended = true;
+    state.file = None;
     shared.changed.notify_all();
     drop(state);
     if outcome.is_err() {
@@ -254,9 +295,9 @@ fn write_all(shared: &Shared, file: &File) -> nix::Result<()> {
             state = shared.wait(state);
         }
         let Some(batch) = state.queue.front().map(Arc::clone) else { return Ok(()) };
-        drop(state);
         let data = &batch.rendered.data;
-        let mut at = 0;
+        let mut at = state.written;
+        drop(state);
         while at < data.len() {
             match file.write(&data[at..]) {
                 Ok(count) => at += count,
@@ -312,6 +353,22 @@ mod tests {
         assert_eq!(writer.close(Duration::from_secs(30)), Lost::new());
         drop(write);
         assert_eq!(reader.join().unwrap().len(), 5000 * 20 * 13);
+    }
+
+    #[test]
+    fn what_the_pipe_has_no_room_for_is_written_when_it_has() {
+        let (writer, mut read, write) = opened(1 << 20);
+        // A pipe holds 64 KiB: the writes fill it, and cut a batch.
+        for _ in 0..3 {
+            writer.put(batch("a", 2500));
+        }
+        assert!(!writer.written(Duration::from_millis(20)));
+        let mut all = vec![0; 3 * 2500 * 13];
+        read.read_exact(&mut all).unwrap();
+        assert!(writer.written(Duration::from_secs(30)));
+        assert_eq!(writer.close(Duration::from_secs(5)), Lost::new());
+        drop(write);
+        assert!(all.chunks_exact(13).all(|line| line == b"line of text\n"));
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::stream::{self, Pace};
 /// Between two drains for a sink in Python: an event comes within 50 ms; the rest of that time is
 /// for the sink.
 const GATHER: Duration = Duration::from_millis(24);
+/// Events a second that are rare for a sink in Python.
+const RARE: u32 = 32;
 
 #[pyclass(frozen, module = "ig_py._core")]
 pub struct Stream {
@@ -73,12 +75,13 @@ impl Stream {
     ) -> PyResult<u64> {
         let mut pace = Pace {
             gather: GATHER,
+            rare: RARE,
             timeout: timeout_ms.map(Duration::from_millis),
             busy: busy_ms.map(Duration::from_millis),
         };
         if let Ok(writer) = sink.cast::<Writer>() {
             let writer = Arc::clone(&writer.get().inner);
-            pace.gather = writer.gather();
+            (pace.gather, pace.rare) = (writer.gather(), writer.rare());
             let mut put = |batch| {
                 writer.put(batch);
                 Ok(())

@@ -7,6 +7,7 @@ mod admission;
 mod array_reader;
 mod decisions;
 mod loss_table;
+mod pace;
 pub mod pending;
 pub mod queue;
 mod state;
@@ -28,10 +29,12 @@ use crate::schema::wall::{WallClock, Zone};
 use crate::symbols::{SymbolFiles, Symbols};
 
 use admission::Admission;
+use pace::Rarity;
 use state::{admitted, burst_rate, shown, DataSourceState, Extent, State};
 use verdict::Verdict;
 use wakeup::Wakeup;
 
+pub use pace::Pace;
 pub use state::Totals;
 
 const MAX_DATASOURCES: usize = 256;
@@ -50,18 +53,6 @@ impl Batch {
     pub fn whole_events(&self, written: u64) -> u64 {
         self.rendered.ends.partition_point(|end| u64::from(*end) <= written) as u64
     }
-}
-
-/// When [`Stream::pump`] drains, and when it returns.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Time between two drains under steady load: one wake-up for many events. The first event
-    /// after a pause is not delayed.
-    pub gather: Duration,
-    /// None: no limit.
-    pub timeout: Option<Duration>,
-    /// The longest time from the first event to the return. None: no limit.
-    pub busy: Option<Duration>,
 }
 
 pub struct Stream {
@@ -100,8 +91,14 @@ impl Stream {
         if let Some(object) = object {
             lookups.maps.open(|name| object.map_by_name(name))?;
         }
-        let state =
-            State { lookups, datasources, admission: None, active: None, burst_rate: burst_rate() };
+        let state = State {
+            lookups,
+            datasources,
+            admission: None,
+            active: None,
+            rarity: Rarity::default(),
+            burst_rate: burst_rate(),
+        };
         Ok(Stream { wakeup, state: Mutex::new(Some(state)) })
     }
 
@@ -121,18 +118,18 @@ impl Stream {
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             let woken = left != Some(Duration::ZERO) && self.gather(pace.gather, left)?;
-            let batches = self.drain()?;
+            let (batches, rare) = self.drain(pace.rare)?;
             if let (0, Some(busy), false) = (count, pace.busy, batches.is_empty()) {
                 let busy_end = Instant::now() + busy;
                 end = Some(end.map_or(busy_end, |end| end.min(busy_end)));
             }
-            let empty = batches.is_empty();
+            let rest = batches.is_empty() || rare;
             for batch in batches {
                 count += 1;
                 sink(batch)?;
             }
             let over = end.is_some_and(|end| Instant::now() >= end);
-            if woken || over || (empty && self.wait_ended(end)?) {
+            if woken || over || (rest && self.wait_ended(end)?) {
                 return Ok(count);
             }
         }
@@ -145,8 +142,8 @@ impl Stream {
         self.wakeup.wait(left.min(LONGEST_WAIT))
     }
 
-    /// Soon after a drain that found events, lets more events gather; true when a wake-up came
-    /// meanwhile. The first event after a pause is not delayed.
+    /// Soon after a drain that found events, lets more events gather unless they are rare; true
+    /// when a wake-up came meanwhile. The first event after a pause is not delayed.
     fn gather(&self, time: Duration, left: Option<Duration>) -> Result<bool> {
         let most = left.map_or(time, |left| left.min(time));
         loop {
@@ -163,7 +160,8 @@ impl Stream {
         }
     }
 
-    fn drain(&self) -> Result<Vec<Batch>> {
+    /// What was rendered, and whether events are rare: then no more of them have to gather.
+    fn drain(&self, rare: u32) -> Result<(Vec<Batch>, bool)> {
         self.with(|state| {
             state.lookups.clock.refresh();
             let seen = state.read(Extent::Batch)?;
@@ -174,8 +172,10 @@ impl Stream {
                     batches.push(Batch { datasource: source.name.clone(), rendered });
                 }
             }
-            state.active = (seen.any && !seen.full).then(Instant::now);
-            Ok(batches)
+            let now = Instant::now();
+            let rare = state.rarity.add(seen.samples, now, rare) && !seen.full;
+            state.active = (seen.samples > 0 && !seen.full && !rare).then_some(now);
+            Ok((batches, rare))
         })
     }
 
@@ -281,7 +281,7 @@ impl Stream {
         let waited = self.with(|state| {
             // All events of a namespace that has ended are in the buffers. They are read now,
             // while its container is still the one of this inode number.
-            let seen = generation != 0 && state.read(Extent::All)?.any;
+            let seen = generation != 0 && state.read(Extent::All)?.samples > 0;
             let Some(admission) = &mut state.admission else { return Ok(seen) };
             let queue = admission.decide(mntns, generation, verdict)?;
             Ok(state.release(&queue, verdict) || seen)

@@ -6,6 +6,7 @@ use super::admission::Admission;
 use super::array_reader::ArrayReader;
 use super::decisions::Decisions;
 use super::loss_table::{Apart, LossTable};
+use super::pace::Rarity;
 use super::pending::Fate;
 use super::queue::Queue;
 use super::verdict::Verdict;
@@ -56,8 +57,9 @@ pub struct State {
     pub datasources: Vec<DataSourceState>,
     /// None: no sample waits until its container is identified.
     pub admission: Option<Admission>,
-    /// The time of the last drain, if that found samples and took all of them.
+    /// The time of the last drain, if that found samples that are not rare, and took all of them.
     pub active: Option<Instant>,
+    pub rarity: Rarity,
     /// Bytes per millisecond ([`burst_rate`]).
     pub burst_rate: usize,
 }
@@ -73,7 +75,7 @@ pub enum Extent {
 
 /// What one reading of the buffers found.
 pub struct Seen {
-    pub any: bool,
+    pub samples: u64,
     /// A batch became full, so that samples may be left.
     pub full: bool,
 }
@@ -132,13 +134,13 @@ impl State {
     }
 
     pub fn read(&mut self, extent: Extent) -> Result<Seen> {
-        let mut seen = Seen { any: false, full: false };
+        let mut seen = Seen { samples: 0, full: false };
         let State { lookups, datasources, admission, .. } = self;
         for (index, DataSourceState { source, reader, .. }) in datasources.iter_mut().enumerate() {
             let Some(reader) = reader else { continue };
             let mut broken = Ok(());
             let result = reader.drain(&mut |sample| {
-                seen.any = true;
+                seen.samples += 1;
                 match admitted(admission, index, source, sample) {
                     Ok(true) => {}
                     Ok(false) => return true,
