@@ -47,8 +47,8 @@ bench: ## cost, loss and start-up: make bench [BASE=/path/to/old.whl] [IG=/path/
 	@scripts/setup
 	@.venv/bin/python bench/run.py --runs $(RUNS) $(if $(BASE),--base '$(BASE)') $(if $(IG),--ig '$(IG)')
 
-fuzz: ## hostile samples, judged by what they break and what they cost, a minute a target: make fuzz [FUZZ_SECONDS=60]
-	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz
+fuzz: ## hostile samples, judged by what they break and what they cost, a minute a target: make fuzz [FUZZ_SECONDS=60] [FUZZ_JOBS=N]
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' FUZZ_JOBS='$(FUZZ_JOBS)' scripts/fuzz
 
 bench-micro: ## cost of an event by stage (criterion)
 	@scripts/setup

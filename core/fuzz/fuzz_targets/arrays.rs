@@ -5,14 +5,14 @@
 use _core::schema::plan::Plan;
 use _core::pipeline::datasource::DataSource;
 use _core::schema::lookups::Lookups;
-use libfuzzer_sys::fuzz_target;
+use ig_py_core_fuzz::target;
 use serde_json::Value;
 
 const PLAN: &str = include_str!("../plans/array.json");
 const ELEMENT: usize = 16;
 const LIMIT: usize = 20;
 
-fuzz_target!(|data: &[u8]| {
+target!(|data| {
     let plan = Plan::parse(PLAN).expect("the plan is well-formed");
     let mut lookups = Lookups::default();
     let mut source = DataSource::compile(&plan.datasources[0], &mut lookups).expect("it compiles");

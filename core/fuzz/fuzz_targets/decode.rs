@@ -1,11 +1,10 @@
 //! Any sample under any of the plans: no panic, one line of valid JSON for each event.
 #![no_main]
 
-use ig_py_core_fuzz::{Input, Mode};
-use libfuzzer_sys::fuzz_target;
+use ig_py_core_fuzz::{target, Input, Mode};
 use serde_json::Value;
 
-fuzz_target!(|data: &[u8]| {
+target!(|data| {
     let Some(input) = Input::of(data) else { return };
     let rendered = input.run(Mode::Json);
     let text = String::from_utf8(rendered.data).expect("JSON is UTF-8");

@@ -2,9 +2,9 @@
 #![no_main]
 
 use _core::binary::ldcache;
-use libfuzzer_sys::fuzz_target;
+use ig_py_core_fuzz::target;
 
-fuzz_target!(|data: &[u8]| {
+target!(|data| {
     let Ok(found) = ldcache::find(data, "libc") else { return };
     assert!(found.len() <= ldcache::MAX_FOUND);
     for (i, path) in found.iter().enumerate() {

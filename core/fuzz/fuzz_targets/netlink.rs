@@ -2,8 +2,8 @@
 #![no_main]
 
 use _core::bpf::links;
-use libfuzzer_sys::fuzz_target;
+use ig_py_core_fuzz::target;
 
-fuzz_target!(|data: &[u8]| {
+target!(|data| {
     let _ = links::interface(data);
 });

@@ -2,11 +2,10 @@
 //! is in the output.
 #![no_main]
 
-use ig_py_core_fuzz::{is_harmless, Input, Mode};
-use libfuzzer_sys::fuzz_target;
+use ig_py_core_fuzz::{is_harmless, target, Input, Mode};
 use serde_json::Value;
 
-fuzz_target!(|data: &[u8]| {
+target!(|data| {
     let Some(input) = Input::of(data) else { return };
 
     let rows = input.run(Mode::Columns);

@@ -3,9 +3,9 @@
 #![no_main]
 
 use _core::symbols::{distill, parse_maps, PerfMap};
-use libfuzzer_sys::fuzz_target;
+use ig_py_core_fuzz::target;
 
-fuzz_target!(|data: &[u8]| {
+target!(|data| {
     let Some((parser, rest)) = data.split_first() else { return };
     match parser % 3 {
         0 => {

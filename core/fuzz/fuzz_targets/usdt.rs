@@ -3,9 +3,9 @@
 
 use _core::binary::elf::Elf;
 use _core::binary::usdt;
-use libfuzzer_sys::fuzz_target;
+use ig_py_core_fuzz::target;
 
-fuzz_target!(|data: &[u8]| {
+target!(|data| {
     let Ok(elf) = Elf::parse(data) else { return };
     let Ok(sites) = usdt::find(&elf, "ours", "plain") else { return };
     assert!(sites.len() <= usdt::MAX_NOTES);
