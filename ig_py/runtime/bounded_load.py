@@ -1,26 +1,30 @@
 """Loading a gadget's programs, which the kernel's verifier may take long for.
 
-The kernel bounds what the verifier does for one program (a million instructions processed), and a
-small image can have a thousand such programs. So their load takes a bounded time, and is left
-alone when the run is to end: the kernel ends it with the process.
+The kernel bounds what the verifier does for one program, and a small image can have a thousand
+such programs. So their load has a bound of its own, and is left alone when the run is to end: the
+kernel ends it with the process.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from ig_py.errors import LimitError
 from ig_py.host import pins
-from ig_py.host.latch import Latch
 from ig_py.runtime.state import StopRequest, wait_any
+from ig_py.runtime.verifier_work import VerifierWork
+from ig_py.runtime.worker import Worker
 
 T = TypeVar("T")
 
-MAX_LOAD_SECONDS = 20.0
-"""Processor time. Gadgets take a fraction of a second, and in an emulated machine some seconds."""
+MAX_VERIFIED = 2_000_000
+"""Instructions that the verifier processes for all programs: twice what the kernel allows for one,
+about a second. The root gadget's take 58,000, the largest of tests/gadgets 80,000."""
+MAX_LOAD_SECONDS = 120.0
+"""Processor time, where the kernel does not tell the instructions, or takes long for each. An
+emulated machine may need 20 s for what takes a tenth of a second elsewhere."""
 STOP_SECONDS = 0.3
 """Longest wait for a load to come to an end by itself when the run is to end."""
 _LOOK_SECONDS = 0.1
@@ -35,34 +39,25 @@ def bounded_load(load: Callable[[], T], name: str, stop: StopRequest) -> T:
 
     Raises:
         Stopped: *stop* was set, and *load* has not ended :data:`STOP_SECONDS` later.
-        LimitError: *load* takes more than :data:`MAX_LOAD_SECONDS`.
+        LimitError: *load* goes beyond :data:`MAX_VERIFIED` or :data:`MAX_LOAD_SECONDS`.
     """
-    done = Latch()
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            results.append(load())
-        except BaseException as err:
-            failures.append(err)
-        finally:
-            done.set()
-
-    began = time.process_time()
+    work, began = VerifierWork(), time.process_time()
     # The process ends without waiting for it (and for threads that it starts).
-    threading.Thread(target=target, name="ig-py-load", daemon=True).start()
-    while not wait_any([done, stop], _LOOK_SECONDS):
+    worker = Worker(load, "ig-py-load", daemon=True)
+    while not wait_any([worker.done, stop], _LOOK_SECONDS):
+        if work.instructions() > MAX_VERIFIED:
+            raise _too_long(name, f"{MAX_VERIFIED:,} instructions of the kernel's verifier")
         if time.process_time() - began > MAX_LOAD_SECONDS:
-            pins.release_all()
-            raise LimitError(
-                f"running gadget {name}: loading its programs took more than "
-                f"{MAX_LOAD_SECONDS:.0f} s of processor time",
-                remedy="the kernel's verifier takes too long for them: make loops shorter",
-            )
-    if not done and not wait_any([done], STOP_SECONDS):
+            raise _too_long(name, f"{MAX_LOAD_SECONDS:.0f} s of processor time")
+    if not worker.done and not wait_any([worker.done], STOP_SECONDS):
         pins.release_all()
         stop.check()
-    if failures:
-        raise failures[0]
-    return results[0]
+    return worker.result()
+
+
+def _too_long(name: str, what: str) -> LimitError:
+    pins.release_all()
+    return LimitError(
+        f"running gadget {name}: loading its programs takes more than {what}",
+        remedy="the verifier takes too long for them: make loops shorter",
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ig_py.errors import (
     IgPyError,
     KernelError,
+    LimitError,
     MetadataError,
     ObjectError,
     UsageError,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 MAX_CONSTANT = 64 << 10
 """Bytes of a variable that an operator sets: .bss can claim any size without having content."""
+
+MAX_REFUSED = 32
+"""Optional programs that the kernel may refuse: for each the whole object is loaded again. Those
+for which the kernel lacks the kind of program are not tried, and do not count."""
 
 MEMORY_REMEDY = (
     "raise RLIMIT_MEMLOCK (ulimit -l) or the control group's memory limit, "
@@ -109,10 +114,12 @@ class Loader:
             KernelError: The kernel refuses for another reason.
             ObjectError: The object, or what its variables and maps are set to, is not valid.
             UsageError: A map's size is out of bounds.
-            LimitError: The gadget declares larger event maps than are allowed.
+            LimitError: The gadget declares larger event maps than are allowed, or the kernel
+                refuses more than :data:`MAX_REFUSED` optional programs.
         """
         from ig_py._core import CoreError
 
+        refused = 0
         try:
             for program in self._spec.programs:
                 if not (program.loaded and self._optional(program)):
@@ -128,7 +135,16 @@ class Loader:
                 if err.kind == "memory" and self.sizes.take_less():
                     self._warn(LESS_MEMORY)
                     continue
-                for program in self._refused(err):
+                blamed = self._refused(err)
+                refused += 1
+                if refused > MAX_REFUSED:
+                    raise LimitError(
+                        f"running gadget {self._spec.name}: the kernel refuses more than "
+                        f"{MAX_REFUSED} optional programs, lastly: {err.message}",
+                        remedy="disable programs with gadget_program_disabled",
+                        detail=err.log,
+                    ) from err
+                for program in blamed:
                     self._skip(program, err.message)
 
     def _refused(self, err: CoreError) -> list[ProgramSpec]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from ig_py.host.latch import Latch
 from ig_py.runtime.state import StopRequest, wait_any
+from ig_py.runtime.worker import Worker
 
 T = TypeVar("T")
 
@@ -21,25 +21,9 @@ def supervise(work: Callable[[], T], running: Latch, stop: StopRequest, timeout:
         running: Set by *work* when the time limit begins.
         stop: Set when *timeout* seconds have passed since then (None: no limit).
     """
-    done = Latch()
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            results.append(work())
-        except BaseException as err:
-            failures.append(err)
-        finally:
-            done.set()
-
-    thread = threading.Thread(target=target, name="ig-py-run")
-    thread.start()
-    wait_any([done, running, stop])
-    if timeout is not None and not wait_any([done, stop], timeout):
+    worker = Worker(work, "ig-py-run")
+    wait_any([worker.done, running, stop])
+    if timeout is not None and not wait_any([worker.done, stop], timeout):
         stop.set()
-    wait_any([done])
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+    wait_any([worker.done])
+    return worker.result()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
-from support import features
+from support import costly, features
 from support.running_gadget import ig_py
+
+from ig_py.oci import media
 
 pytestmark = [
     pytest.mark.needs("root", "bpf", "btf", "tracepoint", "clang"),
     pytest.mark.timeout(300),
 ]
 
+MAX_SECONDS = 10
+"""Processor time of a whole run of a costly image: a slow machine takes five times as long."""
 SOURCE = """
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
@@ -132,3 +137,20 @@ def test_a_gadget_without_loadable_programs(tmp_path: Path) -> None:
     done = run(tmp_path, "tracepoint/no/such", "return 0;", "--skip-unsupported")
     assert done.returncode == 1
     assert "none of its programs can run on this kernel" in done.stderr.splitlines()[-1]
+
+
+def test_programs_that_cost_the_verifier_minutes(tmp_path: Path) -> None:
+    """A thousand programs, of which each is below the kernel's bound for one."""
+    made = costly.Layout(tmp_path / "layout")
+    elf = made.blob(costly.looping_programs(1000, 300_000), media.EBPF_LAYER)
+    made.write([costly.named(made.index([made.manifest([elf])]), "ghcr.io/x/y:1")])
+    before = os.times()
+    done = ig_py("run", str(made.root), "--verify-image=false")
+    after = os.times()
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Error: running gadget x: loading its programs takes more than 2,000,000 instructions of "
+        "the kernel's verifier: the verifier takes too long for them: make loops shorter"
+    )
+    used = sum(after[2:4]) - sum(before[2:4])
+    assert used < MAX_SECONDS

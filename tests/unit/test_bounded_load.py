@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -9,8 +10,10 @@ import pytest
 
 from ig_py.errors import LimitError
 from ig_py.runtime import bounded_load as module
-from ig_py.runtime.bounded_load import bounded_load
+from ig_py.runtime import verifier_work
+from ig_py.runtime.bounded_load import MAX_VERIFIED, bounded_load
 from ig_py.runtime.state import Stopped, StopRequest
+from ig_py.runtime.verifier_work import VerifierWork
 
 
 def test_results_and_errors_are_those_of_the_load() -> None:
@@ -37,6 +40,40 @@ def test_a_stop_does_not_wait_for_the_load() -> None:
     assert time.monotonic() - began < 10
 
 
+def test_instructions_of_the_verifier_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VerifierWork, "instructions", lambda _self: MAX_VERIFIED + 1)
+    given_up = threading.Event()
+    try:
+        with pytest.raises(LimitError, match="more than 2,000,000 instructions of the kernel's"):
+            bounded_load(lambda: given_up.wait(60), "x", StopRequest())
+    finally:
+        given_up.set()
+
+
+def test_instructions_are_counted_from_the_beginning_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program counts once, and still when it is closed; those of before do not count."""
+    held: dict[str, tuple[int, int]] = {"3": (1, 500)}
+
+    def read(path: str, **_options: object) -> str:
+        if path.endswith("/gone"):
+            return ""
+        if path.endswith("/pipe"):
+            return "pos:\t0\nflags:\t02\n"
+        program, count = held[path.rpartition("/")[2]]
+        return f"prog_type:\t5\nprog_id:\t{program}\nrun_cnt:\t0\nverified_insns:\t{count}\n"
+
+    monkeypatch.setattr(verifier_work, "read_text", read)
+    monkeypatch.setattr(os, "listdir", lambda _path: [*held, "gone", "pipe"])
+    work = VerifierWork()
+    assert work.instructions() == 0
+    held["4"] = (2, 30)
+    held["5"] = (2, 30)
+    assert work.instructions() == 30
+    del held["4"], held["5"]
+    held["6"] = (3, 4)
+    assert work.instructions() == 34
+
+
 def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LOAD_SECONDS", 0.2)
     given_up = threading.Event()
@@ -46,7 +83,7 @@ def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
     try:
-        with pytest.raises(LimitError, match="running gadget x: loading its programs took more"):
+        with pytest.raises(LimitError, match="running gadget x: loading its programs takes more"):
             bounded_load(busy, "x", StopRequest())
     finally:
         given_up.set()

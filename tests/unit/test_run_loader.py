@@ -252,6 +252,27 @@ def test_the_verifier_refuses_an_optional_program(monkeypatch: pytest.MonkeyPatc
     assert fake.open_objects == 1
 
 
+def test_many_refused_optional_programs_end_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each the object is loaded again: 4,000 of them would take minutes."""
+    names = [f"p{number}" for number in range(4000)]
+    fake = install(monkeypatch, Fake(names))
+    spec = GadgetSpec("g", {}, programs=[ProgramSpec(n, "raw_tp/x", optional=True) for n in names])
+    loads = iter(names)
+    original = fake.did
+
+    def did(what: str) -> None:
+        original(what)
+        if what == "load":
+            name = next(loads)
+            raise CoreError("load", f"program {name} rejected", LOG, name)
+
+    monkeypatch.setattr(fake, "did", did)
+    made = Loader(b"", spec, LoadParts(), LoadSettings(), lambda _: None, NO_TYPES)
+    with pytest.raises(LimitError, match="more than 32 optional programs, lastly: program p32 "):
+        made.load()
+    assert fake.open_objects == 0
+
+
 @pytest.mark.parametrize(
     ("parts", "values", "message"),
     [

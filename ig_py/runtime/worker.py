@@ -1,0 +1,45 @@
+"""One piece of work in a thread of its own, whose result another thread takes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from ig_py.host.latch import Latch
+
+T = TypeVar("T")
+
+
+class Worker(Generic[T]):
+    """Runs *work* in a thread called *name*, from now on.
+
+    Args:
+        daemon: The process may end before *work* does.
+
+    Attributes:
+        done: Set when *work* has ended.
+    """
+
+    def __init__(self, work: Callable[[], T], name: str, *, daemon: bool = False) -> None:
+        self.done = Latch()
+        self._work = work
+        self._results: list[T] = []
+        self._failures: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, name=name, daemon=daemon)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._results.append(self._work())
+        except BaseException as err:
+            self._failures.append(err)
+        finally:
+            self.done.set()
+
+    def result(self) -> T:
+        """Wait for *work*; return what it returned, or raise what it raised."""
+        self._thread.join()
+        if self._failures:
+            raise self._failures[0]
+        return self._results[0]
