@@ -80,8 +80,11 @@ class RunOutput:
         if fields is not None:
             _check_columns_are_shown(split_fields(fields), modes)
         check_alone({name: plan.mode for name, plan in self.plans.items()}, terminal)
-        if wrong and len(wrong) == len(spec.datasources):
-            raise UsageError(str(next(iter(wrong.values()))))
+        named = split_fields(fields)[1] if fields is not None else {}
+        refused = [name for name in wrong if name in named or len(wrong) == len(spec.datasources)]
+        if refused:
+            where = f"data source {refused[0]!a}: " if refused[0] in named else ""
+            raise UsageError(f"{where}{wrong[refused[0]]}")
         for name, skipped in wrong.items():
             _terminal.warn(f'{skipped}; skipping data source "{name}"')
 

@@ -9,7 +9,8 @@ from ig_py.errors import IgPyError, UsageError
 SHORTEST_NS = 25_000_000
 """Shortest interval between reports; a shorter one would keep a processor busy."""
 
-LONGEST_SECONDS = ((1 << 63) - 1) // 1_000_000_000
+_MOST = (1 << 63) - 1
+LONGEST_SECONDS = _MOST // 1_000_000_000
 """Longest time limit: the nanoseconds of one are a signed number of 64 bits."""
 
 _PARTS = r"([0-9]{0,18})(?:\.([0-9]{0,18}))?(ns|us|µs|μs|ms|s|m|h)"
@@ -32,7 +33,7 @@ def parse_duration(text: str) -> int:
     """*text* in nanoseconds.
 
     Raises:
-        ValueError: It is no duration.
+        ValueError: It is no duration, or one of more nanoseconds than a signed number of 64 bits.
     """
     if len(text) > _LONGEST or not _WHOLE.fullmatch(text):
         raise ValueError(text)
@@ -43,6 +44,8 @@ def parse_duration(text: str) -> int:
         total += int(whole or 0) * _UNITS[unit]
         if fraction:
             total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
+    if total > _MOST:
+        raise ValueError(text)
     return -total if text.startswith("-") else total
 
 

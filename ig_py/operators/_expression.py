@@ -366,11 +366,12 @@ class _Parser:
         if op == "in" and right.type == "networks":
             return self._in_networks(left, right)
         if op == "matches":
-            from ig_py._core import pattern_refusal
+            from ig_py.operators._regex import core_pattern
 
-            pattern = self._constant(right)
-            if why := pattern_refusal(pattern):
-                self._bad(why, right.at)
+            try:
+                pattern = core_pattern(self._constant(right))
+            except UsageError as error:
+                self._bad(str(error), right.at)
             node: Node = {"op": op, "args": [self._one(left)], "value": pattern}
             return _Part(node, BOOL, left.at)
         first = self._one(left)

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from ig_py.errors import UsageError
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind, ParamSpec
-from ig_py.numbers import parse_bool, parse_float, parse_int
+from ig_py.numbers import parse_float, parse_int
+from ig_py.operators._regex import core_pattern
 from ig_py.operators.base import Context, Operator
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ _BITS = {
 _SIGNED = frozenset({Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64})
 _TEXT = frozenset({Kind.STRING, Kind.CSTRING})
 _DECIMAL = r"[+-]?[0-9]+"
+_BOOLS = {"true": "true", "1": "true", "false": "false", "0": "false"}
 
 
 def split_rules(text: str) -> list[str]:
@@ -97,19 +99,15 @@ def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
     if op in ("~", "!~"):
         if field.kind not in _TEXT:
             raise bad("is no text: regular expressions do not apply")
-        from ig_py._core import pattern_refusal
-
-        if why := pattern_refusal(value):
-            raise UsageError(f"filter rule {rule!r}: {why}")
+        value = core_pattern(value, f"filter rule {rule!r}: ")
     if field.kind in _BITS:
         value = _integer(field, value, bad)
     elif field.kind == Kind.BOOL:
         if op not in ("==", "!="):
             raise bad("is true or false: only == and != apply")
-        try:
-            value = "true" if parse_bool(value) else "false"
-        except ValueError:
-            raise bad(f"is true or false, not {value!r}") from None
+        if value not in _BOOLS:
+            raise bad(f"is true or false, not {value!r}")
+        value = _BOOLS[value]
     elif field.kind in (Kind.FLOAT32, Kind.FLOAT64):
         try:
             value = repr(parse_float(value, 32 if field.kind == Kind.FLOAT32 else 64))
@@ -123,12 +121,17 @@ def compile_rule(ds: DataSourceSpec, rule: str) -> dict[str, Any]:
 
 
 def _integer(field: FieldSpec, value: str, bad: Any) -> str:
-    if not re.fullmatch(_DECIMAL, value, re.ASCII) or len(value) > 24:
+    signed = field.kind in _SIGNED
+    if (
+        not re.fullmatch(_DECIMAL, value, re.ASCII)
+        or len(value) > 24
+        or (value[0] == "+" and not signed)
+    ):
         raise bad(f"is an integer, {value!r} is none")
     number, bits = parse_int(value), _BITS[field.kind]
     low, high = (
         (-(1 << bits - 1), (1 << bits - 1) - 1)
-        if field.kind in _SIGNED
+        if signed
         else (
             0,
             (1 << bits) - 1,

@@ -28,6 +28,8 @@ _TYPE_WIDTH = {
     Kind.UINT32: 10,
     Kind.UINT64: 20,
 }
+_SWITCHES = ("columns.hidden", "columns.fixed", "columns.hex")
+_NUMBERS = tuple(f"columns.{key}" for key in ("width", "minwidth", "maxwidth", "precision"))
 _ALIGNMENTS = ("left", "right")
 _ELLIPSES = {"": "none", "none": "none", "start": "start", "middle": "middle", "end": "end"}
 
@@ -97,6 +99,24 @@ def column_of(ds: DataSourceSpec, field: FieldSpec) -> Column:
         hex=notes.get("columns.hex") == "true",
         precision=_integer(field, "precision", 0),
     )
+
+
+def check_annotation(ds: DataSourceSpec, field: FieldSpec, key: str, value: str) -> None:
+    """Check one annotation that a user gives *field*, which it has already.
+
+    Raises:
+        OutputError: The value is none of the allowed ones.
+    """
+    if key in _SWITCHES and value not in ("true", "false"):
+        raise OutputError(f'column "{field.full_name}": {key} is true or false, not "{value}"')
+    if key in _NUMBERS and not value:
+        raise OutputError(f'column "{field.full_name}": {key} has no value')
+    if key == "columns.replace" and ds.field(value) is None:
+        raise OutputError(
+            f'column "{field.full_name}": data source "{ds.name}" has no field "{value}"'
+        )
+    if key.startswith("columns."):
+        column_of(ds, field)
 
 
 def _size(field: FieldSpec, key: str, default: int) -> int:

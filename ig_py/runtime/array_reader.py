@@ -107,7 +107,8 @@ def _interval(text: str, what: str) -> int:
 
 
 def _count(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_COUNT):
+    digits = text.removeprefix("+")
+    if not (digits.isascii() and digits.isdigit() and len(text) < 20 and int(text) <= MAX_COUNT):
         raise UsageError(f'{what}: "{text}" is no number of fetches')
     return int(text)
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ig_py.errors import ObjectError, UsageError
+from ig_py.errors import ObjectError, OutputError, UsageError
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
 from ig_py.operators.base import Context, Operator
@@ -156,13 +156,14 @@ def _check_subjects(spec: GadgetSpec, annotations: Sequence[str], wasm: bool) ->
     *wasm*: the image has a wasm module, which might make it: then it is a warning.
 
     Raises:
-        UsageError: It does not exist.
+        UsageError: It does not exist, or its column cannot be as the annotation says.
     """
     from ig_py.gadget.metadata import parse_annotation
+    from ig_py.output.columns import check_annotation
 
     sources = {ds.name.lower(): ds for ds in spec.datasources}
     for text in annotations:
-        datasource, name, _, _ = parse_annotation(text)
+        datasource, name, key, value = parse_annotation(text)
         ds = sources.get(datasource.lower())
         if ds is None:
             said, hint = (
@@ -173,6 +174,11 @@ def _check_subjects(spec: GadgetSpec, annotations: Sequence[str], wasm: bool) ->
             said = f'data source "{ds.name}" has no field "{name}"'
             hint = ", ".join(f.full_name for f in ds.fields)
         else:
+            if (field := ds.field(name)) is not None:
+                try:
+                    check_annotation(ds, field, key, value)
+                except OutputError as error:
+                    raise UsageError(f'--annotate "{text}": {error}') from None
             continue
         if not wasm:
             raise UsageError(f'--annotate "{text}": {said}', remedy=f"name one of: {hint}")

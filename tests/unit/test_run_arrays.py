@@ -77,7 +77,7 @@ def test_maps_have_flags() -> None:
         ReadSchedule("d0", SECOND, 0, at_stop_counts=True),
         ReadSchedule("d1", SECOND, 0, at_stop_counts=True),
     ]
-    values = {INTERVAL: "d1:10ms", COUNT: "7"}
+    values = {INTERVAL: "d1:10ms", COUNT: "+7"}
     assert read_schedules(spec, values) == [
         ReadSchedule("d0", SECOND, 7, at_stop_counts=True),
         ReadSchedule("d1", 10_000_000, 7, at_stop_counts=True),
@@ -94,6 +94,9 @@ def test_maps_have_flags() -> None:
         ({INTERVAL: "1s,d0:2s"}, "mixed"),
         ({COUNT: "many"}, '"many" is no number'),
         ({COUNT: "-1"}, '"-1" is no number'),
+        ({COUNT: "++1"}, r'"\+\+1" is no number'),
+        ({COUNT: "+"}, r'"\+" is no number'),
+        ({INTERVAL: "2562048h"}, '"2562048h" is no duration'),
         ({INTERVAL: "0", COUNT: "2"}, "without an interval"),
     ],
 )

@@ -168,6 +168,28 @@ def test_annotations_of_what_does_not_exist(
 
 
 @pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        ("columns.width=-1", 'invalid width "-1"'),
+        ("columns.width=x", 'invalid width "x"'),
+        ("columns.width=", "columns.width has no value"),
+        ("columns.maxwidth=99999999", "invalid maxwidth"),
+        ("columns.precision=many", "invalid precision"),
+        ("columns.alignment=center", "invalid alignment type"),
+        ("columns.ellipsis=left", "invalid ellipsis type"),
+        ("columns.hidden=maybe", 'columns.hidden is true or false, not "maybe"'),
+        ("columns.hex=yes", 'columns.hex is true or false, not "yes"'),
+        ("columns.fixed=", 'columns.fixed is true or false, not ""'),
+        ("columns.replace=nosuch", 'has no field "nosuch"'),
+    ],
+)
+def test_annotations_that_no_column_can_follow(annotation: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        read(metadata_only(**PROCESSES), annotate=(f"processes.pid:{annotation}",))
+    assert str(caught.value).startswith(f'--annotate "processes.pid:{annotation}": ')
+
+
+@pytest.mark.parametrize(
     ("builder", "said"),
     [
         ("v99.1.0", "the image was built by another version, v99.1.0"),
