@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ig_py.cli._escaping import safe
 from ig_py.errors import IgPyError, UsageError
+from ig_py.escaping import safe
 
 if TYPE_CHECKING:
     from ig_py.oci.reference import Reference

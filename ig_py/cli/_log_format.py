@@ -7,7 +7,7 @@ import re
 import sys
 import time
 
-from ig_py.cli._escaping import safe
+from ig_py.escaping import safe
 
 _STARTED = time.monotonic()
 _BARE = r"[A-Za-z0-9\-._/@^+]+"

@@ -9,8 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ig_py.cli import _needed_flags, _signals, _terminal
-from ig_py.cli._escaping import safe
+from ig_py.cli import _needed_flags, _signals, _stdout, _terminal
 from ig_py.cli._flags import (
     UNKNOWN,
     Flag,
@@ -36,6 +35,7 @@ from ig_py.cli._run_flags import (
     static_flags,
 )
 from ig_py.errors import KernelError, UsageError
+from ig_py.escaping import safe
 
 if TYPE_CHECKING:
     from ig_py.runtime.prepare import Gadget
@@ -291,4 +291,4 @@ def _print_help(flags: FlagSet | list[Flag]) -> None:
     with formatter.section("Flags"):
         rows = [*help_rows(flags), ("-h, --help", "Show this message, with an image its flags too")]
         formatter.write_dl([(left, safe(right)) for left, right in rows])
-    click.echo(formatter.getvalue().rstrip())
+    _stdout.write(formatter.getvalue().rstrip() + "\n")

@@ -66,7 +66,7 @@ class RunOutput:
                 self.plans[ds.name] = DataSourceOutput(PCAP, capture=capture(ds))
                 continue
             if mode == "text":
-                self._text(ds, clears)
+                self._text(ds, clears, terminal)
                 continue
             if mode != "columns":
                 self.plans[ds.name] = DataSourceOutput(mode or "none", terminal=terminal)
@@ -101,10 +101,10 @@ class RunOutput:
         before = CLEAR_SCREEN + line if clears else line
         self.plans[ds.name] = DataSourceOutput("columns", plan, header=before.decode())
 
-    def _text(self, ds: DataSourceSpec, clears: bool) -> None:
+    def _text(self, ds: DataSourceSpec, clears: bool, terminal: bool) -> None:
         clears = clears and ds.annotations.get(CLEAR) == "true"
         header = CLEAR_SCREEN.decode() if clears else ""
-        self.plans[ds.name] = DataSourceOutput("text", header=header)
+        self.plans[ds.name] = DataSourceOutput("text", terminal=terminal, header=header)
 
     def start(self) -> Writer:
         """Begin to write; headers come first. What is returned takes the batches."""

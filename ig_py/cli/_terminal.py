@@ -1,4 +1,4 @@
-"""Messages and logs on stderr, escaped (:mod:`ig_py.cli._escaping`)."""
+"""Messages and logs on stderr, escaped (:mod:`ig_py.escaping`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from ig_py.cli._escaping import safe
+from ig_py.escaping import safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

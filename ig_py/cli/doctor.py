@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ig_py.cli import _container_flags as flags
-from ig_py.cli import _needed_flags
-from ig_py.cli._escaping import safe
+from ig_py.cli import _needed_flags, _stdout
 from ig_py.errors import UsageError
 from ig_py.oci import gojson
 
@@ -54,10 +52,9 @@ def command(output: str, timeout: float, **values: Any) -> None:
     _needed_flags.check_command(_needed_flags.ENGINES, values)
     found = examine(values, timeout)
     if output == "json":
-        sys.stdout.buffer.write(gojson.dumps(found, indent="  ") + b"\n")
-        sys.stdout.buffer.flush()
+        _stdout.write_json(gojson.dumps(found, indent="  ").decode() + "\n")
         return
-    click.echo("\n".join(safe(line) for line in _text(found)))
+    _stdout.write_lines(*_text(found))
 
 
 def examine(values: dict[str, Any], seconds: float = 0) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ig_py.cli import _image
-from ig_py.cli._escaping import safe
+from ig_py.cli import _image, _stdout
 from ig_py.oci import gojson
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def command(args: tuple[str, ...], output: str, store: Store) -> None:
     with _image.attempt("importing images"), _image.attempt("loading src bundle"):
         names = import_images(Path(args[0]), store, default_registry())
     if output:
-        click.echo(gojson.dumps(names, indent="  " if output == "jsonpretty" else "").decode())
+        indent = "  " if output == "jsonpretty" else ""
+        _stdout.write_json(gojson.dumps(names, indent=indent).decode() + "\n")
         return
-    click.echo("Successfully imported images:")
-    for name in names:
-        click.echo(f"  {safe(name)}")
+    _stdout.write_lines("Successfully imported images:", *(f"  {name}" for name in names))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ig_py.cli import _needed_flags, _terminal
-from ig_py.cli._escaping import safe
+from ig_py.cli import _needed_flags, _stdout, _terminal
 from ig_py.cli._flags import Flag, FlagSet, checked, help_rows, misplaced_value
 from ig_py.cli._resolving import resolve_options
 from ig_py.errors import UsageError
@@ -54,7 +52,7 @@ def command(args: tuple[str, ...]) -> None:
     if len(parsed.positionals) != 1:
         raise UsageError(f"accepts 1 arg(s), received {len(parsed.positionals)}")
     _needed_flags.check(_needed_flags.OF_EVERY_GADGET, parsed.values, values)
-    _write(inspect(parsed.positionals[0], values, flags))
+    _stdout.write(inspect(parsed.positionals[0], values, flags))
 
 
 def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str:
@@ -137,15 +135,6 @@ def _with_defaults(flags: list[Flag], given: Mapping[str, str]) -> dict[str, str
             value = value if value is None else checked(flag, value)
         values[flag.name] = flag.default if value is None else value
     return values
-
-
-def _write(text: str) -> None:
-    # The image's texts are untrusted: control characters must not reach a terminal.
-    if sys.stdout.isatty():
-        text = safe(text, multiline=True)
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-    sys.stdout.buffer.flush()
 
 
 def _print_help(flags: list[Flag]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from ig_py.cli import _image, _terminal
-from ig_py.cli._escaping import safe
+from ig_py.cli import _image, _stdout, _terminal
+from ig_py.escaping import safe
 from ig_py.oci import gojson
 
 if TYPE_CHECKING:
@@ -36,16 +35,13 @@ def command(args: tuple[str, ...], no_trunc: bool, output: str, store: Store) ->
     if output == "columns":
         width = _terminal.width()
         lines = _plain(found) if no_trunc or width is None else _table(found, width)
-        click.echo("\n".join(safe(line) for line in lines))
+        _stdout.write_lines(*lines)
         return
     items = [
         {"Repository": r.repository, "Tag": r.tag, "Digest": r.digest, "Created": r.created}
         for r in found
     ]
-    text = gojson.dumps(items, indent="  " if output == "jsonpretty" else "")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text)
-    sys.stdout.buffer.flush()
+    _stdout.write_json(gojson.dumps(items, indent="  " if output == "jsonpretty" else "").decode())
 
 
 def _plain(found: list[Row]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ig_py.cli import _image
+from ig_py.cli import _image, _stdout, _terminal
 
 if TYPE_CHECKING:
     from ig_py.oci.store import Store
@@ -25,6 +25,5 @@ def command(args: tuple[str, ...], dry_run: bool, store: Store) -> None:
 
     with _image.attempt("pruning images"):
         pruned = prune(store, dry_run=dry_run)
-    for digest in pruned.digests:
-        click.echo(digest)
-    click.echo(f"{'Would delete' if dry_run else 'Deleted'} {pruned}", err=True)
+    _stdout.write_lines(*pruned.digests)
+    _terminal.info(f"{'Would delete' if dry_run else 'Deleted'} {pruned}")

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ig_py.cli import _image, _needed_flags, _terminal
-from ig_py.cli._escaping import safe
+from ig_py.cli import _image, _needed_flags, _stdout, _terminal
 
 if TYPE_CHECKING:
     from ig_py.oci.store import Store
@@ -62,9 +61,9 @@ def command(
         store=store,
         on_message=_terminal.info,
     )
-    click.echo(f"Verifying image: {safe(args[0])}")
+    _stdout.write_lines(f"Verifying image: {args[0]}")
     verdict = verify(args[0], options)
-    click.echo("Image verified successfully!")
+    _stdout.write_lines("Image verified successfully!")
     _terminal.info(f"Signed by {verdict.by} ({verdict.format})")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ig_py.cli import _container_flags as flags
-from ig_py.cli import _logging, _needed_flags, _signals, _terminal
-from ig_py.cli._escaping import safe
+from ig_py.cli import _logging, _needed_flags, _signals, _stdout, _terminal
 from ig_py.errors import UsageError
+from ig_py.escaping import safe
 from ig_py.oci import gojson
 
 if TYPE_CHECKING:
@@ -106,10 +105,13 @@ def _list(found: list[Container], mode: str, columns: list[Column]) -> None:
     found = ordered(found)
     if mode == "columns":
         table = Table(columns, _terminal.width(), safe)
-        _write("\n".join([table.header(), *(table.row(c) for c in found)]))
+        _stdout.write_lines(table.header(), *(table.row(c) for c in found))
         return
     documents = [document(container) for container in found]
-    _write(_json(documents) if mode == "json" else _yaml(documents))
+    if mode == "json":
+        _write_json(documents)
+    else:
+        _stdout.write_yaml(documents)
 
 
 class _Watched:
@@ -129,11 +131,15 @@ class _Watched:
             table = Table(columns, _terminal.width(), safe)
             if self._header_due:
                 self._header_due = False
-                _write(table.header())
-            _write(table.row(event.container))
+                _stdout.write_lines(table.header())
+            _stdout.write_lines(table.row(event.container))
             return
         item = {"timestamp": now, "event": name, "container": document(event.container)}
-        _write(_json(item) if self._mode == "json" else "---\n" + _yaml(item))
+        if self._mode == "json":
+            _write_json(item)
+        else:
+            _stdout.write("---\n")
+            _stdout.write_yaml(item)
 
 
 def _watch(
@@ -173,16 +179,5 @@ def _watch(
             missed = 0
 
 
-def _json(value: Any) -> str:
-    return gojson.dumps(value, indent="  ").decode()
-
-
-def _yaml(value: Any) -> str:
-    import yaml
-
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip("\n")
-
-
-def _write(text: str) -> None:
-    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
-    sys.stdout.buffer.flush()
+def _write_json(value: Any) -> None:
+    _stdout.write_json(gojson.dumps(value, indent="  ").decode() + "\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ig_py.errors import OutputError, UsageError, listed
+from ig_py.errors import MAX_LISTED, OutputError, UsageError, listed
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Kind
 from ig_py.output.modes import PCAP
 
@@ -69,11 +69,14 @@ def check_alone(modes: Mapping[str, str], terminal: bool) -> None:
         return
     shown = [name for name, mode in modes.items() if mode != "none"]
     if len(shown) > 1:
-        choice = ",".join(f"{name}:{PCAP if name == captures[0] else 'none'}" for name in shown)
+        others = [f"{name}:none" for name in shown if name != captures[0]]
+        if len(others) > MAX_LISTED:
+            others = ["NAME:none", "... for each of the others"]
         raise UsageError(
             f"output mode {PCAP} takes all of standard output, "
             f"but data sources {listed(shown)} are written there",
-            remedy=f"choose one: -o {choice}",
+            remedy=f"{listed(captures)} can be captured, one at a time: "
+            f"-o {','.join([f'{captures[0]}:{PCAP}', *others])}",
         )
     if terminal:
         raise UsageError(

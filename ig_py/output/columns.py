@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ig_py.errors import OutputError
+from ig_py.escaping import safe
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, Kind
 from ig_py.output.fields import choose_fields, split_fields
 from ig_py.output.scale import Bounds, scale
@@ -88,7 +89,7 @@ def column_of(ds: DataSourceSpec, field: FieldSpec) -> Column:
         maximum = _TYPE_WIDTH.get(field.kind, 0)
     return Column(
         name=field.full_name,
-        header=(notes.get("columns.alias") or field.full_name).upper(),
+        header=safe((notes.get("columns.alias") or field.full_name).upper()),
         source=source.index,
         width=_size(field, "width", DEFAULT_WIDTH),
         minimum=_size(field, "minwidth", 0),

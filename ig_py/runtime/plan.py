@@ -44,7 +44,7 @@ class DataSourceOutput:
         mode: ``json``, ``jsonpretty``, ``yaml``, ``columns``, ``none``, ``text`` or ``pcap-ng``.
         columns: For ``columns``, as in the plan.
         keep: Also keep the events for ``Batch.rows()``.
-        terminal: JSON is for a terminal: invisible characters are escaped.
+        terminal: JSON and text are for a terminal: what controls it, or is invisible, is escaped.
         header: Text before the rows of each array, and before each text.
         capture: For ``pcap-ng``, as in the plan.
     """

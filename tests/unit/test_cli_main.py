@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import subprocess
 import sys
+import unicodedata
+from pathlib import Path
 
 import click
 import pytest
 
 from ig_py import cli
 from ig_py.cli import _config, _terminal
-from ig_py.cli._escaping import safe
 from ig_py.cli._log_format import log_line
 from ig_py.errors import KernelError, UsageError, VerifierRejected
+from ig_py.escaping import safe, safe_json
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +208,70 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 )
 def test_safe(text: str, shown: str) -> None:
     assert safe(text) == shown
+
+
+def test_every_character_that_controls_or_hides_is_escaped() -> None:
+    for code in range(0x110000):
+        char = chr(code)
+        acts = unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        assert not acts or safe(char) != char, f"U+{code:04X}"
+    # Draw nothing (Default_Ignorable_Code_Point), though they are letters or marks.
+    assert not set("\u034f\u115f\u1160\u17b4\u17b5\u180b\u3164\ufe0f\uffa0") & set(
+        safe("\u034f\u115f\u1160\u17b4\u17b5\u180b\u3164\ufe0f\uffa0")
+    )
+
+
+def test_json_is_the_same_value_when_it_is_escaped() -> None:
+    value = {"k\x7f": "a\u009b\u202e\U000e0041é日😀\x1b\n"}
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    shown = safe_json(text)
+    assert json.loads(shown) == value
+    assert "é日😀" in shown and "\n" in shown and "\\udb40\\udc41" in shown
+    assert safe(shown, multiline=True) == shown
+
+
+def test_the_core_escapes_the_same_characters() -> None:
+    """In text for a terminal. Which characters are invisible is written in both."""
+    from support.core_plans import PlanMaker
+
+    from ig_py._core import pipeline
+
+    maker = PlanMaker(4096)
+    maker.field("text", "char", 0, 4096)
+    stream = pipeline(maker.mode("text", terminal=True).text())
+    codes = [
+        c for c in range(1, 0x110000) if unicodedata.category(chr(c)) not in ("Cs", "Cn", "Co")
+    ]
+    for at in range(0, len(codes), 1000):
+        text = "".join(map(chr, codes[at : at + 1000]))
+        shown = stream.push("x", [text.encode().ljust(4096, b"\0")]).data.decode()
+        mine = safe(text, multiline=True).replace("\\r", "\\x0d")
+        assert shown == mine, [
+            f"U+{ord(a):04X}" for a, b in zip(shown, mine, strict=False) if a != b
+        ]
+
+
+def test_only_one_module_writes_what_strangers_say_to_standard_output() -> None:
+    """Events are the core's; a command's other output is written by ``ig_py.cli._stdout``."""
+    root = Path(__file__).parents[2] / "ig_py"
+    found = set()
+    for path in (root / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                call = ast.unparse(node.func)
+                literal = all(isinstance(a, ast.Constant) for a in node.args)
+                if call in ("click.echo", "print", "sys.stdout.write") and not literal:
+                    found.add((path.name, ast.unparse(node)))
+                if call.startswith("sys.stdout.buffer"):
+                    found.add((path.name, ast.unparse(node)))
+    assert found == {
+        ("__init__.py", "print(user_version())"),
+        ("version.py", "click.echo(user_version())"),
+        ("_stdout.py", "sys.stdout.buffer.write(text.encode('utf-8', 'backslashreplace'))"),
+        ("_stdout.py", "sys.stdout.buffer.flush()"),
+        ("_commands.py", "click.echo(ctx.get_help())"),
+        ("image_inspect.py", "click.echo(f'  {left:<{width}}  {right}'.rstrip())"),
+    }
 
 
 def test_safe_keeps_lines_of_logs() -> None:

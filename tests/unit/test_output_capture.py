@@ -96,6 +96,19 @@ def test_a_capture_excludes_other_modes_and_terminals() -> None:
             check_alone({"a": "pcap-ng", "b": other}, terminal=False)
 
 
+def test_those_that_can_be_captured_are_offered() -> None:
+    modes = {"a": "columns", "b": "pcap-ng", "c": "json", "d": "pcap-ng", "e": "none"}
+    with pytest.raises(UsageError) as raised:
+        check_alone(modes, terminal=False)
+    assert raised.value.remedy == (
+        "b, d can be captured, one at a time: -o b:pcap-ng,a:none,c:none,d:none"
+    )
+    many = {f"n{i}": "columns" for i in range(1000)} | {"b": "pcap-ng"}
+    with pytest.raises(UsageError) as raised:
+        check_alone(many, terminal=False)
+    assert len(str(raised.value)) < 1000
+
+
 def test_the_mode_needs_an_annotation() -> None:
     ds = packets()
     said: list[str] = []

@@ -100,6 +100,31 @@ pub fn escape_in_json(out: &mut Vec<u8>, start: usize) {
     }
 }
 
+/// Escapes what controls a terminal, or what it hides, in the lines of text from `start` on. Ends of
+/// lines and tabulators stay.
+pub fn escape_in_text(out: &mut Vec<u8>, start: usize) {
+    use std::io::Write;
+    if out[start..].iter().all(|b| matches!(b, b' '..=b'~' | b'\n' | b'\t')) {
+        return;
+    }
+    let text = out.split_off(start);
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let _ = match u32::from(c) {
+                _ if matches!(c, '\n' | '\t') || !c.is_control() && !is_invisible(c) => {
+                    write!(out, "{c}")
+                }
+                code @ 0..0x100 => write!(out, "\\x{code:02x}"),
+                code @ 0..0x10000 => write!(out, "\\u{code:04x}"),
+                code => write!(out, "\\U{code:08x}"),
+            };
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +143,17 @@ mod tests {
         assert_eq!(show("\u{85}\u{9b}".as_bytes()), r"\u0085\u009b");
         assert_eq!(show("a\u{a0}b".as_bytes()), r"a\u00a0b");
         assert_eq!(show("日本 e\u{301} 😀".as_bytes()), "日本 e\u{301} 😀");
+    }
+
+    #[test]
+    fn text_for_a_terminal_keeps_its_lines() {
+        let mut out = b"\x1b[H".to_vec();
+        out.extend_from_slice("é日\ta\n\x1b[2J\x7f\u{9b}\u{202e}\u{e0001}".as_bytes());
+        out.extend_from_slice(b"\x9b\r");
+        escape_in_text(&mut out, 3);
+        let shown = String::from_utf8(out.split_off(3)).unwrap();
+        assert_eq!(shown, "é日\ta\n\\x1b[2J\\x7f\\x9b\\u202e\\U000e0001\\x9b\\x0d");
+        assert_eq!(out, b"\x1b[H");
     }
 
     #[test]

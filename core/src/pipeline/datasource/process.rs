@@ -128,10 +128,14 @@ impl DataSource {
             Renderer::Pcapng(pcapng) => pcapng.write(&event, fields, data),
             Renderer::Text(header, texts) => {
                 data.extend_from_slice(header);
+                let start = data.len();
                 for index in texts.iter() {
                     if let Value::Text(text) = event.value(*index, &fields.list[*index]) {
                         data.extend_from_slice(text);
                     }
+                }
+                if self.terminal {
+                    unicode::escape_in_text(data, start);
                 }
             }
         }

@@ -21,7 +21,8 @@ pub enum Mode {
 #[serde(deny_unknown_fields)]
 pub struct Output {
     pub mode: Mode,
-    /// The output is a terminal: characters that control or deceive it are escaped in JSON.
+    /// The output is a terminal: characters that control or deceive it are escaped in JSON and in
+    /// text.
     #[serde(default)]
     pub terminal: bool,
     #[serde(default)]
