@@ -17,6 +17,7 @@ from _pytest.mark.structures import ParameterSet
 
 from ig_py.toolchain.clang import MAX_CLANG, MIN_CLANG, Clang
 from ig_py.toolchain.compile import compile_object
+from support.waiting import deadline
 
 NEWEST = 22
 """The newest release of clang that the tests know."""
@@ -70,7 +71,6 @@ def compile_with(clang: Clang, source: Path, out: Path, arch: str = "amd64") -> 
 
 @functools.cache
 def _release(path: str) -> int:
-    done = subprocess.run(
-        [path, "-dumpversion"], check=True, capture_output=True, text=True, timeout=30
-    )
+    argv = [path, "-dumpversion"]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=deadline(30))
     return int(done.stdout.partition(".")[0])
