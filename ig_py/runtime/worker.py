@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from ig_py.host.files import HostReadError, read_text
 from ig_py.host.latch import Latch
 
 T = TypeVar("T")
+
+_USER, _SYSTEM = 11, 12
+"""Of what follows the name in /proc/PID/stat (proc_pid_stat(5)), in clock ticks."""
 
 
 class Worker(Generic[T]):
@@ -36,6 +41,18 @@ class Worker(Generic[T]):
             self._failures.append(err)
         finally:
             self.done.set()
+
+    def seconds(self) -> float:
+        """Processor time that *work* has taken so far; 0 when it has ended."""
+        try:
+            stat = read_text(f"/proc/self/task/{self._thread.native_id}/stat")
+        except HostReadError:
+            # No descriptor is left: the work itself will tell.
+            return 0.0
+        found = stat.rpartition(")")[2].split()
+        if len(found) <= _SYSTEM:
+            return 0.0
+        return (int(found[_USER]) + int(found[_SYSTEM])) / os.sysconf("SC_CLK_TCK")
 
     def result(self) -> T:
         """Wait for *work*; return what it returned, or raise what it raised."""

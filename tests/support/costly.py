@@ -194,13 +194,13 @@ def programs_that_call(programs: int, size: int) -> bytes:
     return gadget.write()
 
 
-def looping_programs(count: int, rounds: int) -> bytes:
+def looping_programs(count: int, rounds: int, section: str = SECTION) -> bytes:
     """Programs whose loop of *rounds* the verifier follows to its end, in five instructions."""
     gadget = Gadget()
     body = [Insn(0xB7, 6), Insn(0x07, 6, 0, 0, 1), Insn(0xA5, 6, 0, -2, rounds)]
     body += [Insn(0xB7), exit_()]
     for index in range(count - 1):
-        gadget.elf.program(f"p{index}", SECTION, body)
+        gadget.elf.program(f"p{index}", section, body)
     return gadget.write(body)
 
 

@@ -74,16 +74,50 @@ def test_instructions_are_counted_from_the_beginning_on(monkeypatch: pytest.Monk
     assert work.instructions() == 34
 
 
+def busy_until(event: threading.Event) -> None:
+    while not event.is_set():
+        pass
+
+
 def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that the verifier refuses tell no instructions."""
     monkeypatch.setattr(module, "MAX_LOAD_SECONDS", 0.2)
     given_up = threading.Event()
-
-    def busy() -> None:
-        while not given_up.is_set():
-            pass
-
     try:
         with pytest.raises(LimitError, match="running gadget x: loading its programs takes more"):
-            bounded_load(busy, "x", StopRequest())
+            bounded_load(lambda: busy_until(given_up), "x", StopRequest())
     finally:
         given_up.set()
+
+
+def test_a_slow_machine_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LOAD_SECONDS", 0.1)
+    monkeypatch.setattr(module, "slowness", lambda: 1000.0)
+
+    def busy() -> str:
+        began = time.thread_time()
+        while time.thread_time() - began < 0.6:
+            pass
+        return "loaded"
+
+    assert bounded_load(busy, "x", StopRequest()) == "loaded"
+
+
+def test_time_of_other_threads_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LOAD_SECONDS", 0.3)
+    monkeypatch.setattr(module, "slowness", lambda: 1.0)
+    ended = threading.Event()
+    other = threading.Thread(target=busy_until, args=(ended,))
+    other.start()
+
+    def load() -> str:
+        before = time.process_time()
+        while time.process_time() - before < 0.6:
+            time.sleep(0.02)
+        return "loaded"
+
+    try:
+        assert bounded_load(load, "x", StopRequest()) == "loaded"
+    finally:
+        ended.set()
+        other.join()
