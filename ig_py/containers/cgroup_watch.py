@@ -49,14 +49,14 @@ GIVE_UP_SECONDS = 3.0
 
 
 class CgroupWatch:
-    """Calls *found(container_id, pid, speaker)* in the reactor's thread; *speaker*: to whom the
-    control group belongs.
+    """Calls *found(container_id, pid, speaker, born)* in the reactor's thread; *speaker*: to whom
+    the control group belongs; *born*: of the process (``HostView.born``).
 
     Needs the host's pid numbers; inactive where /proc is of another pid namespace.
     """
 
     def __init__(
-        self, view: HostView, reactor: Reactor, found: Callable[[str, int, Speaker], None]
+        self, view: HostView, reactor: Reactor, found: Callable[[str, int, Speaker, int], None]
     ) -> None:
         self._view = view
         self._reactor = reactor
@@ -180,14 +180,14 @@ class CgroupWatch:
     def _poll(self, container_id: str, directory: str) -> None:
         failure: HostReadError | None = None
         try:
-            pid = init_of_cgroup(self._view, directory)
+            pid, born = self._init(directory)
             speaker = _speaker(directory)
             gone = not is_there(directory)
         except HostReadError as error:
-            failure, pid, speaker, gone = error, None, NOBODY, False
+            failure, pid, born, speaker, gone = error, None, 0, NOBODY, False
         if pid is not None:
             del self._pending[container_id]
-            self._found(container_id, pid, speaker)
+            self._found(container_id, pid, speaker, born)
             return
         age = time.monotonic() - self._pending[container_id]
         if age > GIVE_UP_SECONDS or gone:
@@ -199,6 +199,15 @@ class CgroupWatch:
             POLL_FAST if age < FAST_SECONDS else POLL_SLOW,
             lambda: self._poll(container_id, directory),
         )
+
+    def _init(self, directory: str) -> tuple[int | None, int]:
+        """Init of a control group, and when it began."""
+        pid = init_of_cgroup(self._view, directory)
+        if pid is None:
+            return None, 0
+        born = self._view.born(pid)
+        # What the second look sees is of the process that began then, or of no later one.
+        return (pid, born) if init_of_cgroup(self._view, directory) == pid else (None, 0)
 
 
 def _speaker(directory: str) -> Speaker:

@@ -22,7 +22,7 @@ MAX_OF_USER = 1024
 MAX_USERS = 64
 """Users who are listened to."""
 
-Waiting = tuple[int, DiscoverySource, Claim]
+Waiting = tuple[int, DiscoverySource, Claim, int]
 """The init of a container, which source has found it, and whose word that is."""
 
 

@@ -75,8 +75,8 @@ class Discovery:
         self.cgroups = CgroupWatch(
             self.view,
             self.reactor,
-            lambda name, pid, speaker: self.init_found(
-                name, pid, DiscoverySource.CGROUPS, claim(speaker, Rank.KERNEL)
+            lambda name, pid, speaker, born: self.init_found(
+                name, pid, DiscoverySource.CGROUPS, claim(speaker, Rank.KERNEL), born
             ),
         )
         self.unmanaged = UnmanagedContainers(
@@ -198,17 +198,19 @@ class Discovery:
 
     # UnmanagedSink: what processes and the state of runtimes tell. The reactor's thread.
 
-    def init_found(self, container_id: str, pid: int, source: DiscoverySource, by: Claim) -> None:
-        if description := self._descriptions.init_found(container_id, (pid, source, by)):
-            self._admit(description, pid, source, by)
+    def init_found(
+        self, container_id: str, pid: int, source: DiscoverySource, by: Claim, born: int = 0
+    ) -> None:
+        if description := self._descriptions.init_found(container_id, (pid, source, by, born)):
+            self._admit(description, pid, source, by, born=born)
 
     def known(self, container_id: str, by: Claim) -> bool:
         return self.ignored(container_id, by) or self._runs(container_id, by)
 
     def found_unmanaged(
-        self, container: Container, pid: int, source: DiscoverySource, by: Claim
+        self, container: Container, pid: int, source: DiscoverySource, by: Claim, born: int = 0
     ) -> None:
-        admitted = self._admit(self._description(container, by), pid, source, by)
+        admitted = self._admit(self._description(container, by), pid, source, by, born=born)
         if admitted and source is DiscoverySource.PROCESSES:
             engine, owner = container.runtime.name, by.speaker.user
             self.not_told_by_engine += self.engines.answers(engine, owner)
@@ -286,7 +288,8 @@ class Discovery:
                 self.collection.update(merged(known, container))
                 return container
         if init:
-            self._admit(container, *init)
+            pid, source, claimed, born = init
+            self._admit(container, pid, source, claimed, born=born)
         for callback in self._on_described:
             callback(container.id)
         return container
@@ -304,14 +307,18 @@ class Discovery:
         mntns: int = 0,
         *,
         named: bool = True,
+        born: int = 0,
         tried: int = 0,
     ) -> bool:
         """Take in a container with *pid* as its init; False when it is in already, its init has
         ended, or *by* does not count for it. *mntns*: its mount namespace as the kernel told; 0:
-        not told. A process in another one is not taken in. *tried*: attempts that failed since the
-        host could not be read."""
+        not told. A process in another one is not taken in. *born*: when init began; 0: not known,
+        it is the process that has the number now. *tried*: attempts that failed since the host
+        could not be read."""
         try:
-            return self._admit_now(container, pid, source, by, mntns, named=named)
+            # An attempt that is repeated is about the same process.
+            born = born or self.view.born(pid)
+            return self._admit_now(container, pid, source, by, mntns, named=named, born=born)
         except ProcessGone as error:
             log.debug("container %.12s: %s", container.id, error)
         except HostReadError as error:
@@ -319,7 +326,9 @@ class Discovery:
             if tried < len(ADMIT_AGAIN_SECONDS):
 
                 def again() -> None:
-                    self._admit(container, pid, source, by, mntns, named=named, tried=tried + 1)
+                    self._admit(
+                        container, pid, source, by, mntns, named=named, born=born, tried=tried + 1
+                    )
 
                 self.reactor.later(ADMIT_AGAIN_SECONDS[tried], again)
             else:
@@ -335,6 +344,7 @@ class Discovery:
         mntns: int,
         *,
         named: bool,
+        born: int,
     ) -> bool:
         """As :meth:`_admit`.
 
@@ -342,7 +352,7 @@ class Discovery:
             ProcessGone: The init has ended.
             HostReadError: The host cannot be read.
         """
-        process = self.view.open(pid)
+        process = self.view.open(pid, born)
         try:
             complete = self._complete(container, process, by, mntns)
         except BaseException:

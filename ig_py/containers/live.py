@@ -31,6 +31,8 @@ class _Init:
     """Whether its namespaces may be read."""
     claim: Claim
     """On what rests that it is this container's init."""
+    born: int
+    """As ``Process.born``."""
 
 
 class LiveContainers:
@@ -105,7 +107,7 @@ class LiveContainers:
                 process.close()
                 return False
             pidfd = process.pidfd
-            self._inits[container.id] = _Init(pidfd, bool(process.mntns), claim)
+            self._inits[container.id] = _Init(pidfd, bool(process.mntns), claim, process.born)
             if pidfd >= 0:
                 self._reactor.watch(pidfd, lambda: self._exited(container.id, pidfd))
             return True
@@ -204,6 +206,8 @@ class LiveContainers:
     def _has_process(self, container: Container) -> bool:
         pid = container.runtime.pid
         try:
+            if self._view.born(pid) != self._inits[container.id].born:
+                return False
             if self._inits[container.id].readable:
                 return self._view.namespace(pid, "mnt") == container.mntns
             return self._view.status(pid).get("State", "Z")[:1] not in ("Z", "X")

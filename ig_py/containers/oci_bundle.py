@@ -16,8 +16,8 @@ from typing import Any
 from ig_py.containers.conmon import conmon_of
 from ig_py.containers.model import Container, labels
 from ig_py.containers.speakers import owners_for, speaker_of_process
-from ig_py.host.credentials import credentials
-from ig_py.host.files import require_absent
+from ig_py.host.credentials import credentials_of
+from ig_py.host.files import held, require_absent
 from ig_py.host.proc import HostView
 from ig_py.host.safe_open import FileRefused, Links, read_beneath
 from ig_py.records import dataclass, replace
@@ -98,21 +98,20 @@ class BundleReader:
         """
         view = self._view
         parent = view.status(pid).get("PPid", "")
-        if parent.isdecimal() and self._is_of(int(parent), owner):
-            places = _places(view, int(parent), container_id, owner)
-            for place in (bundle, *places):
-                if config := self._read(f"{view.proc}/{parent}/root", place, owner):
-                    return config
+        if parent.isdecimal():
+            # Another process that gets its number must not show a root directory of its own.
+            with held(f"{view.proc}/{parent}") as process:
+                if _is_of(process, owner):
+                    places = _places(view, int(parent), process, container_id, owner)
+                    for place in (bundle, *places):
+                        if config := self._read(f"{process}/root", place, owner):
+                            return config
         # The root of the parent may not be readable, or the parent has ended.
         return self.of_host(bundle, owner)
 
     def of_host(self, bundle: str, owner: int | None) -> str:
         """Text of the config.json of a bundle of the host; "" when it is not found."""
         return self._read(self._view.root, bundle, owner)
-
-    def _is_of(self, pid: int, owner: int | None) -> bool:
-        speaker = speaker_of_process(credentials(self._view.proc, pid))
-        return speaker.may_speak_of(owner)
 
     def _read(self, root: str, bundle: str, owner: int | None) -> str:
         if not bundle.startswith("/"):
@@ -147,10 +146,16 @@ class BundleReader:
                 self._resting[owner] = now + REST_SECONDS
 
 
-def _places(view: HostView, parent: int, container_id: str, owner: int | None) -> tuple[str, ...]:
+def _is_of(process: str, owner: int | None) -> bool:
+    return speaker_of_process(credentials_of(process)).may_speak_of(owner)
+
+
+def _places(
+    view: HostView, parent: int, process: str, container_id: str, owner: int | None
+) -> tuple[str, ...]:
     if bundle := conmon_of(view, parent, owner).bundle:
         return (bundle,)
-    link = f"{view.proc}/{parent}/cwd"
+    link = f"{process}/cwd"
     try:
         cwd = Path(link).readlink()
     except OSError as error:

@@ -29,8 +29,7 @@ MAX_BEGUN = 4096
 BEGUN_SECONDS = 15.0
 """After this a container that a runtime began is not expected any more."""
 COMPARE_SECONDS = 1.0
-_START, _TICKS = 19, os.sysconf("SC_CLK_TCK")
-"""In /proc/PID/stat behind the name, and in what unit (proc(5))."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 _TRIES = 7
 _TRY_SECONDS = 0.001
 """fanotify tells of an execution before the new command line is in /proc; pauses double."""
@@ -104,11 +103,10 @@ class RuntimeExecutions:
     def _born(self, pid: int) -> float:
         """When the process began, in seconds since boot; 0 when it has ended."""
         try:
-            fields = self._view.read(pid, "stat").rpartition(")")[2].split()
+            return self._view.born(pid) / _TICKS
         except HostReadError:
             # A second opinion only: what is not known is not compared.
             return 0.0
-        return int(fields[_START]) / _TICKS if len(fields) > _START else 0.0
 
     # The reactor's thread.
 

@@ -79,9 +79,7 @@ def is_same(view: HostView, state: State) -> bool:
     """
     if not state.start:
         return view.started_at(state.pid) != 0
-    # The process's name, in parentheses, may itself contain spaces and parentheses (proc(5)).
-    fields = view.read(state.pid, "stat").rpartition(")")[2].split()
-    return len(fields) > 19 and fields[19] == str(state.start)
+    return view.born(state.pid) == state.start
 
 
 def _number(document: dict[str, Any], key: str) -> int:

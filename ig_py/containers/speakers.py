@@ -22,9 +22,10 @@ from pathlib import Path
 from ig_py.host.credentials import (
     FIRST_USER_NAMESPACE,
     Credentials,
-    credentials,
+    credentials_of,
     first_user_namespace,
 )
+from ig_py.host.files import held, read_text
 from ig_py.host.proc import HostView
 from ig_py.records import dataclass
 
@@ -134,11 +135,12 @@ def speaker_of_process(facts: Credentials | None) -> Speaker:
 
 def arguments(view: HostView, pid: int) -> tuple[list[str], Speaker]:
     """The command line of a process, and whose it is; [] when it ended or changed meanwhile."""
-    words = view.read(pid, "cmdline")
-    speaker = speaker_of_process(credentials(view.proc, pid))
-    # In between, the process may have executed another program with other rights.
-    if not words or view.read(pid, "cmdline") != words:
-        return [], NOBODY
+    with held(f"{view.proc}/{pid}") as process:
+        words = read_text(f"{process}/cmdline")
+        speaker = speaker_of_process(credentials_of(process))
+        # In between, the process may have executed another program with other rights.
+        if not words or read_text(f"{process}/cmdline") != words:
+            return [], NOBODY
     return words.split("\0"), speaker
 
 

@@ -13,7 +13,7 @@ import struct
 import sys
 from functools import cache
 
-from ig_py.host.files import inode, read_bytes, read_text
+from ig_py.host.files import held, inode, read_bytes, read_text
 from ig_py.records import dataclass
 
 FIRST_USER_NAMESPACE = 0xEFFFFFFD
@@ -56,15 +56,21 @@ def credentials(proc: str, pid: int) -> Credentials | None:
     Raises:
         HostReadError: It may be there, and cannot be read.
     """
-    pairs = (line.partition(":") for line in read_text(f"{proc}/{pid}/status").splitlines())
+    with held(f"{proc}/{pid}") as process:
+        return credentials_of(process)
+
+
+def credentials_of(process: str) -> Credentials | None:
+    """As :func:`credentials`, of a directory of /proc that is held."""
+    pairs = (line.partition(":") for line in read_text(f"{process}/status").splitlines())
     status = {key: value.split() for key, _, value in pairs}
     try:
         return Credentials(
             tuple(int(uid) for uid in status["Uid"]),
             int(status["CapEff"][0], 16),
-            _in_first_namespace(proc, pid),
-            _is_secure(read_bytes(f"{proc}/{pid}/auxv", denied=True)),
-            inode(f"{proc}/{pid}/ns/mnt") or 0,
+            _in_first_namespace(process),
+            _is_secure(read_bytes(f"{process}/auxv", denied=True)),
+            inode(f"{process}/ns/mnt") or 0,
         )
     except (KeyError, IndexError, ValueError):
         return None
@@ -105,11 +111,11 @@ def namespace_owner(fd: int) -> int | None:
             os.close(each)
 
 
-def _in_first_namespace(proc: str, pid: int) -> bool:
-    if number := inode(f"{proc}/{pid}/ns/user"):
+def _in_first_namespace(process: str) -> bool:
+    if number := inode(f"{process}/ns/user"):
         return number == first_user_namespace()
     # Without CAP_SYS_PTRACE. Only the first one has all ids, unless root makes such another one.
-    return read_text(f"{proc}/{pid}/uid_map").split() == _ALL_IDS
+    return read_text(f"{process}/uid_map").split() == _ALL_IDS
 
 
 def _is_secure(auxv: bytes) -> bool:

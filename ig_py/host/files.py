@@ -8,10 +8,12 @@ there: :class:`HostReadError`. Callers either try again, or count what they may 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import threading
+from collections.abc import Iterator
 
 from ig_py.errors import ContainerError
 from ig_py.host.descriptors import REMEDY, USED_UP
@@ -75,6 +77,28 @@ class ReadFailures:
             if first
             else "",
         )
+
+
+@contextlib.contextmanager
+def held(directory: str) -> Iterator[str]:
+    """A path of *directory* that means the same one as long as it is held.
+
+    Of /proc/PID: what is below it is absent once the process has ended, also when its number is
+    another process's by then. The directory itself is absent as usual when it ended before.
+
+    Raises:
+        HostReadError: It may be there, and cannot be opened.
+    """
+    try:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        require_absent(directory, error)
+        yield directory
+        return
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def is_there(path: str) -> bool:

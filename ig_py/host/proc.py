@@ -23,6 +23,7 @@ from ig_py.host.files import (
     ABSENT,
     HostReadError,
     ReadFailures,
+    held,
     inode,
     is_there,
     read_text,
@@ -32,6 +33,8 @@ from ig_py.records import dataclass
 
 MAX_PID = 1 << 22
 """PID_MAX_LIMIT of 64-bit kernels."""
+_START = 19
+"""Of the fields of /proc/PID/stat behind the name: the time when the process began (proc(5))."""
 MAX_SYMLINKS = 40
 """As many as the kernel follows in one path (ELOOP)."""
 
@@ -68,7 +71,7 @@ class Process:
     """A process held so that its pid cannot mean another process.
 
     ``pidfd`` is -1 where /proc is of another pid namespace than this process.
-    ``mntns``/``netns`` are 0 where they may not be read.
+    ``mntns``/``netns`` are 0 where they may not be read. ``born``: see :meth:`HostView.born`.
     """
 
     pid: int
@@ -80,6 +83,7 @@ class Process:
     cgroups: Cgroups
     owner: int | None = None
     net_owner: int | None = None
+    born: int = 0
 
     def close(self) -> None:
         self.pins.close()
@@ -252,9 +256,20 @@ class HostView:
             require_absent(path, error)
             return 0
 
+    def born(self, pid: int) -> int:
+        """When a process began, in clock ticks since boot; 0 when it has ended.
+
+        Two processes of one number differ in it: what was read of the number between two readings
+        of the same value is of one process.
+        """
+        return _born(self.read(pid, "stat"))
+
     def cgroups(self, pid: int) -> Cgroups:
+        return self._cgroups_of(self.read(pid, "cgroup"))
+
+    def _cgroups_of(self, text: str) -> Cgroups:
         v1 = v2 = ""
-        lines = [self._cgroup_paths.absolute(x) for x in self.read(pid, "cgroup").splitlines()]
+        lines = [self._cgroup_paths.absolute(line) for line in text.splitlines()]
         for line in lines:
             if line.startswith("0::"):
                 v2 = line[3:]
@@ -266,28 +281,37 @@ class HostView:
         """Where the unified hierarchy is mounted; "" when nowhere usual."""
         return self._cgroup_paths.unified
 
-    def open(self, pid: int) -> Process:
+    def open(self, pid: int, born: int = 0) -> Process:
         """Hold *pid*: its pidfd, its namespaces pinned and numbered.
 
+        *born*: when the process that is meant began (:meth:`born`); 0 for any.
+
         Raises:
-            ProcessGone: it ended meanwhile, so what was read may be another process's.
+            ProcessGone: it has ended, or its number is another process's.
             HostReadError: there are no descriptors left, or /proc cannot be read.
         """
         if not 0 < pid <= MAX_PID:
             raise ProcessGone(f"process {pid} is not one of the host's")
+        with held(f"{self.proc}/{pid}") as process:
+            return self._open(process, pid, born)
+
+    def _open(self, directory: str, pid: int, born: int) -> Process:
         pidfd = -1
         pins = Pins()
         try:
             if self.same_pidns:
                 pidfd = os.pidfd_open(pid)
             started_at = self.started_at(pid)
-            cgroups = self.cgroups(pid)
-            pins.mnt_fd, mntns = self._pin(pid, "mnt")
-            pins.net_fd, netns = self._pin(pid, "net")
-            # If the process is alive now, all that was read before is of this process.
-            if not started_at or not alive(pidfd):
-                raise ProcessGone(f"process {pid} ended while being read")
+            cgroups = self._cgroups_of(read_text(f"{directory}/cgroup"))
+            pins.mnt_fd, mntns = self._pin(directory, "mnt")
+            pins.net_fd, netns = self._pin(directory, "net")
             owners = self.owner(pins.mnt_fd), self.owner(pins.net_fd)
+            # If the process is alive now, all that was read before is of this process.
+            stat = read_text(f"{directory}/stat")
+            if not started_at or not is_there(f"{directory}/status") or not alive(pidfd):
+                raise ProcessGone(f"process {pid} ended while being read")
+            if born and _born(stat) != born:
+                raise ProcessGone(f"process {pid} ended: its number is another process's")
         except OSError as error:
             pins.close()
             _close(pidfd)
@@ -299,14 +323,23 @@ class HostView:
             pins.close()
             _close(pidfd)
             raise
-        return Process(pid, pidfd, pins, mntns, netns, started_at, cgroups, *owners)
+        return Process(
+            pid, pidfd, pins, mntns, netns, started_at, cgroups, *owners, born=_born(stat)
+        )
 
-    def _pin(self, pid: int, kind: str) -> tuple[int, int]:
+    def _pin(self, directory: str, kind: str) -> tuple[int, int]:
         try:
-            fd = os.open(f"{self.proc}/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"{directory}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError:
             return -1, 0
         return fd, os.fstat(fd).st_ino
+
+
+def _born(stat: str) -> int:
+    """Of the content of /proc/PID/stat."""
+    # The process's name, in parentheses, may itself contain spaces and parentheses (proc(5)).
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[_START]) if len(fields) > _START else 0
 
 
 def open_netns(view: HostView) -> list[int]:

@@ -35,7 +35,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from ig_py.errors import IgPyError
 from ig_py.host.descriptors import USED_UP
-from ig_py.host.files import HostReadError
+from ig_py.host.files import ABSENT, HostReadError
 from ig_py.host.openat2 import Resolve, file_system_of, open_path
 
 DEADLINE_S = 1.0
@@ -115,8 +115,9 @@ class FileRefused(IgPyError):
         Raises:
             HostReadError: There may be one.
         """
-        used_up = self.cause is not None and self.cause.errno in (*USED_UP, errno.ENOMEM)
-        if self.cause is not None and (used_up or trusted):
+        if self.cause is None or self.cause.errno in ABSENT:
+            return
+        if trusted or self.cause.errno in (*USED_UP, errno.ENOMEM):
             raise HostReadError(self.path, self.cause) from self
 
 

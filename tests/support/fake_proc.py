@@ -31,8 +31,8 @@ class OneInit(HostView):
         super().__init__(root)
         self._numbers = itertools.count(1 << 33)
 
-    def open(self, pid: int) -> Process:
-        process = super().open(pid)
+    def open(self, pid: int, born: int = 0) -> Process:
+        process = super().open(pid, born)
         process.mntns = next(self._numbers)
         return process
 

@@ -43,7 +43,7 @@ class Host:
         view.__dict__["same_pidns"] = same_pidns
         self._reactor = Reactor("test-watch")
         self._watch = CgroupWatch(
-            view, self._reactor, lambda id, pid, _: self.found.append((id[-1], pid))
+            view, self._reactor, lambda id, pid, *_: self.found.append((id[-1], pid))
         )
         self._watch.start()
         self._reactor.start()
@@ -175,7 +175,7 @@ def test_inactive_without_cgroups(tmp_path: Path) -> None:
     reactor = Reactor("test-watch")
     view = HostView(str(tmp_path))
     view.__dict__["same_pidns"] = True
-    watch = CgroupWatch(view, reactor, lambda id, pid: None)
+    watch = CgroupWatch(view, reactor, lambda *_: None)
     watch.start()
     assert not watch.status()[0]
     reactor.stop()

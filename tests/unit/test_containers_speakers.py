@@ -152,8 +152,8 @@ def test_each_user_has_a_table_of_descriptions(host: FakeHost) -> None:
     found = known.get("c")
     assert found is not None and found.runtime.container_name == "roots"
     for number in range(MAX_OF_USER + 1):
-        known.init_found(f"d{number}", (1, DiscoverySource.STATE, BY_USER))
-    known.init_found("root's", (2, DiscoverySource.STATE, ROOT_ENGINE))
+        known.init_found(f"d{number}", (1, DiscoverySource.STATE, BY_USER, 0))
+    known.init_found("root's", (2, DiscoverySource.STATE, ROOT_ENGINE, 0))
     known.ignore("sandbox", Speaker(USER))
     assert not known.ignored("sandbox") and known.ignored("sandbox", Speaker(USER))
     assert known.take_init("root's") is not None

@@ -63,11 +63,13 @@ class Sink:
     def ignore(self, container_id: str, by: Claim) -> None:
         self.ignored.append(container_id)
 
-    def init_found(self, container_id: str, pid: int, source: DiscoverySource, by: Claim) -> None:
+    def init_found(
+        self, container_id: str, pid: int, source: DiscoverySource, by: Claim, born: int = 0
+    ) -> None:
         self.inits.append((container_id, pid))
 
     def found_unmanaged(
-        self, container: Container, pid: int, source: DiscoverySource, by: Claim
+        self, container: Container, pid: int, source: DiscoverySource, by: Claim, born: int = 0
     ) -> None:
         runtime = container.runtime
         self.reported.append((runtime.name, container.id, runtime.container_name, pid))

@@ -75,7 +75,7 @@ def discovery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Discovery]:
 def test_an_init_that_cannot_be_held_is_tried_again(
     discovery: Discovery, init: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shortage = Shortage(monkeypatch, f"/{init}/ns/net")
+    shortage = Shortage(monkeypatch, "/ns/net")
     discovery.started(CONTAINER, init)
     assert discovery.collection.get(ID) is None
     shortage.on = False
@@ -89,7 +89,7 @@ def test_a_container_that_can_never_be_held_is_told(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    Shortage(monkeypatch, f"/{init}/ns/net")
+    Shortage(monkeypatch, "/ns/net")
     discovery.started(CONTAINER, init)
     wait_for(lambda: "is not traced" in caplog.text, "the warning", 10, 0.01)
     assert discovery.view.failures.count == 4
@@ -117,7 +117,7 @@ def test_a_container_is_not_ended_while_its_process_cannot_be_read(
     monkeypatch.setattr(HostView, "_pin", lambda *_: (-1, 0))
     found.started(CONTAINER, 7)
     assert found.collection.get(ID) is not None
-    shortage = Shortage(monkeypatch, "/7/status")
+    shortage = Shortage(monkeypatch, "/7/status", "/7/stat")
     found._live._look_at_processes()
     assert found.collection.get(ID) is not None
     assert shortage.refused
@@ -228,7 +228,7 @@ def test_a_control_group_that_cannot_be_read_is_looked_at_again(
     shortage = Shortage(monkeypatch, "cgroup.procs")
     found: list[tuple[str, int]] = []
     reactor = Reactor("test")
-    watch = CgroupWatch(host.view, reactor, lambda name, pid, _: found.append((name, pid)))
+    watch = CgroupWatch(host.view, reactor, lambda name, pid, *_: found.append((name, pid)))
     watch.start()
     reactor.start()
     try:

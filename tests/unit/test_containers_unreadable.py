@@ -21,7 +21,7 @@ CONTAINER = Container(runtime=RuntimeInfo(name="docker", container_id=ID, contai
 class Blind(HostView):
     """Without the right to look at other processes."""
 
-    def _pin(self, pid: int, kind: str) -> tuple[int, int]:
+    def _pin(self, directory: str, kind: str) -> tuple[int, int]:
         return -1, 0
 
     def namespace(self, pid: int, kind: str) -> int | None:

@@ -97,6 +97,7 @@ TIMES = {
     ("host/safe_open.py", "request.open"): 3,
     ("toolchain/btfgen.py", "tarfile.open"): 2,
     ("host/openat2.py", "os.open"): 2,
+    ("host/files.py", "os.open"): 2,
     ("host/proc.py", "os.open"): 3,
     ("runtime/packets.py", "os.open"): 3,
     ("operators/bpf_stats.py", "SWITCH.write_text"): 2,

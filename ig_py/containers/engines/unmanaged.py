@@ -42,8 +42,11 @@ MAX_CREATIONS = 4096
 class UnmanagedSink(Protocol):
     """Where findings are reported to: the discovery."""
 
-    def init_found(self, container_id: str, pid: int, source: DiscoverySource, by: Claim) -> None:
-        """A container's init, for the engine that will describe the container."""
+    def init_found(
+        self, container_id: str, pid: int, source: DiscoverySource, by: Claim, born: int = 0
+    ) -> None:
+        """A container's init, for the engine that will describe the container. *born*: of the
+        process that was looked at (``HostView.born``)."""
 
     def known(self, container_id: str, by: Claim) -> bool:
         """Whether it is in the collection by a claim as strong and its init runs, or it is to be
@@ -53,9 +56,10 @@ class UnmanagedSink(Protocol):
         """It is a pod's sandbox, which only holds the pod's namespaces."""
 
     def found_unmanaged(
-        self, container: Container, pid: int, source: DiscoverySource, by: Claim
+        self, container: Container, pid: int, source: DiscoverySource, by: Claim, born: int = 0
     ) -> None:
-        """A running container that no engine describes. If one has, that description counts."""
+        """A running container that no engine describes. If one has, that description counts.
+        *born*: as above."""
 
     def not_own(self, container: Container, by: Claim) -> None:
         """A user says that a process of another user is the init of that container."""
@@ -72,6 +76,7 @@ class _Unclaimed:
     container_id: str
     claim: Claim
     due: float
+    born: int
     runtime: str = ""
     bundle: str = ""
 
@@ -187,6 +192,7 @@ class UnmanagedContainers:
         by = claim(speaker, Rank.ROOT_STATE)
         if self._sink.known(container_id, by):
             return
+        born = state.start or self._view.born(state.pid)
         owner = self._view.owner_of(state.pid)
         if not speaker.may_speak_of(owner):
             self._sink.not_own(_bare(container_id), by)
@@ -202,10 +208,10 @@ class UnmanagedContainers:
         named = info.container_name != container_id and info.name not in WITHOUT_MONITOR
         own = not asked and not self._engines_may_answer(owner)
         if (named and asked) or (self._reports and (named or own)):
-            self._sink.found_unmanaged(container, state.pid, DiscoverySource.STATE, by)
+            self._sink.found_unmanaged(container, state.pid, DiscoverySource.STATE, by, born)
         else:
             source = DiscoverySource.STATE
-            self._leave_to_engine(container_id, state.pid, source, by, runtime, state.bundle)
+            self._leave_to_engine(container_id, state.pid, source, by, born, runtime, state.bundle)
 
     def _config_of_host(self, bundle: str) -> str:
         try:
@@ -240,17 +246,19 @@ class UnmanagedContainers:
             return
         before, self._unclaimed = self._unclaimed, {}
         self._undecided = False
+        unread, reused = set(), set()
         for pid, found in before.items():
-            if pid in now and not self._sink.known(found.container_id, found.claim):
-                try:
-                    self._still_unclaimed(pid, found)
-                except HostReadError as error:
-                    self._view.failures.add(error)
-                    self._unclaimed[pid] = found
-        unread = set()
-        for pid in now - self._processes:
-            if pid in before:
+            if pid not in now or self._sink.known(found.container_id, found.claim):
                 continue
+            try:
+                if self._view.born(pid) == found.born:
+                    self._still_unclaimed(pid, found)
+                else:
+                    reused.add(pid)
+            except HostReadError as error:
+                self._view.failures.add(error)
+                self._unclaimed[pid] = found
+        for pid in (now - self._processes - before.keys()) | reused:
             try:
                 self._look_at(pid)
             except HostReadError as error:
@@ -260,10 +268,11 @@ class UnmanagedContainers:
         self._processes = now - unread
 
     def _look_at(self, pid: int) -> None:
+        born = self._view.born(pid)
         container_id, speaker = container_of_init(self._view, pid)
         by = claim(speaker, Rank.KERNEL)
         if container_id and not self._sink.known(container_id, by):
-            self._leave_to_engine(container_id, pid, DiscoverySource.PROCESSES, by)
+            self._leave_to_engine(container_id, pid, DiscoverySource.PROCESSES, by, born)
 
     def _leave_to_engine(
         self,
@@ -271,15 +280,16 @@ class UnmanagedContainers:
         pid: int,
         source: DiscoverySource,
         by: Claim,
+        born: int,
         runtime: str = "",
         bundle: str = "",
     ) -> None:
         """Its engine is to describe it; if it has not by a later look, none will."""
         wait = POLL_SECONDS if self._scanned.is_set() else FIRST_POLL
         due = time.monotonic() + wait
-        self._unclaimed[pid] = _Unclaimed(container_id, by, due, runtime, bundle)
+        self._unclaimed[pid] = _Unclaimed(container_id, by, due, born, runtime, bundle)
         self._undecided = True
-        self._sink.init_found(container_id, pid, source, by)
+        self._sink.init_found(container_id, pid, source, by, born)
 
     def _engines_may_answer(self, owner: int | None) -> bool:
         """Whether any engine may, for a container of which it is not known whose it is."""
@@ -304,7 +314,7 @@ class UnmanagedContainers:
             self._undecided |= undecided
         elif self._reports and not self._engines.restricted(engine):
             self.found_by_processes_only += 1
-            self._sink.found_unmanaged(container, pid, DiscoverySource.PROCESSES, by)
+            self._sink.found_unmanaged(container, pid, DiscoverySource.PROCESSES, by, found.born)
 
 
 def _bare(container_id: str) -> Container:
