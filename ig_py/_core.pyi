@@ -505,7 +505,8 @@ class ExecHold:
     marked: list[str]
     """The paths that exist."""
     def __new__(cls, paths: Sequence[str], deadline: float) -> Self:
-        """*deadline*: seconds, at most 0.1.
+        """*deadline*: seconds, at most 10. An execution that :meth:`requests` does not return
+        within a second does not wait longer than that.
 
         Raises:
             CoreError: ``unsupported`` when the kernel refuses.

@@ -169,11 +169,25 @@ class Admission:
         if pending is not None:
             self._scout.reactor.soon(lambda: self._taken(pending))
 
-    def when_decided(self, done: Callable[[], None]) -> None:
-        """Call *done* once the containers that are pending now are decided about, as far as that
-        is possible before they execute a program. In the scout's thread only."""
+    def when_decided(self, container_id: str | None, done: Callable[[], None]) -> None:
+        """Call *done* once the pending namespaces of that container (None: of all containers) are
+        decided about, as far as that is possible before they execute a program. In the scout's
+        thread only.
+
+        It is called after half of the time that events may wait for their container, too: an
+        engine may answer only when the runtime has started the container, and then its events are
+        still to be decided about by that answer.
+        """
+        left = [done]
+
+        def once() -> None:
+            if left:
+                left.pop()()
+
         self._scout.read()
-        self._pending.when_decided(done)
+        self._pending.when_decided(container_id, once)
+        if left:
+            self._scout.reactor.later(self._seconds / 2, once)
 
     # All below: the scout's thread.
 

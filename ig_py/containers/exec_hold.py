@@ -1,20 +1,28 @@
-"""--hold-containers: executions of container runtimes wait until earlier containers are known.
+"""--hold-containers: a runtime that starts a container waits until programs are attached to it.
 
 Engines create a container in two steps (``runc create``, ``runc start``), of which the second one
-lets its first program begin. Each is an execution of a runtime. It waits here until the containers
-that are pending at that moment are identified and everything is attached to them, and never longer
-than the deadline: a process of its own answers the kernel (docs/discovery.md#holding-runtimes).
+lets its first program begin. Each is an execution of a runtime. That of the second step waits here
+until its container is identified and everything is attached to it, and never longer than the
+deadline: a process of its own answers the kernel (docs/discovery.md#holding-runtimes). What is
+attached to other containers meanwhile is not waited for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ig_py.containers.identify import started_by
 from ig_py.containers.runtime_paths import VARIABLE, keep_marked, runtime_paths
+from ig_py.containers.speakers import Speaker, speaker_of_process
 from ig_py.errors import ContainerError
+from ig_py.host.credentials import credentials
+from ig_py.host.executing import arguments_to_execute
+from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 
@@ -23,28 +31,38 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_SECONDS = 0.1
-"""No runtime is ever held longer."""
+MAX_SECONDS = 10.0
+"""No runtime is ever held longer. An engine that waits for its runtime waits longer than that."""
+MAX_READERS_OF_USER = 2
+MAX_READERS = 16
+"""Threads that read the arguments of users' processes; a process without one is not held."""
+MAX_WARNINGS = 10
+"""Containers that are named which started too early; the others are counted."""
 
-Barrier = Callable[[Callable[[], None]], None]
-"""Calls its argument, from any thread, once what was told before is dealt with."""
+Barrier = Callable[[str | None, Callable[[], None]], None]
+"""Calls its second argument, from any thread, once the container of that id is known and attached
+to, as far as it can be (None: all containers that are known to be made)."""
 
 
 class RuntimeExecHold:
     """Holds from its construction to :meth:`close`. Works in the reactor's thread.
 
-    *barrier*: what has to be dealt with before an execution goes on. *seconds*: the deadline.
+    *ready*: what has to be dealt with before an execution goes on. *seconds*: the deadline.
 
     Raises:
         ContainerError: The kernel does not allow it, or no runtime is found.
     """
 
     def __init__(
-        self, view: HostView, reactor: Reactor, barrier: Barrier, seconds: float = MAX_SECONDS
+        self, view: HostView, reactor: Reactor, ready: Barrier, seconds: float = MAX_SECONDS
     ) -> None:
         self._view = view
         self._reactor = reactor
-        self._barrier = barrier
+        self._ready = ready
+        self._seconds = seconds
+        self._held: dict[int, str | None] = {}
+        self._readers: Counter[int | None] = Counter()
+        self._late = 0
         self._closed = False
         paths = runtime_paths(view)
         if not paths:
@@ -84,6 +102,14 @@ class RuntimeExecHold:
         reactor stops."""
         self._closed = True
         self._reactor.unwatch(self._fd)
+        found = self._hold.counts()
+        if early := found["expired"] + found["passed"]:
+            log.warning(
+                "--hold-containers: %d of %d executions of container runtimes did not wait until"
+                " programs were attached",
+                early,
+                early + found["released"],
+            )
         self._hold.close()
 
     # The reactor's thread.
@@ -99,11 +125,82 @@ class RuntimeExecHold:
             self._closed = True
             self._reactor.unwatch(self._fd)
             return
-        for serial, _pid in requests:
-            self._barrier(lambda serial=serial: self._hold.release(serial))  # type: ignore[misc]
+        for serial, pid in requests:
+            self._ask(serial, pid)
+
+    def _ask(self, serial: int, pid: int) -> None:
+        """Hold the execution for the container that *pid* is about to start."""
+        try:
+            known = credentials(self._view.proc, pid) if self._view.same_pidns else None
+        except HostReadError as error:
+            log.debug("%s", error)
+            known = None
+        if known is None:
+            self._hold_for(serial, None)
+            return
+        speaker = speaker_of_process(known)
+        if speaker.is_root:
+            self._hold_for(serial, self._started_by(pid))
+        else:
+            self._read_aside(serial, pid, speaker)
+
+    def _started_by(self, pid: int) -> str | None:
+        """The container that *pid* is about to start; "" when it does something else, None when
+        that is not known."""
+        words = arguments_to_execute(self._view.proc, pid)
+        return None if words is None else started_by(words)
+
+    def _read_aside(self, serial: int, pid: int, speaker: Speaker) -> None:
+        """As for root's processes, by a thread: a user can make the reader of the memory of their
+        process wait for ever."""
+
+        def read() -> None:
+            container_id = self._started_by(pid)
+
+            def done() -> None:
+                self._readers[speaker.user] -= 1
+                self._hold_for(serial, container_id)
+
+            self._reactor.soon(done)
+
+        of_user = self._readers[speaker.user]
+        if of_user >= MAX_READERS_OF_USER or self._readers.total() >= MAX_READERS:
+            self._hold.release(serial)
+            return
+        self._readers[speaker.user] += 1
+        threading.Thread(target=read, name="ig-py-arguments", daemon=True).start()
+
+    def _hold_for(self, serial: int, container_id: str | None) -> None:
+        if container_id == "":
+            self._hold.release(serial)
+            return
+        self._held[serial] = container_id
+        self._reactor.later(self._seconds, lambda: self._too_late(serial))
+        self._ready(container_id, lambda: self._release(serial))
+
+    def _too_late(self, serial: int) -> None:
+        if serial not in self._held or self._closed:
+            return
+        container_id = self._held.pop(serial)
+        self._late += 1
+        level = logging.WARNING if self._late <= MAX_WARNINGS else logging.DEBUG
+        which = "a container" if container_id is None else f"container {container_id!a}"
+        log.log(
+            level,
+            "%s starts before all programs are attached to it: that takes longer than %g s"
+            " (--hold-timeout)",
+            which,
+            self._seconds,
+        )
 
     def _mark(self, path: str) -> None:
         from ig_py._core import CoreError
 
         with contextlib.suppress(CoreError):
             self._hold.mark(path)
+
+    # Any thread.
+
+    def _release(self, serial: int) -> None:
+        self._held.pop(serial, None)
+        self._hold.release(serial)

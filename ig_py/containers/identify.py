@@ -143,6 +143,25 @@ def _is_nested(path: str) -> bool:
 def from_command(argv: list[str]) -> Found | None:
     """A runtime's command line that makes a container."""
     program = PurePosixPath(argv[0]).name if argv else ""
+    plain, bundle = _plain_arguments(argv)
+    if len(plain) < 2 or plain[0] not in ("create", "run"):
+        return None
+    if program not in RUNTIMES and not bundle:
+        return None
+    if not valid_id(plain[-1]):
+        return None
+    return Found(plain[-1], text(program), text(bundle))
+
+
+def started_by(argv: list[str]) -> str:
+    """The container whose first program a runtime's command line lets begin; "" for none."""
+    plain, _ = _plain_arguments(argv)
+    # Before the command may be a value of an option that is not known here.
+    return plain[-1] if "start" in plain[:-1] and valid_id(plain[-1]) else ""
+
+
+def _plain_arguments(argv: list[str]) -> tuple[list[str], str]:
+    """The command and its arguments, without options, and the bundle ("" for none)."""
     arguments = [a for a in argv[1:] if a]
     bundle, plain, skip = "", [], False
     for previous, argument in zip(["", *arguments], arguments, strict=False):
@@ -156,13 +175,7 @@ def from_command(argv: list[str]) -> Found | None:
             skip = True
         elif not argument.startswith("-"):
             plain.append(argument)
-    if len(plain) < 2 or plain[0] not in ("create", "run"):
-        return None
-    if program not in RUNTIMES and not bundle:
-        return None
-    if not valid_id(plain[-1]):
-        return None
-    return Found(plain[-1], text(program), text(bundle))
+    return plain, bundle
 
 
 def _with_engine(view: HostView, runtime_pid: int, found: Found) -> Found:

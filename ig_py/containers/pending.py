@@ -146,13 +146,17 @@ class PendingNamespaces:
         self._barriers = [barrier for barrier in self._barriers if barrier[0]]
         return due
 
-    def when_decided(self, done: Callable[[], None]) -> None:
-        """Call *done* once the containers that are pending now are decided about, as far as that
-        is possible before they execute a program: those whose init is known."""
+    def when_decided(self, container_id: str | None, done: Callable[[], None]) -> None:
+        """Call *done* once the pending namespaces of that container (None: of all containers) are
+        decided about, as far as that is possible before they execute a program: those whose init
+        is known."""
         generations = {
             pending.generation
             for pending in self._by_generation.values()
-            if pending.found is not None and pending.init and not pending.sandbox
+            if pending.found is not None
+            and container_id in (None, pending.found.container_id)
+            and pending.init
+            and not pending.sandbox
         }
         if generations:
             self._barriers.append((generations, done))

@@ -32,8 +32,9 @@ class TargetSubscriber(Protocol):
 
     def removed(self, target: Target) -> None: ...
 
-    def after(self, done: Callable[[], None]) -> None:
-        """Call *done*, from any thread, once all that was told before is dealt with."""
+    def after(self, target_id: str | None, done: Callable[[], None]) -> None:
+        """Call *done*, from any thread, once what was told before of that target is dealt with
+        (None: of all targets)."""
 
 
 class Targets:
@@ -76,10 +77,11 @@ class Targets:
         with self._lock:
             self._subscribers.remove(subscriber)
 
-    def after(self, done: Callable[[], None]) -> None:
-        """Call *done* once every subscriber has dealt with what it was told before."""
+    def after(self, target_id: str | None, done: Callable[[], None]) -> None:
+        """Call *done* once every subscriber has dealt with what it was told before of that target
+        (None: of all targets)."""
         with self._lock:
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            done = partial(subscriber.after, done)
+            done = partial(subscriber.after, target_id, done)
         done()

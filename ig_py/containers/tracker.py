@@ -280,7 +280,7 @@ class ContainerTracker:
         self.subscribe(TargetSync(targets, self.settings.selector))
 
     def hold_runtimes(self, attached: Barrier, seconds: float) -> None:
-        """Hold executions of container runtimes until what they began is known and attached to.
+        """Hold runtimes that start a container until it is known and attached to.
 
         *attached*: the barrier of what is attached. *seconds*: nothing is held longer.
 
@@ -289,11 +289,15 @@ class ContainerTracker:
         """
         from ig_py.containers.exec_hold import RuntimeExecHold
 
-        admission, reactor, barrier = self._admission, self.discovery.reactor, attached
+        admission, reactor, ready = self._admission, self.discovery.reactor, attached
         if admission is not None:
-            decided = admission.when_decided
-            reactor, barrier = admission.reactor, lambda done: decided(lambda: attached(done))
-        self._hold = RuntimeExecHold(self.view, reactor, barrier, seconds)
+            decided, reactor = admission.when_decided, admission.reactor
+
+            def known_and_attached(container_id: str | None, done: Callable[[], None]) -> None:
+                decided(container_id, lambda: attached(container_id, done))
+
+            ready = known_and_attached
+        self._hold = RuntimeExecHold(self.view, reactor, ready, seconds)
 
     def warn_of_engines(self) -> None:
         """Say which containers will be missing as long as no engine answers."""

@@ -69,8 +69,8 @@ def global_params() -> list[ParamSpec]:
         ),
         _global(
             "hold-timeout",
-            "100ms",
-            "How long a runtime may be held, at most 100ms",
+            "10s",
+            "How long a runtime may be held, at most 10s",
             type_hint="duration",
         ),
         _global(

@@ -88,7 +88,7 @@ class _ByNamespace:
     def programs(self) -> list[str]:
         return [sections.label(program) for program in self._wanted]
 
-    def attach(self, target: Target) -> Missing | None:
+    def attach(self, target: Target, *, made: bool) -> Missing | None:
         network = self._of(target)
         if network is None:
             fd = open_netns(self._view, target)
@@ -170,12 +170,12 @@ class Classifiers(_ByNamespace):
         self._ingress = {p.name: direction(p) == "ingress" for p in programs}
         self._news: dict[int, _News] = {}
 
-    def attach(self, target: Target) -> Missing | None:
+    def attach(self, target: Target, *, made: bool) -> Missing | None:
         if target == HOST:
             return None
         if target.host_network:
             return Missing(dict.fromkeys(self.programs, _HOST_NETWORK))
-        return super().attach(target)
+        return super().attach(target, made=made)
 
     def _look(self, network: _Network) -> dict[str, str]:
         from ig_py._core import interfaces_into

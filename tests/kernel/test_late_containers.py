@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from support.engine import find_program
 from support.gadget_format import GADGETS
+from support.load import busy_processors
 from support.oci_runtime import Runtime
 from support.root_gadget import image_tar
 from support.root_trees import LAYOUTS, PROGRAM, make_tree
@@ -31,10 +32,9 @@ pytestmark = [
 ]
 
 CONTAINERS = int(os.environ.get("IG_PY_LATE", "20"))
-CALLS = 50
+CALLS = 30
 """Of each function by each container, 20 ms apart."""
 AT_ONCE = 2
-ATTEMPTS = 3
 
 
 @pytest.fixture(scope="module")
@@ -174,29 +174,22 @@ def test_held_containers_miss_no_call(
     bundles: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also on a machine with too much to do: programs are attached late there."""
     # A guest's own root is a file system whose files cannot be held.
     program = shutil.copy(find_program(runtime.program), str(tmp_path / runtime.program))
     monkeypatch.setenv("RUNTIME_PATH", program)
     held = Runtime(program, runtime.root)
-    names = ",".join(bundles)
-    for attempt in range(ATTEMPTS):
-        directory = tmp_path / f"run{attempt}"
-        with tracing(directory, probing, "--hold-containers", "-c", names) as gadget:
-            gadget.wait_running()
-            run_all(held, bundles, steps=True)
-            wait_for(lambda: all_ended(held, bundles), "the containers have ended", 60)
-            assert gadget.end() == 0
-        check_warnings(gadget, bundles)
-        # No runtime is held longer than 100 ms, which a busy machine may need: then try again.
-        told = re.search(r"(\d+) runtimes held .* (\d+) to the deadl\w+; (\d+) not", gadget.err)
-        assert told is not None, gadget.err
-        released, late, passed = (int(number) for number in told.groups())
-        assert released + passed >= 2 * len(bundles)
-        if late + passed == 0:
-            break
-    assert calls(gadget).keys() == wanted(bundles)
-    if late + passed == 0:
-        assert calls(gadget) == dict.fromkeys(wanted(bundles), CALLS)
+    flags = ("--hold-containers", "-c", ",".join(bundles))
+    with busy_processors(), tracing(tmp_path / "run", probing, *flags) as gadget:
+        gadget.wait_running()
+        run_all(held, bundles, steps=True)
+        wait_for(lambda: all_ended(held, bundles), "the containers have ended", 60)
+        assert gadget.end() == 0
+    check_warnings(gadget, bundles)
+    told = re.search(r"(\d+) runtimes held .* 0 to the deadline; 0 not held", gadget.err)
+    assert told is not None, gadget.err
+    assert int(told[1]) >= 2 * len(bundles)
+    assert calls(gadget) == dict.fromkeys(wanted(bundles), CALLS)
 
 
 def all_ended(runtime: Runtime, names: dict[str, Path]) -> bool:

@@ -422,7 +422,7 @@ def test_those_kept_out_are_decided_about_as_well(trial: Trial) -> None:
 
 def waiting(trial: Trial) -> list[str]:
     said: list[str] = []
-    trial.admission.when_decided(lambda: said.append("go"))
+    trial.admission.when_decided(None, lambda: said.append("go"))
     return said
 
 

@@ -327,7 +327,7 @@ def test_global_params() -> None:
         "enrich-with-k8s-apiserver": "false",
         "identify-timeout": "2s",
         "hold-containers": "false",
-        "hold-timeout": "100ms",
+        "hold-timeout": "10s",
         "kubeconfig": "",
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.fake_proc import ALL_CAPABILITIES, ALL_IDS
 
-from ig_py.containers.identify import Found, engine_id, from_command, identify
+from ig_py.containers.identify import Found, engine_id, from_command, identify, started_by
 from ig_py.containers.speakers import ROOT, Claim, Rank
 from ig_py.host.proc import HostView
 
@@ -153,3 +153,21 @@ def test_a_loop_of_parents_ends(processes: Processes) -> None:
     processes.add(7, 8, "a")
     processes.add(8, 7, "b")
     assert identify(processes.view, 9, 7, "c", "/") is None
+
+
+@pytest.mark.parametrize(
+    ("command", "container_id"),
+    [
+        ("runc start web", "web"),
+        ("/usr/bin/crun --root /x --log-format json start web", "web"),
+        ("runtime --unknown value start web", "web"),
+        ("runc create --bundle /b start", ""),
+        ("runc start", ""),
+        ("runc start --help", ""),
+        ("runc start ../web", ""),
+        ("runc", ""),
+    ],
+)
+def test_the_command_line_that_starts_a_container(command: str, container_id: str) -> None:
+    assert started_by(command.split()) == container_id
+    assert started_by([]) == ""

@@ -43,6 +43,7 @@ ALLOWED = {
     # The kernel.
     ("host/files.py", "os.open"): KERNEL,
     ("host/proc.py", "os.open"): KERNEL,
+    ("host/executing.py", "os.open"): "the memory of a process, which procfs shows",
     ("host/mounted_root.py", "os.open"): "roots of processes with O_PATH, of which /proc tells",
     ("host/mounted_root.py", "Path(f'/proc/self/fdinfo/{fd}').read_text"): KERNEL,
     ("host/mounted_root.py", "Path(process, 'mountinfo').open"): KERNEL,

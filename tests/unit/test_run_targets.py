@@ -23,8 +23,9 @@ from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 from ig_py.records import replace
 from ig_py.runtime import target_attacher
+from ig_py.runtime.lookups import MAX_LOOKUPS_OF_USER
 from ig_py.runtime.packets import SocketFilters, direction
-from ig_py.runtime.target_attacher import Attachment, Missing, TargetAttacher
+from ig_py.runtime.target_attacher import Attachment, Attempt, Missing, TargetAttacher
 from ig_py.runtime.uprobes import file_and_symbol
 
 
@@ -46,13 +47,13 @@ class Recorder:
     def removed(self, target: Target) -> None:
         self.said.append(f"-{target.name}")
 
-    def attach(self, target: Target) -> Missing | None:
+    def attach(self, target: Target, *, made: bool) -> Attempt:
         self.added(target)
         if target.name == self.broken:
             raise OSError("no such process")
         return None
 
-    def after(self, done: Callable[[], None]) -> None:
+    def after(self, target_id: str | None, done: Callable[[], None]) -> None:
         done()
 
     detach = removed
@@ -116,7 +117,7 @@ def test_what_was_never_attached_is_told(
     error: OSError, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Late(Recorder):
-        def attach(self, target: Target) -> Missing | None:
+        def attach(self, target: Target, *, made: bool) -> Missing | None:
             raise error
 
     targets = Targets()
@@ -139,7 +140,7 @@ class Making(Recorder):
         self.at, self.soon = at, soon
         self.attached = threading.Event()
 
-    def attach(self, target: Target) -> Missing | None:
+    def attach(self, target: Target, *, made: bool) -> Missing | None:
         self.added(target)
         if len(self.said) < self.at:
             return Missing({"p": "no file"}, soon=self.soon)
@@ -174,7 +175,7 @@ def test_a_runtime_that_starts_a_container_waits_for_one_more_attempt() -> None:
 
     # The root is there when the runtime says so: the attempt is made after that.
     has_its_root()
-    targets.after(done.set)
+    targets.after(None, done.set)
     assert done.wait(10)
     assert making.attached.is_set()
     attacher.stop()
@@ -195,21 +196,106 @@ def test_a_container_without_end_is_tried_less_and_less(
     assert len(making.said) < 110
 
 
-def test_a_slow_attachment_delays_no_other() -> None:
-    targets, go = Targets(), threading.Event()
+class Reading(Recorder):
+    """Looks at files; those of containers called ``stuck`` do not answer until *go* is set."""
 
-    class Slow(Recorder):
-        def attach(self, target: Target) -> Missing | None:
-            go.wait()
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def attach(self, target: Target, *, made: bool) -> Attempt:
+        def look_up() -> Missing | None:
+            if target.name.startswith("stuck"):
+                self.go.wait()
+            self.added(target)
             return None
 
-    attacher = attaching(targets, [Slow()])
+        return look_up
+
+
+def test_a_container_whose_files_do_not_answer_delays_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(target_attacher, "WARN_SECONDS", 0.1)
+    targets, reading = Targets(), Reading()
+    attacher = attaching(targets, [reading])
+    attacher.start()
+    targets.add(Target("1", "stuck", 1))
+    targets.add(Target("2", "b", 2))
+    one, other = threading.Event(), threading.Event()
+    targets.after("1", one.set)
+    targets.after("2", other.set)
+    assert other.wait(10)
+    assert not attacher.settle(0.05)
+    assert not one.is_set()
+    wait_for(lambda: warnings(caplog), "the slow one is told", 10)
+    reading.go.set()
+    assert one.wait(10)
+    assert attacher.settle(10)
+    attacher.stop()
+    reason = "its files are still being read"
+    assert warnings(caplog) == [f"container 'stuck': not attached: a program: {reason}"]
+    assert sorted({*reading.said}) == ["+b", "+stuck"]
+
+
+def test_a_user_whose_files_do_not_answer_delays_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(target_attacher, "WARN_SECONDS", 0.1)
+    targets, reading = Targets(), Reading()
+    attacher = TargetAttacher(
+        targets, [reading], [Reactor("attach")], lambda pid: None if pid == 1 else 1000
+    )
+    attacher.start()
+    for number in range(MAX_LOOKUPS_OF_USER + 1):
+        targets.add(Target(f"s{number}", f"stuck{number}", 2))
+    targets.add(Target("1", "b", 1))
+    done = threading.Event()
+    targets.after("1", done.set)
+    assert done.wait(10)
+    last = f"container 'stuck{MAX_LOOKUPS_OF_USER}': not attached: a program: the files of too many"
+    wait_for(lambda: [w for w in warnings(caplog) if w.startswith(last)], "the last is told", 10)
+    reading.go.set()
+    wait_for(lambda: f"+stuck{MAX_LOOKUPS_OF_USER}" in reading.said, "then it is attached", 10)
+    attacher.stop()
+
+
+def test_the_end_of_a_container_ends_the_wait_for_it() -> None:
+    targets, reading = Targets(), Reading()
+    attacher = attaching(targets, [reading])
+    attacher.start()
+    targets.add(Target("1", "stuck", 1))
+    done = threading.Event()
+    targets.after("1", done.set)
+    targets.remove("1")
+    assert done.wait(10)
+    reading.go.set()
+    attacher.stop()
+
+
+def test_a_program_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(target_attacher, "WARN_SECONDS", 0.0)
+
+    class Changing(Recorder):
+        def attach(self, target: Target, *, made: bool) -> Missing | None:
+            self.added(target)
+            reasons = {"p": f"reason {len(self.said)}", "q": "no file"}
+            return Missing(reasons if len(self.said) > 2 else {"p": reasons["p"]})
+
+    targets, changing = Targets(), Changing()
+    attacher = attaching(targets, [changing])
     attacher.start()
     targets.add(Target("1", "a", 1))
-    targets.add(Target("2", "b", 2))
-    assert not attacher.settle(0.05)
-    go.set()
+    wait_for(lambda: len(changing.said) > 3, "it is tried again", 10)
+    targets.remove("1")
+    assert attacher.settle(10)
     attacher.stop()
+    assert warnings(caplog) == [
+        "container 'a': not attached: p: reason 1",
+        "container 'a': not attached: q: no file",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -262,12 +348,12 @@ def test_directions() -> None:
 
 def test_later_steps_wait_for_all_followers() -> None:
     targets, said = Targets(), list[str]()
-    targets.after(lambda: said.append("no subscriber"))
+    targets.after(None, lambda: said.append("no subscriber"))
     assert said == ["no subscriber"]
     gate = threading.Event()
 
     class Slow(Recorder):
-        def attach(self, target: Target) -> Missing | None:
+        def attach(self, target: Target, *, made: bool) -> Missing | None:
             gate.wait(10)
             said.append("attached")
             return None
@@ -277,7 +363,7 @@ def test_later_steps_wait_for_all_followers() -> None:
     for attacher in attachers:
         attacher.start()
     targets.add(HOST)
-    targets.after(done.set)
+    targets.after(None, done.set)
     assert not done.is_set()
     gate.set()
     assert done.wait(10)
@@ -306,12 +392,12 @@ def test_containers_of_one_network_namespace_share_a_filter() -> None:
     programs = [ProgramSpec("p", "socket1")]
     filters = SocketFilters(cast(Any, obj), programs, HostView(), released.append)
     first, second = Target("1", "a", os.getpid()), Target("2", "b", os.getpid())
-    missing = filters.attach(first)
+    missing = filters.attach(first, made=False)
     assert missing is not None
     assert "no memory" in missing.reasons['program "p" (socket1)']
-    assert filters.attach(first) is None
-    assert filters.attach(second) is None
-    assert filters.attach(first) is None
+    assert filters.attach(first, made=False) is None
+    assert filters.attach(second, made=False) is None
+    assert filters.attach(first, made=False) is None
     assert obj.calls == 2
     filters.detach(first)
     assert released == []

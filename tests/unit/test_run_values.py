@@ -72,7 +72,7 @@ WRONG = [
     (["--runtime-protocol", "x"], "valid values are: internal, cri"),
     (["--identify-timeout", "1"], 'expected a duration such as "500ms"'),
     (["--identify-timeout", "2m"], "no time of at most 60 s"),
-    (["--hold-containers", "--hold-timeout", "1s"], "no time of at most 0.1 s"),
+    (["--hold-containers", "--hold-timeout", "11s"], "no time of at most 10 s"),
     (["--hold-timeout", "50ms"], "--hold-timeout has no effect: runtimes are not held: add --hol"),
     (["-r", "docker", "--crio-socketpath", "/x"], "--crio-socketpath has no effect: --runtimes le"),
     (["--verify-image=false", "--public-keys", "x"], "--public-keys has no effect: --verify-image"),

@@ -206,10 +206,16 @@ def holds(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> HostView:
 
 
 def test_each_is_released_when_the_barrier_says_so(
-    holds: HostView, caplog: pytest.LogCaptureFixture
+    holds: HostView, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, behind = Clock(), list[Callable[[], None]]()
-    held = RuntimeExecHold(holds, clock, behind.append)  # type: ignore[arg-type]
+    monkeypatch.setattr(HostView, "same_pidns", False)
+    clock, behind, ids = Clock(), list[Callable[[], None]](), list[str | None]()
+
+    def ready(container_id: str | None, done: Callable[[], None]) -> None:
+        ids.append(container_id)
+        behind.append(done)
+
+    held = RuntimeExecHold(holds, clock, ready)  # type: ignore[arg-type]
     clock.watched[6]()
     hold = held._hold
     assert isinstance(hold, FakeExecHold)
@@ -217,6 +223,7 @@ def test_each_is_released_when_the_barrier_says_so(
     behind.pop()()
     behind.pop()()
     assert hold.released == [2, 1]
+    assert ids == [None, None], "processes of another pid namespace tell nothing"
     assert held.account() == (
         "2 runtimes held (51.0 ms in the mean, 100.0 ms at most), 1 to the deadline; 3 not held"
     )
@@ -230,8 +237,8 @@ def test_each_is_released_when_the_barrier_says_so(
 
 def test_a_runtime_that_cannot_be_held_is_an_error(holds: HostView, tmp_path: Path) -> None:
     with pytest.raises(ContainerError, match="fanotify: no"):
-        RuntimeExecHold(holds, Clock(), lambda _: None, -1)  # type: ignore[arg-type]
+        RuntimeExecHold(holds, Clock(), lambda *_: None, -1)  # type: ignore[arg-type]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ContainerError, match="no runtime") as caught:
-        RuntimeExecHold(HostView(str(tmp_path / "empty")), Clock(), lambda _: None)  # type: ignore[arg-type]
+        RuntimeExecHold(HostView(str(tmp_path / "empty")), Clock(), lambda *_: None)  # type: ignore[arg-type]
     assert VARIABLE in str(caught.value.remedy)

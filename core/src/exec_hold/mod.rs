@@ -33,11 +33,14 @@ use nix::unistd::Pid;
 use crate::errors::{Error, Kind, Result};
 use child::{copy_process, highest_descriptor, prepare, GROUP, PARENT};
 use fanotify::Group;
-use responder::{respond, Counts, Request, MARK};
+use ledger::Bounds;
+use responder::{respond, Counts, Request, MARK, TAKEN};
 use shared::Shared;
 
 /// No execution waits longer.
-pub const MAX_DEADLINE: Duration = Duration::from_millis(100);
+pub const MAX_DEADLINE: Duration = Duration::from_secs(10);
+/// Nor longer than this when ig-py does not take it: then ig-py is stopped, or hangs.
+pub const MAX_UNTAKEN: Duration = Duration::from_secs(1);
 
 pub struct ExecHold {
     /// None once closed.
@@ -87,7 +90,10 @@ impl ExecHold {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(|e| refused("a socket pair", e))?;
         let highest = highest_descriptor();
-        let deadline = deadline.min(MAX_DEADLINE).as_nanos() as u64;
+        let bounds = Bounds {
+            taken: MAX_UNTAKEN.as_nanos() as u64,
+            released: deadline.min(MAX_DEADLINE).as_nanos() as u64,
+        };
         let fds = [null.as_raw_fd(), theirs.as_raw_fd(), group.as_fd().as_raw_fd()];
         // SAFETY: the copy runs only the responder, which is made for that, and ends.
         let pid = unsafe { copy_process() };
@@ -95,7 +101,7 @@ impl ExecHold {
             // SAFETY: in the copied process, whose other descriptors nothing uses.
             unsafe {
                 if prepare(fds, highest) {
-                    respond(GROUP, PARENT, deadline, counts.get());
+                    respond(GROUP, PARENT, bounds, counts.get());
                 }
                 libc::_exit(0)
             }
@@ -130,8 +136,8 @@ impl ExecHold {
         self.process().as_ref().map_or(0, |p| p.pid.as_raw())
     }
 
-    /// Executions that have begun to wait since the last call; it never blocks. Fails when the
-    /// responder has ended.
+    /// Takes the executions that have begun to wait since the last call; it never blocks. Fails
+    /// when the responder has ended.
     pub fn requests(&self) -> Result<Vec<Request>> {
         let process = self.process();
         let process = process.as_ref().ok_or_else(|| Error::closed("the exec hold"))?;
@@ -139,7 +145,11 @@ impl ExecHold {
         let mut message = [0; size_of::<Request>()];
         loop {
             match recv(process.socket.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) if length == message.len() => found.push(Request::of(&message)),
+                Ok(length) if length == message.len() => {
+                    let request = Request::of(&message);
+                    send(&process.socket, request.serial | TAKEN, None);
+                    found.push(request);
+                }
                 Err(Errno::EAGAIN) => return Ok(found),
                 _ => return Err(Error::closed("the process that answers for container runtimes")),
             }

@@ -2,8 +2,10 @@
 //!
 //! An execution waits for the answer, so the answer must come whatever happens to ig-py. A thread
 //! would stop together with its process (SIGSTOP), so this is a process of its own: a copy of
-//! ig-py that does nothing else. It waits for a message of its parent, but never longer than the
-//! deadline. When it ends, or the parent does, the kernel lets every execution go on.
+//! ig-py that does nothing else. It waits for messages of its parent, but never longer than two
+//! deadlines: one until the parent takes the execution, which shows that the parent runs, and a
+//! later one until the parent releases it. When this process ends, or the parent does, the kernel
+//! lets every execution go on.
 //!
 //! The process was copied from one with many threads, and any of them may have held a lock then.
 //! Nothing here allocates, panics or calls a function that does.
@@ -13,10 +15,12 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::after_fork::{self, EVENT_SIZE};
-use super::ledger::{Ledger, Waiting};
+use super::ledger::{Bounds, Ledger, Waiting};
 
 /// In place of an execution's number: the message has a file to be marked.
 pub const MARK: u64 = 0;
+/// Bit of a message's number: the execution is taken, and not released yet.
+pub const TAKEN: u64 = 1 << 63;
 
 /// Shared with the parent, which reads it at any time. Times are in ns.
 #[derive(Default)]
@@ -152,6 +156,8 @@ impl Responder<'_> {
                 if file >= 0 {
                     after_fork::mark_file(self.group, file);
                 }
+            } else if serial & TAKEN != 0 {
+                self.ledger.take(serial & !TAKEN);
             } else if let Some(waiting) = self.ledger.release(serial) {
                 self.allow(waiting, &self.counts.released);
             }
@@ -194,8 +200,8 @@ impl Responder<'_> {
 
 /// Answers until the parent has closed its end of the socket `parent`. Only for a process of its
 /// own, which has to end afterwards: then the kernel lets every execution go on that still waits.
-pub fn respond(group: RawFd, parent: RawFd, deadline_ns: u64, counts: &Counts) {
-    Responder { group, parent, ledger: Ledger::new(deadline_ns), serial: 0, counts }.run();
+pub fn respond(group: RawFd, parent: RawFd, bounds: Bounds, counts: &Counts) {
+    Responder { group, parent, ledger: Ledger::new(bounds), serial: 0, counts }.run();
 }
 
 #[cfg(test)]
@@ -221,7 +227,8 @@ mod tests {
                 libc::write(pipe[1], (&raw const meta).cast(), EVENT_SIZE)
             };
             assert_eq!(written, EVENT_SIZE as isize);
-            let (counts, ledger) = (Counts::default(), Ledger::new(100));
+            let ledger = Ledger::new(Bounds { taken: 1, released: 1 });
+            let counts = Counts::default();
             let [group, parent] = pipe;
             let mut responder = Responder { group, parent, ledger, serial: 0, counts: &counts };
             assert_eq!(responder.questions(), goes_on);
