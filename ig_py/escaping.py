@@ -6,7 +6,10 @@ characters that control a terminal, reorder text or draw nothing must never act 
 
 from __future__ import annotations
 
-import re
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable
 
 _UNSAFE = (
     # Controls (Unicode's category Cc), surrogates (Cs) and separators of lines (Zl, Zp).
@@ -50,10 +53,17 @@ def safe(text: object, *, multiline: bool = False) -> str:
     if plain.isascii() and plain.isprintable():
         return plain
     if not multiline:
-        return re.sub(_UNSAFE, _escape, plain)
-    return re.sub(_UNSAFE, lambda m: m.group() if m.group() in "\n\t" else _escape(m), plain)
+        return _replace(_escape, plain)
+    return _replace(lambda m: m.group() if m.group() in "\n\t" else _escape(m), plain)
 
 
 def safe_json(text: str) -> str:
     """As :func:`safe`, of JSON: what is escaped occurs in its strings only, and means the same."""
-    return re.sub(_UNSAFE, _escape_in_json, text)
+    return _replace(_escape_in_json, text)
+
+
+def _replace(escape: Callable[[re.Match[str]], str], text: str) -> str:
+    # Not imported before: most commands escape nothing, and `version` takes no longer than that.
+    import re
+
+    return re.sub(_UNSAFE, escape, text)

@@ -8,9 +8,12 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+IN_ATTRIB = 0x4
 IN_CLOSE_WRITE = 0x8
+IN_MOVED_FROM = 0x40
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
+IN_DELETE = 0x200
 IN_DELETE_SELF = 0x400
 IN_MOVE_SELF = 0x800
 IN_Q_OVERFLOW = 0x4000

@@ -238,6 +238,16 @@ class HostView:
             require_absent(self.proc, error)
             return []
 
+    def last_pid(self) -> int:
+        """The pid that was given last in the pid namespace of this process (proc_loadavg(5)); 0
+        where that is not known.
+
+        Raises:
+            HostReadError: It cannot be read.
+        """
+        words = read_text(f"{self.proc}/loadavg").split()
+        return int(words[4]) if len(words) == 5 and words[4].isdecimal() else 0
+
     def read(self, pid: int, name: str) -> str:
         """Text of ``/proc/PID/NAME``; "" when it has ended."""
         return read_text(f"{self.proc}/{pid}/{name}")

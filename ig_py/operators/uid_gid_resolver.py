@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import select
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -10,6 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 from ig_py.errors import ContainerError
 from ig_py.gadget.datasource import add_formatted_field
 from ig_py.gadget.spec import Flag, Kind
+from ig_py.host.file_changes import FileChanges
+from ig_py.host.latch import Latch
 from ig_py.host.safe_open import FileRefused, Links, read_beneath
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.formatters import formatted_name, is_taken
@@ -27,8 +32,13 @@ FILES = ("etc/passwd", "etc/group")
 MAX_FILE_SIZE = 16 << 20
 MAX_ENTRIES = 1 << 18
 MAX_NAME = 256
+CHECK_SECONDS = 60.0
+"""How often the files are looked at though inotify told of no change: it tells of none that another
+machine makes on a network file system, or that a mount makes."""
 POLL_SECONDS = 2.0
-"""How often the files are checked for changes."""
+"""As :data:`CHECK_SECONDS`, where inotify cannot be used."""
+LEAST_SECONDS = 0.1
+"""Between two looks, however often other files in the directory change."""
 
 
 def parse_names(content: bytes) -> dict[int, str]:
@@ -58,6 +68,17 @@ class _HostFile:
         self._name = name
         self._seen: tuple[int, ...] = ()
         self._refused = ""
+
+    def places(self) -> list[str]:
+        """What changes when the file does: it, and the directories of its name and of what a link
+        of that name leads to."""
+        name = Path(self._view.root) / self._name
+        with contextlib.suppress(ContainerError):
+            found = self._view.path(f"/{self._name}")
+            if self._view.root == "/":
+                found = os.path.realpath(found)
+            return [str(name.parent), str(Path(found).parent), found]
+        return [str(name.parent)]
 
     def changed(self) -> bool:
         """Whether it is another file, or has another content, than at the last call."""
@@ -94,7 +115,7 @@ class UidGidResolver(Operator):
 
     def __init__(self) -> None:
         self._files: list[_HostFile] = []
-        self._stop = threading.Event()
+        self._stop = Latch()
         self._thread: threading.Thread | None = None
 
     def instantiate(self, ctx: Context) -> bool:
@@ -135,9 +156,35 @@ class UidGidResolver(Operator):
         stream.set_names(users, groups)
 
     def _watch(self, stream: Stream) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            if any([file.changed() for file in self._files]):
-                self._set(stream)
+        try:
+            changes = FileChanges()
+        except OSError as error:
+            log.debug("user and group names are looked for every %g s: %s", POLL_SECONDS, error)
+            self._poll(stream)
+            return
+        try:
+            while not self._stop:
+                # Watched before it is looked at: no change in between is missed.
+                watched = changes.watch(p for file in self._files for p in file.places())
+                self._look(stream)
+                changes.wait(self._stop.fileno(), CHECK_SECONDS if watched else POLL_SECONDS)
+                self._pause(LEAST_SECONDS)
+        finally:
+            changes.close()
+
+    def _poll(self, stream: Stream) -> None:
+        while not self._stop:
+            self._look(stream)
+            self._pause(POLL_SECONDS)
+
+    def _look(self, stream: Stream) -> None:
+        if any([file.changed() for file in self._files]):
+            self._set(stream)
+
+    def _pause(self, seconds: float) -> None:
+        poll = select.poll()
+        poll.register(self._stop.fileno(), select.POLLIN)
+        poll.poll(seconds * 1000)
 
     def stop(self) -> None:
         self._stop.set()

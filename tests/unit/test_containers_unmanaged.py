@@ -310,6 +310,25 @@ def test_a_process_that_comes_later(host: FakeHost, sink: Sink, begin: Any) -> N
     assert found.found_by_processes_only == 1
 
 
+def test_processes_are_looked_through_only_when_one_began(host: FakeHost, begin: Any) -> None:
+    looks: list[int] = []
+    found = begin()
+    pids = found._view.pids
+
+    def counted() -> list[int]:
+        looks.append(1)
+        return pids()
+
+    found._view.pids = counted
+    loadavg = host.root / "proc/loadavg"
+    loadavg.write_text("0.00 0.01 0.05 1/80 70\n")
+    wait_for(lambda: looks, "a look, as the last process is another one")
+    time.sleep(5 * module.POLL_SECONDS)
+    assert len(looks) == 1
+    loadavg.write_text("0.00 0.01 0.05 1/80 71\n")
+    wait_for(lambda: len(looks) == 2, "a look at the new process")
+
+
 def test_annotations_win_and_crio_has_its_own() -> None:
     notes = {
         "io.container.manager": "cri-o",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from support.waiting import wait_for
 from ig_py.errors import ContainerError
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec
 from ig_py.gadget.templates import BASE
+from ig_py.host.file_changes import FileChanges
 from ig_py.host.proc import HostView
 from ig_py.operators import ebpf_enum, instances, instantiate_all, uid_gid_resolver
 from ig_py.operators.base import Context, Operator
@@ -414,8 +416,16 @@ def test_a_names_file_that_is_no_file_is_said(
     assert "etc/passwd" in caplog.text
 
 
-def test_changed_names_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uid_gid_resolver, "POLL_SECONDS", 0.01)
+@pytest.mark.parametrize("inotify", [True, False])
+def test_changed_names_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inotify: bool
+) -> None:
+    def refused() -> FileChanges:
+        raise OSError(errno.EMFILE, "too many instances")
+
+    if not inotify:
+        monkeypatch.setattr(uid_gid_resolver, "FileChanges", refused)
+        monkeypatch.setattr(uid_gid_resolver, "POLL_SECONDS", 0.01)
     etc(tmp_path, passwd=b"a:x:1:1::/:\n", group=b"g:x:1:\n")
     operator, stream = UidGidResolver(), _Names()
     operator.start(Context(GadgetSpec("x", {})), running(stream, view=HostView(str(tmp_path))))
@@ -429,6 +439,22 @@ def test_changed_names_are_read_again(tmp_path: Path, monkeypatch: pytest.Monkey
     finally:
         operator.stop()
     assert stream.seen[1:] == [({1: "a", 2: "b"}, {1: "g"}), ({1: "a", 2: "b"}, {})]
+
+
+def test_names_behind_a_link_are_read_again(tmp_path: Path) -> None:
+    etc(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/passwd").write_bytes(b"a:x:1:1::/:\n")
+    (tmp_path / "etc/passwd").symlink_to("/run/passwd")
+    operator, stream = UidGidResolver(), _Names()
+    operator.start(Context(GadgetSpec("x", {})), running(stream, view=HostView(str(tmp_path))))
+    try:
+        with (tmp_path / "run/passwd").open("ab") as file:
+            file.write(b"b:x:2:2::/:\n")
+        wait_for(lambda: len(stream.seen) > 1, "names")
+    finally:
+        operator.stop()
+    assert stream.seen[-1] == ({1: "a", 2: "b"}, {})
 
 
 @pytest.mark.parametrize(

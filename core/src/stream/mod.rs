@@ -38,7 +38,7 @@ pub use pace::Pace;
 pub use state::Totals;
 
 const MAX_DATASOURCES: usize = 256;
-/// Programs that submit samples without a wake-up (BPF_RB_NO_WAKEUP) are seen after this.
+/// Samples that programs submit without a wake-up (BPF_RB_NO_WAKEUP) are seen after this.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What one drain rendered of one data source.
@@ -57,6 +57,8 @@ impl Batch {
 
 pub struct Stream {
     wakeup: Wakeup,
+    /// None: every sample wakes the reader.
+    longest_wait: Option<Duration>,
     /// None once closed.
     state: Mutex<Option<State>>,
 }
@@ -99,7 +101,9 @@ impl Stream {
             rarity: Rarity::default(),
             burst_rate: burst_rate(),
         };
-        Ok(Stream { wakeup, state: Mutex::new(Some(state)) })
+        let wakes = object.map_or(Ok(true), Object::wakes_always)?;
+        let longest_wait = (!wakes).then_some(LONGEST_WAIT);
+        Ok(Stream { wakeup, longest_wait, state: Mutex::new(Some(state)) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
@@ -135,11 +139,11 @@ impl Stream {
         }
     }
 
-    /// Waits until samples are there, or at most [`LONGEST_WAIT`]. True when a wake-up or a signal
-    /// came.
+    /// Waits until samples are or may be there. True when a wake-up or a signal came.
     fn wait_ended(&self, end: Option<Instant>) -> Result<bool> {
-        let left = end.map_or(LONGEST_WAIT, |end| end.saturating_duration_since(Instant::now()));
-        self.wakeup.wait(left.min(LONGEST_WAIT))
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let most = left.into_iter().chain(self.longest_wait).min();
+        self.wakeup.wait(most.unwrap_or(Duration::MAX))
     }
 
     /// Soon after a drain that found events, lets more events gather unless they are rare; true

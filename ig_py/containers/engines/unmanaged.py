@@ -106,6 +106,9 @@ class UnmanagedContainers:
         self._dirs = StateDirs(view, reactor, self)
         self._scanned = threading.Event()
         self._processes: set[int] = set()
+        self._last_pid = 0
+        """The last that was given before the last look; 0: that is not known, or a process of that
+        look could not be read."""
         self._unclaimed: dict[int, _Unclaimed] = {}
         self._began = 0.0
         self._undecided = False
@@ -240,6 +243,10 @@ class UnmanagedContainers:
         if not self._view.same_pidns:
             return
         try:
+            # Before the look: what begins meanwhile is looked for the next time.
+            last = self._view.last_pid()
+            if last and last == self._last_pid and not self._unclaimed:
+                return
             now = set(self._view.pids())
         except HostReadError as error:
             self._view.failures.add(error)
@@ -266,6 +273,7 @@ class UnmanagedContainers:
                 self._view.failures.add(error)
                 unread.add(pid)
         self._processes = now - unread
+        self._last_pid = 0 if unread else last
 
     def _look_at(self, pid: int) -> None:
         born = self._view.born(pid)

@@ -19,6 +19,7 @@ use super::facts::{
 };
 use super::families::program_fd;
 use super::map::{info, Map};
+use super::ring::wakes;
 use super::{log, pins};
 use crate::errors::{Error, Kind, Result};
 
@@ -128,6 +129,21 @@ impl Object {
 
     pub fn maps(&self) -> Result<Vec<MapFacts>> {
         Ok(self.raw_maps()?.into_iter().map(map_facts).collect())
+    }
+
+    /// Whether the programs wake the reader of a ring buffer for each record
+    /// ([`wakes::always`]).
+    pub fn wakes_always(&self) -> Result<bool> {
+        Ok(self.raw_programs()?.into_iter().all(|program| {
+            let p = program.as_ptr();
+            // SAFETY: a live program; the instructions are not changed meanwhile.
+            unsafe {
+                let (insns, count) = (sys::bpf_program__insns(p), sys::bpf_program__insn_cnt(p));
+                !sys::bpf_program__autoload(p)
+                    || (!insns.is_null()
+                        && wakes::always(std::slice::from_raw_parts(insns, count as usize)))
+            }
+        }))
     }
 
     fn closed(&self) -> Error {

@@ -5,6 +5,7 @@
 //! around the end is copied into a scratch buffer.
 
 mod records;
+pub mod wakes;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
