@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,44 @@ def test_events_arrive_in_order_and_in_time(source: Callable[..., Source]) -> No
     with pytest.raises(CoreError) as failure:
         batches[0].rows()
     assert failure.value.kind == "plan"
+
+
+def _waits(stream: Stream, seconds: float) -> int:
+    """How often a thread that pumps waits in that time."""
+    with ThreadPoolExecutor(1) as pool:
+        thread = pool.submit(threading.get_native_id).result()
+        status = Path(f"/proc/self/task/{thread}/status")
+        pumped = pool.submit(stream.pump, lambda _batch: None, None)
+        time.sleep(0.3)
+        before = _voluntary(status)
+        time.sleep(seconds)
+        found = _voluntary(status) - before
+        stream.wake()
+        pumped.result()
+    return found
+
+
+def _voluntary(status: Path) -> int:
+    line = next(x for x in status.read_text().splitlines() if x.startswith("voluntary_"))
+    return int(line.split()[1])
+
+
+def test_at_rest_nothing_wakes_the_reader(source: Callable[..., Source]) -> None:
+    assert _waits(source(plan(), entries=1 << 20).stream, 2.5) == 0
+
+
+def test_samples_that_wake_nobody_are_looked_for(
+    tmp_path: Path,
+) -> None:
+    """BPF_RB_NO_WAKEUP is 1."""
+    s = Source(compile_object("core/stress.bpf.c", tmp_path, "SUBMIT_FLAGS=1"), plan(), burst=3)
+    try:
+        threading.Timer(0.1, s.fire, [1]).start()
+        wait_for(lambda: s.collect(1500), "events that woke nobody", 5)
+        assert s.sequences == [0, 1, 2]
+        assert 1 <= _waits(s.stream, 2.5) <= 4
+    finally:
+        s.close()
 
 
 @pytest.mark.parametrize("loss", ["map", "var"])

@@ -22,8 +22,8 @@ def clang() -> str:
     raise FileNotFoundError("no clang")
 
 
-def compile_object(source: str, folder: Path) -> bytes:
-    """Object of ``tests/gadgets/<source>``, built in *folder*."""
+def compile_object(source: str, folder: Path, *defines: str) -> bytes:
+    """Object of ``tests/gadgets/<source>``, built in *folder* with macros as ``NAME=VALUE``."""
     include = folder / "include"
     for name, content in _core.headers().items():
         header = include / name
@@ -39,6 +39,7 @@ def compile_object(source: str, folder: Path) -> bytes:
             "-O2",
             "-Wall",
             f"-D__TARGET_ARCH_{_ARCH}",
+            *[f"-D{define}" for define in defines],
             f"-I{include}",
             f"-I/usr/include/{platform.machine()}-linux-gnu",
             "-c",

@@ -10,6 +10,9 @@
 #define NR_GETPPID 110
 #endif
 #define MAX_BURST 4096
+#ifndef SUBMIT_FLAGS
+#define SUBMIT_FLAGS 0
+#endif
 
 struct event {
 	__u64 sequence;
@@ -93,7 +96,7 @@ int on_enter(struct raw_sys_enter *ctx)
 
 			if (e) {
 				fill(e, *count);
-				bpf_ringbuf_submit(e, 0);
+				bpf_ringbuf_submit(e, SUBMIT_FLAGS);
 			} else {
 				*lost += 1;
 				__sync_fetch_and_add(&lost_total, 1);
