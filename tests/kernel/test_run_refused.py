@@ -19,8 +19,9 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-MAX_SECONDS = 2.0
-"""Processor time of a whole run of a costly image, on a usual machine."""
+MAX_SECONDS = 6.0
+"""Processor time of a whole run of a costly image, on a usual machine; the last program that is
+verified may go beyond the bound."""
 SOURCE = """
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
