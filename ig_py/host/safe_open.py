@@ -6,11 +6,12 @@
   /proc (:class:`Links` says whether links inside count).
 - Only regular files are opened for reading. Everything else is looked at through an ``O_PATH``
   descriptor, which a device, a FIFO or a socket does not notice.
-- With *owners*, a file counts only if one of these users owns it, it is not writable for all
-  users, and it has no second name: a user can link another user's file into a directory of their
-  own (fs.protected_hardlinks=0). The permissions of the directories on the way are not checked: a
-  user who may write one of them can remove or rename the owner's files, but not make new ones of
-  this owner.
+- With *owners*, a file counts only if one of these users owns it, and it is not writable for all
+  users. One that has a second name (hard link) counts only in a directory that these users alone
+  can write: others can link it into a directory of their own (fs.protected_hardlinks=0), but not
+  make it uncounted in the owner's by that. Otherwise the permissions of the directories on the way
+  are not checked: a user who may write one of them can remove or rename the owner's files, but not
+  make new ones of this owner.
 - At most *most* bytes are read, whatever the file says of its size, even while it grows.
 - A file under a lease of its owner is refused, not waited for (fcntl(2), F_SETLEASE).
 - No user's file system is waited for without a bound. Users can mount FUSE, whose server answers
@@ -46,6 +47,7 @@ MAX_STUCK_ALL = 16
 CHUNK = 256 * 1024
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _KERNEL_FILE_SYSTEMS = frozenset(
     {
         0x9FA0,  # proc
@@ -274,7 +276,10 @@ class _Request:
             with self._opened_root() as root:
                 place = open_path(root, self._path, self._resolve)
             try:
-                self._check(os.fstat(place), kind)
+                facts = os.fstat(place)
+                self._check(facts, kind)
+                if self._owners is not None and facts.st_nlink > 1 and kind is stat.S_ISREG:
+                    self._check_second_name(facts)
                 if not self._resolve & Resolve.NO_XDEV:
                     self._check_file_system(place)
                 # The inode that was checked, even if another file has its name by now (proc(5)).
@@ -348,7 +353,19 @@ class _Request:
             raise FileRefused(self.name, "owner", f"it belongs to user {facts.st_uid}")
         if facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX:
             raise FileRefused(self.name, "owner", "all users may write it")
-        if facts.st_nlink > 1 and kind is stat.S_ISREG:
+
+    def _check_second_name(self, facts: os.stat_result) -> None:
+        """Check that only an owner can have given the file the name by which it was opened."""
+        above, _, name = self._path.rstrip("/").rpartition("/")
+        with self._opened_root() as root:
+            directory = open_path(root, above or ".", self._resolve)
+        try:
+            about = os.fstat(directory)
+            same = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        finally:
+            os.close(directory)
+        private = about.st_uid in (self._owners or ()) and not about.st_mode & _OTHERS_WRITE
+        if not private or (same.st_dev, same.st_ino) != (facts.st_dev, facts.st_ino):
             raise FileRefused(self.name, "owner", "it has a second name (hard link)")
 
     def _check_file_system(self, fd: int) -> None:

@@ -17,13 +17,15 @@ from types import TracebackType
 from ig_py.errors import IntegrityError
 from ig_py.oci import digest as digests
 from ig_py.oci.artifact import Descriptor
-from ig_py.oci.source import BlobMissing, LayoutSource, kind_name, storage, storage_error
+from ig_py.oci.source import BLOBS, BlobMissing, LayoutSource, kind_name, storage, storage_error
 
 INGEST = "ingest"
 SESSION_PREFIX = "igpy-"
 BLOB_MODE = 0o444
 FOREIGN_MAX_AGE_S = 24 * 3600
 """Age in seconds at which another tool's temporary file counts as abandoned."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Without O_NOFOLLOW, a link that another user made would have files of another place removed."""
 
 
 class Ingest:
@@ -36,9 +38,14 @@ class Ingest:
         self._layout = layout
         self._staged: dict[str, Path] = {}
         with storage(f"writing to the store {layout.name}"):
-            base = layout.root / INGEST
-            base.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._dir, self._lock = _open_session(base)
+            self._base = made_directory(layout.root, INGEST)
+            try:
+                self._name, self._lock = _open_session(self._base)
+            except BaseException:
+                os.close(self._base)
+                raise
+        # By its descriptor: whoever can rename the directory cannot lead a file elsewhere.
+        self._dir = Path(f"/proc/self/fd/{self._lock}")
 
     def __enter__(self) -> Ingest:
         return self
@@ -52,8 +59,9 @@ class Ingest:
         # shutil imports compressors: that takes longer than reading a store.
         import shutil
 
-        shutil.rmtree(self._dir, ignore_errors=True)
+        shutil.rmtree(self._name, ignore_errors=True, dir_fd=self._base)
         os.close(self._lock)
+        os.close(self._base)
 
     def staged(self, descriptor: Descriptor) -> bool:
         return descriptor.digest in self._staged
@@ -70,7 +78,7 @@ class Ingest:
             for _ in self._layout.chunks(descriptor, descriptor.size):
                 pass
             path = self._path(descriptor)
-            os.link(self._layout.blob_path(descriptor.digest), path)
+            os.link(self._layout.blob_path(descriptor.digest), path, follow_symlinks=False)
         except (IntegrityError, BlobMissing, OSError):
             return False
         self._staged[descriptor.digest] = path
@@ -111,15 +119,19 @@ class Ingest:
 
     def publish(self) -> None:
         """Make the staged blobs visible. The caller holds the store's lock."""
-        parents: set[Path] = set()
-        for digest, staged in self._staged.items():
-            target = self._layout.blob_path(digest)
-            if target.parent not in parents:
-                target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                parents.add(target.parent)
-            staged.replace(target)
-        for parent in parents:
-            fsync_dir(parent)
+        parents: dict[str, int] = {}
+        try:
+            for digest, staged in self._staged.items():
+                algorithm, hexa = digests.split(digest)
+                if algorithm not in parents:
+                    below = f"{BLOBS}/{algorithm}"
+                    parents[algorithm] = made_directory(self._layout.root, below)
+                os.replace(staged, hexa, dst_dir_fd=parents[algorithm])
+            for parent in parents.values():
+                os.fsync(parent)
+        finally:
+            for parent in parents.values():
+                os.close(parent)
         self._staged.clear()
 
     def _path(self, descriptor: Descriptor) -> Path:
@@ -127,49 +139,76 @@ class Ingest:
         return self._dir / f"{hexa}_{os.urandom(4).hex()}"
 
 
-def _open_session(base: Path) -> tuple[Path, int]:
+def made_directory(root: Path, below: str) -> int:
+    """A descriptor of the directory *below* a store, which is made where it is missing.
+
+    Raises:
+        OSError: It cannot be made, or a part of it is no directory. Another user may have made the
+            store: no link is followed.
+    """
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in below.split("/"):
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=fd)
+            inner = os.open(name, _DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open_session(base: int) -> tuple[str, int]:
     while True:
-        path = base / (SESSION_PREFIX + os.urandom(8).hex())
-        path.mkdir(mode=0o700)
+        name = SESSION_PREFIX + os.urandom(8).hex()
+        os.mkdir(name, 0o700, dir_fd=base)
         # Until the lock is held, another process may delete the directory as a leftover.
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(name, _DIRECTORY, dir_fd=base)
         except FileNotFoundError:
             continue
         fcntl.flock(fd, fcntl.LOCK_EX)
-        if path.exists():
-            return path, fd
+        # A directory that was deleted has no name (Linux counts its links as 0).
+        if os.fstat(fd).st_nlink:
+            return name, fd
         os.close(fd)
 
 
 def sweep(layout: LayoutSource) -> None:
     """Delete what killed processes left in ``ingest/``; best effort."""
-    base = layout.root / INGEST
     with suppress(OSError):
-        for path in base.iterdir():
-            if path.name.startswith(SESSION_PREFIX):
-                _sweep_session(path)
-            else:
-                _sweep_foreign(path)
+        base = os.open(layout.root / INGEST, _DIRECTORY)
+        try:
+            with os.scandir(base) as entries:
+                names = [entry.name for entry in entries]
+            for name in names:
+                if name.startswith(SESSION_PREFIX):
+                    _sweep_session(base, name)
+                else:
+                    _sweep_foreign(base, name)
+        finally:
+            os.close(base)
 
 
-def _sweep_session(path: Path) -> None:
+def _sweep_session(base: int, name: str) -> None:
     with suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(name, _DIRECTORY, dir_fd=base)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             import shutil
 
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(name, ignore_errors=True, dir_fd=base)
         finally:
             os.close(fd)
 
 
-def _sweep_foreign(path: Path) -> None:
+def _sweep_foreign(base: int, name: str) -> None:
     with suppress(OSError):
-        info = path.lstat()
+        info = os.stat(name, dir_fd=base, follow_symlinks=False)
         if time.time() - info.st_mtime > FOREIGN_MAX_AGE_S:
-            path.unlink()
+            os.unlink(name, dir_fd=base)
 
 
 def fsync_dir(path: Path) -> None:

@@ -20,7 +20,7 @@ from ig_py.oci import document, gojson, limits, lock, media, walk
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.document import Index
 from ig_py.oci.entries import Entries, parsed, ref_name
-from ig_py.oci.ingest import INGEST, Ingest, fsync_dir, sweep
+from ig_py.oci.ingest import INGEST, Ingest, fsync_dir, made_directory, sweep
 from ig_py.oci.pack import PackedImage
 from ig_py.oci.source import (
     BLOBS,
@@ -310,8 +310,8 @@ class Store(LayoutSource):
             if (self.root / LAYOUT_FILE).exists() and self._exists():
                 return
             with lock.exclusive(self.root / LOCK_FILE):
-                (self.root / BLOBS / "sha256").mkdir(parents=True, exist_ok=True)
-                (self.root / INGEST).mkdir(exist_ok=True)
+                for below in (f"{BLOBS}/sha256", INGEST):
+                    os.close(made_directory(self.root, below))
                 if not (self.root / LAYOUT_FILE).exists():
                     self._replace(LAYOUT_FILE, LAYOUT_CONTENT)
                 if not self._exists():
@@ -332,7 +332,15 @@ class Store(LayoutSource):
             # After index.json, which never lists a missing blob.
             for digest in sorted(change.garbage):
                 with suppress(OSError):
-                    self.blob_path(digest).unlink(missing_ok=True)
+                    self._unlink_blob(digest)
+
+    def _unlink_blob(self, digest: str) -> None:
+        algorithm, hexa = digests.split(digest)
+        parent = made_directory(self.root, f"{BLOBS}/{algorithm}")
+        try:
+            os.unlink(hexa, dir_fd=parent)
+        finally:
+            os.close(parent)
 
     def _replace(self, name: str, content: bytes) -> None:
         with new_file(self.root / name, _FILE_MODE) as file:

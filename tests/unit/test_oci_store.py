@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -9,6 +10,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -488,6 +490,52 @@ def test_files_of_a_store_that_lead_out(tmp_path: Path) -> None:
             walk.reachable(store, [store.resolve(name("x:1"))])
         good.unlink()
         kept.rename(good)
+
+
+@pytest.mark.parametrize("below", ["ingest", "blobs", "blobs/sha256"])
+def test_directories_of_a_store_that_lead_out(tmp_path: Path, below: str) -> None:
+    """Whoever can write the store's directory must not choose what is written or removed."""
+    store = Store(tmp_path / "a")
+    store.add(image("a"), name("x:1"))
+    digest = image("a").index.digest.partition(":")[2]
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "igpy-x").mkdir(parents=True)
+    for file in (elsewhere / "precious", elsewhere / digest, elsewhere / "igpy-x/y"):
+        file.write_text("precious")
+        os.utime(file, (1, 1))
+    before = sorted(elsewhere.rglob("*"))
+    (store.root / below).rename(tmp_path / "kept")
+    (store.root / below).symlink_to(elsewhere)
+
+    def attempts() -> Iterator[Callable[[], object]]:
+        yield lambda: store.tag(name("x:1"), name("y:1"))
+        yield lambda: store.add(image("b"), name("z:1"))
+        yield lambda: store.remove(name("x:1"))
+
+    for attempt in attempts():
+        with contextlib.suppress(StoreError, ImageNotFound, IntegrityError):
+            attempt()
+        assert sorted(elsewhere.rglob("*")) == before
+    with pytest.raises(StoreError):
+        store.add(image("b"), name("z:1"))
+
+
+def test_a_session_whose_directories_are_replaced_meanwhile(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a")
+    store.add(image("a"), name("x:1"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    packed = image("b")
+    with store.ingest() as session:
+        for below in ("ingest", "blobs/sha256"):
+            (store.root / below).rename(tmp_path / below.replace("/", "-"))
+            (store.root / below).symlink_to(elsewhere)
+        descriptor = packed.index
+        session.write(descriptor, [packed.blobs[descriptor.digest]])
+        with pytest.raises(OSError):
+            session.publish()
+    assert list(elsewhere.iterdir()) == []
+    assert list((tmp_path / "ingest").iterdir()) == []
 
 
 def test_a_lock_that_leads_out_makes_no_file(tmp_path: Path) -> None:

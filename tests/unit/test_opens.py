@@ -103,7 +103,7 @@ TIMES = {
     ("runtime/packets.py", "os.open"): 3,
     ("operators/bpf_stats.py", "SWITCH.write_text"): 2,
     ("runtime/uprobes.py", "os.open"): 2,
-    ("oci/ingest.py", "os.open"): 4,
+    ("oci/ingest.py", "os.open"): 7,
     ("oci/lock.py", "os.open"): 2,
 }
 """How often, where it is more than once."""

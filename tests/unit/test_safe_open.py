@@ -174,9 +174,26 @@ def test_owner(root: Path) -> None:
 
 def test_hard_link_to_a_file_of_somebody_else(root: Path) -> None:
     me = os.geteuid()
-    (root / "second").hardlink_to(root.parent / "secret")
-    assert refusal(root, "second", owners={me + 1}) == "owner"
-    assert refusal(root, "second", owners={me}) == "owner"
+    (root / "open").mkdir()
+    (root / "open/second").hardlink_to(root.parent / "secret")
+    for mode in (0o777, 0o1777, 0o775):
+        (root / "open").chmod(mode)
+        assert refusal(root, "open/second", owners={me + 1}) == "owner"
+        assert refusal(root, "open/second", owners={me}) == "owner"
+
+
+@pytest.mark.parametrize("path", ["own/file", "/own/file", "file"])
+def test_a_second_name_elsewhere_makes_no_file_uncounted(root: Path, path: str) -> None:
+    """Any user can give root's file one where fs.protected_hardlinks is 0."""
+    me = os.geteuid()
+    (root / "own").mkdir(mode=0o711)
+    (root / "own/file").write_bytes(b"content")
+    elsewhere = root.parent / "elsewhere"
+    elsewhere.mkdir(mode=0o777)
+    (elsewhere / "x").hardlink_to(root / path.lstrip("/"))
+    links = Links.IN_ROOT if path.startswith("/") else Links.REFUSED
+    assert read_beneath(root, path, most=MOST, owners={me}, links=links) == b"content"
+    assert refusal(elsewhere, "x", owners={me + 1}) == "owner"
 
 
 def test_owner_of_a_directory(root: Path) -> None:
