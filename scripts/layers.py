@@ -141,16 +141,23 @@ def _lint() -> Outcome:
     if shutil.which("cargo-clippy", path=rust["PATH"]) is None:
         outcome.skipped["clippy"] = "this Rust has no clippy"
         return outcome
-    argv = ["cargo", "clippy", "--manifest-path", "core/Cargo.toml", "--locked", "--all-targets"]
     os.environ.update(rust)
-    outcome.add(_check("clippy", [*argv, "--", "-D", "warnings"], 20 * _MINUTE))
+    for crate in ("core", "core/fuzz"):
+        argv = ["cargo", "clippy", "--manifest-path", f"{crate}/Cargo.toml", "--locked"]
+        argv += ["--all-targets", "--", "-D", "warnings"]
+        outcome.add(_check(f"clippy {crate}", argv, 20 * _MINUTE))
     return outcome
 
 
 def _core() -> Outcome:
-    argv = ["cargo", "test", "--manifest-path", "core/Cargo.toml", "--locked"]
     # Without Python: the data plane is plain Rust and needs no libpython to link with.
-    argv.append("--no-default-features")
+    outcome = _cargo_test("core", "--no-default-features")
+    outcome.add(_cargo_test("core/fuzz", "--lib"))
+    return outcome
+
+
+def _cargo_test(crate: str, option: str) -> Outcome:
+    argv = ["cargo", "test", "--manifest-path", f"{crate}/Cargo.toml", "--locked", option]
     try:
         done = subprocess.run(
             argv,
@@ -162,17 +169,17 @@ def _core() -> Outcome:
             timeout=20 * _MINUTE,
         )
     except subprocess.TimeoutExpired:
-        return Outcome(failed={"cargo test": "did not end within 20 minutes"})
+        return Outcome(failed={f"cargo test {crate}": "did not end within 20 minutes"})
     print(done.stdout, flush=True)
     results = [[int(n) for n in found] for found in _CARGO_RESULT.findall(done.stdout)]
     outcome = Outcome(passed=sum(r[0] for r in results))
     failed = sum(r[1] for r in results)
     if done.returncode and not failed:
-        outcome.failed["cargo test"] = f"exit {done.returncode}"
+        outcome.failed[f"cargo test {crate}"] = f"exit {done.returncode}"
     names = re.findall(r"^test (\S+)(?: - should panic)? \.\.\. FAILED$", done.stdout, re.M)
-    outcome.failed |= {f"core {name}": "failed" for name in names}
+    outcome.failed |= {f"{crate} {name}": "failed" for name in names}
     ignored = re.findall(r"^test (\S+) \.\.\. ignored(?:, (.*))?$", done.stdout, re.M)
-    outcome.skipped |= {f"core {name}": why or "ignored" for name, why in ignored}
+    outcome.skipped |= {f"{crate} {name}": why or "ignored" for name, why in ignored}
     return outcome
 
 

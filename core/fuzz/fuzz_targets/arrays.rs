@@ -2,9 +2,9 @@
 //! The data are elements of 16 bytes.
 #![no_main]
 
-use _core::schema::plan::Plan;
 use _core::pipeline::datasource::DataSource;
 use _core::schema::lookups::Lookups;
+use _core::schema::plan::Plan;
 use ig_py_core_fuzz::target;
 use serde_json::Value;
 

@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use _core::schema::plan::Plan;
-use _core::pipeline::datasource::{Rendered, DataSource};
+use _core::pipeline::datasource::{DataSource, Rendered};
 use _core::schema::lookups::{ContainerValue, Lookups};
+use _core::schema::plan::Plan;
 use _core::schema::wall::WallClock;
 use serde_json::{json, Value};
 
@@ -98,7 +98,8 @@ fn compile(plan: &str, mode: Mode, settings: u8) -> (Lookups, DataSource) {
         .set_names([(0, "root".into())].into(), [(0, "\u{1b}wheel".into())].into())
         .expect("two names");
     let source = DataSource::compile(&plan.datasources[0], &mut lookups).expect("it compiles");
-    let name = [("runtime.containerName".to_string(), ContainerValue::Text("a\u{202e}\"\n".into()))];
+    let name =
+        [("runtime.containerName".to_string(), ContainerValue::Text("a\u{202e}\"\n".into()))];
     lookups.containers.set(1, 1, &name).expect("one container");
     (lookups, source)
 }

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use super::decisions::Decisions;
-use super::pending::{Fate, PendingSamples};
+use super::generations::Fate;
+use super::pending::PendingSamples;
 use super::queue::Queue;
 use super::verdict::Verdict;
 use crate::bpf::reader::Reader;

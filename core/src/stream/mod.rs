@@ -6,6 +6,7 @@
 mod admission;
 mod array_reader;
 mod decisions;
+mod generations;
 mod loss_table;
 mod pace;
 pub mod pending;

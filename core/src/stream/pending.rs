@@ -1,14 +1,8 @@
 //! Samples of namespaces that are not identified yet are kept back here, in order and within
 //! bounds.
-//!
-//! The kernel gives the inode number of a mount namespace that has ended to a new one. The
-//! namespaces that had one number one after the other are its generations; a sample belongs to
-//! the generation that had the number when the sample was written.
-
-use std::collections::hash_map::Entry;
-use std::collections::VecDeque;
 
 use super::decisions::Decisions;
+use super::generations::{Fate, Generation, Generations, Numbers, State};
 use super::queue::{Queue, HEADER};
 use super::verdict::Verdict;
 use crate::bpf::scout::{Written, MAX_RINGS};
@@ -20,100 +14,10 @@ pub const MAX_BYTES: usize = 8 << 20;
 pub const MAX_BYTES_EACH: usize = 1 << 20;
 /// …and over all that users have created: any user can create as many as the kernel lets pass.
 pub const MAX_BYTES_USERS: usize = 2 << 20;
-/// Inode numbers that are remembered: a program may still write a sample of a system call that
-/// began before the decision.
-const MAX_NUMBERS: usize = 16384;
-/// Generations of one number whose samples may still be in a ring buffer.
-const MAX_GENERATIONS: usize = 1024;
-
-/// What becomes of a sample now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    Pass,
-    /// It was copied to wait for a decision, or counted where there was no room.
-    Pending,
-    /// It is not wanted.
-    Rejected,
-    /// It may be wanted, and nobody can tell.
-    Lost,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Pending,
-    Passing,
-    Rejected,
-    /// Not identified in time. A later decision about the latest generation still counts.
-    Lost,
-}
-
-impl State {
-    fn is_open(self) -> bool {
-        matches!(self, State::Pending | State::Lost)
-    }
-
-    fn fate(self) -> Fate {
-        match self {
-            State::Pending => Fate::Pending,
-            State::Passing => Fate::Pass,
-            State::Rejected => Fate::Rejected,
-            State::Lost => Fate::Lost,
-        }
-    }
-
-    fn after(verdict: Verdict) -> State {
-        match verdict {
-            Verdict::Keep => State::Passing,
-            Verdict::Reject => State::Rejected,
-            Verdict::Lose => State::Lost,
-        }
-    }
-}
-
-/// One namespace of an inode number. In each ring buffer, its samples lie behind `written` and
-/// before the `written` of the next generation.
-#[derive(Clone, Debug)]
-struct Generation {
-    id: u64,
-    state: State,
-    written: Written,
-    of_user: bool,
-}
-
-/// The generations of an inode number, oldest first, never empty.
-#[derive(Debug)]
-struct Generations {
-    list: VecDeque<Generation>,
-    /// Generations were dropped of which samples may still come.
-    cut: bool,
-}
-
-impl Generations {
-    /// The generation of a sample at this ring buffer and position; None: before all of them.
-    fn at(&self, position: Option<(usize, u64)>) -> Option<&Generation> {
-        let Some((slot, position)) = position else { return self.list.back() };
-        self.list.iter().rev().find(|generation| generation.written[slot] <= position)
-    }
-
-    /// Drops the oldest generations as far as all of their samples have been read.
-    fn prune(&mut self, consumed: &Written) {
-        while let Some(next) = self.list.get(1) {
-            let read = next.written.iter().zip(consumed).all(|(w, c)| w <= c);
-            if !read && self.list.len() <= MAX_GENERATIONS {
-                break;
-            }
-            self.cut |= !read;
-            self.list.pop_front();
-        }
-    }
-}
 
 #[derive(Default)]
 pub struct PendingSamples {
-    /// By inode number.
-    numbers: ByNumber<u64, Generations>,
-    /// Inode numbers in the order of their first announcement.
-    order: VecDeque<u64>,
+    numbers: Numbers,
     /// By the id of the generation.
     queues: ByNumber<u64, Queue>,
     /// Of root's namespaces, and of those of users.
@@ -154,37 +58,7 @@ impl PendingSamples {
         if let Some(verdict) = self.ended {
             self.decisions.decide(generation.id, verdict);
         }
-        match self.numbers.entry(mntns) {
-            Entry::Occupied(mut known) => {
-                let generations = known.get_mut();
-                let last = generations.list.back_mut();
-                if let Some(last) = last.filter(|last| last.id == generation.id) {
-                    // The scout's map had no entry of it any more, and the scout announced it
-                    // again: samples that are read from now on wait again.
-                    last.state = generation.state;
-                    return;
-                }
-                generations.list.push_back(generation);
-                generations.prune(&self.consumed);
-            }
-            Entry::Vacant(place) => {
-                place.insert(Generations { list: VecDeque::from([generation]), cut: false });
-                self.order.push_back(mntns);
-            }
-        }
-        if self.order.len() > MAX_NUMBERS {
-            if let Some(first) = self.order.pop_front() {
-                let pending = |g: &Generation| g.state.is_open();
-                match self.numbers.get(&first) {
-                    Some(generations) if generations.list.back().is_some_and(pending) => {
-                        self.order.push_back(first);
-                    }
-                    _ => {
-                        self.numbers.remove(&first);
-                    }
-                }
-            }
-        }
+        self.numbers.append(mntns, generation, &self.consumed);
     }
 
     /// `position`: slot of the ring buffer and position of the sample in it; None: the sample is
@@ -200,7 +74,7 @@ impl PendingSamples {
         if self.numbers.is_empty() {
             return Fate::Pass;
         }
-        let Some(generations) = self.numbers.get(&mntns) else { return Fate::Pass };
+        let Some(generations) = self.numbers.get(mntns) else { return Fate::Pass };
         let Some(generation) = generations.at(position) else {
             return if generations.cut { Fate::Lost } else { Fate::Pass };
         };
@@ -226,7 +100,7 @@ impl PendingSamples {
 
     /// What `offer` would do with a sample of the latest generation; nothing is copied or counted.
     pub fn fate(&self, mntns: u64) -> Fate {
-        let latest = self.numbers.get(&mntns).and_then(|generations| generations.list.back());
+        let latest = self.numbers.get(mntns).and_then(Generations::latest);
         latest.map_or(Fate::Pass, |generation| generation.state.fate())
     }
 
@@ -234,23 +108,16 @@ impl PendingSamples {
     /// unless that has been decided about already otherwise than as lost.
     pub fn decide(&mut self, mntns: u64, generation: u64, verdict: Verdict) -> Queue {
         let mut id = generation;
-        if let Entry::Occupied(mut known) = self.numbers.entry(mntns) {
-            let generations = known.get_mut();
+        if let Some(generations) = self.numbers.get_mut(mntns) {
             let found = match id {
-                0 => generations.list.back_mut().filter(|g| g.state.is_open()),
-                _ => generations.list.iter_mut().rev().find(|g| g.id == id),
+                0 => generations.latest_mut().filter(|g| g.state.is_open()),
+                _ => generations.by_id(id),
             };
             if let Some(found) = found {
                 id = found.id;
                 found.state = State::after(verdict);
             }
-            // A number that is not known passes: the entry of a single generation that passes
-            // would change nothing.
-            let only = generations.list.len() == 1 && !generations.cut;
-            if only && generations.list[0].state == State::Passing {
-                known.remove();
-                self.order.retain(|n| *n != mntns);
-            }
+            self.numbers.forget_passing(mntns);
         }
         self.decisions.decide(id, verdict);
         let queue = self.queues.remove(&id).unwrap_or_default();
@@ -263,11 +130,9 @@ impl PendingSamples {
     pub fn end(&mut self, verdict: Verdict) -> Vec<Queue> {
         self.ended = Some(verdict);
         self.decisions.end(verdict);
-        for generations in self.numbers.values_mut() {
-            for generation in &mut generations.list {
-                if generation.state == State::Pending {
-                    generation.state = State::after(verdict);
-                }
+        for generation in self.numbers.all_mut() {
+            if generation.state == State::Pending {
+                generation.state = State::after(verdict);
             }
         }
         self.bytes = [0; 2];
@@ -407,18 +272,6 @@ mod tests {
         assert_eq!((pending.waiting(), pending.bytes), (0, [0, 0]));
     }
 
-    #[test]
-    fn remembered_rejections_are_bounded() {
-        let mut pending = PendingSamples::default();
-        for mntns in 0..MAX_NUMBERS as u64 + 10 {
-            pending.announce(mntns, mntns + 1, START, false);
-            pending.decide(mntns, 0, Verdict::Reject);
-        }
-        assert_eq!((pending.numbers.len(), pending.order.len()), (MAX_NUMBERS, MAX_NUMBERS));
-        assert_eq!(pending.offer(0, None, 3, b""), Fate::Pass);
-        assert_eq!(pending.offer(0, None, 30, b""), Fate::Rejected);
-    }
-
     fn written(position: u64) -> Written {
         let mut written = START;
         written[2] = position;
@@ -445,19 +298,7 @@ mod tests {
         assert_eq!(pending.decide(7, 1, Verdict::Keep).events(), 2);
         pending.consumed(2, 400);
         pending.announce(7, 4, written(400), false);
-        assert_eq!(pending.numbers[&7].list.len(), 1);
         pending.decide(7, 4, Verdict::Keep);
-        assert!(pending.numbers.is_empty() && pending.order.is_empty());
-    }
-
-    #[test]
-    fn the_oldest_of_too_many_generations_are_dropped_with_their_samples() {
-        let mut pending = PendingSamples::default();
-        for generation in 1..=MAX_GENERATIONS as u64 + 9 {
-            pending.announce(7, generation, written(100 * generation), false);
-        }
-        assert!(pending.numbers[&7].list.len() <= MAX_GENERATIONS);
-        assert_eq!(pending.offer(0, Some((2, 150)), 7, b""), Fate::Lost);
-        assert_eq!(pending.offer(0, Some((2, 100_000)), 7, b""), Fate::Pending);
+        assert!(pending.numbers.is_empty());
     }
 }
