@@ -24,6 +24,9 @@ from support.gadget_runner import GadgetUnderTest, load
 from support.tracer import links_of
 from support.waiting import wait_for
 
+from ig_py.runtime import target_attacher
+from ig_py.runtime.uprobes import MAX_REPLACED
+
 pytestmark = [pytest.mark.needs("root", "bpf", "btf", "ringbuf"), pytest.mark.timeout(300)]
 
 LOCAL = "operator.LocalManager."
@@ -48,7 +51,7 @@ def image(tmp_path: Path, built: Path) -> Path:
     """A root directory with nothing but /program."""
     directory = tmp_path / "image"
     directory.mkdir()
-    program = workload_program("user_functions", built, static=True)
+    program = workload_program("user_functions", built, "static")
     assert program is not None
     shutil.copy(program, directory / "program")
     return directory
@@ -121,6 +124,40 @@ def test_each_file_is_probed_once(engine: FakeDocker, built: Path, make: Make) -
         second.end(engine)
         wait_for(lambda: probes() == 0, "the probe goes with its last user")
     assert gadget.failure is None
+
+
+@pytest.mark.needs("uprobe")
+def test_a_file_that_is_replaced_is_probed_too(
+    engine: FakeDocker, built: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the upgrade of a package: another file takes its name."""
+    monkeypatch.setattr(target_attacher, "MAX_RETRY_SECONDS", 0.1)
+    container = make("first")
+    container.begin(engine)
+
+    def replace() -> None:
+        new = shutil.copy(container.root / "program", container.root / "new")
+        Path(new).rename(container.root / "program")
+
+    with running("user_functions", engine, built, PROBED) as gadget:
+        assert probes() == 1
+        replace()
+        wait_for(lambda: probes() == 2, "both files are probed")
+        container.run("5")
+        assert len(arrived(gadget, "hits", value=5)) == 1
+        for count in range(3, MAX_REPLACED + 2):
+            replace()
+            wait_for(lambda count=count: probes() == count, "the next is probed too")
+        replace()
+        wait_for(lambda: container.run("7") or seen(gadget, 7), "the last is probed")
+        wait_for(lambda: probes() == MAX_REPLACED + 1, "the first is probed no more")
+        container.end(engine)
+        wait_for(lambda: probes() == 0, "they go with the container")
+    assert gadget.failure is None
+
+
+def seen(gadget: GadgetUnderTest, value: int) -> bool:
+    return any(e["value"] == value for e in gadget.events()["hits"])
 
 
 @pytest.mark.needs("uprobe")

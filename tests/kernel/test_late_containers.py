@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.bridge import ADDRESS, Bridge, bridge
 from support.engine import find_program
 from support.gadget_format import GADGETS
 from support.load import busy_processors
 from support.oci_runtime import Runtime
 from support.root_gadget import image_tar
-from support.root_trees import LAYOUTS, PROGRAM, make_tree
+from support.root_trees import LAYOUTS, MUSL, PROGRAM, make_tree
 from support.running_gadget import RunningGadget
 from support.waiting import deadline, wait_for
 
@@ -32,8 +33,10 @@ pytestmark = [
 ]
 
 CONTAINERS = int(os.environ.get("IG_PY_LATE", "20"))
-CALLS = 30
-"""Of each function by each container, 20 ms apart."""
+CALLS = 50
+"""Of each function by each container, and packets, 20 ms apart."""
+CALLS_WHEN_HELD = 10
+PORT = 47_021
 AT_ONCE = 2
 
 
@@ -71,6 +74,22 @@ def probing(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(image_tar(tmp_path_factory.mktemp("gadget"), GADGETS / "packet_classifier"))
+
+
+@pytest.fixture(scope="module")
+def socket_filter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(image_tar(tmp_path_factory.mktemp("gadget"), GADGETS / "packet_filter"))
+
+
+@pytest.fixture
+def network() -> Iterator[Bridge]:
+    with bridge() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     directory = tmp_path_factory.mktemp("spec")
     subprocess.run([find_program("runc"), "spec"], cwd=directory, check=True, timeout=deadline(30))
@@ -94,23 +113,33 @@ def bundle(directory: Path, spec: dict[str, Any], tree: Path, *command: str, **m
     return directory
 
 
-def run_all(runtime: Runtime, bundles: dict[str, Path], *, steps: bool = False) -> None:
-    """Start them, :data:`AT_ONCE` at the same time; *steps*: as engines do, create and start."""
+def run_all(
+    runtime: Runtime, bundles: dict[str, Path], network: Bridge, *, early: bool = False
+) -> None:
+    """Start them, :data:`AT_ONCE` at the same time. Their interface is there before they start, or,
+    of every second one unless *early*, comes while they run."""
 
-    def start(name: str) -> None:
-        if steps:
+    def start(number: int, name: str) -> None:
+        if early or number % 2:
             runtime.call("create", "--bundle", str(bundles[name]), name)
+            network.plug(runtime.pid(name), number)
             runtime.call("start", name)
         else:
             runtime.run(name, bundles[name])
+            network.plug(runtime.pid(name), number)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(start, bundles))
+        list(pool.map(start, range(len(bundles)), bundles))
+
+
+@pytest.fixture
+def times() -> int:
+    return CALLS
 
 
 @pytest.fixture
 def bundles(
-    tmp_path: Path, built: Path, spec: dict[str, Any], runtime: Runtime
+    tmp_path: Path, built: Path, spec: dict[str, Any], runtime: Runtime, times: int
 ) -> Iterator[dict[str, Path]]:
     """Each container has files of its own: no probe is there for another one's sake."""
     found = {}
@@ -118,7 +147,7 @@ def bundles(
         layout = LAYOUTS[number % len(LAYOUTS)]
         name = f"ig-py-late-{layout}-{number}"
         tree = make_tree(tmp_path / "trees" / name, layout, "user_functions", built)
-        command = (PROGRAM, "repeat", str(CALLS))
+        command = (PROGRAM, "repeat", str(times), ADDRESS, str(PORT))
         found[name] = bundle(tmp_path / "bundles" / name, spec, tree, *command)
     yield found
     for name in found:
@@ -154,24 +183,61 @@ def check_warnings(gadget: RunningGadget, names: dict[str, Path]) -> None:
         assert not [line for line in lines if "on_function" in line]
 
 
-def test_probes_in_containers_that_start_late(
-    tmp_path: Path, probing: str, runtime: Runtime, bundles: dict[str, Path]
+def packets(gadget: RunningGadget, **wanted: int) -> Counter[str]:
+    """Packets of each container to :data:`PORT`."""
+    return Counter(
+        e["runtime"]["containerName"]
+        for e in gadget.events()
+        if e["port"] == PORT and wanted.items() <= e.items()
+    )
+
+
+def test_containers_that_start_late(
+    tmp_path: Path,
+    probing: str,
+    classifier: str,
+    socket_filter: str,
+    runtime: Runtime,
+    bundles: dict[str, Path],
+    network: Bridge,
 ) -> None:
-    with tracing(tmp_path / "run", probing, "-c", ",".join(bundles)) as gadget:
-        gadget.wait_running()
-        run_all(runtime, bundles)
-        wait_for(lambda: wanted(bundles) <= calls(gadget).keys(), "events of every container", 20)
-        assert gadget.end() == 0
-    assert calls(gadget).keys() == wanted(bundles)
-    check_warnings(gadget, bundles)
+    flags = ("-c", ",".join(bundles))
+    with (
+        tracing(tmp_path / "probes", probing, *flags) as probes,
+        tracing(tmp_path / "classifier", classifier, *flags) as classified,
+        tracing(tmp_path / "filter", socket_filter, *flags) as filtered,
+    ):
+        for gadget in (probes, classified, filtered):
+            gadget.wait_running()
+        run_all(runtime, bundles, network)
+        wait_for(lambda: wanted(bundles) <= calls(probes).keys(), "calls of every container", 20)
+        for gadget, direction in ((classified, "egress"), (filtered, "outgoing")):
+            wait_for(
+                lambda gadget=gadget, only={direction: 1}: (
+                    bundles.keys() <= packets(gadget, **only).keys()
+                ),
+                f"{direction} packets of every container",
+                20,
+            )
+        for gadget in (probes, classified, filtered):
+            assert gadget.end() == 0
+    assert calls(probes).keys() == wanted(bundles)
+    assert packets(classified).keys() == bundles.keys()
+    check_warnings(probes, bundles)
+    assert "not attached" not in classified.err
+    assert "not attached" not in filtered.err
 
 
 @pytest.mark.needs("hold")
+@pytest.mark.parametrize("times", [CALLS_WHEN_HELD])
 def test_held_containers_miss_no_call(
     tmp_path: Path,
     probing: str,
+    classifier: str,
     runtime: Runtime,
     bundles: dict[str, Path],
+    network: Bridge,
+    times: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also on a machine with too much to do: programs are attached late there."""
@@ -180,16 +246,43 @@ def test_held_containers_miss_no_call(
     monkeypatch.setenv("RUNTIME_PATH", program)
     held = Runtime(program, runtime.root)
     flags = ("--hold-containers", "-c", ",".join(bundles))
-    with busy_processors(), tracing(tmp_path / "run", probing, *flags) as gadget:
-        gadget.wait_running()
-        run_all(held, bundles, steps=True)
+    with (
+        busy_processors(),
+        tracing(tmp_path / "probes", probing, *flags) as probes,
+        tracing(tmp_path / "classifier", classifier, *flags) as classified,
+    ):
+        for gadget in (probes, classified):
+            gadget.wait_running()
+        run_all(held, bundles, network, early=True)
         wait_for(lambda: all_ended(held, bundles), "the containers have ended", 60)
-        assert gadget.end() == 0
-    check_warnings(gadget, bundles)
-    told = re.search(r"(\d+) runtimes held .* 0 to the deadline; 0 not held", gadget.err)
-    assert told is not None, gadget.err
-    assert int(told[1]) >= 2 * len(bundles)
-    assert calls(gadget) == dict.fromkeys(wanted(bundles), CALLS)
+        for gadget in (probes, classified):
+            assert gadget.end() == 0
+    check_warnings(probes, bundles)
+    for gadget in (probes, classified):
+        told = re.search(r"(\d+) runtimes held .* 0 to the deadline; 0 not held", gadget.err)
+        assert told is not None, gadget.err
+        assert int(told[1]) >= 2 * len(bundles)
+    assert calls(probes) == dict.fromkeys(wanted(bundles), times)
+    assert packets(classified, egress=1) == dict.fromkeys(bundles, times)
+
+
+@pytest.mark.needs("musl")
+@pytest.mark.parametrize("runtime", ["runc"], indirect=True)
+def test_a_library_of_musl(
+    tmp_path: Path, built: Path, spec: dict[str, Any], probing: str, runtime: Runtime
+) -> None:
+    tree = make_tree(tmp_path / "tree", MUSL, "user_functions", built)
+    name = "ig-py-late-musl"
+    made = {name: bundle(tmp_path / "bundle", spec, tree, PROGRAM, "repeat", str(CALLS))}
+    try:
+        with tracing(tmp_path / "run", probing, "-c", name) as gadget:
+            gadget.wait_running()
+            runtime.run(name, made[name])
+            wait_for(lambda: wanted(made) <= calls(gadget).keys(), "its calls", 20)
+            assert gadget.end() == 0
+    finally:
+        runtime.remove(name)
+    check_warnings(gadget, made)
 
 
 def all_ended(runtime: Runtime, names: dict[str, Path]) -> bool:

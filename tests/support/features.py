@@ -213,6 +213,11 @@ def _runc() -> str | None:
     return _root() or _program("runc")
 
 
+@_feature("musl")
+def _musl() -> str | None:
+    return _program("musl-gcc")
+
+
 @_feature("crun")
 def _crun() -> str | None:
     return _root() or _program("crun")

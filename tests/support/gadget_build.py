@@ -21,6 +21,13 @@ VARIABLE = "IG_PY_TEST_GADGETS"
 SOURCE = "program.bpf.c"
 WORKLOAD = "workload.c"
 ROOT = Path(__file__).parents[2]
+COMPILERS = {
+    "workload": ("cc", "-rdynamic"),
+    "static": ("cc", "-static"),
+    "musl": ("musl-gcc", "-rdynamic"),
+}
+"""Kind of a workload program → how it is compiled: with the machine's libraries, without libraries
+(it runs wherever it is put), with musl's."""
 _CC_SECONDS = 120
 
 
@@ -74,19 +81,18 @@ def _compiled(root: Path, source: str, out: Path, clang: Clang | None = None) ->
     return out.read_bytes()
 
 
-def workload_program(name: str, directory: Path, *, static: bool = False) -> Path | None:
+def workload_program(name: str, directory: Path, kind: str = "workload") -> Path | None:
     """``workload.c`` of the gadget, compiled; None when it has none.
 
-    *static*: needs no libraries, so that it runs wherever it is put.
+    *kind*: one of :data:`COMPILERS`.
     """
     source = GADGETS / name / WORKLOAD
     if not source.exists():
         return None
-    path = _place(directory) / f"{name}.{'static' if static else 'workload'}"
+    path = _place(directory) / f"{name}.{kind}"
     if not path.exists():
         # Symbols and notes stay where a test looks for them.
-        how = "-static" if static else "-rdynamic"
-        argv = ["cc", "-O1", "-g0", "-fno-inline", how, str(source), "-o", str(path)]
+        argv = [*COMPILERS[kind], "-O1", "-g0", "-fno-inline", str(source), "-o", str(path)]
         subprocess.run(argv, check=True, timeout=_CC_SECONDS)
     return path
 
@@ -98,7 +104,7 @@ def build_all(directory: Path) -> None:
         if has_program(path.parent.name):
             gadget_object(path.parent.name, directory)
         workload_program(path.parent.name, directory)
-        workload_program(path.parent.name, directory, static=True)
+        workload_program(path.parent.name, directory, "static")
     for path in sorted(GADGETS.glob("core/*.bpf.c")):
         compile_for_here(str(path.relative_to(GADGETS)), directory)
     for source in loadable_gadgets():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from support.engine import find_program
+from support.processes import output
 from support.waiting import deadline
 
 
@@ -42,6 +44,10 @@ class Runtime:
     def run(self, name: str, bundle: Path) -> None:
         """Start a container in the background; CalledProcessError when that fails."""
         self.call("run", "--detach", "--bundle", str(bundle), name)
+
+    def pid(self, name: str) -> int:
+        """Process id of the container's init."""
+        return int(json.loads(output(self.argv("state", name)))["pid"])
 
     def remove(self, name: str) -> None:
         argv = self.argv("delete", "--force", name)
