@@ -11,7 +11,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ig_py.containers.model import Container
 from ig_py.errors import UsageError
@@ -23,6 +23,19 @@ MIN_ID_PREFIX = 8
 """Digits of a container's id that stand for its name."""
 _ID_PREFIX = re.compile(rf"[0-9a-f]{{{MIN_ID_PREFIX},64}}")
 _WILDCARD = re.compile(r"[*?[]")
+
+
+_FLAGS = {
+    "container_name": "containername",
+    "image_digest": "runtime-containerimage-digest",
+    "image_id": "runtime-containerimage-id",
+    "namespace": "k8s-namespace",
+    "pod_name": "k8s-podname",
+    "k8s_container_name": "k8s-containername",
+    "labels": "k8s-selector",
+    "runtime_name": "runtime",
+}
+"""Argument of :meth:`Selector.parse` → the flag that gives it."""
 
 
 def image_prefix(value: str) -> str:
@@ -105,6 +118,16 @@ class Selector:
         Raises:
             UsageError: *labels* is no ``key=value,…`` list.
         """
+        values = {
+            "container_name": container_name,
+            "image_digest": image_digest,
+            "image_id": image_id,
+            "namespace": namespace,
+            "pod_name": pod_name,
+            "k8s_container_name": k8s_container_name,
+            "labels": labels,
+            "runtime_name": runtime_name,
+        }
         return cls(
             runtime_name=Criterion.parse(runtime_name),
             container_name=Criterion.parse(container_name),
@@ -114,21 +137,19 @@ class Selector:
             pod_name=Criterion.parse(pod_name),
             k8s_container_name=Criterion.parse(k8s_container_name),
             labels=parse_labels(labels),
-            given=tuple(
-                (flag, value)
-                for flag, value in (
-                    ("containername", container_name),
-                    ("runtime-containerimage-digest", image_digest),
-                    ("runtime-containerimage-id", image_id),
-                    ("k8s-namespace", namespace),
-                    ("k8s-podname", pod_name),
-                    ("k8s-containername", k8s_container_name),
-                    ("k8s-selector", labels),
-                    ("runtime", runtime_name),
-                )
-                if value
-            ),
+            given=tuple((_FLAGS[key], value) for key, value in values.items() if value),
         )
+
+    def names(self) -> Iterator[tuple[str, str, Selector]]:
+        """(flag, name, what selects by that name alone) of each name that a list has; not those
+        that are left out (``!``), and not labels."""
+        arguments = {flag: argument for argument, flag in _FLAGS.items()}
+        for flag, value in self.given:
+            if flag == _FLAGS["labels"]:
+                continue
+            for name in dict.fromkeys(value.split(",")):
+                if name and not name.startswith("!"):
+                    yield flag, name, Selector.parse(**{arguments[flag]: name})
 
     @property
     def everything(self) -> bool:

@@ -26,7 +26,6 @@ _FROM_METADATA = (
     (media.SOURCE, "sourceURL"),
 )
 _STRING_KEYS = frozenset(name for _, name in _FROM_METADATA)
-_NULL_TAG = "tag:yaml.org,2002:null"
 
 
 @dataclass(frozen=True)
@@ -148,40 +147,26 @@ def _check_size(what: str, data: bytes, limit: int) -> None:
 
 def _scalars(metadata: bytes) -> tuple[dict[str, str], dict[str, str]]:
     """Top-level scalars and the ``annotations`` map, as source text (``1.50`` stays so)."""
-    import yaml
-
-    from ig_py.yamlsafe import load
+    from ig_py.yamlsafe import load, load_texts
 
     load(metadata, "gadget.yaml")
-    root = yaml.compose(metadata, Loader=yaml.CSafeLoader)
-    if root is None:
+    documents = load_texts(metadata, "gadget.yaml")
+    if not documents or documents[0][0] is None:
         return {}, {}
-    if not isinstance(root, yaml.MappingNode):
+    root, lines = documents[0]
+    if not isinstance(root, dict):
         raise MetadataError("gadget.yaml: the document is not a map")
-    top: dict[str, str] = {}
-    own: dict[str, str] = {}
-    for key, value in root.value:
-        name = _scalar_text(key)
-        if isinstance(value, yaml.ScalarNode):
-            top[name] = _scalar_text(value)
-        elif name in _STRING_KEYS:
-            raise _wrong(value, f"{name} is not a string")
-        elif name == "annotations":
-            if not isinstance(value, yaml.MappingNode):
-                raise _wrong(value, "annotations is not a map")
-            own = {_scalar_text(k): _scalar_text(v) for k, v in value.value}
-    if top.get("annotations"):
-        raise MetadataError("gadget.yaml: annotations is not a map")
-    return top, own
+    own = root.get("annotations") or {}
+    if not isinstance(own, dict):
+        raise MetadataError(f"{lines.at(('annotations',))}: annotations is not a map")
+    for name in _STRING_KEYS:
+        if isinstance(root.get(name), (dict, list)):
+            raise MetadataError(f"{lines.at((name,))}: {name} is not a string")
+    for name, value in own.items():
+        if isinstance(value, (dict, list)):
+            raise MetadataError(f"{lines.at(('annotations', name))}: expected a single value")
+    return _texts(root), _texts(own)
 
 
-def _scalar_text(node: Any) -> str:
-    import yaml
-
-    if not isinstance(node, yaml.ScalarNode):
-        raise _wrong(node, "expected a single value")
-    return "" if node.tag == _NULL_TAG else str(node.value)
-
-
-def _wrong(node: Any, why: str) -> MetadataError:
-    return MetadataError(f"gadget.yaml:{node.start_mark.line + 1}: {why}")
+def _texts(mapping: dict[str, Any]) -> dict[str, str]:
+    return {k: v or "" for k, v in mapping.items() if not isinstance(v, (dict, list))}

@@ -5,6 +5,7 @@ Facts: docs/reference/operators.md#containers.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING, ClassVar
 
@@ -93,6 +94,8 @@ class LocalManager(Operator):
         _refuse_unsupported(ctx)
         _hold_seconds(ctx)
         whole_host = ctx.switch(PREFIX + "host")
+        if whole_host and self._samples is None:
+            _refuse_selection(ctx)
         settings = TrackerSettings.from_params(
             lambda key: ctx.param(PREFIX + key),
             host.view,
@@ -274,6 +277,22 @@ def _selector(ctx: Context) -> Selector:
         values = (ctx.param(PREFIX + key) for key in keys)
         given[argument] = next((value for value in values if value), "")
     return Selector.parse(**given)
+
+
+def _refuse_selection(ctx: Context) -> None:
+    """Refuse to choose containers for programs whose events are all wanted.
+
+    Raises:
+        UsageError: A flag that chooses would have no effect.
+    """
+    if any(needs_containers(program.section) for program in ctx.spec.programs):
+        return
+    for key in itertools.chain.from_iterable(SELECTOR_KEYS.values()):
+        if ctx.param(PREFIX + key):
+            raise UsageError(
+                f"--{key} has no effect with --host: the events of all are shown",
+                remedy="leave one of them out",
+            )
 
 
 def _refuse_unsupported(ctx: Context) -> None:

@@ -297,7 +297,7 @@ def test_more_namespaces_than_slots_may_be_of_the_selection(
 
 def test_with_the_host_all_losses_are_of_what_is_traced(tmp_path: Path, image: str) -> None:
     other = Bundle(tmp_path, f"{OWN}-other", 30)
-    with tracing(tmp_path / "run", image, "--host", "-c", WEB) as gadget:
+    with tracing(tmp_path / "run", image, "--host") as gadget:
         gadget.wait_running()
         with stopped(gadget):
             other.run()

@@ -30,7 +30,7 @@ from ig_py.gadget.spec import (
 )
 from ig_py.host.proc import HostView
 from ig_py.operators.base import Context
-from ig_py.operators.local_manager import LocalManager
+from ig_py.operators.local_manager import LocalManager, _refuse_selection
 from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host
 
@@ -416,3 +416,25 @@ def test_sockets_from_the_environment_and_below_the_host_root(
     monkeypatch.setenv("INSPEKTOR_GADGET_DOCKER_SOCKETPATH", "/x/d.sock")
     (config,) = engine_configs("docker", {}, HostView(str(tmp_path)))
     assert (config.socket_path, config.explicit) == (f"{tmp_path}/x/d.sock", True)
+
+
+@pytest.mark.parametrize(
+    ("flag", "section", "refused"),
+    [
+        ("containername", "tracepoint/a/b", True),
+        ("runtime-containername", "kprobe/f", True),
+        ("k8s-podname", "raw_tp/x", True),
+        ("runtime-containerimage-id", "iter/task", True),
+        ("containername", "uprobe/bash:f", False),
+        ("containername", "classifier/ingress/x", False),
+    ],
+)
+def test_the_whole_host_and_a_choice_of_containers(flag: str, section: str, refused: bool) -> None:
+    ctx = gadget(("a", "gadget_mntns_id"), programs=[ProgramSpec("p", section)])
+    ctx.params[f"operator.LocalManager.{flag}"] = "web"
+    assert LocalManager().instantiate(ctx)
+    if not refused:
+        _refuse_selection(ctx)
+        return
+    with pytest.raises(UsageError, match=f"--{flag} has no effect with --host"):
+        _refuse_selection(ctx)

@@ -89,7 +89,9 @@ def test_values_are_their_source_text(source: bytes, text: str) -> None:
     ("metadata", "where"),
     [
         (b"- a\n", "map"),
-        (b"name:\n  - a\n", "gadget.yaml:2"),
+        (b"name:\n  - a\n", "gadget.yaml:1"),
+        (b"name: a\nversion: {b: c}\ndescription: [a]\n", "gadget.yaml:3"),
+        (b"annotations: &a\n  a: *a\n", "gadget.yaml:2"),
         (b"annotations: text\n", "annotations"),
         (b"annotations: [a]\n", "gadget.yaml:1"),
         (b"annotations:\n  a: {b: c}\n", "gadget.yaml:2"),
@@ -103,6 +105,16 @@ def test_metadata_that_cannot_be_used(metadata: bytes, where: str) -> None:
     with pytest.raises(MetadataError) as caught:
         annotations(metadata)
     assert where in str(caught.value)
+
+
+def test_anchors_and_merge_keys() -> None:
+    metadata = (
+        b"base: &b {name: merged, description: &x first}\n<<: *b\nname: n\n"
+        b"annotations: &x\n  k: &x one\n  l: &x two\n  m: *x\n"
+    )
+    found = annotations(metadata)
+    assert found[media.TITLE] == "n" and found[media.DESCRIPTION] == "first"
+    assert (found["k"], found["l"], found["m"]) == ("one", "two", "two")
 
 
 def test_without_metadata() -> None:

@@ -162,6 +162,17 @@ def test_what_is_said_when_nothing_is_selected() -> None:
     assert said.endswith("'c08' and 3 more")
     assert nothing_selected(Selector.parse(container_name="c01"), running) is None
     assert nothing_selected(Selector(), running) is None
+    assert nothing_selected(Selector.parse(container_name="c01,c0*,!nosuch"), running) is None
+    some = nothing_selected(Selector.parse(container_name="c01,c1 ,x-*,!c02,c1 "), running)
+    assert some is not None
+    assert some.startswith(
+        "no container that runs now is selected by --containername 'c1 ' or --containername 'x-*'; "
+        "running: "
+    )
+    both = nothing_selected(
+        Selector.parse(container_name="c01", runtime_name="docker,cri"), running
+    )
+    assert both is not None and "by --runtime 'cri'; running" in both
     empty = nothing_selected(Selector.parse(container_name="!a"), [])
     assert empty is not None
     assert empty.endswith("running: none")
