@@ -375,6 +375,14 @@ class Stream:
     def released_array(self, datasource: str) -> Batch | None:
         """An array of the elements that were taken out of a map before their container was
         identified, and that no :meth:`read_array` has shown since; None when there are none."""
+    def take_ended(self, datasource: str, mntns: Sequence[int]) -> str:
+        """Take the rows of mount namespaces that have ended, or are not wanted, out of a map, with
+        their containers' names: the next array shows them. Nothing else may have these numbers
+        meanwhile. What failed; "" when nothing did."""
+    def end_rows(self, mntns: int, generation: int) -> None:
+        """No more rows of a mount namespace will come: it has ended, or is not wanted (generation
+        0: the one that has the number now). When the number is announced again before its rows are
+        taken, rows with it are lost."""
     def set_container(self, mntns: int, netns: int, values: Mapping[str, str | int | bool]) -> None:
         """Events of *mntns* get *values*: full field name (``runtime.containerName``)
         -> value. Replaces an earlier entry of the same mntns."""
@@ -403,6 +411,8 @@ class Stream:
         combinations beyond 2000."""
     def undecided(self) -> int:
         """Events that were left out because a condition was undecided."""
+    def refused(self) -> int:
+        """Events that were left out because an endpoint's version is neither 4 nor 6."""
     def missing_debuginfo(self) -> list[str]:
         """Build ids of files that debuginfod's cache does not have."""
     def lost_stacks(self) -> int:

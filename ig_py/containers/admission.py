@@ -72,7 +72,10 @@ class KnownContainers(Protocol):
 
 
 class AdmissionSubscriber(Protocol):
-    """What a gadget's run does about namespaces that are not new containers."""
+    """What a gadget's run does about new namespaces, and those that are not new containers."""
+
+    def announced(self, mntns: int, process: str) -> None:
+        """The namespace is new, and that of ``/proc/PID``, *process*, if that still runs."""
 
     def reject(self, mntns: int, generation: int, *, lose: bool, superseded: bool = False) -> None:
         """The namespace belongs to no container; *lose*: to one that cannot be identified.
@@ -227,6 +230,8 @@ class Admission:
             # streams keep names by inode number, and those of the later one are to stay.
             before.processes.clear()
             self._ended(before)
+        for subscriber in list(self._subscribers):
+            subscriber.announced(pending.mntns, f"{self._view.proc}/{pending.pid}")
         running = self._known.by_mntns(pending.mntns)
         if running is not None:
             for subscriber in list(self._subscribers):

@@ -18,6 +18,7 @@ from ig_py.containers.selector import Selector
 
 if TYPE_CHECKING:
     from ig_py.containers.admission import Admission
+    from ig_py.containers.ended_rows import EndedRows
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +39,19 @@ class ContainerStream(Protocol):
 
     def drop_container(self, mntns: int) -> None: ...
 
+    def end_rows(self, mntns: int, generation: int, /) -> None: ...
+
     def decide(self, mntns: int, generation: int, verdict: str, /) -> None: ...
+
+    def wake(self) -> None: ...
 
 
 class StreamSync:
     """A subscriber of the collection, and an ``AdmissionSubscriber``: keeps a stream's names and a
     filter map to the containers, and decides about the events that wait for theirs.
 
-    *filter_map* None (``--host``): names only. *admission* None: no event waits.
+    *filter_map* None (``--host``): names only. *admission* None: no event waits. *ended* gets the
+    namespaces whose rows are to be taken out of maps; None: there are no maps with rows.
     """
 
     def __init__(
@@ -54,11 +60,13 @@ class StreamSync:
         filter_map: FilterMap | None,
         selector: Selector,
         admission: Admission | None = None,
+        ended: EndedRows | None = None,
     ) -> None:
         self._stream = stream
         self._filter = filter_map
         self._selector = selector
         self._admission = admission
+        self._ended = ended
         self._unnamed: set[int] = set()
         """Mount namespaces of containers whose names no engine has told yet."""
         self._lost: dict[int, int] = {}
@@ -75,6 +83,7 @@ class StreamSync:
         if event.type is EventType.DELETED:
             self._leave(mntns, generation)
             self._stream.end_container(mntns)
+            self._end_rows(mntns, generation)
         elif event.type is EventType.EXPIRED:
             self._stream.drop_container(mntns)
         else:
@@ -89,12 +98,26 @@ class StreamSync:
             # The inode number of a container that has ended may be a later namespace's by now.
             if not generation:
                 self._apply(container, verdict)
+                if self._ended is not None:
+                    self._ended.unpin(mntns)
             if self._admission is not None:
                 self._stream.decide(mntns, generation, verdict)
+
+    def announced(self, mntns: int, process: str) -> None:
+        if self._ended is not None:
+            self._ended.pin(mntns, process)
+
+    def _end_rows(self, mntns: int, generation: int) -> None:
+        if self._ended is not None:
+            self._stream.end_rows(mntns, generation)
+            self._ended.end(mntns)
+            self._stream.wake()
 
     def readmit(self, container: Container, generation: int) -> None:
         verdict = self._verdict(container, named=container.mntns not in self._unnamed)
         self._apply(container, verdict)
+        if self._ended is not None:
+            self._ended.unpin(container.mntns)
         self._stream.decide(container.mntns, generation, verdict)
 
     def reject(self, mntns: int, generation: int, *, lose: bool, superseded: bool = False) -> None:
@@ -108,6 +131,10 @@ class StreamSync:
         else:
             self._leave(mntns, generation)
             self._stream.decide(mntns, generation, REJECT)
+        if self._filter is not None:
+            self._end_rows(mntns, generation)
+        elif self._ended is not None:
+            self._ended.unpin(mntns)
 
     def _lose(self, mntns: int, generation: int) -> None:
         self._lost.pop(mntns, None)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ig_py.containers.admission import Admission
     from ig_py.containers.contradictions import Contradiction
     from ig_py.containers.discovery import Discovery
+    from ig_py.containers.ended_rows import EndedRows
     from ig_py.containers.engines.config import EngineConfig
     from ig_py.containers.exec_hold import Barrier, RuntimeExecHold
     from ig_py.containers.filter_map import FilterMap
@@ -253,9 +254,10 @@ class ContainerTracker:
         self._filter = FilterMap.create(max(max_entries, ENTRIES))
         return self._filter.map
 
-    def follow(self, stream: Stream) -> None:
+    def follow(self, stream: Stream, ended: EndedRows | None = None) -> None:
         """Wait for the containers that run already; give *stream* the names of these and of
-        later ones, and the decisions about events that wait for their container.
+        later ones, and the decisions about events that wait for their container; and tell *ended*
+        of namespaces that end.
 
         Raises:
             ContainerError: Looking for containers could not be started.
@@ -264,7 +266,7 @@ class ContainerTracker:
 
         self.wait_listed(LIST_SECONDS)
         admission = self._admission
-        sync = StreamSync(stream, self._filter, self.settings.selector, admission)
+        sync = StreamSync(stream, self._filter, self.settings.selector, admission, ended)
         if admission is not None:
             admission.serve(stream, selective=self._filter is not None)
             admission.subscribe(sync)

@@ -187,16 +187,18 @@ def _add_l4(ctx: Context, ds: DataSourceSpec, endpoint: FieldSpec) -> bool:
         return False
     raw, version, members = parts
     port, proto_raw = members.get("port"), members.get("proto_raw")
-    if port is None or proto_raw is None:
+    if port is None:
         ds.notes.append(
-            f"field {endpoint.full_name!r} of {ds.name!r} is not formatted: "
-            "it has no port or protocol"
+            f"field {endpoint.full_name!r} of {ds.name!r} is not formatted: it has no port"
         )
         return False
-    if any(is_taken(ds, raw, name) for name in (formatted_name(raw, ""), "proto", "endpoint")):
+    names = [formatted_name(raw, ""), "endpoint", *(["proto"] if proto_raw else [])]
+    if any(is_taken(ds, raw, name) for name in names):
         return False
     address = _add_address(ds, endpoint, raw)
-    proto = add_field(ds, "proto", Kind.STRING, parent=endpoint, flags=Flag.HIDDEN)
+    proto = None
+    if proto_raw is not None:
+        proto = add_field(ds, "proto", Kind.STRING, parent=endpoint, flags=Flag.HIDDEN)
     text = add_field(
         ds,
         "endpoint",
@@ -215,8 +217,8 @@ def _add_l4(ctx: Context, ds: DataSourceSpec, endpoint: FieldSpec) -> bool:
         addr_raw=raw.index,
         addr=address.index,
         port=port.index,
-        proto_raw=proto_raw.index,
-        proto=proto.index,
+        proto_raw=proto_raw.index if proto_raw else None,
+        proto=proto.index if proto else None,
         endpoint=text.index,
     )
     return True

@@ -18,6 +18,7 @@ from ig_py.operators._local_params import PREFIX, SELECTOR_KEYS, global_params, 
 from ig_py.operators.base import Context, Operator
 
 if TYPE_CHECKING:
+    from ig_py.containers.ended_rows import EndedRows
     from ig_py.containers.selector import Selector
     from ig_py.containers.tracker import ContainerTracker
     from ig_py.operators._samples import Samples
@@ -64,6 +65,7 @@ class LocalManager(Operator):
     def __init__(self) -> None:
         self._tracker: ContainerTracker | None = None
         self._samples: Samples | None = None
+        self._ended: EndedRows | None = None
 
     @classmethod
     def global_params(cls) -> list[ParamSpec]:
@@ -123,7 +125,8 @@ class LocalManager(Operator):
         tracker = self._tracker
         if tracker is None:
             return
-        tracker.follow(running.stream)
+        self._ended = running.host.ended = _ended_rows(ctx.spec)
+        tracker.follow(running.stream, self._ended)
         tracker.keep(running.host.targets)
         running.host.provide_containers(tracker)
         if self._samples is not None:
@@ -149,6 +152,17 @@ class LocalManager(Operator):
         if self._tracker is not None:
             self._tracker.stop()
             self._tracker = None
+        if self._ended is not None:
+            self._ended.close()
+
+
+def _ended_rows(spec: GadgetSpec) -> EndedRows | None:
+    """For the maps whose rows tell a mount namespace; None when there are none."""
+    from ig_py.containers.ended_rows import EndedRows
+
+    maps = [ds for ds in spec.datasources if ds.source == "mapiter"]
+    found = frozenset(ds.name for ds in maps if any(f.has_type(MNTNS_TYPE) for f in ds.fields))
+    return EndedRows(found) if found else None
 
 
 def _filter_map(spec: GadgetSpec) -> MapSpec | None:

@@ -11,6 +11,7 @@ from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
     from ig_py._core import Object, Stream
+    from ig_py.containers.ended_rows import EndedRows
 
 
 class ContainerLookup(Protocol):
@@ -33,11 +34,14 @@ class Host:
         view: The host's /proc and cgroups.
         targets: The containers (and the host, if it is traced) that programs attach to one by
             one; the operator that provides the containers keeps them up to date.
+        ended: Namespaces whose rows are to be taken out of the gadget's maps; None: no maps have
+            rows of namespaces.
     """
 
     def __init__(self, view: HostView) -> None:
         self.view = view
         self.targets = Targets()
+        self.ended: EndedRows | None = None
         self._containers: ContainerLookup | None = None
 
     def provide_containers(self, containers: ContainerLookup) -> None:

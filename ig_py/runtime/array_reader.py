@@ -21,6 +21,7 @@ from ig_py.runtime.timers import next_due, wait_ms
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Stream
+    from ig_py.containers.ended_rows import EndedRows
 
 INTERVAL = "map-fetch-interval"
 COUNT = "map-fetch-count"
@@ -122,6 +123,7 @@ class ArrayReader:
             the descriptors.
         sink: Gets every array.
         warn: Gets a line for each array that could not be read whole.
+        ended: The namespaces whose rows are to be taken out of maps before these are due.
         clock: Monotonic time in ns.
     """
 
@@ -131,13 +133,17 @@ class ArrayReader:
         open_netns: Callable[[], list[int]],
         sink: Callable[[Batch], None],
         warn: Callable[[str], None],
+        ended: Callable[[], EndedRows | None] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._schedules = schedules
         self._open_netns = open_netns
         self._sink = sink
         self._warn = warn
+        self._ended = ended
         self._clock = clock
+        self._read_at: dict[str, int] = {}
+        """Data source → when its last reading that took everything began."""
         self._due: dict[str, int] = {}
         self._left: dict[str, int] = {}
 
@@ -153,7 +159,10 @@ class ArrayReader:
 
     def wait_ms(self, longest: int) -> int:
         """Milliseconds until the next array is due, at most *longest*; rounded up."""
-        return wait_ms(self._due.values(), self._clock(), longest)
+        ended = self._ended()
+        taking = ended.due() if ended else None
+        due = [*self._due.values(), *([] if taking is None else [taking])]
+        return wait_ms(due, self._clock(), longest)
 
     def run(self, stream: Stream) -> None:
         """Read the arrays that are due. Intervals that passed meanwhile are not made up for."""
@@ -168,15 +177,39 @@ class ArrayReader:
                 del self._due[name]
                 continue
             self._due[name] = next_due(due, schedule.interval, self._clock())
+        self._take_ended(stream)
+
+    def _take_ended(self, stream: Stream) -> None:
+        ended = self._ended()
+        if ended is None:
+            return
+        ended.read(min(self._read_at.get(name, 0) for name in ended.maps))
+        if numbers := ended.to_take():
+            for schedule in self._schedules:
+                name = schedule.datasource
+                if name not in ended.maps or not self._is_read_again(schedule):
+                    continue
+                if failure := stream.take_ended(name, numbers):
+                    self._warn(
+                        f'data source "{name}": rows of containers that have ended were not '
+                        f"taken: {failure}"
+                    )
+            ended.taken(numbers)
+
+    def _is_read_again(self, schedule: ReadSchedule) -> bool:
+        return schedule.datasource in self._due or self._is_read_at_stop(schedule)
+
+    def _is_read_at_stop(self, schedule: ReadSchedule) -> bool:
+        # A run that ends before it streams has read nothing.
+        spent = schedule.count and not self._left.get(schedule.datasource, schedule.count)
+        return schedule.at_stop and not (schedule.at_stop_counts and spent)
 
     def flush(self, stream: Stream) -> None:
         """Read once more, with programs detached, what asks for it (``fetch-on-stop``), unless that
         would be more readings than were asked for."""
         for schedule in self._schedules:
             name = schedule.datasource
-            # A run that ends before it streams has read nothing.
-            spent = schedule.count and not self._left.get(name, schedule.count)
-            if schedule.at_stop and not (schedule.at_stop_counts and spent):
+            if self._is_read_at_stop(schedule):
                 self._read(stream, name)
 
     def show_released(self, stream: Stream) -> None:
@@ -187,11 +220,14 @@ class ArrayReader:
 
     def _read(self, stream: Stream, name: str) -> None:
         namespaces = self._open_netns()
+        began = self._clock()
         try:
             batch, failure = stream.read_array(name, namespaces)
         finally:
             for fd in namespaces:
                 os.close(fd)
         self._sink(batch)
-        if failure:
+        if not failure:
+            self._read_at[name] = began
+        else:
             self._warn(f'data source "{name}" was not read whole: {failure}')

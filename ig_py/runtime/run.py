@@ -97,7 +97,9 @@ class Run:
         self._attacher: Attacher | None = None
         self._entered = 0
         self._host = Host(HostView.from_env())
-        self._arrays = ArrayReader(prepared.schedules, self._host.open_netns, sink, warn)
+        self._arrays = ArrayReader(
+            prepared.schedules, self._host.open_netns, sink, warn, lambda: self._host.ended
+        )
         self._budget: BudgetReader | None = None
         self._counters: dict[str, Counters] = {}
         self._failures: list[Exception] = []
@@ -343,6 +345,11 @@ class Run:
             self._warn(
                 f"{undecided} events are missing: --filter-expr has no value for them"
                 " (a division by zero, a text that is no number, ...)"
+            )
+        if refused := stream.refused():
+            self._warn(
+                f"{refused} events are missing: an endpoint of them has an address whose version is"
+                " neither 4 nor 6"
             )
         if lost := stream.lost_stacks():
             self._warn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support import terminal
 from support.oci_bundle import make_bundle, run_bundle
 from support.oci_runtime import Runtime
 from support.processes import output
@@ -28,7 +30,28 @@ GADGET = Path(__file__).parents[1] / "gadgets" / "count_syscalls"
 OWN = f"ig-py-{os.getpid()}-array"
 STRANGERS = 20
 CALLS = 30
+NUMBERED = "/bin/busybox readlink /proc/self/ns/mnt"
 SCRIPT = f"i=0; while [ $i -lt {CALLS} ]; do /bin/mkdir /proc/none; i=$((i+1)); done 2>/dev/null"
+
+
+GRACE = 5
+"""Seconds for which the number of a container's namespace is not given to another one."""
+
+
+def mount_namespace(printed: str) -> str:
+    """What a container of :data:`NUMBERED` printed of itself."""
+    (line,) = [line for line in printed.splitlines() if line.startswith("mnt:")]
+    return line
+
+
+def counted(out: str) -> dict[str, int]:
+    """Directories made, by container, of what is shown."""
+    calls: Counter[str] = Counter()
+    for line in out.splitlines():
+        for row in json.loads(line):
+            if row["comm"] == "mkdir" and row["syscall"] == "SYS_MKDIR":
+                calls[row["runtime"]["containerName"]] += row["calls"]
+    return calls
 
 
 def running(bundle: Path) -> set[str]:
@@ -77,3 +100,106 @@ def test_rows_of_strangers_are_never_shown(
                 calls[name] += row["calls"]
     assert shown == set(wanted)
     assert calls == dict.fromkeys(wanted, CALLS)
+
+
+def test_rows_of_containers_whose_numbers_are_used_again(tmp_path: Path) -> None:
+    """They are shown under the names of those that made them, at the end, and no stranger's are."""
+    bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", f"{NUMBERED}; {SCRIPT}")
+    wanted = [f"{OWN}-wanted-{number}" for number in range(4)]
+    strangers = [f"{OWN}-stranger-{number}" for number in range(12)]
+    arguments = [str(GADGET), "--verify-image=false", "-o", "json", "-c", ",".join(wanted)]
+    arguments += ["--map-fetch-interval", "1h"]
+    numbers: list[tuple[str, str]] = []
+    with RunningGadget(tmp_path / "run", *arguments) as run:
+        run.wait_running()
+        for name in [*wanted[:2], *strangers[:6]]:
+            numbers.append((mount_namespace(run_bundle(bundle, name)), name))
+        time.sleep(GRACE + 1)
+        for name in [*strangers[6:], *wanted[2:]]:
+            numbers.append((mount_namespace(run_bundle(bundle, name)), name))
+        time.sleep(GRACE + 1)
+        assert run.out == ""
+        assert run.end() == 0
+    assert counted(run.out) == dict.fromkeys(wanted, CALLS)
+    shared = Counter(number for number, _ in numbers)
+    of_wanted = {number for number, name in numbers if name in wanted}
+    # Else this has tested nothing.
+    assert any(shared[number] > 1 for number in of_wanted), numbers
+
+
+def test_a_row_of_one_of_two_namespaces_is_lost(tmp_path: Path) -> None:
+    """A namespace that had ended before it was looked at had the number of a selected container."""
+    script = (
+        f"i=0; while [ $i -lt {CALLS} ]; do /bin/mkdir /proc/none; i=$((i+1)); done 2>/dev/null"
+    )
+    bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", f"{NUMBERED}; {script}")
+    name = f"{OWN}-wanted"
+    arguments = [str(GADGET), "--verify-image=false", "-o", "json", "-c", name]
+    arguments += ["--map-fetch-interval", "1h"]
+    number = ""
+    with RunningGadget(tmp_path / "run", *arguments) as run:
+        run.wait_running()
+        run.process.send_signal(signal.SIGSTOP)
+        # The scout's notices wait: nothing pins the number.
+        before = output(["unshare", "--mount", "readlink", "/proc/self/ns/mnt"])
+        number = mount_namespace(run_bundle(bundle, name))
+        run.process.send_signal(signal.SIGCONT)
+        time.sleep(2)
+        assert run.end() == 0
+    shown = counted(run.out)
+    emitted, lost = run.account()
+    if before.strip() == number:
+        assert shown == {}
+        assert (emitted, lost > 0) == (0, True)
+    else:
+        # Another process of this machine took the number in between.
+        assert shown == {name: CALLS}
+
+
+def test_a_negated_name_leaves_only_its_rows_out(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", f"{SCRIPT}; /bin/sleep 2")
+    names = [f"{OWN}-shown", f"{OWN}-left-out-1", f"{OWN}-left-out-2"]
+    arguments = [str(GADGET), "--verify-image=false", "-o", "json", "-c", f"!{OWN}-left-out-*"]
+    with RunningGadget(tmp_path / "run", *arguments) as run:
+        run.wait_running()
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda name: run_bundle(bundle, name), names))
+        assert run.end() == 0
+    calls = counted(run.out)
+    assert calls[names[0]] == CALLS
+    assert not {*names[1:]} & calls.keys()
+
+
+def test_an_iterator_shows_selected_containers_only(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/sleep", "8")
+    names = [f"{OWN}-iter-wanted", f"{OWN}-iter-stranger"]
+    gadget = str(GADGET.with_name("snapshot_tasks"))
+    arguments = [gadget, "--verify-image=false", "-o", "json", "-c", names[0]]
+    with ThreadPoolExecutor(2) as pool:
+        ended = [pool.submit(run_bundle, bundle, name) for name in names]
+        wait_for(lambda: running(bundle) == set(names), "both containers", 60)
+        with RunningGadget(tmp_path / "run", *arguments) as run:
+            run.wait_running()
+            wait_for(lambda: run.out.count("\n") >= 1, "an array", 20)
+            assert run.end() == 0
+        for future in ended:
+            future.result()
+    rows = [row for line in run.out.splitlines() for row in json.loads(line)]
+    assert {row["runtime"]["containerName"] for row in rows} == {names[0]}
+    assert {row["comm"] for row in rows} == {"sleep"}
+
+
+def test_a_terminal_shows_rows_of_selected_containers_only(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", f"{SCRIPT}; /bin/sleep 2")
+    names = [f"{OWN}-tty-wanted", f"{OWN}-tty-other"]
+    arguments = [str(GADGET), "--verify-image=false", "-c", names[0], "-v"]
+    arguments += ["--map-fetch-interval", "500ms", "--fields", "runtime.containerName,comm,calls"]
+    with terminal.ig_py("run", *arguments) as shown:
+        shown.expect("running...")
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda name: run_bundle(bundle, name), names))
+        shown.expect("mkdir")
+    rows = [line for line in shown.shown.splitlines() if "mkdir" in line]
+    assert rows
+    assert all(names[0] in row for row in rows)
+    assert names[1] not in shown.shown

@@ -77,6 +77,9 @@ class Stream:
     def undecided(self) -> int:
         return 0
 
+    def refused(self) -> int:
+        return 0
+
     def lost_stacks(self) -> int:
         return 0
 

@@ -362,6 +362,9 @@ def _known_numbers(draw: st.DrawFn, case: Case) -> None:
         if step["op"] == "syscall":
             spec = case.maker.fields[step["src"]]
             _put(case, spec["id"], _known(spec, draw, [*SYSCALLS, 1 << 40, 5000]))
+        if step.get("version") is not None:
+            spec = case.maker.fields[step["version"]]
+            _put(case, spec["id"], _known(spec, draw, [4, 4, 6, 6, 0, 9]))
         if step.get("proto_raw") is not None:
             spec = case.maker.fields[step["proto_raw"]]
             numbers = [*PROTOCOLS, 146, 250, 252] + ([256, 65535] if spec["size"] > 1 else [])

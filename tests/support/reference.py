@@ -141,8 +141,12 @@ def run(plan: Plan, samples: list[bytes], world: World) -> Outcome:
         size = source["sample_size"]
         whole = sample[:size].ljust(size, b"\0")
         values: Values = {number: _decode(spec, whole) for number, spec in specs.items()}
-        for step in source["steps"]:
-            reference_steps.apply(step, specs, values, whole, world)
+        try:
+            for step in source["steps"]:
+                reference_steps.apply(step, specs, values, whole, world)
+        except reference_steps.Refused:
+            outcome.discarded += 1
+            continue
         rules = source["filters"]
         if not all(_holds(specs[rule["field"]], rule, values[rule["field"]]) for rule in rules):
             outcome.discarded += 1

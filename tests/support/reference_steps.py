@@ -36,6 +36,10 @@ _FILE_FLAGS = {
 }
 
 
+class Refused(Exception):
+    """The event is left out: an endpoint of it has an unknown version."""
+
+
 class Untold(Exception):
     """An input that the reference has no answer for: the time of now, a row of a big table."""
 
@@ -111,10 +115,8 @@ def enum(step: Mapping[str, Any], value: int) -> str:
 def address(version: int, raw: bytes) -> str:
     if version == 4:
         return str(ipaddress.IPv4Address(raw[:4]))
-    if version == 6:
-        whole = ipaddress.IPv6Address(raw)
-        return str(whole.ipv4_mapped or whole)
-    return ""
+    whole = ipaddress.IPv6Address(raw)
+    return str(whole.ipv4_mapped or whole)
 
 
 def _named(step: Mapping[str, Any], value: int, world: Any) -> str:
@@ -160,6 +162,8 @@ def _endpoint(
     values: MutableMapping[int, Any],
     sample: bytes,
 ) -> None:
+    if values[step["version"]] not in (4, 6):
+        raise Refused
     start = specs[step["addr_raw"]]["offset"]
     shown = address(values[step["version"]], sample[start : start + 16])
     values[step["addr"]] = shown.encode()

@@ -155,6 +155,9 @@ class Trial:
     def reject(self, mntns: int, generation: int, *, lose: bool, superseded: bool = False) -> None:
         self.rejected.append((mntns, generation, lose))
 
+    def announced(self, mntns: int, process: str) -> None:
+        pass
+
     def readmit(self, found: Container, generation: int) -> None:
         self.readmitted.append((found.id, generation))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from ig_py.containers.collection import ContainerCollection
+from ig_py.containers.ended_rows import EndedRows
 from ig_py.containers.engines.config import DEFAULT_SOCKETS, engine_configs, wants_unmanaged
 from ig_py.containers.filter_map import FilterMap
 from ig_py.containers.model import Container, RuntimeInfo
@@ -66,6 +68,15 @@ class Journal:
     def set_container(self, mntns: int, netns: int, values: dict[str, Any]) -> None:
         self.lines.append(f"names+{mntns}/{netns}={values['runtime.containerName']}")
 
+    def end_rows(self, mntns: int, generation: int) -> None:
+        self.lines.append(f"rows~{mntns}/{generation}")
+
+    def decide(self, mntns: int, generation: int, verdict: str) -> None:
+        self.lines.append(f"{verdict} {mntns}/{generation}")
+
+    def wake(self) -> None:
+        pass
+
     def end_container(self, mntns: int) -> None:
         self.lines.append(f"names~{mntns}")
 
@@ -74,13 +85,54 @@ class Journal:
 
 
 def synced(
-    selector: Selector, entries: int = 10, *, host: bool = False
+    selector: Selector,
+    entries: int = 10,
+    *,
+    host: bool = False,
+    ended: EndedRows | None = None,
 ) -> tuple[ContainerCollection, Journal]:
     journal = Journal()
     collection = ContainerCollection(grace=0)
     filter_map = None if host else FilterMap(journal, entries)  # type: ignore[arg-type]
-    collection.subscribe("sync", StreamSync(journal, filter_map, selector))
+    collection.subscribe("sync", StreamSync(journal, filter_map, selector, None, ended))
     return collection, journal
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_the_rows_of_a_container_end_with_it(host: bool) -> None:
+    ended = EndedRows(frozenset({"calls"}))
+    collection, journal = synced(Selector(), host=host, ended=ended)
+    collection.add(make(1))
+    assert ended.due() is None
+    collection.remove("c1")
+    assert journal.lines[-2:] == ["names~1", "rows~1/0"]
+    assert ended.due() is not None
+
+
+def test_the_rows_of_a_namespace_that_is_no_container() -> None:
+    for host in (False, True):
+        ended, journal = EndedRows(frozenset({"calls"})), Journal()
+        filter_map = None if host else FilterMap(journal, 10)  # type: ignore[arg-type]
+        sync = StreamSync(journal, filter_map, Selector(), None, ended)
+        own = Path("/proc/self/ns/mnt").stat().st_ino
+        sync.announced(own, "/proc/self")
+        before = pinned(own)
+        assert before
+        sync.reject(own, 7, lose=False)
+        # With --host its rows are shown, and nothing tells when it ends.
+        assert (f"rows~{own}/7" in journal.lines, ended.due() is not None) == (not host,) * 2
+        assert pinned(own) == (0 if host else before)
+        ended.close()
+        assert not pinned(own)
+
+
+def pinned(mntns: int) -> int:
+    """Descriptors of this process that keep that mount namespace."""
+    found = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(path.readlink()) == f"mnt:[{mntns}]"
+    return found
 
 
 def test_names_before_admission_and_until_the_grace_time_is_over() -> None:

@@ -254,7 +254,31 @@ def test_endpoints() -> None:
     assert show(bytes(15) + b"\1", 6, 250) == ("::1", "proto#250", "::1:80")
     mapped = bytes(10) + b"\xff\xff" + bytes([10, 0, 0, 1])
     assert show(mapped, 6, 17)[0] == "10.0.0.1"
-    assert show(bytes(16), 9, 58) == ("", "IPv6-ICMP", ":80")
+    assert show(bytes(16), 6, 58) == ("::", "IPv6-ICMP", ":::80")
+
+
+@pytest.mark.parametrize("op", ["l3endpoint", "l4endpoint"])
+def test_an_event_with_an_address_of_another_version_is_left_out(op: str) -> None:
+    maker = PlanMaker(24)
+    keys = {
+        "version": maker.field("version", "u8", 16, 1),
+        "addr_raw": maker.field("addr_raw", "container", 0, 16),
+        "addr": maker.slot("addr"),
+    }
+    if op == "l4endpoint":
+        # Without a protocol, as in a struct of the gadget's own.
+        keys |= {"port": maker.field("port", "u16", 18, 2), "endpoint": maker.slot("endpoint")}
+    maker.step(op, **keys)
+    stream = pipeline(maker.text())
+    versions = (4, 0, 6, 9, 255)
+    batch = stream.push("x", [bytes(16) + bytes([v, 0, 80, 0]) + bytes(4) for v in versions])
+    events = [json.loads(line) for line in batch.data.splitlines()]
+    assert [event["addr"] for event in events] == ["0.0.0.0", "::"]
+    if op == "l4endpoint":
+        assert [event["endpoint"] for event in events] == ["0.0.0.0:80", ":::80"]
+    counters = stream.counters()["x"]
+    assert (counters["emitted"], counters["discarded"], stream.refused()) == (2, 3, 3)
+    stream.close()
 
 
 def containers() -> PlanMaker:

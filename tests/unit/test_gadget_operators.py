@@ -214,6 +214,23 @@ def test_l4_endpoint() -> None:
     }
 
 
+def test_l4_endpoint_without_a_protocol() -> None:
+    def members(btf: BtfWriter) -> Members:
+        byte, short = btf.integer("unsigned char", 1), btf.integer("unsigned short", 2)
+        v6 = [("v6", btf.array(byte, 16), 0)]
+        address = btf.struct("gadget_ip_addr_t", 16, v6, union=True)
+        parts = [("addr_raw", address, 0), ("port", short, 128), ("version", byte, 144)]
+        return [("dst", btf.struct("gadget_l4endpoint_t", 20, parts), 0)]
+
+    ds, ctx, active = run(Formatters(), members)
+    assert active
+    assert ds.notes == []
+    assert ds.exact("dst.proto") is None
+    [step] = ctx.plan.steps["ds"]
+    assert (step.body["proto_raw"], step.body["proto"]) == (None, None)
+    assert step.body["endpoint"] == get(ds, "dst.endpoint").index
+
+
 def test_endpoint_of_another_shape_is_left_alone() -> None:
     def members(btf: BtfWriter) -> Members:
         byte = btf.integer("unsigned char", 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from ig_py.containers.ended_rows import EndedRows
 from ig_py.errors import MetadataError, UsageError
 from ig_py.gadget.duration import parse_duration, parse_interval
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec
@@ -115,6 +117,10 @@ class FakeStream:
     def released_array(self, name: str) -> str | None:
         return self.released.get(name)
 
+    def take_ended(self, name: str, mntns: list[int]) -> str:
+        self.fetched.append(f"{name} {mntns}")
+        return self.failure
+
     def read_array(self, name: str, places: list[int]) -> tuple[str, str]:
         self.fetched.append(name)
         self.places = list(places)
@@ -129,8 +135,14 @@ class Bench:
         self.stream = FakeStream()
         self.warned: list[str] = []
         self.seen: list[Any] = []
+        self.ended: EndedRows | None = None
         self.reader = ArrayReader(
-            list(given), self.netns, self.seen.append, self.warned.append, lambda: self.now
+            list(given),
+            self.netns,
+            self.seen.append,
+            self.warned.append,
+            lambda: self.ended,
+            lambda: self.now,
         )
         self.reader.start()
 
@@ -142,6 +154,70 @@ class Bench:
         self.stream.fetched.clear()
         self.reader.run(cast(Any, self.stream))
         return list(self.stream.fetched)
+
+
+def test_rows_of_the_ended_are_taken_before_their_map_is_due() -> None:
+    bench = Bench(ReadSchedule("a", 60 * SECOND, 0), ReadSchedule("b", SECOND, 0))
+    bench.ended = EndedRows(frozenset({"a"}), lambda: bench.now)
+    assert bench.run() == []
+    bench.ended.end(7)
+    bench.now += SECOND // 4
+    bench.ended.end(8)
+    assert bench.reader.wait_ms(2000) == 750
+    assert bench.run(0.7) == []
+    assert bench.run(0.05) == ["b", "a [7, 8]"]
+    assert bench.run(1) == ["b"]
+    bench.ended.end(9)
+    bench.stream.failure = "no such map"
+    assert bench.run(1) == ["b", "a [9]"]
+    assert any("have ended were not taken: no such map" in line for line in bench.warned)
+
+
+def test_nothing_is_taken_out_of_a_map_that_is_not_read_again() -> None:
+    bench = Bench(
+        ReadSchedule("spent", SECOND, 1, True, True),
+        ReadSchedule("never", 0, 0),
+        ReadSchedule("stop", 0, 0, True, True),
+    )
+    bench.ended = EndedRows(frozenset({"spent", "never", "stop"}), lambda: bench.now)
+    assert bench.run(1) == ["spent"]
+    bench.ended.end(7)
+    assert bench.run(1) == ["stop [7]"]
+    assert bench.ended.due() is None
+
+
+def test_a_map_that_is_read_in_time_needs_no_other_reading() -> None:
+    bench = Bench(ReadSchedule("a", SECOND // 2, 0), ReadSchedule("b", SECOND // 2, 0))
+    bench.ended = EndedRows(frozenset({"a", "b"}), lambda: bench.now)
+    bench.run(0.1)
+    bench.ended.end(7)
+    bench.now += 1
+    assert bench.run(0.5) == ["a", "b"]
+    assert bench.ended.due() is None
+    bench.ended.end(8)
+    bench.now += 1
+    bench.stream.failure = "not whole"
+    assert bench.run(0.5) == ["a", "b"]
+    assert bench.run(0.5) == ["a", "b", "a [8]", "b [8]"]
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_namespace_that_has_another_number_is_not_pinned() -> None:
+    ended = EndedRows(frozenset({"a"}))
+    before = descriptors()
+    ended.pin(1, "/proc/self")
+    ended.pin(1, "/proc/0")
+    assert descriptors() == before
+    own = Path("/proc/self/ns/mnt").stat().st_ino
+    ended.pin(own, "/proc/self")
+    ended.pin(own, "/proc/self")
+    assert descriptors() == before + 1
+    ended.end(own)
+    ended.taken([own, 3])
+    assert descriptors() == before
 
 
 def test_once_at_the_start() -> None:

@@ -1,6 +1,7 @@
 //! Empties a hash map: with many entries per system call where the kernel can do that, else one by
 //! one.
 
+use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -26,6 +27,20 @@ enum Method {
     /// Each entry is read, then deleted: updates in between are lost.
     TwoSteps,
 }
+
+/// libbpf's call of one of the kernel's batch operations.
+type Batched = unsafe extern "C" fn(
+    c_int,
+    *mut c_void,
+    *mut c_void,
+    *mut c_void,
+    *mut c_void,
+    *mut u32,
+    *const sys::bpf_map_batch_opts,
+) -> c_int;
+
+/// Gets each entry, key and value one behind the other.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
 /// Takes the entries out of a map.
 pub struct Drain {
@@ -74,15 +89,45 @@ impl Drain {
 
     /// Passes each entry to `sink`, key and value one behind the other. After a failure the
     /// remaining entries stay in the map.
-    pub fn drain(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        if self.method == Method::Batches && self.batches(sink)? {
+    pub fn drain(&mut self, sink: &mut Sink<'_>) -> Result<()> {
+        if self.method == Method::Batches
+            && self.batches(sys::bpf_map_lookup_and_delete_batch, sink)?
+        {
             return Ok(());
         }
-        self.entries(sink)
+        self.entries(None, sink)
+    }
+
+    /// As [`Drain::drain`], of the entries that are `wanted`; the others stay in the map.
+    pub fn take_some(
+        &mut self,
+        wanted: &mut dyn FnMut(&[u8]) -> bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        let mut keys = Vec::new();
+        let size = self.key_size;
+        let mut note = |entry: &[u8]| {
+            if wanted(entry) {
+                keys.extend_from_slice(&entry[..size]);
+            }
+            Ok(())
+        };
+        if self.method != Method::Batches || !self.batches(sys::bpf_map_lookup_batch, &mut note)? {
+            return self.entries(Some(wanted), sink);
+        }
+        let mut entry = vec![0u8; self.key_size + self.value_size];
+        for key in keys.chunks_exact(size.max(1)) {
+            entry[..size].copy_from_slice(key);
+            let (key, value) = entry.split_at_mut(size);
+            if self.take(key, value)? {
+                sink(&entry)?;
+            }
+        }
+        Ok(())
     }
 
     /// False when this kernel has no batch operations for this map.
-    fn batches(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+    fn batches(&mut self, operation: Batched, sink: &mut Sink<'_>) -> Result<bool> {
         let (key_size, value_size) = (self.key_size, self.value_size);
         // The kernel's position in the map: 4 bytes for a hash map, a key for others.
         let mut place = vec![0u8; key_size.max(8)];
@@ -96,7 +141,7 @@ impl Drain {
             // SAFETY: keys and values have room for `count` entries, `place` for the kernel's
             // place, which it reads before it writes.
             let rc = unsafe {
-                sys::bpf_map_lookup_and_delete_batch(
+                operation(
                     self.fd.as_raw_fd(),
                     from,
                     place.as_mut_ptr().cast(),
@@ -142,7 +187,12 @@ impl Drain {
     }
 
     /// Takes at most as many entries as the map can have: programs may add entries meanwhile.
-    fn entries(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    /// `wanted` None: all of them.
+    fn entries(
+        &mut self,
+        mut wanted: Option<&mut dyn FnMut(&[u8]) -> bool>,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
         let mut entry = vec![0u8; self.key_size + self.value_size];
         let mut next = vec![0u8; self.key_size];
         let mut more = self.next_key(None, &mut next)?;
@@ -150,12 +200,18 @@ impl Drain {
             if !more {
                 break;
             }
-            let (key, value) = entry.split_at_mut(self.key_size);
-            key.copy_from_slice(&next);
+            entry[..self.key_size].copy_from_slice(&next);
             // The next key is asked for before this entry is deleted: after a key that it does not
             // find, the kernel begins at the start, where it would find the entries that a program
             // adds because of this walk.
-            more = self.next_key(Some(key), &mut next)?;
+            more = self.next_key(Some(&entry[..self.key_size]), &mut next)?;
+            if let Some(wanted) = &mut wanted {
+                let (key, value) = entry.split_at_mut(self.key_size);
+                if !self.look(key, value)? || !wanted(&entry) {
+                    continue;
+                }
+            }
+            let (key, value) = entry.split_at_mut(self.key_size);
             if self.take(key, value)? {
                 sink(&entry)?;
             }
@@ -180,13 +236,37 @@ impl Drain {
         }
     }
 
+    /// Copies the value of an entry, which stays; false when there is none.
+    fn look(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
+        // SAFETY: key and value have the map's sizes.
+        let rc = unsafe {
+            sys::bpf_map_lookup_elem(
+                self.fd.as_raw_fd(),
+                key.as_ptr().cast(),
+                value.as_mut_ptr().cast(),
+            )
+        };
+        if rc == 0 {
+            return Ok(true);
+        }
+        let cause = io::Error::last_os_error();
+        match cause.raw_os_error() {
+            Some(libc::ENOENT) => Ok(false),
+            _ => Err(self.failed(&cause)),
+        }
+    }
+
     /// False when the entry has been deleted meanwhile.
     fn take(&mut self, key: &[u8], value: &mut [u8]) -> Result<bool> {
-        let fd = self.fd.as_raw_fd();
-        let (key, value) = (key.as_ptr(), value.as_mut_ptr());
         if self.method != Method::TwoSteps {
             // SAFETY: key and value have the map's sizes.
-            let rc = unsafe { sys::bpf_map_lookup_and_delete_elem(fd, key.cast(), value.cast()) };
+            let rc = unsafe {
+                sys::bpf_map_lookup_and_delete_elem(
+                    self.fd.as_raw_fd(),
+                    key.as_ptr().cast(),
+                    value.as_mut_ptr().cast(),
+                )
+            };
             if rc == 0 {
                 return Ok(true);
             }
@@ -197,17 +277,11 @@ impl Drain {
                 _ => return Err(self.failed(&cause)),
             }
         }
-        // SAFETY: as above.
-        let rc = unsafe { sys::bpf_map_lookup_elem(fd, key.cast(), value.cast()) };
-        if rc != 0 {
-            let cause = io::Error::last_os_error();
-            return match cause.raw_os_error() {
-                Some(libc::ENOENT) => Ok(false),
-                _ => Err(self.failed(&cause)),
-            };
+        if !self.look(key, value)? {
+            return Ok(false);
         }
         // SAFETY: as above.
-        let rc = unsafe { sys::bpf_map_delete_elem(fd, key.cast()) };
+        let rc = unsafe { sys::bpf_map_delete_elem(self.fd.as_raw_fd(), key.as_ptr().cast()) };
         let cause = io::Error::last_os_error();
         if rc != 0 && cause.raw_os_error() != Some(libc::ENOENT) {
             return Err(self.failed(&cause));

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::steps::context::Owner;
 use crate::errors::{Error, Result};
 use crate::schema::event::{Event, Value};
 use crate::schema::field::Fields;
@@ -60,6 +61,8 @@ pub struct Array {
     pub open: bool,
     /// Whole samples that wait to be sorted, one behind the other.
     unsorted: Vec<u8>,
+    /// Whose each of them is.
+    owners: Vec<Owner>,
     keys: Vec<Key>,
     key_bytes: usize,
 }
@@ -81,6 +84,7 @@ impl Array {
             shown: 0,
             open: false,
             unsorted: Vec::new(),
+            owners: Vec::new(),
             keys: Vec::new(),
             key_bytes: 0,
         })
@@ -91,7 +95,7 @@ impl Array {
     }
 
     /// Keeps an element to be sorted; false when there is no room.
-    pub fn collect(&mut self, event: &Event<'_>, fields: &Fields) -> bool {
+    pub fn collect(&mut self, event: &Event<'_>, fields: &Fields, owner: Owner) -> bool {
         let start = self.keys.len();
         for (index, _) in &self.by {
             let key = Key::of(event.value(*index, &fields.list[*index]));
@@ -103,11 +107,12 @@ impl Array {
             return false;
         }
         self.unsorted.extend_from_slice(event.sample);
+        self.owners.push(owner);
         true
     }
 
-    /// Takes the samples, one behind the other, and their order.
-    pub fn take_sorted(&mut self) -> (Vec<u8>, Vec<usize>) {
+    /// Takes the samples, one behind the other, whose each is, and their order.
+    pub fn take_sorted(&mut self) -> (Vec<u8>, Vec<Owner>, Vec<usize>) {
         let (keys, width) = (std::mem::take(&mut self.keys), self.by.len());
         self.key_bytes = 0;
         let mut order: Vec<usize> = (0..keys.len() / width.max(1)).collect();
@@ -121,6 +126,6 @@ impl Array {
                 order.sort_by(|a, b| key(*a).cmp(key(*b)));
             }
         }
-        (std::mem::take(&mut self.unsorted), order)
+        (std::mem::take(&mut self.unsorted), std::mem::take(&mut self.owners), order)
     }
 }

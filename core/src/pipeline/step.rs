@@ -1,6 +1,6 @@
 //! Steps: what operators do to each event, compiled from the plan.
 
-use super::steps::context::Context;
+use super::steps::context::{Context, Owner};
 use super::steps::input::StepInput;
 use super::steps::layout::Layout;
 use super::steps::stack::{KernelStack, UserStack};
@@ -285,8 +285,15 @@ impl Step {
             Step::Container { mntns, netns, fields } => {
                 let mntns = mntns.map(|i| cx.word(i));
                 let netns = netns.map(|i| cx.word(i));
-                let found = cx.lookups.containers.find(mntns, netns);
-                let by_mntns = mntns.is_some_and(|m| cx.lookups.containers.knows(m));
+                let containers = &cx.lookups.containers;
+                let (found, by_mntns) = match cx.owner {
+                    Owner::Now => {
+                        let by_mntns = mntns.is_some_and(|m| containers.knows(m));
+                        (containers.find(mntns, netns), by_mntns)
+                    }
+                    Owner::Held(row) => (Some(Match::Full(row)), true),
+                    Owner::Unknown => (None, false),
+                };
                 let (row, whole) = match found {
                     None => return,
                     Some(Match::Full(row)) => (row, true),
@@ -347,6 +354,10 @@ impl Endpoint {
     fn run(&self, cx: &mut Context<'_>) {
         let version = cx.word(self.version);
         let raw = cx.sample.get(self.addr_raw..self.addr_raw + net::ADDRESS).unwrap_or_default();
+        if !net::is_version(version) {
+            cx.refused = true;
+            return;
+        }
         cx.slots.write_text(self.addr, |out| net::address(version, raw, out));
         if let Some((raw, text)) = self.proto {
             let number = cx.word(raw);

@@ -142,6 +142,15 @@ impl Stream {
         Ok(batch.map(|inner| Batch { inner }))
     }
 
+    fn take_ended(&self, py: Python<'_>, datasource: &str, mntns: Vec<u64>) -> PyResult<String> {
+        let error = py.detach(|| self.inner.take_ended(datasource, &mntns))?;
+        Ok(error.map(|e| e.message).unwrap_or_default())
+    }
+
+    fn end_rows(&self, py: Python<'_>, mntns: u64, generation: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.inner.end_rows(mntns, generation))?)
+    }
+
     fn set_container(
         &self,
         py: Python<'_>,
@@ -158,7 +167,7 @@ impl Stream {
             .into_iter()
             .map(|(n, v)| Ok((n, container_value(&v)?)))
             .collect::<PyResult<_>>()?;
-        Ok(py.detach(|| self.inner.with_lookups(|w| w.containers.set(mntns, netns, &given)))?)
+        Ok(py.detach(|| self.inner.set_container(mntns, netns, &given))?)
     }
 
     fn end_container(&self, py: Python<'_>, mntns: u64) -> PyResult<()> {
@@ -228,6 +237,10 @@ impl Stream {
 
     fn undecided(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(py.detach(|| self.inner.undecided())?)
+    }
+
+    fn refused(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(py.detach(|| self.inner.refused())?)
     }
 
     fn missing_debuginfo(&self, py: Python<'_>) -> PyResult<Vec<String>> {

@@ -37,6 +37,10 @@ struct Row {
     /// The container has ended. It is found as long as no running container shares its network
     /// namespace.
     ended: bool,
+    /// Elements that are to be shown with this row.
+    held: usize,
+    /// No namespace leads to it any more: it is free when it is no longer held.
+    dropped: bool,
     /// By column.
     values: Vec<Option<ContainerValue>>,
 }
@@ -61,6 +65,7 @@ pub struct Containers {
     by_netns: ByNumber<u64, Vec<u32>>,
     /// The number of changes so far.
     version: u64,
+    held_rows: usize,
 }
 
 impl Containers {
@@ -95,6 +100,8 @@ impl Containers {
             pod: find("k8s.podName").is_some_and(ContainerValue::is_text)
                 && find("k8s.namespace").is_some_and(ContainerValue::is_text),
             ended: false,
+            held: 0,
+            dropped: false,
             values: self.columns.iter().map(|c| find(c).cloned()).collect(),
         };
         let index = match self.free.pop() {
@@ -117,16 +124,51 @@ impl Containers {
 
     pub fn drop(&mut self, mntns: u64) {
         let Some(index) = self.by_mntns.remove(&mntns) else { return };
-        let row = std::mem::take(&mut self.rows[index as usize]);
+        let row = &mut self.rows[index as usize];
         debug_assert_eq!(row.mntns, mntns);
-        if let Some(sharing) = self.by_netns.get_mut(&row.netns) {
+        let netns = row.netns;
+        row.dropped = true;
+        if let Some(sharing) = self.by_netns.get_mut(&netns) {
             sharing.retain(|i| *i != index);
             if sharing.is_empty() {
-                self.by_netns.remove(&row.netns);
+                self.by_netns.remove(&netns);
             }
         }
-        self.free.push(index);
+        self.free_if_unused(index);
         self.version += 1;
+    }
+
+    fn free_if_unused(&mut self, index: u32) {
+        let row = &mut self.rows[index as usize];
+        if row.dropped && row.held == 0 {
+            *row = Row::default();
+            self.free.push(index);
+        }
+    }
+
+    /// Keeps the row of a mount namespace until [`Containers::let_go`], also when its number is
+    /// given to another container; None when there is no such row, or too many are kept.
+    pub fn hold(&mut self, mntns: u64) -> Option<u32> {
+        let index = *self.by_mntns.get(&mntns)?;
+        let row = &mut self.rows[index as usize];
+        if row.held == 0 {
+            if self.held_rows >= MAX_CONTAINERS {
+                return None;
+            }
+            self.held_rows += 1;
+        }
+        row.held += 1;
+        Some(index)
+    }
+
+    /// Undoes one [`Containers::hold`].
+    pub fn let_go(&mut self, index: u32) {
+        let Some(row) = self.rows.get_mut(index as usize) else { return };
+        row.held = row.held.saturating_sub(1);
+        if row.held == 0 {
+            self.held_rows = self.held_rows.saturating_sub(1);
+            self.free_if_unused(index);
+        }
     }
 
     pub fn end(&mut self, mntns: u64) {
@@ -247,6 +289,27 @@ mod tests {
         c.set(3, 0, &[]).unwrap();
         assert_eq!(c.rows.len(), 2);
         assert_eq!(c.value(row, name), None);
+    }
+
+    #[test]
+    fn a_held_row_outlives_its_number() {
+        let mut c = Containers::default();
+        let name = c.column("runtime.containerName");
+        c.set(1, 10, &[text("runtime.containerName", "a")]).unwrap();
+        let row = c.hold(1).unwrap();
+        assert_eq!((c.hold(1), c.hold(2)), (Some(row), None));
+        c.set(1, 10, &[text("runtime.containerName", "b")]).unwrap();
+        let Some(Match::Full(later)) = c.find(Some(1), None) else { panic!() };
+        assert_ne!(row, later);
+        assert_eq!(c.value(row, name), Some(&ContainerValue::Text("a".into())));
+        assert_eq!(c.find(None, Some(10)), Some(Match::Full(later)));
+        c.let_go(row);
+        assert!(c.value(row, name).is_some() && c.free.is_empty());
+        c.let_go(row);
+        assert_eq!((c.value(row, name), c.free.len(), c.held_rows), (None, 1, 0));
+        let kept = c.hold(1).unwrap();
+        c.let_go(kept);
+        assert_eq!(c.find(Some(1), None), Some(Match::Full(later)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::decisions::Decisions;
 use super::generations::Fate;
 use super::pending::PendingSamples;
 use super::queue::Queue;
+use super::rows::RowOwners;
 use super::verdict::Verdict;
 use crate::bpf::reader::Reader;
 use crate::bpf::scout::{Change, Scout};
@@ -24,10 +25,12 @@ pub struct Admission {
     scout: Arc<Scout>,
     /// Only selected containers are wanted: nothing of a pending namespace is shown before the
     /// decision.
-    selective: bool,
+    pub selective: bool,
     /// The changes that are known so far.
     cursor: u64,
     pending: PendingSamples,
+    /// By data source; of those that are read from maps.
+    rows: Vec<Option<RowOwners>>,
     /// By data source. None: its samples count for the latest generation.
     rings: Vec<Option<RingPosition>>,
 }
@@ -37,6 +40,7 @@ impl Admission {
         scout: Arc<Scout>,
         selective: bool,
         readers: impl Iterator<Item = Option<&'a Reader>>,
+        rows: Vec<Option<RowOwners>>,
     ) -> Admission {
         let rings: Vec<Option<RingPosition>> = readers
             .map(|reader| {
@@ -45,12 +49,20 @@ impl Admission {
             })
             .collect();
         let (cursor, changes) = scout.begin();
-        let mut pending = PendingSamples::of_rings(rings.iter().flatten().map(|ring| ring.slot));
+        let pending = PendingSamples::of_rings(rings.iter().flatten().map(|ring| ring.slot));
+        let mut admission = Admission { scout, selective, cursor, pending, rows, rings };
+        admission.announce(changes);
+        admission
+    }
+
+    fn announce(&mut self, changes: Vec<Change>) {
         for change in changes {
             let Change { mntns, generation, written, of_user } = change;
-            pending.announce(mntns, generation, written, of_user);
+            self.pending.announce(mntns, generation, written, of_user);
+            for rows in self.rows.iter_mut().flatten() {
+                rows.announce(mntns, generation);
+            }
         }
-        Admission { scout, selective, cursor, pending, rings }
     }
 
     /// Takes the scout's changes. The scout writes a notice before it lets the first event of a
@@ -59,11 +71,17 @@ impl Admission {
         for ring in self.rings.iter().flatten() {
             self.pending.consumed(ring.slot, ring.at.load(Ordering::Relaxed) as u64);
         }
-        for change in self.scout.news(&mut self.cursor)? {
-            let Change { mntns, generation, written, of_user } = change;
-            self.pending.announce(mntns, generation, written, of_user);
-        }
+        let changes = self.scout.news(&mut self.cursor)?;
+        self.announce(changes);
         Ok(())
+    }
+
+    /// Whose elements the map of each data source has.
+    pub fn rows(&mut self) -> Result<&mut [Option<RowOwners>]> {
+        if self.scout.has_news(self.cursor) {
+            self.follow()?;
+        }
+        Ok(&mut self.rows)
     }
 
     /// What was decided, and every namespace that is pending by now.

@@ -65,6 +65,18 @@ impl ArrayReader {
         matches!(self.from, Origin::Map(_))
     }
 
+    /// Takes the elements that are `wanted` out of a map; nothing where programs are read.
+    pub fn take_some(
+        &mut self,
+        wanted: &mut dyn FnMut(&[u8]) -> bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        match &mut self.from {
+            Origin::Map(drain) => drain.take_some(wanted, &mut |entry| sink(entry).map(drop)),
+            Origin::Programs(_) => Ok(()),
+        }
+    }
+
     /// Reads all elements. Programs that show one network namespace run once in each of `netns`.
     pub fn read(&mut self, netns: &[BorrowedFd<'_>], sink: &mut Sink<'_>) -> Result<()> {
         let programs = match &mut self.from {

@@ -11,10 +11,12 @@ mod loss_table;
 mod pace;
 pub mod pending;
 pub mod queue;
+mod rows;
 mod state;
 pub mod verdict;
 mod wakeup;
 
+use std::collections::HashSet;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,14 +26,16 @@ use crate::bpf::scout::Scout;
 use crate::errors::{Error, Result};
 use crate::pipeline::datasource::Rendered;
 use crate::pipeline::metrics::Series;
-use crate::schema::lookups::Lookups;
+use crate::pipeline::steps::context::Owner;
+use crate::schema::lookups::{ContainerValue, Lookups};
 use crate::schema::plan::{self, Plan};
 use crate::schema::wall::{WallClock, Zone};
 use crate::symbols::{SymbolFiles, Symbols};
 
 use admission::Admission;
 use pace::Rarity;
-use state::{admitted, burst_rate, shown, DataSourceState, Extent, State};
+use rows::{let_go, RowOwners};
+use state::{admitted, burst_rate, shown, taken, DataSourceState, Extent, State, Taken};
 use verdict::Verdict;
 use wakeup::Wakeup;
 
@@ -220,37 +224,91 @@ impl Stream {
         datasource: &str,
         netns: &[BorrowedFd<'_>],
     ) -> Result<(Batch, Option<Error>)> {
-        let (index, mut array) = self.with(|state| {
+        let (index, mut array, held) = self.with(|state| {
             let index = state.find(datasource)?;
             state.lookups.clock.refresh();
+            let array = state.take_array(index)?;
+            if let Some(rows) = state.rows(index)? {
+                rows.begin_reading();
+            }
             let State { lookups, datasources, .. } = state;
-            let found = &mut datasources[index];
-            let array = found.array.take().ok_or_else(|| {
-                Error::plan(format!("data source {datasource} has nothing to read from now"))
-            })?;
-            found.begin(lookups);
-            Ok((index, array))
+            Ok((index, array, datasources[index].begin(lookups)))
         })?;
-        let (size, taken) = (array.element_size(), array.takes());
+        let (size, takes) = (array.element_size(), array.takes());
         let outcome = array.read(netns, &mut |elements| {
             self.with(|state| {
                 let State { lookups, datasources, admission, .. } = state;
                 let source = &mut datasources[index].source;
                 for sample in elements.chunks_exact(size) {
-                    if shown(admission, index, source, sample, taken)? {
-                        source.process(lookups, sample);
+                    let owner = match takes {
+                        true => taken(admission, index, source, sample)?,
+                        false if shown(admission, source, sample)? => Taken::Shown(Owner::Now),
+                        false => Taken::LeftOut,
+                    };
+                    if let Taken::Shown(owner) = owner {
+                        source.process_of(lookups, sample, owner);
                     }
                 }
                 Ok(true)
             })
         });
         self.with(|state| {
+            if let Some(rows) = state.rows(index)? {
+                rows.end_reading(outcome.is_ok());
+            }
             let State { lookups, datasources, .. } = state;
             let found = &mut datasources[index];
             found.array = Some(array);
             let rendered = found.source.finish(lookups);
+            let_go(lookups, &held);
             Ok((Batch { datasource: datasource.to_string(), rendered }, outcome.err()))
         })
+    }
+
+    /// Takes the elements of mount namespaces that have ended out of the map of a data source, with
+    /// the names of their containers: the next array shows them. To be called while nothing else
+    /// can have these numbers. Returns what failed.
+    pub fn take_ended(&self, datasource: &str, mntns: &[u64]) -> Result<Option<Error>> {
+        let found = self.with(|state| {
+            let index = state.find(datasource)?;
+            let at = state.datasources[index].rows_at();
+            at.map(|at| Ok((index, at, state.take_array(index)?))).transpose()
+        })?;
+        let Some((index, at, mut array)) = found else { return Ok(None) };
+        let ended: HashSet<u64> = mntns.iter().copied().collect();
+        let mut of_ended = |element: &[u8]| {
+            let number = element.get(at..at + 8).and_then(|raw| raw.try_into().ok());
+            number.is_some_and(|raw| ended.contains(&u64::from_ne_bytes(raw)))
+        };
+        let outcome = array.take_some(&mut of_ended, &mut |element| {
+            self.with(|state| state.keep_for_next(index, element).map(|()| true))
+        });
+        self.with(|state| {
+            state.datasources[index].array = Some(array);
+            if let (Ok(()), Some(rows)) = (&outcome, state.rows(index)?) {
+                rows.taken(mntns);
+            }
+            Ok(outcome.err())
+        })
+    }
+
+    /// A container has these namespaces from now on.
+    pub fn set_container(
+        &self,
+        mntns: u64,
+        netns: u64,
+        values: &[(String, ContainerValue)],
+    ) -> Result<()> {
+        self.with(|state| {
+            state.each_rows(&mut |rows| rows.set(mntns))?;
+            state.lookups.containers.set(mntns, netns, values)
+        })
+    }
+
+    /// No more elements of a mount namespace will come: it has ended, or is not wanted. Generation
+    /// 0 is the one that has the number now.
+    pub fn end_rows(&self, mntns: u64, generation: u64) -> Result<()> {
+        self.with(|state| state.each_rows(&mut |rows| rows.end(mntns, generation)))
     }
 
     /// An array of the elements that were read before their container was identified, and that no
@@ -264,8 +322,9 @@ impl Stream {
             if found.released.is_empty() || found.source.is_open() {
                 return Ok(None);
             }
-            found.begin(lookups);
+            let held = found.begin(lookups);
             let rendered = found.source.finish(lookups);
+            let_go(lookups, &held);
             Ok(Some(Batch { datasource: datasource.to_string(), rendered }))
         })
     }
@@ -274,8 +333,10 @@ impl Stream {
     /// [`Stream::decide`]. `selective`: only selected containers are wanted.
     pub fn admit_by(&self, scout: Arc<Scout>, selective: bool) -> Result<()> {
         self.with(|state| {
+            let rows = state.datasources.iter();
+            let rows = rows.map(|d| d.rows_at().map(|_| RowOwners::default())).collect();
             let readers = state.datasources.iter().map(|d| d.reader.as_ref());
-            state.admission = Some(Admission::new(scout, selective, readers));
+            state.admission = Some(Admission::new(scout, selective, readers, rows));
             Ok(())
         })
     }
@@ -324,6 +385,11 @@ impl Stream {
     /// Events that were left out because a condition could not be decided.
     pub fn undecided(&self) -> Result<u64> {
         self.with(|state| Ok(state.datasources.iter().map(|d| d.source.undecided).sum()))
+    }
+
+    /// Events that were left out because an endpoint has an address of an unknown version.
+    pub fn refused(&self) -> Result<u64> {
+        self.with(|state| Ok(state.datasources.iter().map(|d| d.source.refused).sum()))
     }
 
     /// Build ids of files that debuginfod's cache does not have.

@@ -9,12 +9,14 @@ use super::generations::Fate;
 use super::loss_table::{Apart, LossTable};
 use super::pace::Rarity;
 use super::queue::Queue;
+use super::rows::{Released, RowOwners};
 use super::verdict::Verdict;
 use crate::bpf::map::Counter;
 use crate::bpf::object::Object;
 use crate::bpf::reader::Reader;
 use crate::errors::{Error, Kind, Result};
 use crate::pipeline::datasource::{Counts, DataSource};
+use crate::pipeline::steps::context::Owner;
 use crate::schema::lookups::Lookups;
 use crate::schema::plan;
 
@@ -47,9 +49,17 @@ pub struct DataSourceState {
     loss_table: Option<LossTable>,
     /// None for data sources that are no arrays, and while the array is being read.
     pub array: Option<ArrayReader>,
-    /// Elements that were read before their container was identified, one behind the other: the
-    /// next array shows them. There are at most as many as can wait for a decision.
-    pub released: Vec<u8>,
+    /// Elements that were taken out of the map before the next array: those of containers that
+    /// were identified since, or have ended.
+    pub released: Released,
+}
+
+/// What becomes of an element that was taken out of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    Shown(Owner),
+    /// It waits, is not wanted, or is counted as lost.
+    LeftOut,
 }
 
 pub struct State {
@@ -100,18 +110,36 @@ pub fn admitted(
     Ok(fate == Fate::Pass)
 }
 
-/// True when the element of an array is to be shown now. `taken`: no later reading finds it again,
-/// so that it waits for a decision; an element that stays where it is only is left out.
-pub fn shown(
+/// Decides about an element that no later reading finds again: it may wait for a decision.
+pub fn taken(
     admission: &mut Option<Admission>,
     index: usize,
     source: &mut DataSource,
     element: &[u8],
-    taken: bool,
-) -> Result<bool> {
-    if taken {
-        return admitted(admission, index, source, element);
+) -> Result<Taken> {
+    if let (Some(admission), Some(mntns)) = (admission.as_mut(), source.mntns_of(element)) {
+        let rows = admission.rows()?.get(index).and_then(Option::as_ref);
+        if rows.is_some_and(|rows| rows.is_shared(mntns)) {
+            if !admission.selective {
+                return Ok(Taken::Shown(Owner::Unknown));
+            }
+            source.lose(1);
+            return Ok(Taken::LeftOut);
+        }
     }
+    Ok(match admitted(admission, index, source, element)? {
+        true => Taken::Shown(Owner::Now),
+        false => Taken::LeftOut,
+    })
+}
+
+/// True when the element of an array is to be shown now. It stays where it is read from: one that
+/// nothing is decided about is only left out.
+pub fn shown(
+    admission: &mut Option<Admission>,
+    source: &mut DataSource,
+    element: &[u8],
+) -> Result<bool> {
     let (Some(admission), Some(mntns)) = (admission, source.mntns_of(element)) else {
         return Ok(true);
     };
@@ -131,6 +159,41 @@ impl State {
             .iter()
             .position(|d| d.source.name == datasource)
             .ok_or_else(|| Error::plan(format!("the plan has no data source {datasource}")))
+    }
+
+    /// The reader of an array, which the caller gives back.
+    pub fn take_array(&mut self, index: usize) -> Result<ArrayReader> {
+        let found = &mut self.datasources[index];
+        found.array.take().ok_or_else(|| {
+            let name = &found.source.name;
+            Error::plan(format!("data source {name} has nothing to read from now"))
+        })
+    }
+
+    /// Whose elements the map of a data source has; None when that is not followed.
+    pub fn rows(&mut self, index: usize) -> Result<Option<&mut RowOwners>> {
+        let Some(admission) = &mut self.admission else { return Ok(None) };
+        Ok(admission.rows()?.get_mut(index).and_then(Option::as_mut))
+    }
+
+    pub fn each_rows(&mut self, work: &mut dyn FnMut(&mut RowOwners)) -> Result<()> {
+        if let Some(admission) = &mut self.admission {
+            admission.rows()?.iter_mut().flatten().for_each(work);
+        }
+        Ok(())
+    }
+
+    /// Keeps an element that was taken out of a map until the next array.
+    pub fn keep_for_next(&mut self, index: usize, element: &[u8]) -> Result<()> {
+        let State { lookups, datasources, admission, .. } = self;
+        let DataSourceState { source, released, .. } = &mut datasources[index];
+        if let Taken::Shown(owner) = taken(admission, index, source, element)? {
+            let mntns = source.mntns_of(element).filter(|_| owner == Owner::Now);
+            if !released.push(lookups, mntns, element) {
+                source.lose(1);
+            }
+        }
+        Ok(())
     }
 
     pub fn read(&mut self, extent: Extent) -> Result<Seen> {
@@ -167,7 +230,10 @@ impl State {
             };
             match verdict {
                 Verdict::Keep if source.is_array() && !source.is_open() => {
-                    released.extend_from_slice(sample);
+                    let mntns = source.mntns_of(sample);
+                    if !released.push(&mut self.lookups, mntns, sample) {
+                        source.lose(1);
+                    }
                 }
                 // The size of the batch is bounded by the size of the queue.
                 Verdict::Keep => {
@@ -258,17 +324,22 @@ impl DataSourceState {
             counter: object.map(|o| counter(ds, o)).transpose()?.flatten(),
             loss_table: object.map(|o| loss_table(ds, o)).transpose()?.flatten(),
             array: ArrayReader::open(ds, object)?,
-            released: Vec::new(),
+            released: Released::default(),
         })
     }
 
-    /// Begins an array with the elements that no longer wait.
-    pub fn begin(&mut self, lookups: &Lookups) {
+    /// Where elements that are taken out of a map tell their mount namespace; None for other data
+    /// sources, and while the map is being read.
+    pub fn rows_at(&self) -> Option<usize> {
+        let taken = self.array.as_ref().is_some_and(ArrayReader::takes);
+        self.source.mntns_at().filter(|_| taken)
+    }
+
+    /// Begins an array with the elements that no longer wait. What is returned is to be let go of
+    /// after the array.
+    pub fn begin(&mut self, lookups: &Lookups) -> Vec<Owner> {
         self.source.begin();
-        let released = std::mem::take(&mut self.released);
-        for element in released.chunks_exact(self.source.sample_size.max(1)) {
-            self.source.process(lookups, element);
-        }
+        self.released.show(&mut self.source, lookups)
     }
 
     fn totals(&self, counter: Option<u64>, apart: Apart) -> Totals {

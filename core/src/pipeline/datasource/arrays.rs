@@ -3,6 +3,7 @@
 use super::process::length;
 use super::{DataSource, Rendered, Renderer};
 use crate::pipeline::array::{Array, MAX_RENDERED};
+use crate::pipeline::steps::context::Owner;
 use crate::schema::event::Event;
 use crate::schema::lookups::Lookups;
 
@@ -19,8 +20,8 @@ impl DataSource {
         }
     }
 
-    pub(super) fn element(&mut self, lookups: &Lookups, sample: &[u8]) {
-        if !self.evaluate(lookups, sample, &[], true) {
+    pub(super) fn element(&mut self, lookups: &Lookups, sample: &[u8], owner: Owner) {
+        if !self.evaluate(lookups, sample, &[], owner, true) {
             self.counts.discarded += 1;
             return;
         }
@@ -31,7 +32,7 @@ impl DataSource {
         }
         let names = &self.names;
         let event = Event { sample, rest: &[], slots: &self.slots, lookups, names };
-        if !array.collect(&event, &self.fields) {
+        if !array.collect(&event, &self.fields, owner) {
             self.counts.overflow += 1;
         }
     }
@@ -61,15 +62,17 @@ impl DataSource {
 
     /// Ends the array and returns what was rendered of it.
     pub fn finish(&mut self, lookups: &Lookups) -> Rendered {
-        let (elements, order) = self.array.as_mut().map(Array::take_sorted).unwrap_or_default();
+        let (elements, owners, order) =
+            self.array.as_mut().map(Array::take_sorted).unwrap_or_default();
         let size = self.sample_size;
         for element in order {
-            let sample = &elements[element * size..(element + 1) * size];
+            let (sample, owner) =
+                (&elements[element * size..(element + 1) * size], owners[element]);
             let room = self.array.as_ref().is_some_and(|a| a.shown < a.limit);
             if room {
                 // Other elements have overwritten the slots: the steps run again. The
                 // filters have let this element pass already.
-                self.evaluate(lookups, sample, &[], false);
+                self.evaluate(lookups, sample, &[], owner, false);
             }
             self.show(lookups, sample);
         }

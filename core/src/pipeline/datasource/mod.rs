@@ -81,6 +81,8 @@ pub struct DataSource {
     conditions: Vec<Condition>,
     /// Events that were left out because a condition was undecided.
     pub undecided: u64,
+    /// Events that were left out because an endpoint has an address of an unknown version.
+    pub refused: u64,
     names: Vec<Box<str>>,
     pub sample_size: usize,
     min_size: usize,
@@ -148,6 +150,7 @@ impl DataSource {
             late,
             conditions,
             undecided: 0,
+            refused: 0,
             names,
             sample_size: plan.sample_size,
             min_size: plan.min_size,
@@ -186,6 +189,11 @@ impl DataSource {
     pub fn mntns_of(&self, sample: &[u8]) -> Option<u64> {
         let at = self.mntns?;
         Some(u64::from_ne_bytes(sample.get(at..at + 8)?.try_into().ok()?))
+    }
+
+    /// Where a sample tells its mount namespace.
+    pub fn mntns_at(&self) -> Option<usize> {
+        self.mntns
     }
 
     /// Counts samples of a namespace whose events are not wanted.

@@ -2,7 +2,7 @@
 
 use super::{DataSource, Renderer};
 use crate::pipeline::filter::Filter;
-use crate::pipeline::steps::context::Context;
+use crate::pipeline::steps::context::{Context, Owner};
 use crate::render::unicode;
 use crate::schema::event::{from_sample, Event, Slot, Slots, Value};
 use crate::schema::lookups::Lookups;
@@ -11,6 +11,11 @@ use crate::schema::plan::Kind;
 impl DataSource {
     /// Takes one sample; false once the batch should be handed out.
     pub fn process(&mut self, lookups: &Lookups, sample: &[u8]) -> bool {
+        self.process_of(lookups, sample, Owner::Now)
+    }
+
+    /// As [`DataSource::process`]; an element of an array is shown as one of `owner`.
+    pub fn process_of(&mut self, lookups: &Lookups, sample: &[u8], owner: Owner) -> bool {
         self.counts.received += 1;
         if sample.len() < self.min_size {
             self.counts.malformed += 1;
@@ -27,7 +32,7 @@ impl DataSource {
             }
         };
         if self.array.is_some() {
-            self.element(lookups, whole);
+            self.element(lookups, whole, owner);
         } else {
             self.event(lookups, whole, rest);
         }
@@ -40,7 +45,7 @@ impl DataSource {
             self.counts.malformed += 1;
             return;
         };
-        if self.evaluate(lookups, sample, rest, true) {
+        if self.evaluate(lookups, sample, rest, Owner::Now, true) {
             self.render(lookups, sample, rest);
         } else {
             self.counts.discarded += 1;
@@ -64,6 +69,7 @@ impl DataSource {
         lookups: &Lookups,
         sample: &[u8],
         rest: &[u8],
+        owner: Owner,
         filtered: bool,
     ) -> bool {
         self.slots.reset(self.fields.list.len());
@@ -89,9 +95,15 @@ impl DataSource {
             lookups,
             names,
             clock: &mut self.clock,
+            owner,
+            refused: false,
         };
         for step in &self.steps {
             step.run(&mut cx);
+        }
+        if cx.refused {
+            self.refused += 1;
+            return false;
         }
         if !passes(&self.late, &self.slots) {
             return false;

@@ -5,6 +5,18 @@ use crate::schema::event::{from_sample, Slot, Slots};
 use crate::schema::field::Field;
 use crate::schema::lookups::Lookups;
 
+/// Whose an element is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Owner {
+    /// The container that has its namespaces now.
+    #[default]
+    Now,
+    /// The container of this row, which [`crate::schema::lookups::Containers::hold`] keeps.
+    Held(u32),
+    /// Of no container that is known.
+    Unknown,
+}
+
 pub struct Context<'a> {
     pub fields: &'a [Field],
     pub sample: &'a [u8],
@@ -12,6 +24,9 @@ pub struct Context<'a> {
     pub lookups: &'a Lookups,
     pub names: &'a [Box<str>],
     pub clock: &'a mut Clock,
+    pub owner: Owner,
+    /// A step cannot show the event: it is left out.
+    pub refused: bool,
 }
 
 impl Context<'_> {

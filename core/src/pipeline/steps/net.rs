@@ -6,7 +6,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// Bytes of an address in an endpoint, either version.
 pub const ADDRESS: usize = 16;
 
-/// Writes nothing for an unknown version: the rest of the event is still shown.
+/// True for the versions that have a text. `ig` does not show events with another one.
+pub fn is_version(version: u64) -> bool {
+    matches!(version, 4 | 6)
+}
+
+/// Writes nothing for another version.
 pub fn address(version: u64, raw: &[u8], out: &mut Vec<u8>) {
     let _ = match (version, raw) {
         (4, [a, b, c, d, ..]) => write!(out, "{}", Ipv4Addr::new(*a, *b, *c, *d)),
@@ -47,6 +52,7 @@ mod tests {
         raw[..4].copy_from_slice(&[127, 0, 0, 1]);
         assert_eq!(text(4, &raw), "127.0.0.1");
         assert_eq!(text(9, &raw), "");
+        assert_eq!([0, 4, 5, 6, 256 + 4].map(super::is_version), [false, true, false, true, false]);
         let mut raw = [0; 16];
         raw[15] = 1;
         assert_eq!(text(6, &raw), "::1");
