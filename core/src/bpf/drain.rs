@@ -42,6 +42,9 @@ type Batched = unsafe extern "C" fn(
 /// Gets each entry, key and value one behind the other.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
+/// Says whether an entry is to be taken.
+pub type Wanted<'a> = dyn FnMut(&[u8]) -> bool + 'a;
+
 /// Takes the entries out of a map.
 pub struct Drain {
     fd: OwnedFd,
@@ -99,11 +102,7 @@ impl Drain {
     }
 
     /// As [`Drain::drain`], of the entries that are `wanted`; the others stay in the map.
-    pub fn take_some(
-        &mut self,
-        wanted: &mut dyn FnMut(&[u8]) -> bool,
-        sink: &mut Sink<'_>,
-    ) -> Result<()> {
+    pub fn take_some(&mut self, wanted: &mut Wanted<'_>, sink: &mut Sink<'_>) -> Result<()> {
         let mut keys = Vec::new();
         let size = self.key_size;
         let mut note = |entry: &[u8]| {
@@ -188,11 +187,7 @@ impl Drain {
 
     /// Takes at most as many entries as the map can have: programs may add entries meanwhile.
     /// `wanted` None: all of them.
-    fn entries(
-        &mut self,
-        mut wanted: Option<&mut dyn FnMut(&[u8]) -> bool>,
-        sink: &mut Sink<'_>,
-    ) -> Result<()> {
+    fn entries(&mut self, mut wanted: Option<&mut Wanted<'_>>, sink: &mut Sink<'_>) -> Result<()> {
         let mut entry = vec![0u8; self.key_size + self.value_size];
         let mut next = vec![0u8; self.key_size];
         let mut more = self.next_key(None, &mut next)?;

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::bpf::drain::Drain;
+use crate::bpf::drain::{Drain, Wanted};
 use crate::bpf::iterate::{self, Scope};
 use crate::bpf::object::Object;
 use crate::errors::{Error, Result};
@@ -66,11 +66,7 @@ impl ArrayReader {
     }
 
     /// Takes the elements that are `wanted` out of a map; nothing where programs are read.
-    pub fn take_some(
-        &mut self,
-        wanted: &mut dyn FnMut(&[u8]) -> bool,
-        sink: &mut Sink<'_>,
-    ) -> Result<()> {
+    pub fn take_some(&mut self, wanted: &mut Wanted<'_>, sink: &mut Sink<'_>) -> Result<()> {
         match &mut self.from {
             Origin::Map(drain) => drain.take_some(wanted, &mut |entry| sink(entry).map(drop)),
             Origin::Programs(_) => Ok(()),
