@@ -22,7 +22,7 @@ from support.gadget_build import workload_program
 from support.gadget_format import GadgetTest
 from support.gadget_runner import GadgetUnderTest, load
 from support.tracer import links_of
-from support.waiting import wait_for
+from support.waiting import deadline, wait_for
 
 from ig_py.runtime import target_attacher
 from ig_py.runtime.uprobes import MAX_REPLACED
@@ -252,8 +252,14 @@ def plug(container: ContainerLike, number: int) -> str:
 
 
 def test_interfaces_that_come_while_the_container_runs(
-    engine: FakeDocker, built: Path, make: Make, caplog: pytest.LogCaptureFixture
+    engine: FakeDocker,
+    built: Path,
+    make: Make,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A slow machine makes the interfaces of all three in more time than that.
+    monkeypatch.setattr(target_attacher, "WARN_SECONDS", deadline(target_attacher.WARN_SECONDS))
     containers = [make(f"late{number}") for number in range(3)]
     alone = make("alone")
     before = dispatchers()

@@ -305,7 +305,8 @@ def test_every_event_is_emitted_or_lost(tmp_path: Path, image: str, buffer: str)
     with started(tmp_path, image, "-o", "json", "--uid", str(uid), "--buffer-size", buffer) as run:
         run.wait_running()
         loop = f"i=0; while [ $i -lt {count} ]; do /bin/true; i=$((i+1)); done"
-        subprocess.run(["/bin/sh", "-c", loop], check=True, user=uid, cwd="/", timeout=60)
+        argv = ["/bin/sh", "-c", loop]
+        subprocess.run(argv, check=True, user=uid, cwd="/", timeout=deadline(60))
         # Stopped at once: events that are still in the buffer are counted, too.
         assert run.end() == 0
     emitted, lost = run.account()
