@@ -34,8 +34,8 @@ def with_process(
             return None
         container = replace(told, oci_config=config)
     host_network = container.host_network
-    if process.netns and view.host_netns is not None:
-        host_network = process.netns == view.host_netns
+    if process.netns and view.host_network is not None:
+        host_network = process.netns == view.host_network
     netns = process.netns
     if not speaker.is_root and not host_network and process.net_owner != speaker.user:
         # A network namespace of another user, whose events are not of this container.

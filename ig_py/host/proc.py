@@ -155,6 +155,15 @@ class HostView:
         return self.namespace(1, "net")
 
     @cached_property
+    def host_network(self) -> int | None:
+        """The host's network namespace. Where that of pid 1 may not be read, it is taken to be that
+        of this process, if this process sees the host's files and processes; else None."""
+        found = self.host_netns
+        if found is None and self.root == "/" and self.same_pidns:
+            found = self.namespace(os.getpid(), "net")
+        return found
+
+    @cached_property
     def host_mntns(self) -> int | None:
         """Mount namespace of pid 1; None where it may not be read."""
         return self.namespace(1, "mnt")

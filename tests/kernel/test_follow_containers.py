@@ -63,11 +63,12 @@ def make(tmp_path: Path, image: Path) -> Iterator[Make]:
     with contextlib.ExitStack() as stack:
         number = 0
 
-        def made(name: str, of: Path = image) -> ContainerLike:
+        def made(name: str, of: Path = image, *, host_network: bool = False) -> ContainerLike:
             nonlocal number
             number += 1
             directory = tmp_path / f"container{number}"
-            return stack.enter_context(ContainerLike(of, directory, number, name))
+            container = ContainerLike(of, directory, number, name, host_network=host_network)
+            return stack.enter_context(container)
 
         yield made
 
@@ -315,3 +316,26 @@ def test_packets_of_interfaces(engine: FakeDocker, built: Path, make: Make) -> N
     assert gadget.failure is None
     # The namespace has no reference left: the kernel removes it and both ends of the pair.
     wait_for(lambda: not Path(f"/sys/class/net/{near}").exists(), "the interface goes")
+
+
+def test_a_container_on_the_hosts_network(
+    engine: FakeDocker, built: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its packets cannot be told from the host's: none is shown as the container's."""
+    make("hosted", host_network=True).begin(engine)
+    params = {"containername": "hosted"}
+    before = dispatchers()
+    with running("packet_filter", engine, built, {}, **params) as gadget:
+        assert dispatchers() == before + 1
+        send(47120)
+        events = arrived(gadget, "packets", port=47120)
+        assert {e["runtime"]["containerName"] for e in events} == {""}
+    assert gadget.failure is None
+    assert "not attached" not in caplog.text
+    with running("packet_classifier", engine, built, {}, **params) as gadget:
+        wait_for(lambda: "not attached" in caplog.text, "it is told", 20)
+        assert dispatchers() == before
+    assert gadget.failure is None
+    (told,) = [r.getMessage() for r in caplog.records if "not attached" in r.getMessage()]
+    assert told.startswith("container 'hosted': not attached: program")
+    assert told.endswith("it is on the host's network; --iface names an interface of the host")

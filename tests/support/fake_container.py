@@ -1,5 +1,5 @@
-"""Something like a container: a process with a root, a mount and a network namespace of its own,
-which a pretended Docker engine tells of."""
+"""Something like a container: a process with a root, a mount and a network namespace of its own (or
+on the host's network), which a pretended Docker engine tells of."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ class ContainerLike:
     A context manager; :meth:`run` runs ``/program`` inside.
     """
 
-    def __init__(self, image: Path, directory: Path, number: int, name: str) -> None:
+    def __init__(
+        self, image: Path, directory: Path, number: int, name: str, *, host_network: bool = False
+    ) -> None:
         self._directory = directory
         self._image = image
         self.root = directory / "root"
         self.fake = FakeContainer(container_id(number), name)
+        self._new = ("-m",) if host_network else ("-m", "-n")
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ContainerLike:
@@ -30,7 +33,7 @@ class ContainerLike:
         options = f"{where},workdir={self._directory}/work"
         mount = ["mount", "-t", "overlay", "overlay", "-o", options, str(self.root)]
         subprocess.run(mount, check=True)
-        argv = ["unshare", "-m", "-n", "chroot", str(self.root), "/program", "wait"]
+        argv = ["unshare", *self._new, "chroot", str(self.root), "/program", "wait"]
         self._process = subprocess.Popen(argv)
         executable = Path(f"/proc/{self._process.pid}/comm")
         wait_for(lambda: executable.read_text() == "program\n", "the container runs", 10, 0.01)
