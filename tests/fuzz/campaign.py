@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,11 @@ MAX_BYTES = {"arrays": 1 << 18, "decode": 1 << 18, "render": 1 << 18, "netlink":
 """Largest sample: four events of the largest size, a buffer of the kernel's replies."""
 MAX_BYTES_OF_A_FILE = 1 << 20
 _LAST_LINES = 40
+
+_started: set[subprocess.Popen[bytes]] = set()
+"""Processes of targets that are under way."""
+_starting = threading.Lock()
+"""Held by the thread that starts one, until it is in :data:`_started`."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,15 @@ def run(job: Job, seconds: int) -> Result:
     job.costs.unlink(missing_ok=True)
     log = job.costs.with_suffix(".log")
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            job.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"FUZZ_COSTS": str(job.costs)},
-        )
+        with _starting:
+            process = subprocess.Popen(
+                job.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"FUZZ_COSTS": str(job.costs)},
+            )
+            _started.add(process)
         try:
             status = process.wait(seconds + GRACE_SECONDS)
             why = f"exit {status}" if status else ""
@@ -105,6 +113,8 @@ def run(job: Job, seconds: int) -> Result:
             process.kill()
             process.wait()
             why = f"did not end in {seconds + GRACE_SECONDS} s"
+        finally:
+            _started.discard(process)
     try:
         worst = Worst.read(job.costs)
     except (OSError, ValueError, KeyError, TypeError) as err:
@@ -137,6 +147,15 @@ def run_all(jobs: list[Job], seconds: int, workers: int) -> int:
     return int(bool(found) or not results)
 
 
+def _end(number: int, _frame: object) -> None:
+    """End with the targets that run: the pool would wait for them, and start those that wait."""
+    # Never given back: no other target starts. This thread holds it nowhere else.
+    _starting.acquire()
+    for process in list(_started):
+        process.kill()
+    os._exit(128 + number)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("targets", nargs="*", help="names of targets (default: all)")
@@ -153,8 +172,8 @@ def main() -> int:
     chosen = [job for job in jobs if not given.targets or job.name in given.targets]
     for job in chosen:
         (CORE / "corpus" / job.name).mkdir(parents=True, exist_ok=True)
-    # Ctrl-C reaches the targets by their process group; the pool would wait for those that wait.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     return run_all(chosen, given.seconds, max(1, given.jobs))
 
 

@@ -14,6 +14,8 @@ LEAVES: list[Any] = [
     None, True, -1, 0, 1, 1 << 31, 1 << 63, 1 << 80, 1.5, "", "x", "../../etc",
     "sha256:" + "0" * 64, "sha256:../x", [], {}, [[]], "\x1b[2J", "a" * 5000,
 ]  # fmt: skip
+MAX_SAMPLE = 2 << 20
+"""Bytes; larger ones are not tried."""
 BLOCK = 512
 
 

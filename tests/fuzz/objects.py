@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from fuzz.mutate import MAX_SAMPLE
+
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _BTF = struct.Struct("<HBBIIIII")
@@ -119,6 +121,7 @@ class Object:
         return cls(raw[:64], found)
 
     def write(self) -> bytes:
+        """Raises ValueError when it is larger than a sample: many sections may be large."""
         body, places = bytearray(), dict[bytes, int]()
         headers = bytearray()
         for section in self.sections:
@@ -128,6 +131,8 @@ class Object:
                 if place is None:
                     place = places[section.data] = 64 + len(body)
                     body += section.data
+                if len(body) > MAX_SAMPLE:
+                    raise ValueError("an object that is larger than a sample")
                 head[4], head[5] = place, len(section.data)
             headers += _SECTION.pack(*head)
         body += bytes(-len(body) % 8)

@@ -20,11 +20,11 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from fuzz.cost import TooCostly, limit_memory, measure  # noqa: E402
+from fuzz.mutate import MAX_SAMPLE  # noqa: E402
 from fuzz.targets import TARGETS, Target  # noqa: E402
 from fuzz.worst import HEADING, Worst  # noqa: E402
 
 MAX_CORPUS = 500
-MAX_SAMPLE = 2 << 20
 
 
 def fuzz(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from fuzz import campaign
 from fuzz.campaign import Job, run_all
 from fuzz.cost import Cost
 from fuzz.worst import Worst
+from support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 COST = {"seconds": 0.25, "mib": 3.5, "size": 2048}
@@ -88,3 +90,20 @@ def test_bytes_count_in_samples_that_have_some() -> None:
     worst.learn(Cost(0.1, 1.0, 2048))
     assert worst.per_byte.size == 2048
     assert worst.time.size == 8
+
+
+def test_targets_end_with_the_campaign(tmp_path: Path) -> None:
+    argv = [sys.executable, "-P", str(ROOT / "tests/fuzz/campaign.py"), "references", "modules"]
+    argv += ["--seconds", "60", "--jobs", "1", "--found", str(tmp_path), "--core", str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+
+        def targets() -> list[int]:
+            # A thread of its own has started it.
+            tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+            return [int(pid) for path in tasks for pid in path.read_text().split()]
+
+        (target,) = wait_for(targets, "a target runs")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    wait_for(lambda: not Path(f"/proc/{target}").exists(), "the target has ended")
+    assert not (tmp_path / "modules.log").exists()
