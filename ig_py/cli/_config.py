@@ -26,7 +26,11 @@ DEFAULT_PATH = "~/.ig/config.yaml"
 MAX_FILE_SIZE = 256 * 1024
 PEM_BEGIN = "-----BEGIN "
 """How a PEM text begins (RFC 7468), which has white space in it."""
-_ENGINE_VARIABLES = ("DOCKER", "CONTAINERD", "CRIO", "PODMAN")
+_ENGINE_VARIABLES = {
+    f"operator.localmanager.{engine.lower()}-socketpath": f"{ENV_PREFIX}{engine}_SOCKETPATH"
+    for engine in ("DOCKER", "CONTAINERD", "CRIO", "PODMAN")
+}
+"""Settings that have a second variable, which counts after the file."""
 # Kubernetes sets variables for a service "inspektor-gadget" in every pod of its namespace.
 _OF_A_SERVICE = r"(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_.*)?)"
 
@@ -78,7 +82,7 @@ def configured(key: str, *, is_list: bool = False) -> str | None:
         return _elements(value) if is_list else value
     node = _find(settings, tuple(key.lower().split(".")))
     if node is None or node.value is None or isinstance(node.value, Mapping):
-        return None
+        return os.environ.get(_ENGINE_VARIABLES.get(key.lower(), "")) or None
     text = _text(node.value, key, node.line)
     return _elements(text) if is_list and isinstance(node.value, str) else text
 
@@ -215,7 +219,7 @@ def _warn_of_unread(settings: _Node) -> None:
             continue
         _terminal.warn(f"{where}:{node.line}: {key} has no effect: {why}")
     known = {env_name(key) for key in keys}
-    known |= {f"{ENV_PREFIX}{engine}_SOCKETPATH" for engine in _ENGINE_VARIABLES}
+    known.update(_ENGINE_VARIABLES.values())
     for name in given:
         if name not in known and not re.fullmatch(_OF_A_SERVICE, name.removeprefix(ENV_PREFIX)):
             _terminal.warn(f"the variable {name} has no effect: there is no such setting")

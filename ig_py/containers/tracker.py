@@ -310,7 +310,8 @@ class ContainerTracker:
             log.warning(
                 "no container engine %s (%s): %s until one does; --host traces the whole host",
                 "answers" if self._listed else "has answered yet",
-                ", ".join(f"{c.name} at {c.socket_path}" for c in engines.clients),
+                ", ".join(f"{c.name} at {c.socket_path}" for c in engines.clients)
+                or "none is asked",
                 "nothing is traced"
                 if self._admission is None
                 else "new containers have only their ids for names",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import deadline
 
 from ig_py.cli import _config, _run, image_inspect
 from ig_py.cli._flags import Flag, Parsed
@@ -195,6 +198,34 @@ def test_keys_that_are_read_are_not_told(
     monkeypatch.setenv("INSPEKTOR_GADGET_OPERATOR_OCI_PULL", "never")
     _config.use_file(str(path))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("engine", ["DOCKER", "CONTAINERD", "CRIO", "PODMAN"])
+def test_the_short_variable_of_an_engines_socket_counts_after_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    key = f"operator.LocalManager.{engine.lower()}-socketpath"
+    assert _config.configured(key) is None
+    monkeypatch.setenv(f"INSPEKTOR_GADGET_{engine}_SOCKETPATH", "/short")
+    assert _config.configured(key) == "/short"
+    path = tmp_path / "config.yaml"
+    path.write_text(f"{key}: /file\n")
+    _config.use_file(str(path))
+    assert _config.configured(key) == "/file"
+    monkeypatch.setenv(_config.env_name(key), "/long")
+    assert _config.configured(key) == "/long"
+
+
+def test_a_socket_of_the_environment_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSPEKTOR_GADGET_DOCKER_SOCKETPATH", "/nosuch.sock")
+    result = subprocess.run(
+        [sys.executable, "-P", "-m", "ig_py", "list-containers"],
+        capture_output=True,
+        text=True,
+        timeout=deadline(60),
+    )
+    assert result.returncode == 1
+    assert result.stderr.count("runtime docker: '/nosuch.sock': no such socket") == 1
 
 
 def test_variables_that_nothing_reads_are_told(
