@@ -92,7 +92,7 @@ def run(args: list[str]) -> int:
         try:
             image = manifest.image if manifest else first.positionals[0]
             values = manifest.values if manifest else None
-            return _run_image(image, args, static, early, values, stop, guard)
+            return _run_image(image, args, static, early, values, stop, guard, helps=first.help)
         except Stopped:
             return 0
 
@@ -128,23 +128,32 @@ def _run_image(
     manifest: Mapping[str, str] | None,
     stop: StopRequest,
     guard: SignalGuard,
+    *,
+    helps: bool,
 ) -> int:
     """Resolve and run *image*.
 
     Args:
+        helps: Only its flags are shown.
         early: Values of the flags that are known before the image is.
         manifest: Values of the gadget's parameters; None: flags in *args* give them.
     """
+    from ig_py.containers.scout import load_early
     from ig_py.gadget.metadata import Metadata
     from ig_py.gadget.param_values import split_list
+    from ig_py.host.proc import HostView
     from ig_py.output.columns import default_flag
     from ig_py.output.modes import known_modes
     from ig_py.resolver import resolve
     from ig_py.runtime.absent_wasm import NOT_RUN, has_wasm, what_is_missing
     from ig_py.runtime.prepare import read
 
+    artifact = resolve(image, resolve_options(early, _message, build_all=False))
+    if not helps:
+        # Most gadgets need it. It takes the kernel longer than what is left to do before.
+        load_early(HostView.from_env())
     gadget = read(
-        resolve(image, resolve_options(early, _message, build_all=False)),
+        artifact,
         annotate=split_list(early["annotate"]),
         values=param_values([f for f in static if not f.param.startswith(OCI)], early),
     )
@@ -223,6 +232,7 @@ def _execute(
     guard: SignalGuard,
 ) -> int:
     from ig_py.cli._run_output import FLUSH_SECONDS, RunOutput
+    from ig_py.containers.scout import drop_early
     from ig_py.gadget.duration import parse_seconds
     from ig_py.host import pins, scratch
     from ig_py.host.latch import Latch
@@ -246,6 +256,7 @@ def _execute(
     def on_running() -> None:
         # Scripts and the test library of `ig` wait for this line.
         _terminal.debug("running...")
+        drop_early()
         running.set()
 
     seconds = parse_seconds(early["timeout"])

@@ -159,8 +159,64 @@ class _Shared:
         threading.Thread(target=self.core.close, name="ig-scout-close").start()
 
 
+class _Early:
+    """A scout that is loaded before anyone asks for it."""
+
+    def __init__(self, view: HostView) -> None:
+        self._view = view
+        self._lock = threading.Lock()
+        self._core: CoreScout | None = None
+        self._dropped = False
+        # No daemon: one that comes back from the core while Python ends would abort the process.
+        self._thread = threading.Thread(target=self._run, name="ig-scout-load")
+        self._thread.start()
+
+    def _run(self) -> None:
+        # Who needs it tries again, and learns why it fails.
+        with contextlib.suppress(Exception):
+            core = _make(self._view)
+            with self._lock:
+                if not self._dropped:
+                    self._core = core
+                    return
+            core.close()
+
+    def take(self) -> CoreScout | None:
+        """The scout, which the caller owns; None when it could not be loaded."""
+        self._thread.join()
+        return self._core
+
+    def drop(self) -> None:
+        """Unload it, now or when it is loaded."""
+        with self._lock:
+            self._dropped = True
+            core, self._core = self._core, None
+        if core is not None:
+            core.close()
+
+
 _lock = threading.Lock()
 _current: _Shared | None = None
+_early: _Early | None = None
+
+
+def load_early(view: HostView) -> None:
+    """Begin to load the scout: the kernel checks its programs while the caller goes on to what it
+    needs the scout for. The first :func:`acquire` takes it; :func:`drop_early` when there is
+    none."""
+    global _early
+    with _lock:
+        if _early is None and _current is None:
+            _early = _Early(view)
+
+
+def drop_early() -> None:
+    """Unload what :func:`load_early` loaded, unless it is in use."""
+    global _early
+    with _lock:
+        early, _early = _early, None
+    if early is not None:
+        early.drop()
 
 
 def acquire(view: HostView, listener: Listener) -> Scout:
@@ -202,11 +258,19 @@ def _release(shared: _Shared) -> None:
     shared.close()
 
 
-def _load(view: HostView) -> CoreScout:
+def _make(view: HostView) -> CoreScout:
     from ig_py._core import Scout as CoreScout
+
+    return CoreScout(_pidns(view), (MAX_PENDING, MAX_PENDING_OF_USERS))
+
+
+def _load(view: HostView) -> CoreScout:
+    """With the lock held."""
     from ig_py.host.tracefs import with_tracefs
 
-    core = CoreScout(_pidns(view), (MAX_PENDING, MAX_PENDING_OF_USERS))
+    global _early
+    early, _early = _early, None
+    core = (early.take() if early else None) or _make(view)
     try:
         # Before a program is attached: a namespace that is made after this look is new.
         before = _mount_namespaces(view)

@@ -393,6 +393,7 @@ class ContainerTracker:
             )
             return
         self._admission = admission
+        discovery.unmanaged.told_by_kernel()
         admission.wanted = self.settings.selector.matches
         discovery.on_described(admission.described)
         self.collection.subscribe(admission, admission.changed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,11 @@ class Engines(EngineClients):
         self.names: set[str] = set()
         self.slow: set[str] = set()
         self.chosen: set[str] = set()
+        self.complete = False
+
+    @property
+    def listed(self) -> bool:
+        return self.complete
 
     def asked(self, engine: str, owner: int | None = None) -> bool:
         return engine in self.names
@@ -327,6 +333,30 @@ def test_processes_are_looked_through_only_when_one_began(host: FakeHost, begin:
     assert len(looks) == 1
     loadavg.write_text("0.00 0.01 0.05 1/80 71\n")
     wait_for(lambda: len(looks) == 2, "a look at the new process")
+
+
+def test_what_no_listing_has_waits_for_no_other(
+    host: FakeHost, sink: Sink, begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_POLL", 60.0)
+    host.process(50, levels="1", cgroup=f"/docker/{LONG}")
+    sink.engines.names.add("docker")
+    threading.Timer(0.1, lambda: setattr(sink.engines, "complete", True)).start()
+    begin()
+    assert [found[3] for found in sink.reported] == [50]
+
+
+def test_once_the_kernel_tells_of_namespaces_looks_are_rare(
+    host: FakeHost, sink: Sink, begin: Any
+) -> None:
+    found = begin()
+    found.told_by_kernel()
+    time.sleep(5 * module.POLL_SECONDS)
+    host.process(50, levels="1", cgroup=f"/docker/{LONG}")
+    time.sleep(5 * module.POLL_SECONDS)
+    assert sink.inits == []
+    found._reactor.soon(found._look_through)
+    wait_for(lambda: sink.reported, "the second look at a container of no engine")
 
 
 def test_annotations_win_and_crio_has_its_own() -> None:

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 from ig_py.containers.engines.engine import EngineError, NoSuchObject
 
 if TYPE_CHECKING:
-    import http.client
     import socket
 
-    from ig_py.containers.engines.unix_http import DeadlineSocket
+    from ig_py.containers.engines.unix_http import Answer, DeadlineSocket
 
 TIMEOUT_SECONDS = 5
 """For connecting, and for each read."""
@@ -82,8 +81,6 @@ class DockerTransport:
                 body += chunk
                 if len(body) > MAX_ANSWER:
                     raise self._error(path, f"the answer exceeds {MAX_ANSWER} bytes")
-            if response.length:
-                raise self._error(path, "the connection broke off")
         return body
 
     @contextlib.contextmanager
@@ -117,22 +114,20 @@ class DockerTransport:
     @contextlib.contextmanager
     def _request(
         self, path: str, params: dict[str, str]
-    ) -> Iterator[tuple[http.client.HTTPResponse, DeadlineSocket]]:
+    ) -> Iterator[tuple[Answer, DeadlineSocket]]:
         """An answer with status 200, its body not read, over a connection of its own."""
         from urllib.parse import urlencode
 
-        from ig_py.containers.engines.unix_http import DeadlineSocket, UnixConnection
+        from ig_py.containers.engines.unix_http import DeadlineSocket, get
 
         query = f"?{urlencode(params)}" if params else ""
         with DeadlineSocket(TIMEOUT_SECONDS, time.monotonic() + ANSWER_SECONDS) as sock:
-            connection = UnixConnection(self.socket_path, sock, self._track)
-            with contextlib.closing(connection):
-                connection.request("GET", f"{self._prefix}{path}{query}")
-                with connection.getresponse() as response:
-                    self._check(path, response.status)
-                    yield response, sock
+            target = f"{self._prefix}{path}{query}"
+            with get(self.socket_path, sock, target, self._track) as answer:
+                self._check(path, answer.status)
+                yield answer, sock
 
-    def _follow(self, path: str, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    def _follow(self, path: str, response: Answer) -> Iterator[dict[str, Any]]:
         pending = bytearray()
         oversized = False
         with self._failures(path):
@@ -175,9 +170,7 @@ class DockerTransport:
 
     @contextlib.contextmanager
     def _failures(self, path: str) -> Iterator[None]:
-        import http.client
-
-        from ig_py.containers.engines.unix_http import AnswerTooSlow
+        from ig_py.containers.engines.unix_http import AnswerTooSlow, BrokenOff, NotHttp
 
         try:
             yield
@@ -186,11 +179,10 @@ class DockerTransport:
         except TimeoutError as error:
             raise self._error(path, f"no answer in {TIMEOUT_SECONDS} s") from error
         except OSError as error:
-            # An exception of http.client's may hold the engine's own bytes: never its text.
             raise self._error(path, error.strerror or "the connection broke off") from error
-        except http.client.IncompleteRead as error:
+        except BrokenOff as error:
             raise self._error(path, "the connection broke off") from error
-        except (http.client.HTTPException, ValueError) as error:
+        except (NotHttp, ValueError) as error:
             raise self._error(path, "the answer is no HTTP") from error
 
     def _track(self, sock: socket.socket) -> None:

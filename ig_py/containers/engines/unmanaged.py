@@ -28,6 +28,11 @@ from ig_py.records import dataclass
 
 POLL_SECONDS = 5.0
 """How often new processes are looked through; an init that is unknown twice is reported."""
+SECOND_OPINION_SECONDS = 30.0
+"""As :data:`POLL_SECONDS`, once the kernel tells of each new mount namespace."""
+FIRST_LOOK = 0.02
+"""How soon is looked again at the start, where an engine may just have listed its containers; the
+pauses double up to :data:`FIRST_POLL`."""
 FIRST_POLL = 0.3
 """How long engines have to describe first what runs at the start."""
 ENGINE_SECONDS = 5.0
@@ -71,11 +76,13 @@ class UnmanagedSink(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Unclaimed:
     """An init that is left to engines. *due*: none is expected to describe it later (seconds of
-    the monotonic clock). *runtime*, *bundle*: "" where its state is not known."""
+    the monotonic clock). *unlisted*: an engine had not listed its containers then, and will list it
+    if it is one of them. *runtime*, *bundle*: "" where its state is not known."""
 
     container_id: str
     claim: Claim
     due: float
+    unlisted: bool
     born: int
     runtime: str = ""
     bundle: str = ""
@@ -106,6 +113,9 @@ class UnmanagedContainers:
         self._dirs = StateDirs(view, reactor, self)
         self._scanned = threading.Event()
         self._processes: set[int] = set()
+        self._second_opinion = False
+        self._next_look = 0.0
+        self._pause = FIRST_LOOK
         self._last_pid = 0
         """The last that was given before the last look; 0: that is not known, or a process of that
         look could not be read."""
@@ -225,19 +235,34 @@ class UnmanagedContainers:
 
     # What the processes tell.
 
-    def _begin(self) -> None:
-        self._look_through()
-        self._again()
+    def told_by_kernel(self) -> None:
+        """From now on the kernel tells of each new mount namespace: look less often."""
+        self._second_opinion = True
 
-    def _poll(self) -> None:
-        self._look_through()
-        self._again()
+    def _begin(self) -> None:
+        self._poll(self._next_look)
+
+    def _poll(self, due: float) -> None:
+        # Of two timers the one that was set last counts.
+        if due == self._next_look:
+            self._look_through()
+            self._again()
 
     def _again(self) -> None:
         """Look again: soon, until what ran at the start is decided about."""
         if not self._undecided:
             self._scanned.set()
-        self._reactor.later(POLL_SECONDS if self._scanned.is_set() else FIRST_POLL, self._poll)
+        if not self._scanned.is_set():
+            self._look_in(self._pause)
+            self._pause = min(2 * self._pause, FIRST_POLL)
+        elif self._second_opinion and not self._unclaimed:
+            self._look_in(SECOND_OPINION_SECONDS)
+        else:
+            self._look_in(POLL_SECONDS)
+
+    def _look_in(self, seconds: float) -> None:
+        due = self._next_look = time.monotonic() + seconds
+        self._reactor.later(seconds, lambda: self._poll(due))
 
     def _look_through(self) -> None:
         if not self._view.same_pidns:
@@ -295,8 +320,11 @@ class UnmanagedContainers:
         """Its engine is to describe it; if it has not by a later look, none will."""
         wait = POLL_SECONDS if self._scanned.is_set() else FIRST_POLL
         due = time.monotonic() + wait
-        self._unclaimed[pid] = _Unclaimed(container_id, by, due, born, runtime, bundle)
+        unlisted = not self._engines.listed
+        self._unclaimed[pid] = _Unclaimed(container_id, by, due, unlisted, born, runtime, bundle)
         self._undecided = True
+        if self._next_look > due:
+            self._look_in(wait)
         self._sink.init_found(container_id, pid, source, by, born)
 
     def _engines_may_answer(self, owner: int | None) -> bool:
@@ -314,7 +342,8 @@ class UnmanagedContainers:
             self._sink.ignore(container_id, by)
             return
         engine = container.runtime.name
-        undecided = time.monotonic() < found.due
+        listed = found.unlisted and self._engines.listed
+        undecided = not listed and time.monotonic() < found.due
         if not self._engines.asked(engine, owner):
             undecided |= self._engines_may_answer(owner)
         if undecided or self._engines.may_answer(engine, owner):
