@@ -21,6 +21,7 @@ from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass, field
 from ig_py.runtime.target_attacher import Missing, Release
+from ig_py.runtime.unattached import Unattached
 
 if TYPE_CHECKING:
     from ig_py._core import Object
@@ -32,6 +33,8 @@ MAX_PAUSE_SECONDS = 1.0
 """Between two looks at the interfaces of a container that changes them without end."""
 QUIET_SECONDS = 5.0
 """After that long without a change, the next one is looked at at once."""
+CONFIRM_SECONDS = 0.1
+"""After that long a failure to attach to an interface is looked at again, and told."""
 MAX_READS = 256
 MAX_NEWS = 64
 """Bytes of one change that are read: its content is not used."""
@@ -169,6 +172,7 @@ class Classifiers(_ByNamespace):
         self._reactor = reactor
         self._ingress = {p.name: direction(p) == "ingress" for p in programs}
         self._news: dict[int, _News] = {}
+        self._unattached = Unattached()
 
     def attach(self, target: Target, *, made: bool) -> Missing | None:
         if target == HOST:
@@ -241,18 +245,34 @@ class Classifiers(_ByNamespace):
         self._reactor.later(news.pause(), lambda: self._look_again(network, news))
 
     def _look_again(self, network: _Network, news: _News) -> None:
-        from ig_py._core import CoreError
-
         if self._news.get(network.netns) is not news:
             return
         news.read()
         self._watch(network, news)
+        if self._failures(network):
+            # An interface that goes is no failure: then it is not there any more at the next look.
+            self._reactor.later(CONFIRM_SECONDS, lambda: self._confirm(network, news))
+
+    def _confirm(self, network: _Network, news: _News) -> None:
+        """Tell what still fails, each program once."""
+        if self._news.get(network.netns) is not news:
+            return
+        found = self._failures(network)
+        reasons = {program: why for program, why in found.items() if program not in news.told}
+        news.told |= reasons.keys()
+        for target in network.users.values():
+            self._unattached.add(target.name, reasons)
+        self._unattached.flush()
+
+    def _failures(self, network: _Network) -> dict[str, str]:
+        """Why programs are not attached to interfaces that are there, by their labels."""
+        from ig_py._core import CoreError
+
         try:
             reasons = self._look(network)
         except (CoreError, OSError) as error:
-            reasons = {"interfaces": str(error)}
-        for program, reason in reasons.items():
-            log.debug("network namespace %d: %s: %s", network.netns, program, reason)
+            reasons = dict.fromkeys(self.programs, str(error))
+        return {program: why for program, why in reasons.items() if why != _NO_INTERFACE}
 
 
 class _News:
@@ -260,6 +280,8 @@ class _News:
 
     def __init__(self, received: socket.socket) -> None:
         self.socket = received
+        self.told: set[str] = set()
+        """Programs of which it was told that they are not attached to an interface."""
         self._pause = MIN_PAUSE_SECONDS
         self._last = 0.0
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.bpf_holders import not_of_others
@@ -24,7 +24,13 @@ from support.gadget_runner import GadgetUnderTest, load
 from support.tracer import links_of
 from support.waiting import deadline, wait_for
 
+from ig_py._core import CoreError, Object
+from ig_py.containers.targets import Target
+from ig_py.gadget.spec import ProgramSpec
+from ig_py.host.proc import HostView
+from ig_py.host.reactor import Reactor
 from ig_py.runtime import target_attacher
+from ig_py.runtime.packets import Classifiers
 from ig_py.runtime.uprobes import MAX_REPLACED
 
 pytestmark = [pytest.mark.needs("root", "bpf", "btf", "ringbuf"), pytest.mark.timeout(300)]
@@ -339,3 +345,41 @@ def test_a_container_on_the_hosts_network(
     (told,) = [r.getMessage() for r in caplog.records if "not attached" in r.getMessage()]
     assert told.startswith("container 'hosted': not attached: program")
     assert told.endswith("it is on the host's network; --iface names an interface of the host")
+
+
+class NoMoreInterfaces:
+    """An object of the core that is attached to one interface, and to no further one."""
+
+    def __init__(self) -> None:
+        self.indexes: set[int] = set()
+
+    def attach_interface(self, _program: str, _netns: int, index: int, **_how: object) -> int:
+        if self.indexes - {index}:
+            raise CoreError("attach", "no more room")
+        self.indexes.add(index)
+        return index
+
+
+def test_an_interface_that_cannot_be_attached_to_is_told_once(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    container = make("full")
+    plug(container, 6)
+    reactor = Reactor("attach")
+    reactor.start()
+    programs = [ProgramSpec("on_ingress", "classifier/ingress/seen")]
+    obj = cast(Object, NoMoreInterfaces())
+    classifiers = Classifiers(obj, programs, HostView(), lambda _number: None, reactor)
+    target = Target("1", "full", container.pid)
+    try:
+        assert classifiers.attach(target, made=True) is None
+        for number in (7, 8):
+            plug(container, number)
+            wait_for(lambda: "not attached" in caplog.text, "it is told", 10)
+        reactor.soon(lambda: classifiers.detach(target))
+        wait_for(lambda: not classifiers._networks, "it is forgotten", 10)
+    finally:
+        reactor.stop()
+    (told,) = [r.getMessage() for r in caplog.records if "not attached" in r.getMessage()]
+    label = 'program "on_ingress" (classifier/ingress/seen)'
+    assert told == f"container 'full': not attached: {label}: no more room"

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from support.bridge import ADDRESS, Bridge, bridge
 from support.engine import find_program
 from support.gadget_format import GADGETS
 from support.load import busy_processors
+from support.oci_bundle import make_bundle
 from support.oci_runtime import Runtime
 from support.root_gadget import image_tar
 from support.root_trees import LAYOUTS, MUSL, PROGRAM, make_tree
@@ -37,6 +39,8 @@ CALLS = 50
 """Of each function by each container, and packets, 20 ms apart."""
 CALLS_WHEN_HELD = 10
 PORT = 47_021
+TCP_PORT = 47_013
+"""Of the gadget socket_programs."""
 AT_ONCE = 2
 
 
@@ -283,6 +287,36 @@ def test_a_library_of_musl(
     finally:
         runtime.remove(name)
     check_warnings(gadget, made)
+
+
+@pytest.mark.needs("cgroup2", "busybox")
+@pytest.mark.parametrize("runtime", ["runc"], indirect=True)
+def test_connections_of_a_container_that_starts_late(
+    tmp_path: Path, runtime: Runtime, network: Bridge
+) -> None:
+    """Programs of control groups and of maps of sockets are attached once, for all containers."""
+    image = str(image_tar(tmp_path / "gadget", GADGETS / "socket_programs"))
+    command = f"echo hello | /bin/busybox nc {ADDRESS} {TCP_PORT}"
+    made = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", command)
+    name = "ig-py-late-tcp"
+    flags = ("--verify-image=false", "-o", "json")
+    try:
+        with (
+            socket.create_server((ADDRESS, TCP_PORT)),
+            RunningGadget(tmp_path / "run", image, *flags) as gadget,
+        ):
+            gadget.wait_running()
+            runtime.call("create", "--bundle", str(made), name)
+            network.plug(runtime.pid(name), 0)
+            runtime.call("start", name)
+            wait_for(
+                lambda: {"connect", "message"} <= {e["program"] for e in gadget.events()},
+                "its connection and its message",
+                20,
+            )
+            assert gadget.end() == 0
+    finally:
+        runtime.remove(name)
 
 
 def all_ended(runtime: Runtime, names: dict[str, Path]) -> bool:
