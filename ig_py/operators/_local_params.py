@@ -25,18 +25,24 @@ _NO_KUBERNETES = "this version does not ask the Kubernetes API server"
 _LIST = "A comma list; !x leaves x out, * stands for any characters"
 
 
+_ENGINES = {
+    "docker": "the Docker engine",
+    "containerd": "containerd",
+    "cri-o": "CRI-O",
+    "podman": "podman",
+}
+
+
 def global_params() -> list[ParamSpec]:
     """Parameters that are known before any gadget is."""
+    from ig_py.containers.engines.config import SOCKET_PARAMS, default_socket
+
     return [
         _global("runtimes", RUNTIMES, "Container runtimes to ask, a comma list", alias="r"),
-        _global("docker-socketpath", "/run/docker.sock", "Unix socket of the Docker engine"),
-        _global(
-            "containerd-socketpath",
-            "/run/containerd/containerd.sock",
-            "Unix socket of containerd",
+        *(
+            _global(SOCKET_PARAMS[name], default_socket(name), f"Unix socket of {called}")
+            for name, called in _ENGINES.items()
         ),
-        _global("crio-socketpath", "/run/crio/crio.sock", "Unix socket of CRI-O"),
-        _global("podman-socketpath", "/run/podman/podman.sock", "Unix socket of podman"),
         _global(
             "containerd-namespace",
             "",

@@ -237,3 +237,19 @@ def test_a_selection_without_a_container_is_told_once(
     assert "\x1b" not in err
     assert main([*argv, "-c", "w*"]) == 0
     assert "selected" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_the_socket_that_the_environment_names_counts_without_a_flag(
+    engine: FakeDocker, flag: bool
+) -> None:
+    start = "import ig_py.cli as cli; raise SystemExit(cli.main())"
+    given = ["--docker-socketpath=/nonexistent/docker.sock"] if flag else []
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", start, "list-containers", "-r", "docker", *given],
+        env={**os.environ, "INSPEKTOR_GADGET_DOCKER_SOCKETPATH": str(engine.path)},
+        capture_output=True,
+        timeout=deadline(60),
+    )
+    shown = (done.returncode, b"web" in done.stdout)
+    assert shown == ((1, False) if flag else (0, True)), done.stderr

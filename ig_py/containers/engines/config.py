@@ -191,7 +191,12 @@ def _require_known(directory: Path, error: OSError) -> None:
         raise HostReadError(str(directory), error) from error
 
 
-def _socket_path(name: str, given: str) -> str:
+def default_socket(name: str) -> str:
+    """Where the engine *name* is asked when nothing else says so: its variable of the environment,
+    else the usual place."""
     variable = f"INSPEKTOR_GADGET_{name.replace('-', '').upper()}_SOCKETPATH"
-    path = given or os.environ.get(variable, "") or DEFAULT_SOCKETS[name]
-    return path.removeprefix("unix://")
+    return os.environ.get(variable, "") or DEFAULT_SOCKETS[name]
+
+
+def _socket_path(name: str, given: str) -> str:
+    return (given or default_socket(name)).removeprefix("unix://")
