@@ -66,9 +66,15 @@ _WELL_KNOWN: dict[tuple[str, str], tuple[str, str, str, tuple[str, ...]]] = {
         "Take the build IDs of the user stack's files", (_PROCESS,),
     ),
     ("bool", "collect_otel_stack"): (
-        "collect-otel-stack", "", "Take stacks through the OpenTelemetry profiler", (),
+        "collect-otel-stack", "", "Take stacks through the OpenTelemetry profiler (not supported)",
+        (),
     ),
 }  # fmt: skip
+
+_UNSUPPORTED = {
+    "collect_otel_stack": "this version cannot read the stacks of an OpenTelemetry profiler",
+}
+"""Variables of _WELL_KNOWN that ask for what this version does not have."""
 
 
 def ebpf_params(
@@ -133,6 +139,7 @@ def _ebpf_param(
         if known:
             param.key, param.title, param.description, tags = known
             param.tags = list(tags)
+            param.unsupported = _UNSUPPORTED.get(name, "")
             break
     initial = _initial(elf, variable)
     configured = ""

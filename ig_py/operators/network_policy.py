@@ -1,8 +1,8 @@
-"""Data sources that are only there to become Kubernetes network policies.
+"""Data sources that ask for what only the Kubernetes API knows, which this version does not ask.
 
 Facts: the annotation ``generate_networkpolicy.enable`` of a data source. In `ig` an operator reads
-its events, with the names and owners of pods beside them, and prints policies instead of them. It
-needs the Kubernetes API, which this version does not have: such a run would show nothing.
+its events, with the names and owners of pods beside them, and prints policies instead of them: such
+a run would show nothing. ``kubenameresolver.enable`` adds the addresses of an event's pod.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ig_py.operators.running import Host
 
 ENABLE = "generate_networkpolicy.enable"
+NAMES = "kubenameresolver.enable"
+POD_ADDRESSES = ("k8s.podIP", "k8s.hostIP")
+"""Fields that `ig` adds where :data:`NAMES` is ``true``."""
 
 
 class GenerateNetworkPolicy(Operator):
@@ -32,6 +35,13 @@ class GenerateNetworkPolicy(Operator):
         self._datasources = [
             ds.name for ds in ctx.spec.datasources if ds.annotations.get(ENABLE) == "true"
         ]
+        for ds in ctx.spec.datasources:
+            if ds.annotations.get(NAMES) == "true":
+                ds.notes.append(
+                    f"data source {ds.name!r} asks for the addresses of pods ({NAMES}), and this "
+                    "version has no access to Kubernetes: the fields "
+                    f"{' and '.join(POD_ADDRESSES)} are missing"
+                )
         return bool(self._datasources)
 
     def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:

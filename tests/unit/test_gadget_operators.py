@@ -504,6 +504,16 @@ def test_without_kubernetes_a_gadget_of_network_policies_is_refused() -> None:
         operator.pre_start(ctx, LoadParts(), Host(HostView()))
 
 
+@pytest.mark.parametrize(("value", "told"), [("true", True), ("false", False)])
+def test_addresses_of_pods_are_missing_with_a_word(value: str, told: bool) -> None:
+    raw = tracer_object(lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)])
+    annotations = {"kubenameresolver.enable": value}
+    spec = spec_of(raw, {"datasources": {"ds": {"annotations": annotations}}})
+    instantiate_all(Context(spec))
+    notes = [n for n in spec.datasources[0].notes if "k8s.podIP and k8s.hostIP are missing" in n]
+    assert bool(notes) == told
+
+
 def test_operators_come_in_order() -> None:
     found = [(op.priority, op.name) for op in instances()]
     assert found == sorted(found)

@@ -9,6 +9,8 @@ import pytest
 from support.elf_writer import BOOL, SIGNED, BtfWriter, ElfWriter
 from support.gadget_objects import spec_of, tracer_object
 
+from ig_py.cli._flags import checked
+from ig_py.cli._run_flags import param_flags
 from ig_py.errors import MetadataError, ObjectError, UsageError
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.param_values import check_value, encode_param, split_list
@@ -54,6 +56,21 @@ def test_types_and_initial_values() -> None:
         "addr": ("ip", "0.0.0.0", 32),
         "word": ("string", "hello", 8),
     }
+
+
+def test_what_this_version_does_not_have_is_refused_when_it_is_asked_for() -> None:
+    def one(btf: BtfWriter, elf: ElfWriter) -> None:
+        on = btf.typedef("bool", btf.integer("_Bool", 1, BOOL))
+        btf.variable("collect_otel_stack", btf.const(btf.volatile(on)))
+        btf.marker("gadget_param_collect_otel_stack")
+        elf.variable("collect_otel_stack", ".rodata", b"\0")
+
+    raw = tracer_object(lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)], declare=one)
+    (param,) = [p for p in spec_of(raw).params if p.variable]
+    (flag,) = param_flags([param])
+    assert checked(flag, "false") == "false"
+    with pytest.raises(UsageError, match="--collect-otel-stack: this version cannot read"):
+        checked(flag, "true")
 
 
 def test_well_known_variables() -> None:

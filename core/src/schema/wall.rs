@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -14,9 +15,19 @@ const READINGS: usize = 5;
 /// A time that the wall clock does not reach. The kernel takes what is beyond 2^63 ns as its end.
 const NEVER: TimeSpec = TimeSpec::new(i64::MAX / 2_000_000_000, 0);
 
+/// How often the file of the time zone is looked at.
+const ZONE_LOOKS: Duration = Duration::from_secs(1);
+
+extern "C" {
+    /// tzset(3): the C library reads /etc/localtime again when it is another file than before. By
+    /// itself localtime_r() reads it once.
+    fn tzset();
+}
+
 /// Realtime minus boottime.
 pub struct WallClock {
     offset_ns: i64,
+    zone_look: Option<Instant>,
     changes: Option<Changes>,
 }
 
@@ -34,7 +45,7 @@ impl Default for WallClock {
 
 impl WallClock {
     pub fn fixed(offset_ns: i64) -> WallClock {
-        WallClock { offset_ns, changes: None }
+        WallClock { offset_ns, zone_look: None, changes: None }
     }
 
     /// The clocks of this machine. Whenever the wall clock is set, also when the machine resumes,
@@ -58,7 +69,8 @@ impl WallClock {
         was_set: Box<dyn Fn() -> bool + Send>,
         measure: Box<dyn Fn() -> i64 + Send>,
     ) -> WallClock {
-        WallClock { offset_ns: measure(), changes: Some(Changes { was_set, measure }) }
+        let offset_ns = measure();
+        WallClock { offset_ns, zone_look: None, changes: Some(Changes { was_set, measure }) }
     }
 
     #[inline]
@@ -68,6 +80,11 @@ impl WallClock {
 
     /// To be called before samples are processed.
     pub fn refresh(&mut self) {
+        if self.zone_look.is_none_or(|last| last.elapsed() >= ZONE_LOOKS) {
+            self.zone_look = Some(Instant::now());
+            // SAFETY: takes the C library's own lock; this process changes no variable meanwhile.
+            unsafe { tzset() }
+        }
         if let Some(Changes { was_set, measure }) = &self.changes {
             if was_set() {
                 self.offset_ns = measure();
