@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from ig_py.containers.engines.engine import EngineError, NoSuchObject
 
 if TYPE_CHECKING:
+    import http.client
     import socket
 
-    from ig_py.containers.engines.unix_http import Answer, DeadlineSocket
+    from ig_py.containers.engines.unix_http import DeadlineSocket
 
 TIMEOUT_SECONDS = 5
 """For connecting, and for each read."""
@@ -81,6 +82,8 @@ class DockerTransport:
                 body += chunk
                 if len(body) > MAX_ANSWER:
                     raise self._error(path, f"the answer exceeds {MAX_ANSWER} bytes")
+            if response.length:
+                raise self._error(path, "the connection broke off")
         return body
 
     @contextlib.contextmanager
@@ -114,20 +117,22 @@ class DockerTransport:
     @contextlib.contextmanager
     def _request(
         self, path: str, params: dict[str, str]
-    ) -> Iterator[tuple[Answer, DeadlineSocket]]:
+    ) -> Iterator[tuple[http.client.HTTPResponse, DeadlineSocket]]:
         """An answer with status 200, its body not read, over a connection of its own."""
         from urllib.parse import urlencode
 
-        from ig_py.containers.engines.unix_http import DeadlineSocket, get
+        from ig_py.containers.engines.unix_http import DeadlineSocket, UnixConnection
 
         query = f"?{urlencode(params)}" if params else ""
         with DeadlineSocket(TIMEOUT_SECONDS, time.monotonic() + ANSWER_SECONDS) as sock:
-            target = f"{self._prefix}{path}{query}"
-            with get(self.socket_path, sock, target, self._track) as answer:
-                self._check(path, answer.status)
-                yield answer, sock
+            connection = UnixConnection(self.socket_path, sock, self._track)
+            with contextlib.closing(connection):
+                connection.request("GET", f"{self._prefix}{path}{query}")
+                with connection.getresponse() as response:
+                    self._check(path, response.status)
+                    yield response, sock
 
-    def _follow(self, path: str, response: Answer) -> Iterator[dict[str, Any]]:
+    def _follow(self, path: str, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
         pending = bytearray()
         oversized = False
         with self._failures(path):
@@ -170,7 +175,9 @@ class DockerTransport:
 
     @contextlib.contextmanager
     def _failures(self, path: str) -> Iterator[None]:
-        from ig_py.containers.engines.unix_http import AnswerTooSlow, BrokenOff, NotHttp
+        import http.client
+
+        from ig_py.containers.engines.unix_http import AnswerTooSlow
 
         try:
             yield
@@ -179,10 +186,11 @@ class DockerTransport:
         except TimeoutError as error:
             raise self._error(path, f"no answer in {TIMEOUT_SECONDS} s") from error
         except OSError as error:
+            # An exception of http.client's may hold the engine's own bytes: never its text.
             raise self._error(path, error.strerror or "the connection broke off") from error
-        except BrokenOff as error:
+        except http.client.IncompleteRead as error:
             raise self._error(path, "the connection broke off") from error
-        except (NotHttp, ValueError) as error:
+        except (http.client.HTTPException, ValueError) as error:
             raise self._error(path, "the answer is no HTTP") from error
 
     def _track(self, sock: socket.socket) -> None:
