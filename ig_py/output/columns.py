@@ -108,7 +108,8 @@ def check_annotation(ds: DataSourceSpec, field: FieldSpec, key: str, value: str)
     Raises:
         OutputError: The value is none of the allowed ones.
     """
-    if key in _SWITCHES and value not in ("true", "false"):
+    # As in `ig`, only "true" switches on; "FALSE" says what it does.
+    if key in _SWITCHES and value != "true" and value.lower() != "false":
         raise OutputError(f'column "{field.full_name}": {key} is true or false, not "{value}"')
     if key in _NUMBERS and not value:
         raise OutputError(f'column "{field.full_name}": {key} has no value')

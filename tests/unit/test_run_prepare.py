@@ -177,6 +177,7 @@ def test_annotations_of_what_does_not_exist(
         ("columns.precision=many", "invalid precision"),
         ("columns.alignment=center", "invalid alignment type"),
         ("columns.ellipsis=left", "invalid ellipsis type"),
+        ("columns.hidden=TRUE", 'columns.hidden is true or false, not "TRUE"'),
         ("columns.hidden=maybe", 'columns.hidden is true or false, not "maybe"'),
         ("columns.hex=yes", 'columns.hex is true or false, not "yes"'),
         ("columns.fixed=", 'columns.fixed is true or false, not ""'),
@@ -187,6 +188,13 @@ def test_annotations_that_no_column_can_follow(annotation: str, said: str) -> No
     with pytest.raises(UsageError, match=said) as caught:
         read(metadata_only(**PROCESSES), annotate=(f"processes.pid:{annotation}",))
     assert str(caught.value).startswith(f'--annotate "processes.pid:{annotation}": ')
+
+
+def test_a_switch_is_off_in_any_case() -> None:
+    gadget = read(metadata_only(**PROCESSES), annotate=("processes.pid:columns.hidden=FALSE",))
+    field = gadget.info.datasources[0].field("pid")
+    assert field is not None
+    assert not field.hidden
 
 
 @pytest.mark.parametrize(
