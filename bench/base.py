@@ -44,7 +44,7 @@ def unpack(wheel: Path, directory: Path) -> dict[str, str]:
     # As pip does: otherwise the first run would compile.
     compileall.compile_dir(directory, quiet=2)
     environment = {**os.environ, "PYTHONPATH": str(directory)}
-    code = "import ig_py, ig_py._core; print(ig_py.__file__); print(ig_py._core.__file__)"
+    code = "import ig_py, ig_py._core; print(ig_py.__file__); print(ig_py._core.__spec__.origin)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code],
         env=environment,
