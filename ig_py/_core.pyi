@@ -362,8 +362,11 @@ class Stream:
         without a limit), *busy_ms* after the first event, or until another thread or a signal ends
         the wait; the number of batches. Under steady load a drain takes what gathers in at most
         40 ms for a terminal and 90 ms for another file; the first event after a pause, and events
-        that are rare (64 a second; 32 for a regular file) wait for nothing. With a
-        :class:`Writer`, no Python runs. What *sink* raises ends the call."""
+        that are rare (64 a second; 32 for a regular file) wait for nothing. While a
+        :class:`Writer` has no room, and when a buffer of the kernel fills faster than events are
+        rendered, samples are copied into memory, as many as the plan allows; with *timeout_ms* 0,
+        room is waited for. With a :class:`Writer`, no Python runs. What *sink* raises ends the
+        call."""
     def push(self, datasource: str, samples: Sequence[bytes]) -> Batch:
         """Run samples through the pipeline without a kernel (tests, replay)."""
     def read_array(self, datasource: str, netns: Sequence[int] = ()) -> tuple[Batch, str]:
@@ -413,6 +416,9 @@ class Stream:
         """Events that were left out because a condition was undecided."""
     def refused(self) -> int:
         """Events that were left out because an endpoint's version is neither 4 nor 6."""
+    def give_up(self) -> int:
+        """Count all samples that wait to be rendered, and those in the kernel's buffers, as lost;
+        how many."""
     def missing_debuginfo(self) -> list[str]:
         """Build ids of files that debuginfod's cache does not have."""
     def lost_stacks(self) -> int:

@@ -237,12 +237,13 @@ def _execute(
     from ig_py.host import pins, scratch
     from ig_py.host.latch import Latch
     from ig_py.runtime.budget import parse_budget
-    from ig_py.runtime.buffers import event_maps, parse_size
+    from ig_py.runtime.buffers import divided, event_maps, parse_memory_limit, parse_size
     from ig_py.runtime.prepare import prepare
     from ig_py.runtime.run import Run, RunSettings
     from ig_py.runtime.supervise import supervise
 
     buffer_size = parse_size(early["buffer-size"]) if early["buffer-size"] else None
+    queue_bytes, backlog_bytes = divided(parse_memory_limit(early["memory-limit"]))
     budget = parse_budget(early["budget"])
     prepared = prepare(gadget, values)
     if buffer_size is not None and not event_maps(prepared.spec):
@@ -268,9 +269,15 @@ def _execute(
     scratch.sweep()
     job = Run(
         prepared,
-        RunSettings(output.plans, buffer_size, budget, early["skip-unsupported"] == "true"),
+        RunSettings(
+            output.plans,
+            buffer_size,
+            backlog_bytes,
+            budget,
+            early["skip-unsupported"] == "true",
+        ),
         stop,
-        sink=output.start(),
+        sink=output.start(queue_bytes),
         warn=_terminal.warn,
         on_running=on_running,
         account=lambda counters: output.account(counters, job.throttled),

@@ -48,6 +48,12 @@ GENERAL = (
         "events that do not fit are lost and counted",
     ),
     Flag(
+        "memory-limit",
+        "string",
+        "64M",
+        "Memory for events that wait in this process, in a burst or for a slow reader (2M or more)",
+    ),
+    Flag(
         "budget",
         "int",
         "0",

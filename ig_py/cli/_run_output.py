@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ig_py.runtime.budget import Throttled
     from ig_py.runtime.state import StopRequest
 
-MAX_QUEUED_BYTES = 8 << 20
-"""Rendered bytes that may wait for the reader of standard output."""
 CLEAR = "cli.clear-screen-before"
 CLEAR_SCREEN = b"\x1b[H\x1b[2J"
 """Cursor to the top left, then clear: the sequence that ``ig`` writes."""
@@ -106,14 +104,15 @@ class RunOutput:
         header = CLEAR_SCREEN.decode() if clears else ""
         self.plans[ds.name] = DataSourceOutput("text", terminal=terminal, header=header)
 
-    def start(self) -> Writer:
-        """Begin to write; headers come first. What is returned takes the batches."""
+    def start(self, queue_bytes: int) -> Writer:
+        """Begin to write; headers come first. What is returned takes the batches, and keeps
+        *queue_bytes* of them for a slow reader."""
         from ig_py._core import Writer
 
         sys.stdout.flush()
         captures = {name for name, plan in self.plans.items() if plan.mode == PCAP}
         self._writer = writer = Writer(
-            sys.stdout.fileno(), self._stop.set, limit=MAX_QUEUED_BYTES, continuous=captures
+            sys.stdout.fileno(), self._stop.set, limit=queue_bytes, continuous=captures
         )
         self._stop.on_deadline(writer.limit_waits)
         for name, line in self._headers:

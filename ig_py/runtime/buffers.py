@@ -17,6 +17,15 @@ MAX_BUFFER_SIZE = 1 << 30
 MAX_DECLARED = 1 << 30
 """Bytes of all ring buffers of events together, where the gadget says how large they are."""
 
+DEFAULT_MEMORY_LIMIT = 64 << 20
+"""Bytes of events that may wait in this process: of a burst, and for a slow reader."""
+MIN_MEMORY_LIMIT = 2 << 20
+MAX_MEMORY_LIMIT = 1 << 40
+_QUEUE_PART = 8
+_MAX_QUEUE = 8 << 20
+"""Rendered events take several times the memory of samples: most of the limit is for samples."""
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30}
+
 
 def event_maps(spec: GadgetSpec) -> list[MapSpec]:
     """The maps that events are read from, each once: ring buffers and perf event arrays."""
@@ -67,19 +76,39 @@ def ring_size(wanted: int) -> int:
     return size
 
 
+def divided(memory_limit: int) -> tuple[int, int]:
+    """Of *memory_limit* bytes those for rendered events that wait for the reader, and those for
+    samples that wait to be rendered."""
+    queue = min(_MAX_QUEUE, memory_limit // _QUEUE_PART)
+    return queue, memory_limit - queue
+
+
 def parse_size(text: str) -> int:
-    """``8M`` → bytes (suffixes K, M, G, powers of 1024).
+    """A value of ``--buffer-size``: ``8M`` → bytes (suffixes K, M, G, powers of 1024).
 
     Raises:
         UsageError: It is no size, or not from MIN_BUFFER_SIZE to MAX_BUFFER_SIZE.
     """
+    return _parse(text, "--buffer-size", MIN_BUFFER_SIZE, MAX_BUFFER_SIZE, "8M")
+
+
+def parse_memory_limit(text: str) -> int:
+    """A value of ``--memory-limit``, as :func:`parse_size`.
+
+    Raises:
+        UsageError: It is no size, or not from MIN_MEMORY_LIMIT to MAX_MEMORY_LIMIT.
+    """
+    return _parse(text, "--memory-limit", MIN_MEMORY_LIMIT, MAX_MEMORY_LIMIT, "64M")
+
+
+def _parse(text: str, flag: str, least: int, most: int, example: str) -> int:
     match = re.fullmatch(r"([0-9]{1,12})([KkMmGg]?)(?:i?[Bb])?", text)
     size = -1
     if match:
-        size = int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()]
-    if not MIN_BUFFER_SIZE <= size <= MAX_BUFFER_SIZE:
+        size = int(match[1]) << _UNITS[match[2].lower()]
+    if not least <= size <= most:
         raise UsageError(
-            f'invalid argument "{text}" for "--buffer-size" flag: expected a size from '
-            f"{MIN_BUFFER_SIZE >> 10}K to {MAX_BUFFER_SIZE >> 30}G, such as 8M"
+            f'invalid argument "{text}" for "{flag}" flag: expected a size from '
+            f"{least >> 10}K to {most >> 30}G, such as {example}"
         )
     return size

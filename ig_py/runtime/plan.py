@@ -78,6 +78,7 @@ class PlanSettings:
         outputs: What is rendered, by data source name; none means mode ``none``.
         clock: For times of another machine, and for tests.
         readers: False: samples are pushed, and no map or program is named.
+        backlog_bytes: Samples that may wait to be rendered; None: the core decides.
         perf_bytes: Each CPU's buffer by map, where the map is a perf event array; the core decides
             about others.
         proc: Where the host's processes are.
@@ -87,6 +88,7 @@ class PlanSettings:
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     readers: bool = True
+    backlog_bytes: int | None = None
     perf_bytes: Mapping[str, int] = field(default_factory=dict)
     proc: str = "/proc"
     pidns: int = 0
@@ -105,6 +107,7 @@ def compile_plan(spec: GadgetSpec, parts: PlanParts, settings: PlanSettings) -> 
             "timezone_offset_s": settings.clock.zone_s,
             "proc": settings.proc,
             "pidns": settings.pidns,
+            **({"backlog_bytes": settings.backlog_bytes} if settings.backlog_bytes else {}),
             **({"symbols": dict(parts.symbols)} if parts.symbols else {}),
             "datasources": [_datasource(spec, ds, parts, settings) for ds in spec.datasources],
         }

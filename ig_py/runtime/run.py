@@ -23,6 +23,7 @@ from ig_py.runtime.array_reader import ArrayReader
 from ig_py.runtime.attach import Attacher
 from ig_py.runtime.bounded_load import bounded_load
 from ig_py.runtime.budget import BudgetReader, Throttled, budget_constants
+from ig_py.runtime.buffers import DEFAULT_MEMORY_LIMIT
 from ig_py.runtime.classifiers import passing_on
 from ig_py.runtime.image_btf import ImageBtf
 from ig_py.runtime.loader import LIMITS, NO_RINGBUF, Loader, LoadSettings
@@ -42,7 +43,9 @@ LONGEST_MS = 3_600_000
 ACCOUNT_SECONDS = 1.0
 """How often the counters are read while events come."""
 DRAIN_SECONDS = 2.0
-"""Longest time given to what is still in the kernel's buffers when a run ends."""
+"""Longest time given to events that are still to be rendered when a run ends…"""
+LATE_SECONDS = 0.3
+"""…and after the time from which on no reader is waited for."""
 
 
 @dataclass
@@ -53,12 +56,14 @@ class RunSettings:
         outputs: What is rendered, by data source name; none means mode ``none``.
         buffer_size: Bytes of each event map's buffer; None: DEFAULT_BUFFER_SIZE, or what the
             gadget declares where that is more.
+        memory_limit: Bytes of samples that may wait to be rendered.
         budget: Events a second of each mount namespace and data source; 0: no limit.
         skip_unsupported: Leave out programs that this kernel cannot run.
     """
 
     outputs: Mapping[str, DataSourceOutput] = field(default_factory=dict)
     buffer_size: int | None = None
+    memory_limit: int = DEFAULT_MEMORY_LIMIT
     budget: int = 0
     skip_unsupported: bool = False
 
@@ -235,6 +240,7 @@ class Run:
             PlanSettings(
                 outputs=self._settings.outputs,
                 perf_bytes=buffer_sizes,
+                backlog_bytes=self._settings.memory_limit,
                 proc=self._host.view.proc,
                 pidns=self._host.view.pidns,
             ),
@@ -322,13 +328,16 @@ class Run:
 
     def _drain(self, stream: Stream) -> None:
         """Read what the programs wrote before they were detached."""
-        deadline = time.monotonic() + DRAIN_SECONDS
+        begun = time.monotonic()
+        late = max(begun, self._stop.deadline) + LATE_SECONDS
+        deadline = min(begun + DRAIN_SECONDS, late)
         while stream.pump(self._sink, 0):
             if time.monotonic() > deadline:
-                self._warn(
-                    f"events are left in the kernel's buffers after {DRAIN_SECONDS:g} s of reading:"
-                    " they are not shown"
-                )
+                if left := stream.give_up():
+                    self._warn(
+                        f"{left} events were still to be rendered {deadline - begun:.1f} s after"
+                        " the end: they are lost"
+                    )
                 return
 
     def _drain_operators(self, running: Running) -> None:

@@ -83,6 +83,10 @@ class Stream:
     def lost_stacks(self) -> int:
         return 0
 
+    def give_up(self) -> int:
+        self._fake.did("give_up")
+        return sum(batch.events for batches in self._fake.batches for batch in batches)
+
     def wake(self) -> None:
         self._awake.set()
 

@@ -22,7 +22,7 @@ from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host
 from ig_py.runtime import loader
 from ig_py.runtime.attach import Attacher
-from ig_py.runtime.buffers import parse_size, ring_size
+from ig_py.runtime.buffers import divided, parse_memory_limit, parse_size, ring_size
 from ig_py.runtime.image_btf import ImageBtf
 from ig_py.runtime.loader import Loader, LoadSettings
 
@@ -466,3 +466,18 @@ def test_what_is_used_up_is_no_fault_of_an_optional_program(
     assert "too many open files" in caught.value.message
     assert "this kernel has no" not in str(caught.value)
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("text, size", [("64M", 64 << 20), ("2MiB", 2 << 20), ("1024G", 1 << 40)])
+def test_memory_limits(text: str, size: int) -> None:
+    assert parse_memory_limit(text) == size
+    queue, backlog = divided(size)
+    assert queue + backlog == size
+    assert 256 << 10 <= queue <= 8 << 20
+    assert backlog > size * 3 / 4
+
+
+@pytest.mark.parametrize("text", ["", "0", "1M", "2047K", "1025G", "-5M", "64 M", "much"])
+def test_memory_limits_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match=r'"--memory-limit" flag: expected a size from 2048K to'):
+        parse_memory_limit(text)

@@ -16,6 +16,7 @@ use nix::sys::eventfd::EventFd;
 use super::file::{File, CHUNK};
 use crate::errors::{Error, Result};
 use crate::fds;
+use crate::pipeline::datasource::BATCH_BYTES;
 use crate::stream::Batch;
 
 /// Given to a write that waits in the kernel when [`Writer::close`] has waited long enough.
@@ -44,6 +45,8 @@ struct State {
     broken: Option<Errno>,
     until: Option<Instant>,
     lost: Lost,
+    /// [`Shared::room`] is to be signalled.
+    awaited: bool,
 }
 
 impl State {
@@ -55,6 +58,11 @@ impl State {
 
     fn ended(&self) -> bool {
         self.file.is_none()
+    }
+
+    fn has_room(&self, limit: usize) -> bool {
+        let waits = self.until.is_none() && self.broken.is_none() && !self.closing;
+        !waits || self.queued == 0 || self.queued + 2 * BATCH_BYTES <= limit
     }
 
     /// Tries to write a batch, with nothing in the queue. False: something is left, of which
@@ -90,11 +98,22 @@ struct Shared {
     changed: Condvar,
     /// Ends the wait for room in the file.
     waker: EventFd,
+    /// Tells that the queue has room.
+    room: EventFd,
+    /// Bytes that may wait for the reader.
+    limit: usize,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where somebody waits for room: tells that there is some.
+    fn tell(&self, state: &mut State, room: bool) {
+        if room && std::mem::take(&mut state.awaited) {
+            fds::wake(&self.room);
+        }
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
@@ -115,8 +134,6 @@ pub struct Writer {
     shared: Arc<Shared>,
     terminal: bool,
     never_waits: bool,
-    /// Bytes that may wait for the reader.
-    limit: usize,
     /// Data sources whose batches mean nothing without those before: after one was given up, so
     /// are all that follow.
     continuous: BTreeSet<String>,
@@ -137,6 +154,8 @@ impl Writer {
             state: Mutex::default(),
             changed: Condvar::new(),
             waker: fds::waker()?,
+            room: fds::waker()?,
+            limit,
         });
         let (terminal, never_waits) = (file.terminal, file.never_waits);
         let file = Arc::new(file);
@@ -146,7 +165,7 @@ impl Writer {
             .name("ig-py-writer".into())
             .spawn(move || run(&of_thread, file, on_broken))
             .map_err(|e| Error::map(format!("cannot start the thread that writes: {e}")))?;
-        Ok(Writer { shared, terminal, never_waits, limit, continuous })
+        Ok(Writer { shared, terminal, never_waits, continuous })
     }
 
     /// The time between two drains that suits the reader.
@@ -182,7 +201,7 @@ impl Writer {
         }
         loop {
             let over = state.until.is_some_and(|until| Instant::now() >= until);
-            let room = state.queued == 0 || state.queued + size <= self.limit;
+            let room = state.queued == 0 || state.queued + size <= self.shared.limit;
             if state.broken.is_some() || state.closing || (!room && over) {
                 state.lose(&batch.datasource, batch.rendered.events);
                 return;
@@ -209,8 +228,26 @@ impl Writer {
     /// [`Writer::put`] waits for room until then only; before the first call, as long as the reader
     /// takes.
     pub fn wait_until(&self, until: Instant) {
-        self.shared.lock().until = Some(until);
+        let mut state = self.shared.lock();
+        state.until = Some(until);
+        self.shared.tell(&mut state, true);
+        drop(state);
         self.shared.changed.notify_all();
+    }
+
+    /// True when [`Writer::put`] does not wait: for a batch of the usual size, or as nothing is
+    /// waited for.
+    pub fn room(&self) -> bool {
+        // Of the last time. The flag is set below, under the lock: no later sign is taken.
+        let _ = self.shared.room.read();
+        let mut state = self.shared.lock();
+        state.awaited = !state.has_room(self.shared.limit);
+        !state.awaited
+    }
+
+    /// Readable when there is room again, after [`Writer::room`] was false.
+    pub fn sign_of_room(&self) -> BorrowedFd<'_> {
+        self.shared.room.as_fd()
     }
 
     /// Why nothing can be written any more.
@@ -238,6 +275,7 @@ impl Writer {
     pub fn close(&self, timeout: Duration) -> Lost {
         let mut state = self.shared.lock();
         state.closing = true;
+        self.shared.tell(&mut state, true);
         self.shared.changed.notify_all();
         state = self.ended(state, timeout);
         state.given_up = true;
@@ -280,6 +318,7 @@ fn run(shared: &Shared, file: Arc<File>, on_broken: impl FnOnce()) {
         state.lose_queued();
     }
     state.file = None;
+    shared.tell(&mut state, true);
     shared.changed.notify_all();
     drop(state);
     if outcome.is_err() {
@@ -316,6 +355,9 @@ fn write_all(shared: &Shared, file: &File) -> nix::Result<()> {
         state.queue.pop_front();
         state.written = 0;
         state.queued -= data.len();
+        // Not for each batch: the reader of the kernel's buffers goes on with several.
+        let much = state.queued <= shared.limit / 2;
+        shared.tell(&mut state, much);
         shared.changed.notify_all();
     }
 }

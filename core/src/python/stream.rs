@@ -14,8 +14,11 @@ use super::batch::Batch;
 use super::scout::Scout;
 use super::writer::Writer;
 use crate::errors::Error;
+use crate::output;
 use crate::pipeline::metrics::Sum;
 use crate::schema::lookups::ContainerValue;
+use crate::stream::backlog::Change;
+use crate::stream::sink::Sink;
 use crate::stream::verdict::Verdict;
 use crate::stream::{self, Pace};
 
@@ -33,6 +36,23 @@ pub struct Stream {
 impl Stream {
     pub fn of(inner: Arc<stream::Stream>) -> Stream {
         Stream { inner }
+    }
+}
+
+struct ToWriter(Arc<output::Writer>);
+
+impl Sink for ToWriter {
+    fn put(&mut self, batch: stream::Batch) -> crate::errors::Result<()> {
+        self.0.put(batch);
+        Ok(())
+    }
+
+    fn room(&self) -> bool {
+        self.0.room()
+    }
+
+    fn sign_of_room(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.sign_of_room())
     }
 }
 
@@ -82,16 +102,12 @@ impl Stream {
         if let Ok(writer) = sink.cast::<Writer>() {
             let writer = Arc::clone(&writer.get().inner);
             (pace.gather, pace.rare) = (writer.gather(), writer.rare());
-            let mut put = |batch| {
-                writer.put(batch);
-                Ok(())
-            };
-            return Ok(py.detach(|| self.inner.pump(pace, &mut put))?);
+            return Ok(py.detach(|| self.inner.pump(pace, &mut ToWriter(writer)))?);
         }
         let mut raised = None;
         let called = sink.clone().unbind();
         let outcome = py.detach(|| {
-            self.inner.pump(pace, &mut |batch| {
+            self.inner.pump(pace, &mut |batch: stream::Batch| {
                 let result =
                     Python::attach(|py| called.call1(py, (Batch { inner: batch },)).map(|_| ()));
                 result.map_err(|error| {
@@ -167,25 +183,15 @@ impl Stream {
             .into_iter()
             .map(|(n, v)| Ok((n, container_value(&v)?)))
             .collect::<PyResult<_>>()?;
-        Ok(py.detach(|| self.inner.set_container(mntns, netns, &given))?)
+        Ok(py.detach(|| self.inner.set_container(mntns, netns, given))?)
     }
 
     fn end_container(&self, py: Python<'_>, mntns: u64) -> PyResult<()> {
-        Ok(py.detach(|| {
-            self.inner.with_lookups(|w| {
-                w.containers.end(mntns);
-                Ok(())
-            })
-        })?)
+        Ok(py.detach(|| self.inner.change(Change::End(mntns)))?)
     }
 
     fn drop_container(&self, py: Python<'_>, mntns: u64) -> PyResult<()> {
-        Ok(py.detach(|| {
-            self.inner.with_lookups(|w| {
-                w.containers.drop(mntns);
-                Ok(())
-            })
-        })?)
+        Ok(py.detach(|| self.inner.change(Change::Drop(mntns)))?)
     }
 
     fn set_names(
@@ -245,6 +251,10 @@ impl Stream {
 
     fn missing_debuginfo(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         Ok(py.detach(|| self.inner.missing_debuginfo())?)
+    }
+
+    fn give_up(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(py.detach(|| self.inner.give_up())?)
     }
 
     fn lost_stacks(&self, py: Python<'_>) -> PyResult<u64> {

@@ -1,6 +1,7 @@
 //! The fields of a data source. They are checked once, when the plan is compiled.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::plan::{self, Kind};
 use crate::errors::{Error, Result};
@@ -35,6 +36,8 @@ pub struct Field {
     pub slot: bool,
     /// A step replaces the sample's value (timestamps).
     pub patched: bool,
+    /// A step reads its bytes, whatever kind it has.
+    raw: bool,
     pub json: bool,
 }
 
@@ -180,14 +183,33 @@ impl Fields {
     }
 
     /// At least `size` bytes of the sample; returns their offset.
-    pub fn place(&self, id: u32, role: &str, size: usize) -> Result<usize> {
+    pub fn place(&mut self, id: u32, role: &str, size: usize) -> Result<usize> {
         let index = self.index(id, role)?;
         let field = &self.list[index];
         if field.slot || field.size < size {
             return Err(self.wrong(index, role, &format!("{size} bytes of the sample")));
         }
-        Ok(field.offset)
+        let offset = field.offset;
+        self.list[index].raw = true;
+        Ok(offset)
     }
+
+    /// Where the sample has texts of at least `size` bytes of which nothing behind the NUL is read.
+    pub fn texts(&self, size: usize) -> Vec<Range<usize>> {
+        let read = |f: &&Field| !f.slot && f.kind != Kind::Container && f.size > 0;
+        let place = |f: &Field| f.offset..f.offset + f.size;
+        let fields: Vec<&Field> = self.list.iter().filter(read).collect();
+        // Of a union, the bytes are those of other fields too.
+        let apart = |f: &Field| {
+            fields.iter().filter(|other| overlap(&place(f), &place(other))).count() == 1
+        };
+        let is_text = |f: &&&Field| f.kind == Kind::Char && !f.array && !f.raw && f.size >= size;
+        fields.iter().filter(is_text).filter(|f| apart(f)).map(|f| place(f)).collect()
+    }
+}
+
+fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
+    one.start < other.end && other.start < one.end
 }
 
 fn compile(
@@ -211,6 +233,7 @@ fn compile(
         bits: None,
         slot: slot && !container,
         patched: false,
+        raw: false,
         json: field.json,
     };
     if compiled.slot {

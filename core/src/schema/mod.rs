@@ -6,4 +6,5 @@ pub mod event;
 pub mod field;
 pub mod lookups;
 pub mod plan;
+pub mod texts;
 pub mod wall;

@@ -5,13 +5,16 @@
 
 mod admission;
 mod array_reader;
+pub mod backlog;
 mod decisions;
 mod generations;
 mod loss_table;
 mod pace;
 pub mod pending;
+mod priority;
 pub mod queue;
 mod rows;
+pub mod sink;
 mod state;
 pub mod verdict;
 mod wakeup;
@@ -33,31 +36,35 @@ use crate::schema::wall::{WallClock, Zone};
 use crate::symbols::{SymbolFiles, Symbols};
 
 use admission::Admission;
+use backlog::{Backlog, Change};
 use pace::Rarity;
+use priority::Priority;
 use rows::{let_go, RowOwners};
-use state::{admitted, burst_rate, shown, taken, DataSourceState, Extent, State, Taken};
+use sink::Sink;
+use state::{admitted, burst_rate, shown, taken, DataSourceState, Extent, Seen, State, Taken};
 use verdict::Verdict;
 use wakeup::Wakeup;
 
 pub use pace::Pace;
+pub use sink::Batch;
 pub use state::Totals;
 
 const MAX_DATASOURCES: usize = 256;
 /// Samples that programs submit without a wake-up (BPF_RB_NO_WAKEUP) are seen after this.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// What one drain rendered of one data source.
-#[derive(Debug)]
-pub struct Batch {
-    pub datasource: String,
-    pub rendered: Rendered,
-}
+/// While the sink has no room and the backlog is full, losses of the kernel are looked for so often.
+const STALLED_WAIT: Duration = Duration::from_secs(1);
 
-impl Batch {
-    /// Events that the first `written` bytes show whole.
-    pub fn whole_events(&self, written: u64) -> u64 {
-        self.rendered.ends.partition_point(|end| u64::from(*end) <= written) as u64
-    }
+/// What one drain did.
+struct Drained {
+    batches: Vec<Batch>,
+    /// Samples were in the buffers.
+    seen: bool,
+    /// Events are rare: then no more of them have to gather.
+    rare: bool,
+    /// Samples wait to be rendered.
+    waits: bool,
 }
 
 pub struct Stream {
@@ -98,10 +105,12 @@ impl Stream {
         if let Some(object) = object {
             lookups.maps.open(|name| object.map_by_name(name))?;
         }
+        let texts = datasources.iter().map(|d| d.source.texts()).collect();
         let state = State {
             lookups,
             datasources,
             admission: None,
+            backlog: Backlog::new(plan.backlog_bytes, texts),
             active: None,
             rarity: Rarity::default(),
             burst_rate: burst_rate(),
@@ -121,27 +130,51 @@ impl Stream {
 
     /// Drains what comes until the time is over, or a wake-up or a signal ends the wait; the number
     /// of batches. With a timeout of zero it drains once, a bounded amount.
-    pub fn pump(&self, pace: Pace, sink: &mut dyn FnMut(Batch) -> Result<()>) -> Result<u64> {
+    ///
+    /// While the sink has no room, and when a buffer fills faster than it is read, samples are
+    /// copied to the backlog; without a time to wait, the sink is waited for.
+    pub fn pump(&self, pace: Pace, sink: &mut dyn Sink) -> Result<u64> {
+        let at_once = pace.timeout == Some(Duration::ZERO);
         let mut end = pace.timeout.map(|timeout| Instant::now() + timeout);
+        let mut busy = pace.busy;
         let mut count = 0;
+        let _raised = Priority::raised();
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let woken = left != Some(Duration::ZERO) && self.gather(pace.gather, left)?;
-            let (batches, rare) = self.drain(pace.rare)?;
-            if let (0, Some(busy), false) = (count, pace.busy, batches.is_empty()) {
-                let busy_end = Instant::now() + busy;
+            let room = at_once || sink.room();
+            let woken = !at_once && self.gather(pace.gather, left, room)?;
+            let Drained { batches, seen, rare, waits } = self.drain(room, pace.rare)?;
+            let empty = batches.is_empty();
+            if let Some(time) = busy.take_if(|_| seen || !empty) {
+                let busy_end = Instant::now() + time;
                 end = Some(end.map_or(busy_end, |end| end.min(busy_end)));
             }
-            let rest = batches.is_empty() || rare;
             for batch in batches {
                 count += 1;
-                sink(batch)?;
+                sink.put(batch)?;
             }
             let over = end.is_some_and(|end| Instant::now() >= end);
-            if woken || over || (rest && self.wait_ended(end)?) {
+            if woken || (over && !(room && empty && waits)) {
+                return Ok(count);
+            }
+            let ended = match (room, (empty || rare) && !waits) {
+                (true, true) => self.wait_ended(end)?,
+                (true, false) => false,
+                (false, _) => self.wait_for_room(sink, end)?,
+            };
+            if ended {
                 return Ok(count);
             }
         }
+    }
+
+    /// Waits until the sink has room, or until samples come for which the backlog has room. True
+    /// when a wake-up or a signal came.
+    fn wait_for_room(&self, sink: &dyn Sink, end: Option<Instant>) -> Result<bool> {
+        let Some(sign) = sink.sign_of_room() else { return Ok(false) };
+        let left = end.map_or(STALLED_WAIT, |end| end.saturating_duration_since(Instant::now()));
+        let samples = self.with(|state| Ok(state.backlog.has_room()))?;
+        self.wakeup.wait_also(sign, samples, left.min(STALLED_WAIT))
     }
 
     /// Waits until samples are or may be there. True when a wake-up or a signal came.
@@ -153,10 +186,13 @@ impl Stream {
 
     /// Soon after a drain that found events, lets more events gather unless they are rare; true
     /// when a wake-up came meanwhile. The first event after a pause is not delayed.
-    fn gather(&self, time: Duration, left: Option<Duration>) -> Result<bool> {
+    fn gather(&self, time: Duration, left: Option<Duration>, room: bool) -> Result<bool> {
         let most = left.map_or(time, |left| left.min(time));
         loop {
             let pause = self.with(|state| {
+                if room && !state.backlog.is_empty() {
+                    return Ok(Duration::ZERO);
+                }
                 let since = state.active.map_or(most, |t| t.elapsed());
                 Ok(state.pause(most.saturating_sub(since)))
             })?;
@@ -169,12 +205,28 @@ impl Stream {
         }
     }
 
-    /// What was rendered, and whether events are rare: then no more of them have to gather.
-    fn drain(&self, rare: u32) -> Result<(Vec<Batch>, bool)> {
+    fn drain(&self, room: bool, rare: u32) -> Result<Drained> {
         self.with(|state| {
             state.lookups.clock.refresh();
-            let seen = state.read(Extent::Batch)?;
+            let mut seen = Seen { samples: 0, full: false };
+            // What is in the buffers comes behind what is in the backlog.
+            if !room || !state.backlog.is_empty() || state.is_pressed() {
+                seen.samples = state.copy_out(Extent::Room)?;
+            }
+            if room && !state.backlog.is_empty() {
+                state.process_backlog()?;
+            } else if room && seen.samples == 0 {
+                seen = state.read()?;
+            }
+            let waits = !state.backlog.is_empty();
             let mut batches = Vec::new();
+            if !room {
+                let seen = seen.samples > 0;
+                state.active = seen.then(Instant::now);
+                // Events come also while there is no room for them.
+                let seen = seen || state.is_pressed();
+                return Ok(Drained { batches, seen, rare: false, waits });
+            }
             let read = state.datasources.iter_mut().filter(|d| d.reader.is_some());
             for DataSourceState { source, .. } in read {
                 if let Some(rendered) = source.take() {
@@ -183,9 +235,15 @@ impl Stream {
             }
             let now = Instant::now();
             let rare = state.rarity.add(seen.samples, now, rare) && !seen.full;
-            state.active = (seen.samples > 0 && !seen.full && !rare).then_some(now);
-            Ok((batches, rare))
+            let gathers = seen.samples > 0 && !seen.full && !waits && !rare;
+            state.active = gathers.then_some(now);
+            Ok(Drained { batches, seen: seen.samples > 0, rare, waits })
         })
+    }
+
+    /// Gives up all samples that wait to be rendered or are in the buffers, as lost ones; how many.
+    pub fn give_up(&self) -> Result<u64> {
+        self.with(State::give_up)
     }
 
     /// Runs samples through the pipeline of one data source, all of them.
@@ -297,11 +355,11 @@ impl Stream {
         &self,
         mntns: u64,
         netns: u64,
-        values: &[(String, ContainerValue)],
+        values: Vec<(String, ContainerValue)>,
     ) -> Result<()> {
         self.with(|state| {
             state.each_rows(&mut |rows| rows.set(mntns))?;
-            state.lookups.containers.set(mntns, netns, values)
+            state.change(Change::Set { mntns, netns, values })
         })
     }
 
@@ -345,12 +403,12 @@ impl Stream {
     /// is the one that has the inode number now.
     pub fn decide(&self, mntns: u64, generation: u64, verdict: Verdict) -> Result<()> {
         let waited = self.with(|state| {
-            // All events of a namespace that has ended are in the buffers. They are read now,
+            // All events of a namespace that has ended are in the buffers. They are copied now,
             // while its container is still the one of this inode number.
-            let seen = generation != 0 && state.read(Extent::All)?.samples > 0;
+            let seen = generation != 0 && state.copy_out(Extent::All)? > 0;
             let Some(admission) = &mut state.admission else { return Ok(seen) };
             let queue = admission.decide(mntns, generation, verdict)?;
-            Ok(state.release(&queue, verdict) || seen)
+            Ok(state.release(&queue, verdict, Extent::Room) || seen)
         })?;
         if waited {
             self.wake();
@@ -371,7 +429,7 @@ impl Stream {
         self.with(|state| {
             let queues = state.admission.as_mut().map(|a| a.end(verdict)).unwrap_or_default();
             for queue in &queues {
-                state.release(queue, verdict);
+                state.release(queue, verdict, Extent::All);
             }
             Ok(())
         })
@@ -405,6 +463,11 @@ impl Stream {
         })
     }
 
+    /// Changes the containers for events that are read from now on.
+    pub fn change(&self, change: Change) -> Result<()> {
+        self.with(|state| state.change(change))
+    }
+
     pub fn with_lookups<T>(&self, work: impl FnOnce(&mut Lookups) -> Result<T>) -> Result<T> {
         self.with(|state| work(&mut state.lookups))
     }
@@ -429,4 +492,89 @@ impl Stream {
 fn symbol_files(plan: &plan::Symbols) -> SymbolFiles {
     let cache = plan.debuginfod.as_ref().map(Into::into);
     SymbolFiles { own: plan.symtab, cache, ..SymbolFiles::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::lookups::ContainerValue;
+
+    const PLAN: &str = include_str!("../../benches/trace_open.json");
+    const MNTNS: u64 = 4_026_531_900;
+
+    fn stream() -> (Stream, Vec<u8>) {
+        let mut plan: serde_json::Value = serde_json::from_str(PLAN).unwrap();
+        plan["backlog_bytes"] = serde_json::json!(backlog::MIN_BYTES);
+        plan["datasources"][0]["output"] = serde_json::json!({"mode": "json"});
+        let fields = plan["datasources"][0]["fields"].as_array().unwrap();
+        let place = |name: &str| {
+            let field = fields.iter().find(|f| f["full_name"] == name).unwrap();
+            field["offset"].as_u64().unwrap() as usize
+        };
+        let size = plan["datasources"][0]["sample_size"].as_u64().unwrap();
+        let mut sample = vec![0; size as usize];
+        for (name, bytes) in [("proc.mntns_id", &MNTNS.to_ne_bytes()[..]), ("fname", b"/file")] {
+            let at = place(name);
+            sample[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        (Stream::open(&plan.to_string(), None).unwrap(), sample)
+    }
+
+    fn set(name: &str) -> Change {
+        let name = ContainerValue::Text(name.into());
+        Change::Set { mntns: MNTNS, netns: 0, values: vec![("runtime.containerName".into(), name)] }
+    }
+
+    fn push(stream: &Stream, sample: &[u8]) {
+        let pushed = stream.with(|state| {
+            state.backlog.push(0, sample);
+            Ok(())
+        });
+        pushed.unwrap();
+    }
+
+    /// The names of the containers in what was rendered.
+    fn names(rendered: &Rendered) -> Vec<String> {
+        let lines = rendered.data.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let parsed = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap());
+        parsed.map(|e| e["runtime"]["containerName"].as_str().unwrap().to_string()).collect()
+    }
+
+    #[test]
+    fn samples_that_wait_keep_the_names_of_their_time() {
+        let (stream, sample) = stream();
+        let push = || push(&stream, &sample);
+        push();
+        stream.change(set("first")).unwrap(); // new: for the sample that waits, too
+        push();
+        stream.change(Change::End(MNTNS)).unwrap();
+        stream.change(Change::Drop(MNTNS)).unwrap();
+        push();
+        stream.change(set("second")).unwrap();
+        push();
+        let rendered = stream.with(|state| {
+            state.process_backlog()?;
+            Ok(state.datasources[0].source.take().unwrap())
+        });
+        assert_eq!(names(&rendered.unwrap()), ["first", "first", "", "second"]);
+        stream.change(Change::Drop(MNTNS)).unwrap();
+        assert!(!stream.with(|state| Ok(state.lookups.containers.knows(MNTNS))).unwrap());
+    }
+
+    #[test]
+    fn too_many_changes_cost_the_oldest_samples() {
+        let (stream, sample) = stream();
+        stream.change(set("first")).unwrap();
+        for _ in 0..10 {
+            push(&stream, &sample);
+            for _ in 0..200 {
+                stream.change(set("next")).unwrap();
+            }
+        }
+        let counts = stream.with(|state| Ok(state.datasources[0].source.counts)).unwrap();
+        assert!((1..10).contains(&counts.overflow), "{counts:?}");
+        assert_eq!(counts.lost(), counts.overflow);
+        assert_eq!(stream.give_up().unwrap(), 10 - counts.overflow);
+        assert_eq!(stream.give_up().unwrap(), 0);
+    }
 }

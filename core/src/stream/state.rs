@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::Admission;
 use super::array_reader::ArrayReader;
+use super::backlog::{Backlog, Change};
 use super::decisions::Decisions;
 use super::generations::Fate;
 use super::loss_table::{Apart, LossTable};
@@ -22,12 +23,14 @@ use crate::schema::plan;
 
 /// Bytes of each CPU's perf buffer when the plan does not say.
 const PERF_BYTES: usize = 256 << 10;
-/// A ring buffer that is full to this part is drained at once.
+/// A ring buffer that is full to this part is drained at once: what it contains is copied.
 const FULL_PART: usize = 4;
+/// Rendered bytes of a data source that may wait as containers change.
+const MAX_FLUSHED: usize = 64 << 20;
 /// The fastest that programs of one processor are taken to write, and all together, in bytes per
-/// millisecond (300 000 events of 3.5 KiB a second): a ring buffer is left alone as long as half of
-/// its free space lasts at that rate.
-const BURST_RATE: usize = 128 << 10;
+/// millisecond (300 000 opens a second, each with a path of 512 bytes): a ring buffer is left alone
+/// as long as half of its free space lasts at that rate.
+const BURST_RATE: usize = 256 << 10;
 const MAX_BURST_RATE: usize = 1 << 20;
 
 /// The counters of one data source.
@@ -67,6 +70,8 @@ pub struct State {
     pub datasources: Vec<DataSourceState>,
     /// None: no sample waits until its container is identified.
     pub admission: Option<Admission>,
+    /// Samples that were copied out of the buffers.
+    pub backlog: Backlog,
     /// The time of the last drain, if that found samples that are not rare, and took all of them.
     pub active: Option<Instant>,
     pub rarity: Rarity,
@@ -77,9 +82,9 @@ pub struct State {
 /// How much one reading of the buffers takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// As much as the batches have room for.
-    Batch,
-    /// Everything that the buffers contain, however large the batches become.
+    /// As much as there is room for.
+    Room,
+    /// Everything that the buffers contain: what there is no room for is lost.
     All,
 }
 
@@ -196,7 +201,8 @@ impl State {
         Ok(())
     }
 
-    pub fn read(&mut self, extent: Extent) -> Result<Seen> {
+    /// Processes samples in place until a batch is full.
+    pub fn read(&mut self) -> Result<Seen> {
         let mut seen = Seen { samples: 0, full: false };
         let State { lookups, datasources, admission, .. } = self;
         for (index, DataSourceState { source, reader, .. }) in datasources.iter_mut().enumerate() {
@@ -209,7 +215,7 @@ impl State {
                     Ok(false) => return true,
                     Err(e) => broken = Err(e),
                 }
-                let room = source.process(lookups, sample) || extent == Extent::All;
+                let room = source.process(lookups, sample);
                 seen.full |= !room;
                 room
             });
@@ -218,9 +224,121 @@ impl State {
         Ok(seen)
     }
 
+    /// Copies samples out of the buffers; how many there were.
+    pub fn copy_out(&mut self, extent: Extent) -> Result<u64> {
+        let mut samples = 0;
+        let State { datasources, admission, backlog, .. } = self;
+        for (index, DataSourceState { source, reader, .. }) in datasources.iter_mut().enumerate() {
+            let Some(reader) = reader else { continue };
+            if extent == Extent::Room && !backlog.has_room() {
+                break;
+            }
+            let mut broken = Ok(());
+            let result = reader.drain(&mut |sample| {
+                samples += 1;
+                match admitted(admission, index, source, sample) {
+                    Ok(true) if backlog.has_room() => backlog.push(index, sample),
+                    Ok(true) => source.refuse(),
+                    Ok(false) => {}
+                    Err(e) => broken = Err(e),
+                }
+                extent == Extent::All || backlog.has_room()
+            });
+            result.and(broken)?;
+        }
+        Ok(samples)
+    }
+
+    /// Processes samples of the backlog until a batch is full.
+    pub fn process_backlog(&mut self) -> Result<()> {
+        let State { lookups, datasources, backlog, .. } = self;
+        loop {
+            while let Some(change) = backlog.due() {
+                change.apply(&mut lookups.containers)?;
+            }
+            let Some((index, sample)) = backlog.pop() else { return Ok(()) };
+            if !datasources[index].source.process(lookups, sample) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Applies a change of the containers: samples of the backlog keep the names of their time. A
+    /// container that is new has its names at once, for its first events.
+    pub fn change(&mut self, change: Change) -> Result<()> {
+        let containers = &mut self.lookups.containers;
+        let new = matches!(&change, Change::Set { mntns, .. } if !containers.knows(*mntns));
+        let arrays = self.datasources.iter().any(|d| d.source.is_array());
+        if new || self.backlog.is_empty() {
+            return change.apply(containers);
+        }
+        if arrays {
+            // Elements of arrays have the names of now.
+            self.flush()?;
+            return change.apply(&mut self.lookups.containers);
+        }
+        self.backlog.defer(change);
+        while self.backlog.has_too_many_changes() {
+            match self.backlog.due() {
+                Some(change) => change.apply(&mut self.lookups.containers)?,
+                None => self.lose_oldest(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Renders all of the backlog, as far as there is room for what is rendered.
+    fn flush(&mut self) -> Result<()> {
+        let State { lookups, datasources, backlog, .. } = self;
+        while let Some((index, sample)) = backlog.pop() {
+            let source = &mut datasources[index].source;
+            match source.rendered_bytes() < MAX_FLUSHED {
+                true => {
+                    source.process(lookups, sample);
+                }
+                false => source.refuse(),
+            }
+        }
+        Ok(())
+    }
+
+    fn lose_oldest(&mut self) {
+        if let Some((index, _)) = self.backlog.pop() {
+            self.datasources[index].source.refuse();
+        }
+    }
+
+    /// Gives up all samples that wait or are in the buffers, as lost ones; how many.
+    pub fn give_up(&mut self) -> Result<u64> {
+        let refused = |state: &State| -> u64 {
+            state.datasources.iter().map(|d| d.source.counts.overflow).sum()
+        };
+        let before = refused(self);
+        while !self.backlog.is_empty() {
+            self.lose_oldest();
+        }
+        let State { datasources, admission, .. } = self;
+        for (index, DataSourceState { source, reader, .. }) in datasources.iter_mut().enumerate() {
+            let Some(reader) = reader else { continue };
+            let mut broken = Ok(());
+            let result = reader.drain(&mut |sample| {
+                match admitted(admission, index, source, sample) {
+                    Ok(true) => source.refuse(),
+                    Ok(false) => {}
+                    Err(e) => broken = Err(e),
+                }
+                true
+            });
+            result.and(broken)?;
+        }
+        Ok(refused(self) - before)
+    }
+
     /// Processes or drops the samples of a namespace that has been decided about; true when
     /// there were any.
-    pub fn release(&mut self, queue: &Queue, verdict: Verdict) -> bool {
+    ///
+    /// `extent`: of all samples that wait, the number is bounded already.
+    pub fn release(&mut self, queue: &Queue, verdict: Verdict, extent: Extent) -> bool {
         let mut any = false;
         for (index, sample) in queue.iter() {
             any = true;
@@ -235,10 +353,13 @@ impl State {
                         source.lose(1);
                     }
                 }
-                // The size of the batch is bounded by the size of the queue.
-                Verdict::Keep => {
+                Verdict::Keep if source.is_array() => {
                     source.process(&self.lookups, sample);
                 }
+                Verdict::Keep if extent == Extent::All || self.backlog.has_room() => {
+                    self.backlog.push(index, sample);
+                }
+                Verdict::Keep => source.refuse(),
                 Verdict::Reject => source.discard(1),
                 Verdict::Lose => source.lose(1),
             }
@@ -288,6 +409,12 @@ impl State {
         Ok(all.map(|(d, (counter, apart))| d.totals(counter, apart)).collect())
     }
 
+    /// True when a ring buffer fills faster than it is read.
+    pub fn is_pressed(&self) -> bool {
+        let mut readers = self.datasources.iter().filter_map(|d| d.reader.as_ref());
+        readers.any(is_pressed)
+    }
+
     /// The time, `most` at most, for which every buffer has room without being drained.
     pub fn pause(&self, most: Duration) -> Duration {
         let readers = self.datasources.iter().filter_map(|d| d.reader.as_ref());
@@ -303,9 +430,13 @@ pub fn burst_rate() -> usize {
     BURST_RATE.saturating_mul(processors).min(MAX_BURST_RATE)
 }
 
+fn is_pressed(reader: &Reader) -> bool {
+    reader.filled().is_some_and(|(filled, size)| filled >= size / FULL_PART)
+}
+
 fn pause(reader: &Reader, burst_rate: usize) -> Duration {
     match reader.filled() {
-        Some((filled, size)) if filled < size / FULL_PART => {
+        Some((filled, size)) if !is_pressed(reader) => {
             Duration::from_millis(((size - filled) / 2 / burst_rate) as u64)
         }
         _ => Duration::ZERO,

@@ -70,6 +70,23 @@ impl Wakeup {
         count > 0 && self.waker.read().is_ok()
     }
 
+    /// Waits until `other` is readable, a wake-up comes, or samples are there where `samples`; at
+    /// most so long. True when a wake-up or a signal came.
+    pub fn wait_also(&self, other: BorrowedFd<'_>, samples: bool, time: Duration) -> Result<bool> {
+        let timeout = PollTimeout::try_from(rounded_up(time)).unwrap_or(PollTimeout::MAX);
+        let own = if samples { self.epoll.0.as_fd() } else { self.waker.as_fd() };
+        let mut polled =
+            [PollFd::new(own, PollFlags::POLLIN), PollFd::new(other, PollFlags::POLLIN)];
+        match poll(&mut polled, timeout) {
+            Ok(_) => Ok(self.sleep(Duration::ZERO)),
+            Err(Errno::EINTR) => Ok(true),
+            Err(e) => {
+                let cause = io::Error::from(e);
+                Err(Error::map(format!("waiting for room failed: {cause}")))
+            }
+        }
+    }
+
     pub fn wake(&self) {
         fds::wake(&self.waker);
     }

@@ -20,6 +20,7 @@ use crate::schema::event::Slots;
 use crate::schema::field::Fields;
 use crate::schema::lookups::Lookups;
 use crate::schema::plan::{self, Kind, Mode};
+use crate::schema::texts::Texts;
 
 /// Rendered bytes after which a batch is handed out. With its last event, the batch is still a
 /// block that malloc takes from its heap; larger blocks are mapped anew each time, with a page
@@ -27,6 +28,9 @@ use crate::schema::plan::{self, Kind, Mode};
 pub const BATCH_BYTES: usize = 192 << 10;
 /// The same for modes that render nothing.
 pub const BATCH_EVENTS: u64 = 1 << 16;
+
+/// Bytes of a text field from which on only its text is kept of a sample that waits.
+const LONG_TEXT: usize = 64;
 
 enum Renderer {
     None,
@@ -46,7 +50,7 @@ pub struct Counts {
     pub discarded: u64,
     /// Samples shorter than the plan's `min_size`: neither emitted nor discarded.
     pub malformed: u64,
-    /// Elements for which an array had no room.
+    /// Elements for which an array had no room, and samples for which the memory limit had none.
     pub overflow: u64,
     /// Samples that were dropped because their namespace was not identified in time.
     pub unidentified: u64,
@@ -202,6 +206,21 @@ impl DataSource {
         self.counts.discarded += samples;
     }
 
+    /// Counts a sample for which there is no room.
+    pub fn refuse(&mut self) {
+        self.counts.received += 1;
+        self.counts.overflow += 1;
+    }
+
+    /// How samples are kept that wait to be processed. A capture has bytes of any kind.
+    pub fn texts(&self) -> Texts {
+        let places = match self.renderer {
+            Renderer::Pcapng(_) => Vec::new(),
+            _ => self.fields.texts(LONG_TEXT),
+        };
+        Texts::new(self.sample_size, places)
+    }
+
     /// Counts samples of a namespace that was not identified in time.
     pub fn lose(&mut self, samples: u64) {
         self.counts.received += samples;
@@ -221,9 +240,13 @@ impl DataSource {
         self.array.as_ref().is_some_and(|a| a.open)
     }
 
+    /// Bytes that wait for [`DataSource::take`].
+    pub fn rendered_bytes(&self) -> usize {
+        self.out.data.len() + self.out.kept.as_ref().map_or(0, Vec::len)
+    }
+
     fn is_full(&self) -> bool {
-        let kept = self.out.kept.as_ref().map_or(0, Vec::len);
-        self.out.data.len() + kept >= BATCH_BYTES || self.out.events >= BATCH_EVENTS
+        self.rendered_bytes() >= BATCH_BYTES || self.out.events >= BATCH_EVENTS
     }
 
     /// What was rendered since the last call; None when nothing was.

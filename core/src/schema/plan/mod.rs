@@ -30,6 +30,9 @@ pub struct Plan {
     pub pidns: u64,
     #[serde(default)]
     pub symbols: Symbols,
+    /// Bytes of samples that may wait in memory to be rendered.
+    #[serde(default = "backlog_bytes")]
+    pub backlog_bytes: usize,
     pub datasources: Vec<DataSource>,
 }
 
@@ -46,6 +49,10 @@ impl Default for Symbols {
     fn default() -> Symbols {
         Symbols { symtab: true, debuginfod: None }
     }
+}
+
+fn backlog_bytes() -> usize {
+    56 << 20
 }
 
 fn proc_root() -> String {
