@@ -10,6 +10,7 @@ from functools import cache, partial
 from support.elf_writer import BtfWriter, ElfWriter, call, exit_, helper, load
 
 from fuzz import mutate
+from fuzz.cost import lap
 from ig_py.errors import IgPyError
 from ig_py.inspect import extra_info
 from ig_py.inspect.render import MODES, render
@@ -65,6 +66,7 @@ def _in_every_mode(provider: Callable[[], extra_info.ExtraInfo]) -> None:
     content = provider().content
     for mode in MODES:
         render(content, mode)
+        lap()
 
 
 def whole_way(image: Artifact, kind: Callable[[IgPyError], str]) -> str:
@@ -73,6 +75,7 @@ def whole_way(image: Artifact, kind: Callable[[IgPyError], str]) -> str:
         gadget = read(image)
     except IgPyError as err:
         return kind(err)
+    lap()
     ends = []
 
     def attempt(work: Callable[[], object]) -> None:
@@ -81,6 +84,7 @@ def whole_way(image: Artifact, kind: Callable[[IgPyError], str]) -> str:
             ends.append("made")
         except IgPyError as err:
             ends.append(kind(err))
+        lap()
 
     for provider in extra_info.providers(image, gadget.info).values():
         attempt(partial(_in_every_mode, provider))

@@ -354,6 +354,19 @@ def iterations(target: float) -> Iterator[int]:
         yield 1
 
 
+def test_of_several_commands_the_dearest_counts() -> None:
+    from fuzz.cost import lap, measure
+
+    def commands(data: bytes) -> str:
+        for part in (0.1, 0.05, 0.3, 0.1):
+            sum(iterations(part))
+            lap()
+        return ""
+
+    _, cost = measure(commands, b"x")
+    assert 0.4 < cost.seconds < 0.5
+
+
 def test_the_oracle_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from fuzz import cost
 
