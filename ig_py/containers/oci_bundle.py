@@ -137,7 +137,8 @@ class BundleReader:
                 deadline_s=seconds,
             )
         except FileRefused as error:
-            error.require_known(trusted=not owner)
+            # The root directory of the init's parent may be out of reach (CAP_SYS_PTRACE).
+            error.require_known(trusted=not owner, denied=True)
             log.debug("%s", error)
             return None
         finally:

@@ -36,7 +36,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from ig_py.errors import IgPyError
 from ig_py.host.descriptors import USED_UP
-from ig_py.host.files import ABSENT, HostReadError
+from ig_py.host.files import ABSENT, DENIED, HostReadError
 from ig_py.host.openat2 import Resolve, file_system_of, open_path
 
 DEADLINE_S = 1.0
@@ -107,17 +107,20 @@ class FileRefused(IgPyError):
         self.reason = reason
         self.cause = cause
 
-    def require_known(self, *, trusted: bool) -> None:
+    def require_known(self, *, trusted: bool, denied: bool = False) -> None:
         """Return when it is known that there is no file that counts.
 
         Args:
             trusted: The file would be root's. Another user can make every error but those of want
                 of descriptors and memory, by a file system of their own.
+            denied: Return as well where there are no rights to look.
 
         Raises:
             HostReadError: There may be one.
         """
         if self.cause is None or self.cause.errno in ABSENT:
+            return
+        if denied and self.cause.errno in DENIED:
             return
         if trusted or self.cause.errno in (*USED_UP, errno.ENOMEM):
             raise HostReadError(self.path, self.cause) from self

@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -344,3 +345,58 @@ def test_rootless_containers_are_still_found(tmp_path: Path, image: str, user: O
         user.run(f"mkdir -p {user.runtime}/crun/mine")
         user.run(f"echo '{state(pid)}' > {user.runtime}/crun/mine/status")
         wait_for(lambda: listed().get("mine") == "mine", "it is listed", 30, 0.5)
+
+
+CHURN = r"""
+import ctypes, os, sys, time
+victim, end = sys.argv[1], time.monotonic() + float(sys.argv[2])
+libc = ctypes.CDLL(None)
+place = os.path.join(os.environ["OWN"], victim)
+os.makedirs(place, exist_ok=True)
+link = os.path.join(os.environ["OWN"], "link")
+number = 0
+while time.monotonic() < end:
+    number += 1
+    pid = os.fork()
+    if pid == 0:
+        # Another name, directory, program and namespace at every moment at which root may look.
+        libc.prctl(15, b"runc:[1:CHILD]" if number % 2 else b"conmon", 0, 0, 0)
+        temporary = f"{link}{os.getpid()}"
+        os.symlink("/etc" if number % 3 else place, temporary)
+        os.rename(temporary, link)
+        os.chdir(link)
+        script = "cd /; unshare -Urmpf /bin/true; exec /bin/true"
+        words = ["conmon", "run", "-n", victim, "-c", victim, "-b", link]
+        if number % 2:
+            words = ["runc", "--root", link, "run", "-b", link, victim]
+        os.execv("/bin/sh", [words[0], "-c", script, *words])
+    if number % 8 == 0:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]: pass
+        except ChildProcessError: pass
+        time.sleep(0.01)
+"""
+
+
+def test_processes_that_change_while_they_are_looked_at(
+    tmp_path: Path, image: str, user: OtherUser, victim: int
+) -> None:
+    """They fork, take other names and programs, move and end, in links that change as well."""
+    argv = ("env", f"OWN={user.runtime}", sys.executable, "-c", CHURN, VICTIM, "12")
+    with tracing(tmp_path / "run", image, "-c", VICTIM) as gadget:
+        gadget.wait_running()
+        wait_for(lambda: gadget.out.count("\n") >= 5, "first events", 20)
+        with user.running(*argv) as process:
+            for _ in range(3):
+                began = time.monotonic()
+                assert listed()[VICTIM] == VICTIM
+                assert time.monotonic() - began < deadline(10)
+            before = gadget.out.count("\n")
+            wait_for(lambda: gadget.out.count("\n") >= before + 10, "more events", 20)
+            process.wait(deadline(60))
+        gadget.end()
+    assert names(gadget) == {VICTIM}
+    assert gadget.account()[1] == 0
+    assert "Traceback" not in gadget.err
+    assert "watching containers" not in gadget.err
+    assert not [line for line in gadget.err.splitlines() if "reading '" in line]

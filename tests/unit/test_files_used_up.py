@@ -140,14 +140,18 @@ def test_errors_that_users_can_make_say_nothing_of_their_files(
     monkeypatch.setattr("ig_py.host.safe_open.open_path", failing(number))
     reader = BundleReader(HostView(str(tmp_path)))
     owner = None if owners == {0} else 61_000
+    if number == errno.EACCES:
+        # The root directory of a process may be out of reach (CAP_SYS_PTRACE).
+        assert reader.of_host("/x", owner) == ""
     if known:
         assert read_state(str(tmp_path), "x", owners) is None
         assert reader.of_host("/x", owner) == ""
         return
     with pytest.raises(HostReadError):
         read_state(str(tmp_path), "x", owners)
-    with pytest.raises(HostReadError):
-        reader.of_host("/x", owner)
+    if number != errno.EACCES:
+        with pytest.raises(HostReadError):
+            reader.of_host("/x", owner)
 
 
 def test_a_failure_is_told_once_and_each_is_counted(caplog: pytest.LogCaptureFixture) -> None:
