@@ -9,6 +9,7 @@ import io
 import os
 import tarfile
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support import features
 from support.bridge import ADDRESS, bridge
 from support.containerd import needed_containerd
 from support.engine import needed_engine
@@ -34,17 +36,20 @@ CONTAINERS = int(os.environ.get("IG_PY_LATE", "20"))
 AT_ONCE = 2
 IMAGE = "ig-py-late:probes"
 PORT = 47_022
-COMMAND = (PROGRAM, "repeat", "150", ADDRESS, str(PORT))
-"""Calls and packets, 20 ms apart."""
+TIMES = 150
+"""Calls and packets of a container, 20 ms apart."""
+HELD = 4
+TIMES_WHEN_HELD = 5
 
 
 @dataclass(frozen=True)
 class Starter:
-    """*flags* make a gadget ask the engine; *start* begins a container of that name, which has a
-    network namespace of its own without an interface, and returns the process id of its init."""
+    """*flags* make a gadget ask the engine; *start* begins a container with that name and that
+    command, which has a network namespace of its own without an interface; *pid*: of its init."""
 
     flags: tuple[str, ...]
-    start: Callable[[str], int]
+    start: Callable[[str, list[str]], object]
+    pid: Callable[[str], int]
 
 
 @contextlib.contextmanager
@@ -56,27 +61,29 @@ def docker(tree: Path, directory: Path) -> Iterator[Starter]:
         name, tag = IMAGE.split(":")
         client.api.import_image_from_data(packed.getvalue(), repository=name, tag=tag)
 
-        def start(name: str) -> int:
+        def start(name: str, command: list[str]) -> None:
             with contextlib.closing(engine.client()) as client:
-                made = client.containers.run(
-                    IMAGE, list(COMMAND), name=name, network_mode="none", detach=True
-                )
-                made.reload()
-                return int(made.attrs["State"]["Pid"])
+                client.containers.run(IMAGE, command, name=name, network_mode="none", detach=True)
 
-        yield Starter(("-r", "docker", f"--docker-socketpath={engine.socket}"), start)
+        def pid(name: str) -> int:
+            with contextlib.closing(engine.client()) as client:
+                return int(client.containers.get(name).attrs["State"]["Pid"])
+
+        yield Starter(("-r", "docker", f"--docker-socketpath={engine.socket}"), start, pid)
 
 
 @contextlib.contextmanager
 def containerd(tree: Path, directory: Path) -> Iterator[Starter]:
     with needed_containerd(directory) as engine:
 
-        def start(name: str) -> int:
-            engine.ctr("run", "--detach", "--null-io", "--rootfs", str(tree), name, *COMMAND)
+        def start(name: str, command: list[str]) -> None:
+            engine.ctr("run", "--detach", "--null-io", "--rootfs", str(tree), name, *command)
+
+        def pid(name: str) -> int:
             tasks = [line.split() for line in engine.ctr("tasks", "ls").splitlines()]
             return next(int(task[1]) for task in tasks if task[0] == name)
 
-        yield Starter(("-r", "containerd", f"--containerd-socketpath={engine.socket}"), start)
+        yield Starter(("-r", "containerd", f"--containerd-socketpath={engine.socket}"), start, pid)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +121,9 @@ def test_containers_that_start_late(
                 gadget.wait_running()
 
             def start(number: int) -> None:
-                network.plug(starter.start(names[number]), number)
+                command = [PROGRAM, "repeat", str(TIMES), ADDRESS, str(PORT)]
+                starter.start(names[number], command)
+                network.plug(starter.pid(names[number]), number)
 
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 list(pool.map(start, range(CONTAINERS)))
@@ -130,5 +139,22 @@ def test_containers_that_start_late(
             wait_for(lambda: sent() >= set(names), "packets of every container", 20)
             for gadget in (probing, classifying):
                 assert gadget.end() == 0
-                assert "not attached" not in gadget.err
+            assert "not attached" not in probing.err
         assert called() == sent() == set(names)
+        if features.missing("hold") is None:
+            check_held(tmp_path / "held", images[0], starter)
+
+
+def check_held(directory: Path, probes: str, starter: Starter) -> None:
+    """Containers that start while runtimes are held are seen from their first call on."""
+    names = [f"ig-py-held-{number}" for number in range(HELD)]
+    flags = ("--verify-image=false", "-o", "json", "--hold-containers", *starter.flags)
+    with RunningGadget(directory, probes, *flags, "-c", ",".join(names)) as gadget:
+        gadget.wait_running()
+        for name in names:
+            starter.start(name, [PROGRAM, "repeat", str(TIMES_WHEN_HELD)])
+        wait_for(lambda: len(gadget.events()) >= HELD * TIMES_WHEN_HELD, "all calls", 20)
+        assert gadget.end() == 0
+    calls = Counter(e["runtime"]["containerName"] for e in gadget.events())
+    assert calls == dict.fromkeys(names, TIMES_WHEN_HELD)
+    assert " 0 to the deadline; 0 not held" in gadget.err

@@ -228,7 +228,9 @@ def test_containers_that_start_late(
     assert calls(probes).keys() == wanted(bundles)
     assert packets(classified).keys() == bundles.keys()
     check_warnings(probes, bundles)
-    assert "not attached" not in classified.err
+    # On a busy machine an interface may come later than a container without any is told.
+    told = [line for line in classified.err.splitlines() if "not attached" in line]
+    assert [line for line in told if "no interface that is up" not in line] == []
     assert "not attached" not in filtered.err
 
 
