@@ -142,6 +142,7 @@ def test_a_gadget_without_loadable_programs(tmp_path: Path) -> None:
     assert "none of its programs can run on this kernel" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.any_kernel
 @pytest.mark.parametrize(
     "elf",
     [
