@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from support import features
-from support.bridge import ADDRESS, bridge
+from support.bridge import bridge
 from support.containerd import needed_containerd
 from support.engine import needed_engine
 from support.gadget_format import GADGETS
@@ -121,7 +121,7 @@ def test_containers_that_start_late(
                 gadget.wait_running()
 
             def start(number: int) -> None:
-                command = [PROGRAM, "repeat", str(TIMES), ADDRESS, str(PORT)]
+                command = [PROGRAM, "repeat", str(TIMES), network.address, str(PORT)]
                 starter.start(names[number], command)
                 network.plug(starter.pid(names[number]), number)
 

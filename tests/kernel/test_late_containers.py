@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.bridge import ADDRESS, Bridge, bridge
+from support.bridge import Bridge, bridge
 from support.engine import find_program
 from support.gadget_format import GADGETS
 from support.load import busy_processors
@@ -35,7 +35,7 @@ pytestmark = [
 ]
 
 CONTAINERS = int(os.environ.get("IG_PY_LATE", "20"))
-CALLS = 50
+CALLS = 150
 """Of each function by each container, and packets, 20 ms apart."""
 CALLS_WHEN_HELD = 10
 PORT = 47_021
@@ -143,7 +143,7 @@ def times() -> int:
 
 @pytest.fixture
 def bundles(
-    tmp_path: Path, built: Path, spec: dict[str, Any], runtime: Runtime, times: int
+    tmp_path: Path, built: Path, spec: dict[str, Any], runtime: Runtime, network: Bridge, times: int
 ) -> Iterator[dict[str, Path]]:
     """Each container has files of its own: no probe is there for another one's sake."""
     found = {}
@@ -151,7 +151,7 @@ def bundles(
         layout = LAYOUTS[number % len(LAYOUTS)]
         name = f"ig-py-late-{layout}-{number}"
         tree = make_tree(tmp_path / "trees" / name, layout, "user_functions", built)
-        command = (PROGRAM, "repeat", str(times), ADDRESS, str(PORT))
+        command = (PROGRAM, "repeat", str(times), network.address, str(PORT))
         found[name] = bundle(tmp_path / "bundles" / name, spec, tree, *command)
     yield found
     for name in found:
@@ -298,13 +298,13 @@ def test_connections_of_a_container_that_starts_late(
 ) -> None:
     """Programs of control groups and of maps of sockets are attached once, for all containers."""
     image = str(image_tar(tmp_path / "gadget", GADGETS / "socket_programs"))
-    command = f"echo hello | /bin/busybox nc {ADDRESS} {TCP_PORT}"
+    command = f"echo hello | /bin/busybox nc {network.address} {TCP_PORT}"
     made = make_bundle(tmp_path / "bundle", "/bin/sh", "-c", command)
     name = "ig-py-late-tcp"
     flags = ("--verify-image=false", "-o", "json")
     try:
         with (
-            socket.create_server((ADDRESS, TCP_PORT)),
+            socket.create_server((network.address, TCP_PORT)),
             RunningGadget(tmp_path / "run", image, *flags) as gadget,
         ):
             gadget.wait_running()
