@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 use crate::bpf::object::Object;
 use crate::bpf::scout::Scout;
 use crate::errors::{Error, Result};
-use crate::pipeline::datasource::Rendered;
 use crate::pipeline::metrics::Series;
 use crate::pipeline::steps::context::Owner;
 use crate::schema::lookups::{ContainerValue, Lookups};
@@ -497,7 +496,7 @@ fn symbol_files(plan: &plan::Symbols) -> SymbolFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::lookups::ContainerValue;
+    use crate::pipeline::datasource::Rendered;
 
     const PLAN: &str = include_str!("../../benches/trace_open.json");
     const MNTNS: u64 = 4_026_531_900;

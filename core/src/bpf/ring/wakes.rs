@@ -62,10 +62,11 @@ fn is_zero(insns: &[sys::bpf_insn], targets: &[bool], end: usize, mut register: 
             // A load of a packet's bytes is a call.
             sys::BPF_LD if register < FIRST_KEPT && code & MODE != sys::BPF_IMM => return false,
             // An atomic operation may change either of its registers, or register 0.
-            sys::BPF_STX if code & MODE == ATOMIC => {
-                if [0, source(insn), destination(insn)].contains(&register) {
-                    return false;
-                }
+            sys::BPF_STX
+                if code & MODE == ATOMIC
+                    && [0, source(insn), destination(insn)].contains(&register) =>
+            {
+                return false;
             }
             _ => {}
         }
