@@ -12,7 +12,7 @@ RUNS ?= 3
 FUZZ_SECONDS ?= 60
 TAG ?= ig-py:latest
 
-.PHONY: protos help setup dev run test lint vm parity bench bench-micro fuzz image docs clean
+.PHONY: protos help setup dev run test lint vm parity bench bench-instructions bench-micro fuzz image docs clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -49,6 +49,9 @@ bench: ## cost, loss and start-up: make bench [BASE=/path/to/old.whl] [IG=/path/
 
 fuzz: ## hostile samples, judged by what they break and what they cost, a minute a target: make fuzz [FUZZ_SECONDS=60] [FUZZ_JOBS=N]
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' FUZZ_JOBS='$(FUZZ_JOBS)' scripts/fuzz
+
+bench-instructions: ## instructions that an event costs, by callgrind: make bench-instructions [RENEW=1]
+	@.venv/bin/python bench/instructions.py $(if $(RENEW),--renew)
 
 bench-micro: ## cost of an event by stage (criterion)
 	@scripts/setup
