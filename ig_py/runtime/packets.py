@@ -67,12 +67,14 @@ def open_netns(view: HostView, target: Target) -> int:
 @dataclass
 class _Network:
     """A network namespace that targets are in. ``fd`` holds it, so that its number is not used
-    again; ``numbers`` are the core's, by what they are attached to."""
+    again; ``numbers`` are the core's, by what they are attached to; ``had_interface``: programs
+    were attached to an interface, which may have gone since."""
 
     fd: int
     netns: int
     users: dict[str, Target] = field(default_factory=dict)
     numbers: dict[tuple[str, int], int] = field(default_factory=dict)
+    had_interface: bool = False
 
 
 class _ByNamespace:
@@ -192,9 +194,11 @@ class Classifiers(_ByNamespace):
             found = interfaces_into(host, network.fd)
             for key in [key for key in network.numbers if key[1] not in found]:
                 self._release(network.numbers.pop(key))
-            if not found:
-                return dict.fromkeys(self.programs, _NO_INTERFACE)
-            return self._attach_interfaces(network, host, found)
+            if found:
+                network.had_interface = True
+                return self._attach_interfaces(network, host, found)
+            # An interface that went is no failure.
+            return {} if network.had_interface else dict.fromkeys(self.programs, _NO_INTERFACE)
         finally:
             os.close(host)
 
