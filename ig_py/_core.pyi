@@ -521,8 +521,8 @@ class ExecHold:
     marked: list[str]
     """The paths that exist."""
     def __new__(cls, paths: Sequence[str], deadline: float) -> Self:
-        """*deadline*: seconds, at most 10. An execution that :meth:`requests` does not return
-        within a second does not wait longer than that.
+        """*deadline*: seconds, at most 10. An execution for which :meth:`take` is not called within
+        a second does not wait longer than that.
 
         Raises:
             CoreError: ``unsupported`` when the kernel refuses.
@@ -538,6 +538,9 @@ class ExecHold:
         Raises:
             CoreError: ``closed`` when the answering process has ended: no execution waits.
         """
+    def take(self, serial: int) -> None:
+        """Hold one execution until its release or the deadline. Nothing happens when it has gone on
+        already."""
     def release(self, serial: int) -> None:
         """Let one execution go on. Nothing happens when it has gone on already."""
     def mark(self, path: str) -> None:

@@ -81,9 +81,7 @@ impl Error {
     /// of the system is always written as std::io::Error writes it; of a load, libbpf gives only
     /// text.
     pub fn with_limit(mut self) -> Self {
-        let full = [libc::EMFILE, libc::ENFILE].map(|code| format!("(os error {code})"));
-        let told = |line: &str| line.contains("-EMFILE") || line.contains("-ENFILE");
-        if full.iter().any(|code| self.message.ends_with(code)) || self.log.lines().any(told) {
+        if no_descriptor(&self.message) || no_descriptor(&self.log) {
             self.kind = Kind::Descriptors;
         }
         self
@@ -96,6 +94,13 @@ impl Error {
     pub fn closed(what: &str) -> Self {
         Error::new(Kind::Closed, format!("{what} is closed"))
     }
+}
+
+/// True when what the system or libbpf said tells that no descriptor is left.
+pub fn no_descriptor(said: &str) -> bool {
+    let full = [libc::EMFILE, libc::ENFILE].map(|code| format!("(os error {code})"));
+    let told = |line: &str| line.contains("-EMFILE") || line.contains("-ENFILE");
+    full.iter().any(|code| said.ends_with(code)) || said.lines().any(told)
 }
 
 /// A NUL-terminated string for C.

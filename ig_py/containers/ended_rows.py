@@ -34,6 +34,8 @@ class EndedRows:
         self._pins: dict[int, int] = {}
         self._ended: dict[int, int] = {}
         """Mount namespace → when it ended, oldest first."""
+        self._last = clock() - TAKE_NS
+        """When rows were taken last: each time costs a walk through the maps."""
 
     def pin(self, mntns: int, process: str) -> None:
         """Keep the namespace of the process at ``/proc/PID``, *process*, if it is that one."""
@@ -63,15 +65,21 @@ class EndedRows:
     def due(self) -> int | None:
         """When rows have to be taken, in ns of the clock; None: there are none."""
         with self._lock:
-            first = next(iter(self._ended.values()), None)
-        return None if first is None else first + TAKE_NS
+            return self._due()
+
+    def _due(self) -> int | None:
+        first = next(iter(self._ended.values()), None)
+        return None if first is None else max(first, self._last) + TAKE_NS
 
     def to_take(self) -> list[int]:
-        """The namespaces whose rows are to be taken now, if it is time for one of them."""
+        """The namespaces whose rows are to be taken now: those that ended long enough ago."""
         with self._lock:
             now = self._clock()
-            first = next(iter(self._ended.values()), now)
-            return list(self._ended) if first + TAKE_NS <= now else []
+            due = self._due()
+            if due is None or now < due:
+                return []
+            self._last = now
+            return [number for number, ended in self._ended.items() if ended + TAKE_NS <= now]
 
     def taken(self, mntns: list[int]) -> None:
         """Their rows are out of the maps."""

@@ -25,6 +25,7 @@ from ig_py.host.executing import arguments_to_execute
 from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
+from ig_py.records import dataclass
 
 if TYPE_CHECKING:
     from ig_py._core import ExecHold
@@ -36,12 +37,25 @@ MAX_SECONDS = 10.0
 MAX_READERS_OF_USER = 2
 MAX_READERS = 16
 """Threads that read the arguments of users' processes; a process without one is not held."""
+MAX_HELD_OF_USER = 4
+MAX_HELD_OF_USERS = 32
+"""Executions of users' runtimes that wait at the same time; further ones go on at once. Twice as
+many can wait in all (MAX_WAITING in core/src/exec_hold/ledger.rs): users leave room for root's."""
 MAX_WARNINGS = 10
 """Containers that are named which started too early; the others are counted."""
 
 Barrier = Callable[[str | None, Callable[[], None]], None]
 """Calls its second argument, from any thread, once the container of that id is known and attached
 to, as far as it can be (None: all containers that are known to be made)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An execution of *speaker* (None: of root) that waits: for that container, or, None, for all
+    that are known to be made."""
+
+    container_id: str | None
+    speaker: Speaker | None
 
 
 class RuntimeExecHold:
@@ -60,7 +74,7 @@ class RuntimeExecHold:
         self._reactor = reactor
         self._ready = ready
         self._seconds = seconds
-        self._held: dict[int, str | None] = {}
+        self._held: dict[int, _Held] = {}
         self._readers: Counter[int | None] = Counter()
         self._late = 0
         self._closed = False
@@ -136,11 +150,11 @@ class RuntimeExecHold:
             log.debug("%s", error)
             known = None
         if known is None:
-            self._hold_for(serial, None)
+            self._hold_for(serial, _Held(None, None))
             return
         speaker = speaker_of_process(known)
         if speaker.is_root:
-            self._hold_for(serial, self._started_by(pid))
+            self._hold_for(serial, _Held(self._started_by(pid), None))
         else:
             self._read_aside(serial, pid, speaker)
 
@@ -159,7 +173,7 @@ class RuntimeExecHold:
 
             def done() -> None:
                 self._readers[speaker.user] -= 1
-                self._hold_for(serial, container_id)
+                self._hold_for(serial, _Held(container_id, speaker))
 
             self._reactor.soon(done)
 
@@ -170,18 +184,26 @@ class RuntimeExecHold:
         self._readers[speaker.user] += 1
         threading.Thread(target=read, name="ig-py-arguments", daemon=True).start()
 
-    def _hold_for(self, serial: int, container_id: str | None) -> None:
-        if container_id == "":
+    def _hold_for(self, serial: int, held: _Held) -> None:
+        if held.container_id == "" or self._too_many(held.speaker):
             self._hold.release(serial)
             return
-        self._held[serial] = container_id
+        self._hold.take(serial)
+        self._held[serial] = held
         self._reactor.later(self._seconds, lambda: self._too_late(serial))
-        self._ready(container_id, lambda: self._release(serial))
+        self._ready(held.container_id, lambda: self._release(serial))
+
+    def _too_many(self, speaker: Speaker | None) -> bool:
+        if speaker is None:
+            return False
+        of_users = [h.speaker for h in list(self._held.values()) if h.speaker is not None]
+        return of_users.count(speaker) >= MAX_HELD_OF_USER or len(of_users) >= MAX_HELD_OF_USERS
 
     def _too_late(self, serial: int) -> None:
-        if serial not in self._held or self._closed:
+        held = self._held.pop(serial, None)
+        if held is None or self._closed:
             return
-        container_id = self._held.pop(serial)
+        container_id = held.container_id
         self._late += 1
         level = logging.WARNING if self._late <= MAX_WARNINGS else logging.DEBUG
         which = "a container" if container_id is None else f"container {container_id!a}"

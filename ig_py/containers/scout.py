@@ -172,7 +172,7 @@ class _Early:
         self._thread.start()
 
     def _run(self) -> None:
-        # Who needs it tries again, and learns why it fails.
+        # acquire() tries again, and raises the error.
         with contextlib.suppress(Exception):
             core = _make(self._view)
             with self._lock:

@@ -7,7 +7,6 @@ is found by looking for this process in the host's hierarchy, which needs no rig
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 import re
@@ -59,9 +58,7 @@ class CgroupPaths:
                 try:
                     facts = os.stat(f"{mount}{place}", follow_symlinks=False)  # noqa: PTH116
                 except OSError as error:
-                    # A path may be longer than one that can be looked up (PATH_MAX).
-                    if error.errno != errno.ENAMETOOLONG:
-                        require_absent(f"{mount}{place}", error, denied=True)
+                    require_absent(f"{mount}{place}", error, denied=True)
                     continue
                 deepest.setdefault(depth, set()).add(facts.st_uid)
                 break

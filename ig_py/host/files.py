@@ -22,9 +22,19 @@ log = logging.getLogger(__name__)
 
 MAX_FILE = 64 * 1024
 """Bytes read of one /proc or cgroup file."""
-ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENODEV, errno.EOPNOTSUPP})
+ABSENT = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ESRCH,
+        errno.ENODEV,
+        errno.EOPNOTSUPP,
+        errno.ENAMETOOLONG,
+    }
+)
 """There is no such file, process, or control group any more; threaded control groups have no
-cgroup.procs (Documentation/admin-guide/cgroup-v2.rst)."""
+cgroup.procs (Documentation/admin-guide/cgroup-v2.rst). Any user can make directories that no path
+reaches (PATH_MAX): engines do not."""
 DENIED = frozenset({errno.EACCES, errno.EPERM})
 """There are no rights: without CAP_SYS_PTRACE a part of /proc cannot be read (proc(5))."""
 

@@ -10,7 +10,7 @@ import zlib
 from ig_py.errors import LimitError, ObjectError
 
 MAX_UNPACKED = 512 << 20
-"""Bytes of the archive that are unpacked in search of the member."""
+"""Bytes of all archives of an image that are unpacked in search of the member."""
 MAX_MEMBERS = 100_000
 """Members that are looked at: BTFHub has some thousands of kernels."""
 MAX_TYPES = 64 << 20
@@ -19,11 +19,19 @@ MAX_TYPES = 64 << 20
 _DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError)
 
 
-def search(layer: bytes, member: str, what: str) -> bytes | None:
+class Budget:
+    """What may still be unpacked of one image's archives: ``left``, in bytes."""
+
+    def __init__(self) -> None:
+        self.left = MAX_UNPACKED
+
+
+def search(layer: bytes, member: str, what: str, budget: Budget) -> bytes | None:
     """The content of *member*; None when *layer* does not have it.
 
     Args:
         what: The attempt, for errors.
+        budget: Takes what is unpacked.
 
     Raises:
         ObjectError: The layer is no ``.tar.gz``.
@@ -31,7 +39,7 @@ def search(layer: bytes, member: str, what: str) -> bytes | None:
     """
     try:
         with (
-            _Bounded(layer, what) as unpacked,
+            _Bounded(layer, what, budget) as unpacked,
             tarfile.open(fileobj=unpacked, mode="r|") as tar,
         ):
             for count, info in enumerate(tar):
@@ -51,16 +59,16 @@ def search(layer: bytes, member: str, what: str) -> bytes | None:
 
 
 class _Bounded(gzip.GzipFile):
-    """Unpacks MAX_UNPACKED bytes at most: a small archive may unpack to a huge one."""
+    """Unpacks what the budget allows: a small archive may unpack to a huge one."""
 
-    def __init__(self, layer: bytes, what: str) -> None:
+    def __init__(self, layer: bytes, what: str, budget: Budget) -> None:
         super().__init__(fileobj=io.BytesIO(layer))
         self._what = what
-        self._left = MAX_UNPACKED
+        self._budget = budget
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= self._left:
+        if size is None or not 0 <= size <= self._budget.left:
             raise LimitError(f"{self._what}: more than {MAX_UNPACKED} bytes when unpacked")
         data = super().read(size)
-        self._left -= len(data)
+        self._budget.left -= len(data)
         return data

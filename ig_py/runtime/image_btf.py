@@ -29,21 +29,28 @@ class ImageBtf:
     def __init__(self, layers: Sequence[bytes], view: HostView, name: str) -> None:
         self._layers = layers
         self._view = view
+        self._found: list[bytes | None] = []
         self._what = f"running gadget {name}: reading the image's BTF layer"
 
     def find(self) -> bytes | None:
-        """The types of the running kernel; None when no layer has them.
+        """The types of the running kernel; None when no layer has them. Layers are read once.
 
         Raises:
             ObjectError: A layer is no ``.tar.gz``.
             LimitError: A layer, or the types, are too large.
         """
+        if not self._found:
+            self._found.append(self._search())
+        return self._found[0]
+
+    def _search(self) -> bytes | None:
         member = self.member() if self._layers else ""
         if not member:
             return None
-        from ig_py.runtime.btf_archive import search
+        from ig_py.runtime.btf_archive import Budget, search
 
-        found = (search(layer, member, self._what) for layer in self._layers)
+        budget = Budget()
+        found = (search(layer, member, self._what, budget) for layer in self._layers)
         return next((types for types in found if types is not None), None)
 
     def why_not(self) -> str:

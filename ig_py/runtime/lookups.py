@@ -11,6 +11,8 @@ MAX_LOOKUPS = 64
 """Threads at the same time."""
 MAX_LOOKUPS_OF_USER = 8
 """Threads for the containers of one user who is not root."""
+MAX_LOOKUPS_OF_USERS = 32
+"""Threads for the containers of all users who are not root."""
 WAIT_SECONDS = 1.0
 
 
@@ -44,7 +46,10 @@ class Lookups:
         thread = threading.Thread(target=run, name="ig-py-lookup", daemon=True)
         with self._lock:
             of = Counter(self._threads.values())
-            if of.total() >= MAX_LOOKUPS or (owner and of[owner] >= MAX_LOOKUPS_OF_USER):
+            of_users = sum(count for user, count in of.items() if user)
+            if of.total() >= MAX_LOOKUPS or (
+                owner and (of[owner] >= MAX_LOOKUPS_OF_USER or of_users >= MAX_LOOKUPS_OF_USERS)
+            ):
                 raise TooManyLookups("the files of too many other containers do not answer")
             self._threads[thread] = owner
         try:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias
 
-from ig_py.containers.targets import Target, Targets
+from ig_py.containers.targets import HOST, Target, Targets
 from ig_py.errors import IgPyError
 from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass, field
@@ -38,6 +38,9 @@ MAX_RETRY_SECONDS = 10.0
 """Between two attempts at most, as long as the container lives."""
 WARN_SECONDS = 2.0
 """What is not attached after this time is told."""
+
+UNKNOWN_USER = -1
+"""In place of the user who made a container, when that cannot be read."""
 
 _SLOW = "its files are still being read"
 
@@ -289,17 +292,34 @@ class TargetAttacher:
             self._reactor.soon(lambda: self._attempted(pursuit, missing))
 
         try:
-            self._lookups.start(look_up, self._owner_of(target.pid))
-        except (TooManyLookups, IgPyError) as error:
+            owner = self._owner(target)
+            self._lookups.start(look_up, owner)
+        except TooManyLookups as error:
             self._attempted(pursuit, self._all(attachment, str(error)))
             return
         running = pursuit.running
-        self._reactor.later(WARN_SECONDS, lambda: self._slow(pursuit, running))
+        self._reactor.later(WARN_SECONDS, lambda: self._slow(pursuit, running, owner))
 
-    def _slow(self, pursuit: _Pursuit, running: list[Callable[[], None]] | None) -> None:
+    def _owner(self, target: Target) -> int | None:
+        if target == HOST:
+            return None
+        try:
+            return self._owner_of(target.pid)
+        except IgPyError:
+            # It may be any user.
+            return UNKNOWN_USER
+
+    def _slow(
+        self, pursuit: _Pursuit, running: list[Callable[[], None]] | None, owner: int | None
+    ) -> None:
         """The attempt that *running* is of may still be under way."""
-        if pursuit.running is running and not pursuit.ended and not pursuit.whole:
+        if pursuit.running is not running or pursuit.ended:
+            return
+        if not pursuit.whole:
             self._set(pursuit, self._all(pursuit.attachment, _SLOW))
+        if owner and running is not None:
+            # A user can keep files from answering: no container of others waits for them.
+            self._call(running)
 
     def _attempted(self, pursuit: _Pursuit, missing: Missing | None) -> None:
         over, pursuit.running = pursuit.running or [], None

@@ -210,7 +210,7 @@ class Uprobes:
             self.attached += 1
         probe.settled.set()
         # All of its targets may have ended meanwhile.
-        self._release("", [key])
+        self._release(None, [key])
         return True
 
     def _say_full(self) -> None:
@@ -226,15 +226,16 @@ class Uprobes:
             keys = [key for key, probe in self._probes.items() if target.id in probe.users]
         self._release(target.id, keys)
 
-    def _release(self, target_id: str, keys: list[_Key]) -> None:
-        """The target has these files no more."""
+    def _release(self, target_id: str | None, keys: list[_Key]) -> None:
+        """The target (None: none) has these files no more."""
         released = []
         with self._lock:
             for key in keys:
                 probe = self._probes.get(key)
                 if probe is None:
                     continue
-                probe.users.discard(target_id)
+                if target_id is not None:
+                    probe.users.discard(target_id)
                 if not probe.users and probe.number is not None:
                     del self._probes[key]
                     self.attached -= 1

@@ -286,7 +286,7 @@ def test_labels_of_pods_select(tmp_path: Path) -> None:
 def test_host_mode_has_no_filter_but_names(engine: FakeDocker) -> None:
     with container_process() as pid:
         engine.add(FakeContainer(container_id(1), "one", pid=pid))
-        with managed(engine, host="true", containername="other") as gadget:
+        with managed(engine, host="true") as gadget:
             assert gadget.load.maps == {}
             assert gadget.load.constants == {}
             assert event(gadget, mntns_of(pid))["runtime"]["containerName"] == "one"

@@ -108,6 +108,10 @@ def test_limits(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(btf_archive, "MAX_UNPACKED", 100_000)
     with pytest.raises(LimitError, match="more than 100000 bytes when unpacked"):
         found(root, big)
+    half = layer({"a": bytes(60_000)})
+    assert found(root, half) is None
+    with pytest.raises(LimitError, match="more than 100000 bytes when unpacked"):
+        ImageBtf((half, half), HostView(str(root)), "g").find()
     monkeypatch.setattr(btf_archive, "MAX_MEMBERS", 1)
     with pytest.raises(LimitError, match="more than 1 members"):
         found(root, layer({"a": b"", MEMBER: b""}))

@@ -12,12 +12,14 @@ import pytest
 from support.fake_proc import FakeHost
 
 from ig_py._core import CoreError
+from ig_py.containers import exec_hold
 from ig_py.containers import runtime_executions as module
 from ig_py.containers.collection import Event, EventType
 from ig_py.containers.exec_hold import RuntimeExecHold
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.runtime_executions import RuntimeExecutions
 from ig_py.containers.runtime_paths import VARIABLE, runtime_paths
+from ig_py.containers.speakers import speaker_of_user
 from ig_py.errors import ContainerError
 from ig_py.host.proc import HostView
 
@@ -175,6 +177,7 @@ class FakeExecHold:
         if seconds < 0:
             raise CoreError("unsupported", "fanotify: no", "")
         self.marked, self.waiting, self.released = paths, [(1, 8), (2, 9)], list[int]()
+        self.taken: list[int] = []
         self.ended = self.closed = False
 
     def fileno(self) -> int:
@@ -185,6 +188,9 @@ class FakeExecHold:
             raise CoreError("closed", "no process answers", "")
         waiting, self.waiting = self.waiting, []
         return waiting
+
+    def take(self, serial: int) -> None:
+        self.taken.append(serial)
 
     def release(self, serial: int) -> None:
         self.released.append(serial)
@@ -219,7 +225,7 @@ def test_each_is_released_when_the_barrier_says_so(
     clock.watched[6]()
     hold = held._hold
     assert isinstance(hold, FakeExecHold)
-    assert hold.released == []
+    assert (hold.taken, hold.released) == ([1, 2], [])
     behind.pop()()
     behind.pop()()
     assert hold.released == [2, 1]
@@ -233,6 +239,30 @@ def test_each_is_released_when_the_barrier_says_so(
     assert "not held any more" in caplog.text
     held.close()
     assert hold.closed
+
+
+def test_users_leave_room_for_executions_of_root(
+    holds: HostView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec_hold, "MAX_HELD_OF_USERS", 6)
+    users = iter([7] * 9 + [8] * 9 + [0] * 9)
+    monkeypatch.setattr(exec_hold, "credentials", lambda _proc, _pid: next(users))
+    monkeypatch.setattr(exec_hold, "speaker_of_process", speaker_of_user)
+    monkeypatch.setattr(exec_hold, "arguments_to_execute", lambda _proc, _pid: ["runc"])
+    monkeypatch.setattr(exec_hold, "started_by", lambda _words: "x" * 64)
+    clock = Clock()
+    monkeypatch.setattr(
+        exec_hold.threading, "Thread", lambda target, **_: SimpleNamespace(start=target)
+    )
+    held = RuntimeExecHold(holds, clock, lambda *_: None)  # type: ignore[arg-type]
+    hold = held._hold
+    assert isinstance(hold, FakeExecHold)
+    for serial in range(1, 28):
+        hold.waiting = [(serial, 1000 + serial)]
+        clock.watched[6]()
+        clock.pass_time(0)
+    assert hold.taken == [1, 2, 3, 4, 10, 11, *range(19, 28)]
+    assert hold.released == [*range(5, 10), *range(12, 19)]
 
 
 def test_a_runtime_that_cannot_be_held_is_an_error(holds: HostView, tmp_path: Path) -> None:

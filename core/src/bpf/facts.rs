@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use libbpf_sys as sys;
 
-use crate::errors::{Error, Kind};
+use crate::errors::{no_descriptor, Error, Kind};
 
 pub struct ProgramFacts {
     pub name: String,
@@ -122,13 +122,17 @@ pub fn load_error(object: &str, reason: &str, said: String) -> Error {
         // A target that the kernel does not have is logged before the load itself.
         rest.contains("failed").then(|| (name.to_string(), rest.contains("failed to find")))
     });
+    // libbpf marks a log also where the load failed before the verifier began.
+    let rejected = said.contains("-- BEGIN PROG LOAD LOG --")
+        && !no_descriptor(reason)
+        && !no_descriptor(&said);
     let program = failed.as_ref().map_or_else(String::new, |(name, _)| name.clone());
     match failed {
         Some((program, true)) => Error::new(
             Kind::Absent,
             format!("the kernel has nothing that program {program} of {object} could attach to"),
         ),
-        Some((program, _)) if said.contains("-- BEGIN PROG LOAD LOG --") => Error::new(
+        Some((program, _)) if rejected => Error::new(
             Kind::Verifier,
             format!("the verifier rejects program {program} of {object}: {reason}"),
         ),
@@ -203,6 +207,15 @@ mod tests {
         assert!(error.message.contains("program bad of obj"));
         assert!(error.log.contains("(95) exit"));
         assert_eq!(error.program, "bad");
+    }
+
+    #[test]
+    fn a_program_for_which_no_descriptor_is_left_is_not_rejected() {
+        let said = "libbpf: prog 'p': BPF program load failed: Too many open files\n\
+                    libbpf: prog 'p': -- BEGIN PROG LOAD LOG --\nprocessed 9 insns\n";
+        let error = load_error("obj", "Too many open files (os error 24)", said.into());
+        assert_eq!((error.kind, &*error.program), (Kind::Load, "p"));
+        assert_eq!(error.with_limit().kind, Kind::Descriptors);
     }
 
     #[test]

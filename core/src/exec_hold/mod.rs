@@ -136,8 +136,8 @@ impl ExecHold {
         self.process().as_ref().map_or(0, |p| p.pid.as_raw())
     }
 
-    /// Takes the executions that have begun to wait since the last call; it never blocks. Fails
-    /// when the responder has ended.
+    /// The executions that have begun to wait since the last call; it never blocks. Fails when the
+    /// responder has ended.
     pub fn requests(&self) -> Result<Vec<Request>> {
         let process = self.process();
         let process = process.as_ref().ok_or_else(|| Error::closed("the exec hold"))?;
@@ -145,14 +145,18 @@ impl ExecHold {
         let mut message = [0; size_of::<Request>()];
         loop {
             match recv(process.socket.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) if length == message.len() => {
-                    let request = Request::of(&message);
-                    send(&process.socket, request.serial | TAKEN, None);
-                    found.push(request);
-                }
+                Ok(length) if length == message.len() => found.push(Request::of(&message)),
                 Err(Errno::EAGAIN) => return Ok(found),
                 _ => return Err(Error::closed("the process that answers for container runtimes")),
             }
+        }
+    }
+
+    /// One execution waits for its release. Nothing happens when it has gone on already, or the
+    /// responder has ended.
+    pub fn take(&self, serial: u64) {
+        if let Some(process) = self.process().as_ref() {
+            send(&process.socket, serial | TAKEN, None);
         }
     }
 

@@ -109,7 +109,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where somebody waits for room: tells that there is some.
+    /// Tells that there is room, if that is awaited.
     fn tell(&self, state: &mut State, room: bool) {
         if room && std::mem::take(&mut state.awaited) {
             fds::wake(&self.room);

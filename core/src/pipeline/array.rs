@@ -61,7 +61,7 @@ pub struct Array {
     pub open: bool,
     /// Whole samples that wait to be sorted, one behind the other.
     unsorted: Vec<u8>,
-    /// Whose each of them is.
+    /// The container of each of them.
     owners: Vec<Owner>,
     keys: Vec<Key>,
     key_bytes: usize,
@@ -111,7 +111,7 @@ impl Array {
         true
     }
 
-    /// Takes the samples, one behind the other, whose each is, and their order.
+    /// Takes the samples, one behind the other, the container of each, and their order.
     pub fn take_sorted(&mut self) -> (Vec<u8>, Vec<Owner>, Vec<usize>) {
         let (keys, width) = (std::mem::take(&mut self.keys), self.by.len());
         self.key_bytes = 0;

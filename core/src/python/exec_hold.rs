@@ -45,6 +45,10 @@ impl ExecHold {
         Ok(self.inner.requests()?.into_iter().map(|r| (r.serial, r.pid)).collect())
     }
 
+    fn take(&self, serial: u64) {
+        self.inner.take(serial);
+    }
+
     fn release(&self, serial: u64) {
         self.inner.release(serial);
     }

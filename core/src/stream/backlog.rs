@@ -36,6 +36,13 @@ impl Change {
         Ok(())
     }
 
+    /// The mount namespace that it is about.
+    pub fn mntns(&self) -> u64 {
+        match self {
+            Change::Set { mntns, .. } | Change::End(mntns) | Change::Drop(mntns) => *mntns,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let Change::Set { values, .. } = self else { return CHANGE };
         let text = |(name, value): &(String, ContainerValue)| {
@@ -137,6 +144,11 @@ impl Backlog {
     pub fn defer(&mut self, change: Change) {
         self.change_bytes += change.bytes();
         self.changes.push_back((self.pushed, change));
+    }
+
+    /// True when a change of that mount namespace waits.
+    pub fn defers(&self, mntns: u64) -> bool {
+        self.changes.iter().any(|(_, change)| change.mntns() == mntns)
     }
 
     /// The next change, if all samples before it have been popped.
@@ -261,6 +273,17 @@ mod tests {
         backlog.pop();
         assert!(matches!(backlog.due(), Some(Change::End(8))));
         assert_eq!(backlog.change_bytes, 0);
+    }
+
+    #[test]
+    fn a_change_that_waits_is_known_by_its_namespace() {
+        let mut backlog = backlog(MIN_BYTES);
+        backlog.push(0, b"a");
+        backlog.defer(Change::Drop(7));
+        assert!(backlog.defers(7) && !backlog.defers(8));
+        backlog.pop();
+        backlog.due();
+        assert!(!backlog.defers(7));
     }
 
     #[test]

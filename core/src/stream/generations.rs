@@ -27,7 +27,7 @@ pub enum Fate {
     Pending,
     /// It is not wanted.
     Rejected,
-    /// It may be wanted, and nobody can tell.
+    /// It may be wanted; that is not known.
     Lost,
 }
 

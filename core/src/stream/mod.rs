@@ -208,16 +208,18 @@ impl Stream {
         self.with(|state| {
             state.lookups.clock.refresh();
             let mut seen = Seen { samples: 0, full: false };
+            let mut left = false;
             // What is in the buffers comes behind what is in the backlog.
             if !room || !state.backlog.is_empty() || state.is_pressed() {
-                seen.samples = state.copy_out(Extent::Room)?;
+                let copied = state.copy_out(Extent::Room)?;
+                (seen.samples, left) = (copied.samples, copied.full);
             }
             if room && !state.backlog.is_empty() {
                 state.process_backlog()?;
             } else if room && seen.samples == 0 {
                 seen = state.read()?;
             }
-            let waits = !state.backlog.is_empty();
+            let waits = left || !state.backlog.is_empty();
             let mut batches = Vec::new();
             if !room {
                 let seen = seen.samples > 0;
@@ -404,7 +406,7 @@ impl Stream {
         let waited = self.with(|state| {
             // All events of a namespace that has ended are in the buffers. They are copied now,
             // while its container is still the one of this inode number.
-            let seen = generation != 0 && state.copy_out(Extent::All)? > 0;
+            let seen = generation != 0 && state.copy_out(Extent::All)?.samples > 0;
             let Some(admission) = &mut state.admission else { return Ok(seen) };
             let queue = admission.decide(mntns, generation, verdict)?;
             Ok(state.release(&queue, verdict, Extent::Room) || seen)
@@ -558,6 +560,46 @@ mod tests {
         assert_eq!(names(&rendered.unwrap()), ["first", "first", "", "second"]);
         stream.change(Change::Drop(MNTNS)).unwrap();
         assert!(!stream.with(|state| Ok(state.lookups.containers.knows(MNTNS))).unwrap());
+    }
+
+    #[test]
+    fn a_drop_of_no_container_takes_no_names_of_a_later_one() {
+        let (stream, sample) = stream();
+        push(&stream, &sample);
+        // As of a namespace that is no container's, whose number a container gets.
+        stream.change(Change::Drop(MNTNS)).unwrap();
+        stream.change(set("later")).unwrap();
+        push(&stream, &sample);
+        let rendered = stream.with(|state| {
+            state.process_backlog()?;
+            Ok(state.datasources[0].source.take().unwrap())
+        });
+        assert_eq!(names(&rendered.unwrap())[1], "later");
+        assert!(stream.with(|state| Ok(state.lookups.containers.knows(MNTNS))).unwrap());
+    }
+
+    #[test]
+    fn changes_come_into_force_in_their_order() {
+        let (stream, sample) = stream();
+        stream.change(set("first")).unwrap();
+        push(&stream, &sample);
+        stream.change(Change::Drop(MNTNS)).unwrap();
+        stream.change(set("second")).unwrap();
+        stream.change(Change::Drop(MNTNS)).unwrap();
+        stream.change(set("third")).unwrap();
+        // What waits is given up: the changes behind it are due though nothing is read.
+        stream
+            .with(|state| {
+                state.lose_oldest();
+                state.apply_due()
+            })
+            .unwrap();
+        push(&stream, &sample);
+        let rendered = stream.with(|state| {
+            state.process_backlog()?;
+            Ok(state.datasources[0].source.take().unwrap())
+        });
+        assert_eq!(names(&rendered.unwrap()), ["third"]);
     }
 
     #[test]

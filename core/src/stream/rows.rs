@@ -1,4 +1,4 @@
-//! Whose the elements of an array are that a map still contains: the number of a mount namespace
+//! Which container each element of a map belongs to, while the map still has it: the number of a mount namespace
 //! that has ended may be given to a later one before the map is read.
 
 use crate::numbers::ByNumber;
@@ -103,7 +103,7 @@ impl RowOwners {
     }
 }
 
-/// Elements that wait for the next array, one behind the other, and whose each is.
+/// Elements that wait for the next array, one behind the other, and the container of each.
 #[derive(Default)]
 pub struct Released {
     elements: Vec<u8>,

@@ -224,50 +224,62 @@ impl State {
         Ok(seen)
     }
 
-    /// Copies samples out of the buffers; how many there were.
-    pub fn copy_out(&mut self, extent: Extent) -> Result<u64> {
-        let mut samples = 0;
+    /// Copies samples out of the buffers. `full`: for want of room, more may be left in them.
+    pub fn copy_out(&mut self, extent: Extent) -> Result<Seen> {
+        let mut seen = Seen { samples: 0, full: false };
         let State { datasources, admission, backlog, .. } = self;
         for (index, DataSourceState { source, reader, .. }) in datasources.iter_mut().enumerate() {
             let Some(reader) = reader else { continue };
             if extent == Extent::Room && !backlog.has_room() {
+                seen.full = true;
                 break;
             }
             let mut broken = Ok(());
             let result = reader.drain(&mut |sample| {
-                samples += 1;
+                seen.samples += 1;
                 match admitted(admission, index, source, sample) {
                     Ok(true) if backlog.has_room() => backlog.push(index, sample),
                     Ok(true) => source.refuse(),
                     Ok(false) => {}
                     Err(e) => broken = Err(e),
                 }
-                extent == Extent::All || backlog.has_room()
+                let goes_on = extent == Extent::All || backlog.has_room();
+                seen.full |= !goes_on;
+                goes_on
             });
             result.and(broken)?;
         }
-        Ok(samples)
+        Ok(seen)
     }
 
     /// Processes samples of the backlog until a batch is full.
     pub fn process_backlog(&mut self) -> Result<()> {
-        let State { lookups, datasources, backlog, .. } = self;
         loop {
-            while let Some(change) = backlog.due() {
-                change.apply(&mut lookups.containers)?;
-            }
+            self.apply_due()?;
+            let State { lookups, datasources, backlog, .. } = self;
             let Some((index, sample)) = backlog.pop() else { return Ok(()) };
             if !datasources[index].source.process(lookups, sample) {
-                return Ok(());
+                // What comes next may not be of the backlog.
+                return self.apply_due();
             }
         }
+    }
+
+    /// Applies the changes before which no sample waits any more.
+    pub fn apply_due(&mut self) -> Result<()> {
+        while let Some(change) = self.backlog.due() {
+            change.apply(&mut self.lookups.containers)?;
+        }
+        Ok(())
     }
 
     /// Applies a change of the containers: samples of the backlog keep the names of their time. A
     /// container that is new has its names at once, for its first events.
     pub fn change(&mut self, change: Change) -> Result<()> {
         let containers = &mut self.lookups.containers;
-        let new = matches!(&change, Change::Set { mntns, .. } if !containers.knows(*mntns));
+        // No sample of the backlog has names of it, and none will get them by a change that waits.
+        let mntns = change.mntns();
+        let new = !containers.knows(mntns) && !self.backlog.defers(mntns);
         let arrays = self.datasources.iter().any(|d| d.source.is_array());
         if new || self.backlog.is_empty() {
             return change.apply(containers);
@@ -284,7 +296,7 @@ impl State {
                 None => self.lose_oldest(),
             }
         }
-        Ok(())
+        self.apply_due()
     }
 
     /// Renders all of the backlog, as far as there is room for what is rendered.
@@ -302,7 +314,7 @@ impl State {
         Ok(())
     }
 
-    fn lose_oldest(&mut self) {
+    pub fn lose_oldest(&mut self) {
         if let Some((index, _)) = self.backlog.pop() {
             self.datasources[index].source.refuse();
         }

@@ -5,7 +5,7 @@ use crate::schema::event::{from_sample, Slot, Slots};
 use crate::schema::field::Field;
 use crate::schema::lookups::Lookups;
 
-/// Whose an element is.
+/// The container that an element belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Owner {
     /// The container that has its namespaces now.
