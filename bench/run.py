@@ -23,20 +23,23 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import latency
 import loads
+import options
 from base import NoBase, command, unpack
 from loads import LOADS, BenchError, Load
+from options import ROOT
 from support import mounts
 from table import LatencyRow, Row, table
 from tracers import Tool, Tracer
 
-ROOT = Path(__file__).resolve().parent.parent
 GADGET = ROOT / "tests" / "gadgets" / "trace_open"
 IMAGE = "ig-py-bench-trace-open"
 MODES = ("json", "columns")
+IG_STORE = Path("/var/lib/ig")
 
 
 def prepare(ig_py: str, base: Path | None, ig: str | None, directory: Path) -> list[Tool]:
-    """Build the image once and give the same one to every tool."""
+    """Build the image once and give the same one to every tool. To be called in a mount namespace
+    of its own. Raises BenchError, NoBase, OSError."""
     archive = str(directory / "trace_open.tar")
     store = {**os.environ, "IG_PY_STORE": str(directory / "store")}
     for args in (["build", str(GADGET), "-t", IMAGE], ["export", IMAGE, archive]):
@@ -48,6 +51,9 @@ def prepare(ig_py: str, base: Path | None, ig: str | None, directory: Path) -> l
         environment["IG_PY_STORE"] = store["IG_PY_STORE"]
         tools.append(Tool("base", (*called, "run"), IMAGE, environment))
     if ig:
+        if IG_STORE.is_dir():
+            # As ig-py, it has a store of this image alone: a long list of images slows its start.
+            mounts.mount("tmpfs", IG_STORE)
         loads.run([ig, "image", "import", archive])
         tools.append(Tool("ig", (ig, "run"), IMAGE))
     return tools
@@ -92,22 +98,22 @@ def measure_latency(tool: Tool, mode: str, binary: str, directory: Path) -> Late
     return LatencyRow(tool.name, mode, len(values), latency.median(values), latency.p99(values))
 
 
-def measure_all(options: argparse.Namespace) -> tuple[list[Row], list[LatencyRow]]:
-    """*options*: of the command line. Raises BenchError, NoBase."""
+def measure_all(given: argparse.Namespace) -> tuple[list[Row], list[LatencyRow]]:
+    """*given*: of the command line. Raises BenchError, NoBase."""
     rows: list[Row] = []
     latencies: list[LatencyRow] = []
-    chosen = [load for load in LOADS if not options.load or load.name in options.load]
+    chosen = [load for load in LOADS if not given.load or load.name in given.load]
     with tempfile.TemporaryDirectory(prefix="ig-py-bench-") as name:
         directory = Path(name)
         binary = loads.build(directory)
-        tools = prepare(options.ig_py, options.base, options.ig, directory)
-        for _ in range(options.runs):
+        tools = prepare(given.ig_py, given.base, given.ig, directory)
+        for _ in range(given.runs):
             for mode in MODES:
                 for load in chosen:
                     for tool in tools:
                         rows.append(measure(tool, mode, load, binary, directory))
                         print(".", end="", file=sys.stderr, flush=True)
-                for tool in tools if not options.load else ():
+                for tool in tools if not given.load else ():
                     latencies.append(measure_latency(tool, mode, binary, directory))
                     print(".", end="", file=sys.stderr, flush=True)
     return rows, latencies
@@ -115,9 +121,7 @@ def measure_all(options: argparse.Namespace) -> tuple[list[Row], list[LatencyRow
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--ig-py", default=str(ROOT / ".venv" / "bin" / "ig-py"))
-    parser.add_argument("--base", type=Path, help="a wheel of ig-py to compare with")
-    parser.add_argument("--ig", default=os.environ.get("IG") or None)
+    options.add(parser)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
         "--load",
@@ -126,16 +130,11 @@ def main() -> int:
         help="only this load, without latencies; can be repeated",
     )
     parser.add_argument("--out", default=str(ROOT / "bench" / "out.json"))
-    options = parser.parse_args()
-    if os.geteuid() != 0:
-        sys.exit("bench: tracing needs root")
-    if options.runs < 1:
-        sys.exit("bench: --runs is at least 1")
-    # An installed wheel has its bytecode; in a checkout the first run leaves it behind.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    given = parser.parse_args()
+    options.check(given, "bench")
     try:
         with mounts.tracing_mounted():
-            rows, latencies = measure_all(options)
+            rows, latencies = measure_all(given)
     except (BenchError, NoBase, OSError, subprocess.SubprocessError) as error:
         sys.exit(f"bench: {error}")
     print(file=sys.stderr)
@@ -143,11 +142,11 @@ def main() -> int:
         "loads": [asdict(row) for row in rows],
         "latency": [asdict(row) for row in latencies],
     }
-    Path(options.out).write_text(json.dumps(found, indent=1) + "\n")
+    Path(given.out).write_text(json.dumps(found, indent=1) + "\n")
     print(table(rows, latencies))
-    if options.base:
-        print(f"base: {options.base}")
-    if not options.ig and not options.base:
+    if given.base:
+        print(f"base: {given.base}")
+    if not given.ig and not given.base:
         print("Neither BASE=/path/to/ig_py.whl nor IG=/path/to/ig given: no ratios.")
     return 0
 
