@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PEAK = re.compile(r"^VmHWM:\s+(\d+)", re.MULTILINE)
+_NOW = re.compile(r"^VmRSS:\s+(\d+)", re.MULTILINE)
+_ANONYMOUS = re.compile(r"^RssAnon:\s+(\d+)", re.MULTILINE)
+_PROPORTIONAL = re.compile(r"^Pss:\s+(\d+)", re.MULTILINE)
 _SWITCHES = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 
 
@@ -23,6 +26,12 @@ class Usage:
     cpu: dict[int, float]
     switches: dict[int, int]
     rss_kib: int
+
+    def __add__(self, other: Usage) -> Usage:
+        """Of two trees that share no thread."""
+        return Usage(
+            self.cpu | other.cpu, self.switches | other.switches, self.rss_kib + other.rss_kib
+        )
 
     def cpu_since(self, before: Usage) -> float:
         """Seconds of the threads that run now, since *before*."""
@@ -66,3 +75,42 @@ def usage(pid: int) -> Usage:
             cpu[int(task.name)] = int(nanoseconds) / 1e9
             switches[int(task.name)] = int(voluntary.group(1)) if voluntary else 0
     return Usage(cpu, switches, rss)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """KiB: resident now, the anonymous part of that, and the proportional share (a page that
+    several processes map counts for each by its part)."""
+
+    rss: int
+    anonymous: int
+    proportional: int
+
+    def __add__(self, other: Memory) -> Memory:
+        return Memory(
+            self.rss + other.rss,
+            self.anonymous + other.anonymous,
+            self.proportional + other.proportional,
+        )
+
+
+def memory(pid: int) -> Memory:
+    """Of the whole tree under *pid*. OSError where *pid* itself has ended."""
+    total = _memory(Path(f"/proc/{pid}"))
+    for process in processes(pid)[1:]:
+        try:
+            total += _memory(Path(f"/proc/{process}"))
+        except OSError:
+            continue
+    return total
+
+
+def _memory(base: Path) -> Memory:
+    status = (base / "status").read_text()
+    rollup = (base / "smaps_rollup").read_text()
+    return Memory(_kib(_NOW, status), _kib(_ANONYMOUS, status), _kib(_PROPORTIONAL, rollup))
+
+
+def _kib(pattern: re.Pattern[str], text: str) -> int:
+    found = pattern.search(text)
+    return int(found.group(1)) if found else 0
