@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 TOOLS = ("ig-py", "base", "ig")
 
@@ -57,26 +58,32 @@ LATENCY_COLUMNS = (
     ("median_ms", "median ms", "{:.2f}"),
     ("p99_ms", "p99 ms", "{:.2f}"),
 )
-_COUNTS = frozenset({"emitted", "lost", "unaccounted", "samples"})
+_COUNTS = frozenset({"emitted", "lost", "unaccounted", "samples", "named", "runs"})
 """Columns without a ratio: counts, which should be equal."""
 
 
-def _median(rows: Sequence[Row | LatencyRow], key: str) -> float | None:
+class OfTool(Protocol):
+    """A row of a table."""
+
+    tool: str
+
+
+def _median(rows: Sequence[OfTool], key: str) -> float | None:
     values = [getattr(row, key) for row in rows]
     return None if None in values else statistics.median(values)
 
 
-def _lines(
-    rows: Sequence[Row | LatencyRow],
+def lines(
+    rows: Sequence[OfTool],
     group: tuple[str, ...],
     columns: tuple[tuple[str, str, str], ...],
 ) -> list[str]:
     """Medians by *group* and tool, and ig-py's in proportion to those of each other tool."""
     heads = "".join(f"{name:10}" for name in (*group, "tool"))
-    lines = [heads + "".join(f"{head:>14}" for _, head, _ in columns)]
+    made = [heads + "".join(f"{head:>14}" for _, head, _ in columns)]
 
-    def key(row: Row | LatencyRow) -> tuple[str, ...]:
-        return tuple(getattr(row, name) for name in group)
+    def key(row: OfTool) -> tuple[str, ...]:
+        return tuple(str(getattr(row, name)) for name in group)
 
     for of in dict.fromkeys(key(row) for row in rows):
         medians: dict[str, dict[str, float | None]] = {}
@@ -86,14 +93,14 @@ def _lines(
                 continue
             medians[tool] = {name: _median(here, name) for name, _, _ in columns}
             cells = "".join(_cell(medians[tool][name], form) for name, _, form in columns)
-            lines.append("".join(f"{name:10}" for name in (*of, tool)) + cells)
+            made.append("".join(f"{name:10}" for name in (*of, tool)) + cells)
         for other in [tool for tool in TOOLS[1:] if tool in medians and "ig-py" in medians]:
             cells = "".join(
                 _cell(_ratio(name, medians["ig-py"], medians[other]), "{:.2f}")
                 for name, _, _ in columns
             )
-            lines.append("".join(f"{name:10}" for name in (*[""] * len(of), f"/ {other}")) + cells)
-    return lines
+            made.append("".join(f"{name:10}" for name in (*[""] * len(of), f"/ {other}")) + cells)
+    return made
 
 
 def _ratio(
@@ -108,7 +115,7 @@ def _cell(value: float | None, form: str) -> str:
 
 
 def table(rows: list[Row], latency: list[LatencyRow]) -> str:
-    lines = _lines([*rows], ("mode", "load"), COLUMNS)
+    made = lines(rows, ("mode", "load"), COLUMNS)
     if latency:
-        lines += ["", *_lines([*latency], ("mode",), LATENCY_COLUMNS)]
-    return "\n".join(lines)
+        made += ["", *lines(latency, ("mode",), LATENCY_COLUMNS)]
+    return "\n".join(made)

@@ -13,6 +13,7 @@ from pathlib import Path
 import loads
 import usage
 from loads import BenchError
+from usage import Memory
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
@@ -21,6 +22,8 @@ _MESSAGES = 500
 QUIET = 0.5
 """Seconds without a new byte after which a tool has caught up."""
 
+_RUNNING = b"running..."
+_POLL = 0.001
 _IG_LOST = re.compile(r"lost (\d+) samples")
 _OURS = re.compile(r"(\d+) events emitted, (?:(\d+) lost|loss not measurable)")
 
@@ -76,6 +79,18 @@ class Tracer:
         self.wait_quiet()
         return seconds
 
+    def wait_running(self) -> float:
+        """Seconds from start until a tool that was given ``-v`` says that it runs. Raises
+        BenchError."""
+        said = b""
+        with self.err.open("rb") as f:
+            while _RUNNING not in said:
+                self.must_run("did not say that it runs")
+                # What it says may be cut anywhere.
+                said = said[-len(_RUNNING) :] + f.read()
+                time.sleep(_POLL)
+        return time.monotonic() - self.started
+
     def must_run(self, failure: str) -> None:
         """Raises BenchError with *failure* where the tool ended or took too long to start."""
         if self.process.poll() is not None or time.monotonic() - self.started > START_TIMEOUT:
@@ -101,6 +116,9 @@ class Tracer:
     def usage(self) -> usage.Usage:
         return usage.usage(self.process.pid)
 
+    def memory(self) -> Memory:
+        return usage.memory(self.process.pid)
+
     def stop(self) -> None:
         """Ctrl-C to the tool itself (the last of the tree, when a wrapper started it)."""
         os.kill(usage.processes(self.process.pid)[-1], signal.SIGINT)
@@ -117,11 +135,11 @@ class Tracer:
                 os.kill(process, signal.SIGKILL)
             self.process.wait()
 
-    def emitted(self) -> int:
-        """Events of the load in the output."""
-        needle = loads.LOAD_FILE.encode()
+    def emitted(self, with_text: str = "") -> int:
+        """Events of the load in the output; those *with_text* in them alone."""
+        needle, text = loads.LOAD_FILE.encode(), with_text.encode()
         with self.out.open("rb") as f:
-            return sum(1 for line in f if needle in line)
+            return sum(1 for line in f if needle in line and text in line)
 
     def lost(self) -> int | None:
         """As the tool itself reports; None: it says that it cannot tell."""
