@@ -63,11 +63,16 @@ def run(argv: list[str], environment: dict[str, str] | None = None) -> str:
 
 def build(directory: Path) -> str:
     """The path of the program that makes loads. Raises BenchError."""
+    return compiled(_SOURCE, directory)
+
+
+def compiled(source: Path, directory: Path) -> str:
+    """The path of the static program made from *source*. Raises BenchError."""
     cc = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not cc:
-        raise BenchError("building the load: no C compiler (cc, gcc, clang) is installed")
-    binary = str(directory / "load")
-    run([cc, "-O2", "-static", "-pthread", "-o", binary, str(_SOURCE)])
+        raise BenchError(f"building {source.name}: no C compiler (cc, gcc, clang) is installed")
+    binary = str(directory / source.stem)
+    run([cc, "-O2", "-static", "-pthread", "-o", binary, str(source)])
     return binary
 
 
