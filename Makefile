@@ -43,7 +43,7 @@ parity: ## compare with a real ig: make parity IG=/path/to/ig [VM=6.12]
 	@scripts/setup demo $(if $(VM),vm)
 	@IG='$(IG)' VM='$(VM)' scripts/parity
 
-bench: ## cost, loss and start-up: make bench [BASE=/path/to/old.whl] [IG=/path/to/ig] [RUNS=3]
+bench: ## cost, loss and start-up (others: docs/performance.md): make bench [BASE=/path/to/old.whl] [IG=/path/to/ig] [RUNS=3]
 	@scripts/setup
 	@.venv/bin/python bench/run.py --runs $(RUNS) $(if $(BASE),--base '$(BASE)') $(if $(IG),--ig '$(IG)')
 
