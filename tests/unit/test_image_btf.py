@@ -94,6 +94,7 @@ def test_os_release(text: str, distribution: tuple[str, str] | None) -> None:
         layer({MEMBER: b"x" * 20_000})[:-200],
         gzip.compress(tarfile.TarInfo("x").tobuf()[:300]),
     ],
+    ids=["empty", "no gzip", "no tar", "cut", "a cut header"],
 )
 def test_what_is_no_archive_is_refused(root: Path, data: bytes) -> None:
     with pytest.raises(ObjectError, match="running gadget g: reading the image's BTF layer: "):
