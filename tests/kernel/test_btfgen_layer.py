@@ -63,7 +63,7 @@ def hidden_run(directory: Path, btfgen: bytes | None, *flags: str) -> RunningGad
     return run
 
 
-@pytest.mark.skipif(not MEMBER, reason="os-release does not name this distribution's version")
+@pytest.mark.needs("os_release")
 def test_the_layer_replaces_the_kernels_types(tmp_path: Path) -> None:
     flags = ("-o", "json", f"--pid={os.getpid()}")
     with hidden_run(tmp_path, layer(VMLINUX_BTF.read_bytes()), *flags) as run:

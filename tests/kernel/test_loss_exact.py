@@ -9,11 +9,11 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.bench_load import bench_load
 from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget
 from support.waiting import SLOWNESS, deadline, wait_for
@@ -37,14 +37,8 @@ STOPPED = {"open": 3_000, "exec": 40}
 
 @pytest.fixture(scope="module")
 def load() -> Iterator[str]:
-    """The load leaves root before it executes itself: its folder is open to everyone."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        path = Path(folder) / "load"
-        source = CHECKOUT / "bench" / "load.c"
-        argv = ["cc", "-O2", "-static", "-pthread", str(source), "-o", str(path)]
-        subprocess.run(argv, check=True, timeout=deadline(60))
-        yield str(path)
+    with bench_load() as path:
+        yield path
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from support.waiting import deadline
 
 pytestmark = pytest.mark.needs("root")
 
-LOCALTIME = Path("/etc/localtime")
 SHOW = """
 import subprocess, sys, time
 from ig_py._core import pipeline
@@ -39,7 +38,7 @@ def zone_file(path: Path, hours: int) -> str:
     return str(path)
 
 
-@pytest.mark.skipif(not LOCALTIME.is_file(), reason="there is no /etc/localtime to mount over")
+@pytest.mark.needs("localtime")
 def test_times_are_shown_in_the_zone_of_now(tmp_path: Path) -> None:
     maker = PlanMaker(8)
     src = maker.field("timestamp_raw", "u64", 0, 8)

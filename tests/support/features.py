@@ -20,6 +20,8 @@ from typing import NoReturn
 import pytest
 
 from ig_py.errors import IgPyError
+from ig_py.host.proc import HostView
+from ig_py.runtime.image_btf import ImageBtf
 from support import bpf_syscall, compilers
 from support.waiting import SLOWNESS
 
@@ -334,9 +336,31 @@ def _cgroup2() -> str | None:
     return None if found else "no cgroup2 hierarchy is mounted"
 
 
+@_feature("cc")
+def _cc() -> str | None:
+    return _program("cc")
+
+
+@_feature("valgrind")
+def _valgrind() -> str | None:
+    return _program("valgrind")
+
+
+@_feature("localtime")
+def _localtime() -> str | None:
+    path = Path("/etc/localtime")
+    return None if path.is_file() else f"there is no {path} to mount over"
+
+
+@_feature("os_release")
+def _os_release() -> str | None:
+    found = ImageBtf((), HostView(), "test").member()
+    return None if found else "os-release does not tell this distribution's name and version"
+
+
 @_feature("native_processor")
 def _native_processor() -> str | None:
-    return None if SLOWNESS == 1 else "an emulated processor makes too few namespaces"
+    return None if SLOWNESS == 1 else "an emulated machine is too slow, and its files are far away"
 
 
 @_feature("settable_clock")

@@ -8,7 +8,7 @@ from typing import Any
 from ig_py.gadget.load import build_spec
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceSpec, GadgetSpec
-from support.elf_writer import BtfWriter, ElfWriter, Insn, Members, exit_
+from support.elf_writer import SIGNED, BtfWriter, ElfWriter, Insn, Members, exit_, helper, load
 
 RINGBUF = 27
 
@@ -31,6 +31,20 @@ def tracer_object(
     declare(btf, elf)
     btf.maps()
     return elf.write(btf.write())
+
+
+def object_with_limit() -> bytes:
+    """Data source ``ds`` with the field ``a``, and a variable ``limit`` of 7."""
+
+    def declare(btf: BtfWriter, elf: ElfWriter) -> None:
+        elf.variable("limit", ".rodata", b"\7\0\0\0")
+        elf.variable("gadget_tracer_ds___events___event", ".bss", 8)
+
+    return tracer_object(
+        lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)],
+        declare=declare,
+        code=[load(1, "events"), helper(1), exit_()],
+    )
 
 
 def spec_of(raw: bytes, metadata: Mapping[str, Any] | None = None, **options: Any) -> GadgetSpec:

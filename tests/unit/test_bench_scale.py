@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 import os
-import shutil
 import socket
 import sys
 import time
@@ -167,13 +166,7 @@ def test_starts_have_a_median(bench: Load) -> None:
     assert (row.runs, row.median_ms, row.least_ms, row.most_ms) == pytest.approx((3, 200, 100, 300))
 
 
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler"
-)
-
-
-@needs_compiler
-@pytest.mark.needs("root")
+@pytest.mark.needs("root", "cc")
 def test_idle_containers(bench: Load, tmp_path: Path) -> None:
     idle = bench("idle")
     binary = idle.build(tmp_path)
@@ -192,8 +185,7 @@ def ask(path: Path, target: str) -> bytes:
         return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
-@needs_compiler
-@pytest.mark.needs("root")
+@pytest.mark.needs("root", "cc")
 def test_the_engine_of_idle_containers(
     bench: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

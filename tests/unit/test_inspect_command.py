@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.elf_writer import SIGNED, BtfWriter, ElfWriter, exit_, helper, load
-from support.gadget_objects import tracer_object
+from support.gadget_objects import object_with_limit
 from support.images import write_layout
 
 from ig_py.cli import main
@@ -35,22 +34,10 @@ WASM = (
 Run = Callable[..., tuple[int, str, str]]
 
 
-def gadget_object() -> bytes:
-    def declare(btf: BtfWriter, elf: ElfWriter) -> None:
-        elf.variable("limit", ".rodata", b"\7\0\0\0")
-        elf.variable("gadget_tracer_ds___events___event", ".bss", 8)
-
-    return tracer_object(
-        lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)],
-        declare=declare,
-        code=[load(1, "events"), helper(1), exit_()],
-    )
-
-
 @pytest.fixture
 def layout(tmp_path: Path) -> Path:
     path = tmp_path / "image"
-    files = GadgetFiles(ebpf=gadget_object(), wasm=WASM)
+    files = GadgetFiles(ebpf=object_with_limit(), wasm=WASM)
     packed = pack(
         {"amd64": files, "arm64": files},
         METADATA,
@@ -241,7 +228,7 @@ def test_a_broken_object_is_told(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_broken_wasm_module_is_told(run: Run, tmp_path: Path) -> None:
-    image = packed_layout(tmp_path / "w", GadgetFiles(ebpf=gadget_object(), wasm=WASM[:-3]))
+    image = packed_layout(tmp_path / "w", GadgetFiles(ebpf=object_with_limit(), wasm=WASM[:-3]))
     code, _, err = run("--extra-info", "wasm.upcalls", image=image)
     assert code == 1
     assert "cut short" in err

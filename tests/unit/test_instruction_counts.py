@@ -21,11 +21,10 @@ def instructions() -> ModuleType:
     return module
 
 
+@pytest.mark.needs("valgrind")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["none", "json", "columns"])
 def test_an_event_costs_what_it_did(instructions: ModuleType, mode: str) -> None:
-    if not instructions.available():
-        pytest.skip("valgrind is not installed")
     kept = json.loads(instructions.KEPT.read_text())
     counts = {mode: instructions.of_an_event(mode)}
     slower = instructions.slower(counts, kept)

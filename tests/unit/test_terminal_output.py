@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from support.elf_writer import SIGNED, BtfWriter, ElfWriter, exit_, helper, load
 from support.fake_docker import FakeContainer, container_id, fake_docker
-from support.gadget_objects import tracer_object
+from support.gadget_objects import object_with_limit
 from support.hostile_text import HOSTILE, MARK, TEXT, acting, on_terminal
 from support.images import write_layout
 from support.registry_server import FaultyRegistry, Reply, Request, serving
@@ -56,18 +55,6 @@ METADATA: dict[str, Any] = {
 }
 
 
-def gadget_object() -> bytes:
-    def declare(btf: BtfWriter, elf: ElfWriter) -> None:
-        elf.variable("limit", ".rodata", b"\7\0\0\0")
-        elf.variable("gadget_tracer_ds___events___event", ".bss", 8)
-
-    return tracer_object(
-        lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)],
-        declare=declare,
-        code=[load(1, "events"), helper(1), exit_()],
-    )
-
-
 def document() -> bytes:
     return yaml.safe_dump(METADATA, allow_unicode=False).encode()
 
@@ -75,7 +62,7 @@ def document() -> bytes:
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("hostile") / "image"
-    files = GadgetFiles(ebpf=gadget_object())
+    files = GadgetFiles(ebpf=object_with_limit())
     packed = pack(
         {"amd64": files, "arm64": files},
         document(),

@@ -221,6 +221,12 @@ impl Drain {
         let rc = unsafe {
             sys::bpf_map_get_next_key(self.fd.as_raw_fd(), after.cast(), next.as_mut_ptr().cast())
         };
+        self.found(rc)
+    }
+
+    /// What a call on the map has found, from what it returned just now; false when there is no
+    /// such entry.
+    fn found(&self, rc: i32) -> Result<bool> {
         if rc == 0 {
             return Ok(true);
         }
@@ -241,14 +247,7 @@ impl Drain {
                 value.as_mut_ptr().cast(),
             )
         };
-        if rc == 0 {
-            return Ok(true);
-        }
-        let cause = io::Error::last_os_error();
-        match cause.raw_os_error() {
-            Some(libc::ENOENT) => Ok(false),
-            _ => Err(self.failed(&cause)),
-        }
+        self.found(rc)
     }
 
     /// False when the entry has been deleted meanwhile.
@@ -277,10 +276,7 @@ impl Drain {
         }
         // SAFETY: as above.
         let rc = unsafe { sys::bpf_map_delete_elem(self.fd.as_raw_fd(), key.as_ptr().cast()) };
-        let cause = io::Error::last_os_error();
-        if rc != 0 && cause.raw_os_error() != Some(libc::ENOENT) {
-            return Err(self.failed(&cause));
-        }
-        Ok(true)
+        // Deleted by another meanwhile: its value is here all the same.
+        self.found(rc).map(|_| true)
     }
 }
