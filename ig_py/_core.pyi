@@ -403,6 +403,18 @@ class Stream:
         """Decide about the samples of a namespace, those that wait and those to come. *verdict*:
         ``keep``, ``reject``, or ``lose`` when it was not identified in time. *generation* 0: the
         namespace that has the inode number now."""
+    def decide_ended(
+        self,
+        mntns: int,
+        generation: int,
+        verdict: str,
+        ended: tuple[int, Mapping[str, str | int | bool]],
+        holder: tuple[int, Mapping[str, str | int | bool]],
+    ) -> None:
+        """As :meth:`decide`, of a container whose namespace had ended before the one that has the
+        inode number now. *ended*, *holder*: (netns, values) of the containers of both, as for
+        :meth:`set_container`; the later one has been decided about. Events of each have its
+        values."""
     def waiting(self) -> int:
         """Samples that wait for a decision, and those that the kernel lost of namespaces that wait
         for one."""

@@ -170,7 +170,7 @@ class Admission:
             return
         pending = self._pending.latest(event.container.mntns)
         if pending is not None:
-            self._scout.reactor.soon(lambda: self._taken(pending))
+            self._scout.reactor.soon(lambda: self._taken_in(pending.mntns))
 
     def when_decided(self, container_id: str | None, done: Callable[[], None]) -> None:
         """Call *done* once the pending namespaces of that container (None: of all containers) are
@@ -371,6 +371,13 @@ class Admission:
         self.totals.ended += 1
         self._count(pending)
         self._settle(pending)
+
+    def _taken_in(self, mntns: int) -> None:
+        """Another source has taken in the container that has this namespace now, perhaps before the
+        scout's notice of it was read: then the pending one is an earlier one of that number."""
+        self._scout.read()
+        if (pending := self._pending.latest(mntns)) is not None:
+            self._taken(pending)
 
     def _taken(self, pending: PendingNamespace) -> None:
         if pending in self._pending:

@@ -104,7 +104,7 @@ class ContainerCollection:
                 return False
             entry = _Entry(container, pins)
             self._entries[container.id] = entry
-            self._index(entry)
+            self._index(entry, ended=bool(generation))
             self._publish(Event(EventType.CREATED, container, generation, named))
             return True
 
@@ -213,9 +213,19 @@ class ContainerCollection:
             return f"more than {MAX_CONTAINERS} containers"
         return ""
 
-    def _index(self, entry: _Entry) -> None:
-        if entry.container.mntns:
-            self._by_mntns[entry.container.mntns] = entry
+    def _index(self, entry: _Entry, *, ended: bool) -> None:
+        mntns = entry.container.mntns
+        if not mntns or (ended and self._holds(mntns)):
+            return
+        self._by_mntns[mntns] = entry
+
+    def _holds(self, mntns: int) -> bool:
+        """Whether a container has that namespace now: one that had ended before had another one of
+        that number. A pinned number is not used again."""
+        entry = self._by_mntns.get(mntns)
+        if entry is None:
+            return False
+        return entry.pins.mnt_fd >= 0 or self._entries.get(entry.container.id) is entry
 
     def _forget(self, entry: _Entry) -> None:
         mntns = entry.container.mntns

@@ -43,6 +43,16 @@ class ContainerStream(Protocol):
 
     def decide(self, mntns: int, generation: int, verdict: str, /) -> None: ...
 
+    def decide_ended(
+        self,
+        mntns: int,
+        generation: int,
+        verdict: str,
+        ended: tuple[int, Mapping[str, str | int | bool]],
+        holder: tuple[int, Mapping[str, str | int | bool]],
+        /,
+    ) -> None: ...
+
     def wake(self) -> None: ...
 
 
@@ -67,6 +77,8 @@ class StreamSync:
         self._selector = selector
         self._admission = admission
         self._ended = ended
+        self._holders: dict[int, Container] = {}
+        """The container that has a mount namespace, or had it until its grace time is over."""
         self._unnamed: set[int] = set()
         """Mount namespaces of containers whose names no engine has told yet."""
         self._lost: dict[int, int] = {}
@@ -78,6 +90,10 @@ class StreamSync:
         mntns = container.mntns
         if not mntns or event.type is EventType.PRECREATE:
             return
+        holder = self._holders.get(mntns)
+        if generation and holder is not None:
+            self._ended_before(event, holder)
+            return
         self._lost.pop(mntns, None)
         self._unnamed.discard(mntns)
         if event.type is EventType.DELETED:
@@ -85,8 +101,11 @@ class StreamSync:
             self._stream.end_container(mntns)
             self._end_rows(mntns, generation)
         elif event.type is EventType.EXPIRED:
+            self._holders.pop(mntns, None)
             self._stream.drop_container(mntns)
         else:
+            if not generation:
+                self._holders[mntns] = container
             self._stream.set_container(mntns, container.netns, container.event_values())
             verdict = self._verdict(container, named=event.named)
             if verdict == LOSE:
@@ -102,6 +121,20 @@ class StreamSync:
                     self._ended.unpin(mntns)
             if self._admission is not None:
                 self._stream.decide(mntns, generation, verdict)
+
+    def _ended_before(self, event: Event, holder: Container) -> None:
+        """A container had ended before *holder* got the number of its namespace, and was identified
+        later: nothing changes for *holder*."""
+        container, generation = event.container, event.generation
+        if event.type is EventType.DELETED or self._admission is None:
+            return
+        self._stream.decide_ended(
+            container.mntns,
+            generation,
+            self._verdict(container, named=event.named),
+            (container.netns, container.event_values()),
+            (holder.netns, holder.event_values()),
+        )
 
     def announced(self, mntns: int, process: str) -> None:
         if self._ended is not None:
@@ -121,7 +154,12 @@ class StreamSync:
         self._stream.decide(container.mntns, generation, verdict)
 
     def reject(self, mntns: int, generation: int, *, lose: bool, superseded: bool = False) -> None:
-        if self._filter is None:
+        holder = self._holders.get(mntns)
+        if self._filter is None and holder is not None:
+            # It had the number before: its events have no names, and those of the holder stay.
+            names = holder.netns, holder.event_values()
+            self._stream.decide_ended(mntns, generation, KEEP, (0, {}), names)
+        elif self._filter is None:
             # An earlier container may have had the inode number.
             if not superseded:
                 self._stream.drop_container(mntns)

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,11 +31,12 @@ from ig_py.gadget.spec import (
     MapSpec,
     ProgramSpec,
 )
-from ig_py.host.proc import HostView
+from ig_py.host.proc import HostView, Pins
 from ig_py.operators.base import Context
 from ig_py.operators.local_manager import LocalManager, _refuse_selection
 from ig_py.operators.parts import LoadParts
 from ig_py.operators.running import Host
+from ig_py.records import replace
 
 GOLDEN_FIELDS = Path(__file__).parent.parent / "wire/data/container_fields.json"
 
@@ -74,6 +76,17 @@ class Journal:
     def decide(self, mntns: int, generation: int, verdict: str) -> None:
         self.lines.append(f"{verdict} {mntns}/{generation}")
 
+    def decide_ended(
+        self,
+        mntns: int,
+        generation: int,
+        verdict: str,
+        ended: tuple[int, dict[str, Any]],
+        holder: tuple[int, dict[str, Any]],
+    ) -> None:
+        first, second = (v.get("runtime.containerName", "") for _, v in (ended, holder))
+        self.lines.append(f"{verdict} {mntns}/{generation} of {first!r} before {second!r}")
+
     def wake(self) -> None:
         pass
 
@@ -96,6 +109,38 @@ def synced(
     filter_map = None if host else FilterMap(journal, entries)  # type: ignore[arg-type]
     collection.subscribe("sync", StreamSync(journal, filter_map, selector, None, ended))
     return collection, journal
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_a_container_that_ended_before_takes_no_number_from_a_later_one(host: bool) -> None:
+    """The later one was taken in by another source before the scout's notices were read."""
+    journal, pins = Journal(), Pins(mnt_fd=os.open("/dev/null", os.O_RDONLY))
+    collection = ContainerCollection(grace=0)
+    filter_map = None if host else FilterMap(journal, 10)  # type: ignore[arg-type]
+    admission: Any = SimpleNamespace(withdraw=lambda *_: journal.lines.append("withdrawn"))
+    sync = StreamSync(journal, filter_map, Selector(), admission)
+    collection.subscribe("sync", sync)
+    later, earlier = make(7, "later"), replace(make(7, "earlier"), runtime=make(8).runtime)
+    assert collection.add(later, pins)
+    journal.lines.clear()
+    assert collection.add(earlier, generation=5)
+    assert collection.remove(earlier.id, generation=5)
+    assert journal.lines == ["keep 7/5 of 'n8' before 'later'"]
+    assert collection.by_mntns(7) is later
+    collection.expire()
+    assert collection.by_mntns(7) is later
+    sync.reject(7, 4, lose=False)
+    assert journal.lines[1:] == (
+        ["keep 7/4 of '' before 'later'"] if host else ["withdrawn", "reject 7/4"]
+    )
+    journal.lines.clear()
+    collection.remove(later.id)
+    collection.expire()
+    assert collection.by_mntns(7) is None
+    assert journal.lines[-1] == "names-7"
+    # The number is free: the next one that has ended gets it.
+    assert collection.add(earlier, generation=9)
+    assert "names+7/107=n8" in journal.lines
 
 
 @pytest.mark.parametrize("host", [False, True])

@@ -56,6 +56,16 @@ impl Sink for ToWriter {
     }
 }
 
+/// Full field name -> value, of a mapping.
+fn container_values(values: &Bound<'_, PyAny>) -> PyResult<Vec<(String, ContainerValue)>> {
+    let items = values.call_method0("items")?;
+    let pairs = items.try_iter()?.map(|item| {
+        let (name, value): (String, Bound<'_, PyAny>) = item?.extract()?;
+        Ok((name, container_value(&value)?))
+    });
+    pairs.collect()
+}
+
 fn container_value(value: &Bound<'_, PyAny>) -> PyResult<ContainerValue> {
     if let Ok(flag) = value.cast::<PyBool>() {
         return Ok(ContainerValue::Bool(flag.is_true()));
@@ -174,16 +184,25 @@ impl Stream {
         netns: u64,
         values: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let items: Vec<(String, Bound<'_, PyAny>)> = values
-            .call_method0("items")?
-            .try_iter()?
-            .map(|i| i?.extract())
-            .collect::<PyResult<_>>()?;
-        let given: Vec<(String, ContainerValue)> = items
-            .into_iter()
-            .map(|(n, v)| Ok((n, container_value(&v)?)))
-            .collect::<PyResult<_>>()?;
+        let given = container_values(values)?;
         Ok(py.detach(|| self.inner.set_container(mntns, netns, given))?)
+    }
+
+    fn decide_ended(
+        &self,
+        py: Python<'_>,
+        mntns: u64,
+        generation: u64,
+        verdict: &str,
+        ended: (u64, Bound<'_, PyAny>),
+        holder: (u64, Bound<'_, PyAny>),
+    ) -> PyResult<()> {
+        let verdict = parse_verdict(verdict)?;
+        let named = |(netns, values): (u64, Bound<'_, PyAny>)| -> PyResult<Change> {
+            Ok(Change::Set { mntns, netns, values: container_values(&values)? })
+        };
+        let (ended, holder) = (named(ended)?, named(holder)?);
+        Ok(py.detach(|| self.inner.decide_ended(mntns, generation, verdict, ended, holder))?)
     }
 
     fn end_container(&self, py: Python<'_>, mntns: u64) -> PyResult<()> {

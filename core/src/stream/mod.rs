@@ -191,6 +191,30 @@ impl Stream {
         Ok(())
     }
 
+    /// Decides about the samples of a container's namespace that had ended before the one that has
+    /// the inode number now. `ended` sets the names of the first, `holder` those of the second,
+    /// which has been decided about before: the samples of both keep theirs.
+    pub fn decide_ended(
+        &self,
+        mntns: u64,
+        generation: u64,
+        verdict: Verdict,
+        ended: Change,
+        holder: Change,
+    ) -> Result<()> {
+        self.with(|state| {
+            state.copy_out(Extent::All)?;
+            state.change(ended)?;
+            if let Some(admission) = &mut state.admission {
+                let queue = admission.decide(mntns, generation, verdict)?;
+                state.release(&queue, verdict, Extent::Room);
+            }
+            state.change(holder)
+        })?;
+        self.wake();
+        Ok(())
+    }
+
     /// Samples that wait for a decision, and those that the kernel lost of undecided namespaces.
     pub fn waiting(&self) -> Result<u64> {
         self.with(|state| {

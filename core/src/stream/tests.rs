@@ -104,6 +104,20 @@ fn changes_come_into_force_in_their_order() {
 }
 
 #[test]
+fn a_container_that_ended_before_leaves_the_later_ones_names() {
+    let (stream, sample) = stream();
+    stream.change(set("later")).unwrap();
+    push(&stream, &sample);
+    stream.decide_ended(MNTNS, 5, Verdict::Keep, set("earlier"), set("later")).unwrap();
+    push(&stream, &sample);
+    let rendered = stream.with(|state| {
+        state.process_backlog()?;
+        Ok(state.datasources[0].source.take().unwrap())
+    });
+    assert_eq!(names(&rendered.unwrap()), ["later", "later"]);
+}
+
+#[test]
 fn too_many_changes_cost_the_oldest_samples() {
     let (stream, sample) = stream();
     stream.change(set("first")).unwrap();
