@@ -38,6 +38,8 @@ MAX_RETRY_SECONDS = 10.0
 """Between two attempts at most, as long as the container lives."""
 WARN_SECONDS = 2.0
 """What is not attached after this time is told."""
+MAKING_SECONDS = 10.0
+"""What is not attached after this time is told while the runtime makes the container."""
 
 UNKNOWN_USER = -1
 """In place of the user who made a container, when that cannot be read."""
@@ -337,7 +339,8 @@ class TargetAttacher:
         pursuit.whole = missing is None or not missing.reasons
         pursuit.soon = missing is not None and missing.soon
         pursuit.reasons = missing.reasons if missing is not None else {}
-        if time.monotonic() - pursuit.since >= WARN_SECONDS:
+        limit = MAKING_SECONDS if pursuit.soon else WARN_SECONDS
+        if time.monotonic() - pursuit.since >= limit:
             self._tell(pursuit)
             self._plan_telling()
 

@@ -184,7 +184,7 @@ def test_a_runtime_that_starts_a_container_waits_for_one_more_attempt() -> None:
 def test_a_container_without_end_is_tried_less_and_less(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(target_attacher, "WARN_SECONDS", 0.2)
+    monkeypatch.setattr(target_attacher, "MAKING_SECONDS", 0.2)
     monkeypatch.setattr(target_attacher, "SOON_FOR_SECONDS", 0.1)
     targets, making = Targets(), Making(10**9, soon=True)
     attacher = attaching(targets, [making])
@@ -194,6 +194,20 @@ def test_a_container_without_end_is_tried_less_and_less(
     attacher.stop()
     assert warnings(caplog) == ["container 'a': not attached: p: no file"]
     assert len(making.said) < 110
+
+
+def test_a_container_that_is_slow_to_make_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(target_attacher, "WARN_SECONDS", 0.0)
+    targets, making = Targets(), Making(5, soon=True)
+    attacher = attaching(targets, [making])
+    attacher.start()
+    targets.add(Target("1", "a", 7))
+    assert making.attached.wait(10)
+    assert attacher.settle(10)
+    attacher.stop()
+    assert not warnings(caplog)
 
 
 class Reading(Recorder):
