@@ -18,6 +18,7 @@ from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.pending import PendingNamespace, PendingNamespaces
 from ig_py.containers.scout import Kind, Scout, acquire
 from ig_py.containers.speakers import KERNEL, Claim
+from ig_py.containers.targets import Awaited
 from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
@@ -172,10 +173,9 @@ class Admission:
         if pending is not None:
             self._scout.reactor.soon(lambda: self._taken_in(pending.mntns))
 
-    def when_decided(self, container_id: str | None, done: Callable[[], None]) -> None:
-        """Call *done* once the pending namespaces of that container (None: of all containers) are
-        decided about, as far as that is possible before they execute a program. In the scout's
-        thread only.
+    def when_decided(self, awaited: Awaited, done: Callable[[], None]) -> None:
+        """Call *done* once the pending namespaces of these containers are decided about, as far as
+        that is possible before they execute a program. In the scout's thread only.
 
         It is called after half of the time that events may wait for their container, too: an
         engine may answer only when the runtime has started the container, and then its events are
@@ -188,7 +188,7 @@ class Admission:
                 left.pop()()
 
         self._scout.read()
-        self._pending.when_decided(container_id, once)
+        self._pending.when_decided(awaited, once)
         if left:
             self._scout.reactor.later(self._seconds / 2, once)
 
@@ -362,7 +362,7 @@ class Admission:
 
     def _admit_ended(self, pending: PendingNamespace, container: Container, *, named: bool) -> None:
         runtime = replace(container.runtime, pid=pending.init or pending.pid)
-        ended = replace(container, runtime=runtime, mntns=pending.mntns)
+        ended = replace(container, runtime=runtime, mntns=pending.mntns, owner=pending.owner)
         by = _claim(pending)
         if not self._known.admit_ended(ended, pending.generation, by, named=named):
             log.debug("container %a: its events are lost, another one runs", container.id)

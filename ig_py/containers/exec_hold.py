@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ig_py.containers.identify import started_by
 from ig_py.containers.runtime_paths import VARIABLE, keep_marked, runtime_paths
 from ig_py.containers.speakers import Speaker, speaker_of_process
+from ig_py.containers.targets import Awaited
 from ig_py.errors import ContainerError
 from ig_py.host.credentials import credentials
 from ig_py.host.executing import arguments_to_execute
@@ -44,18 +45,28 @@ many can wait in all (MAX_WAITING in core/src/exec_hold/ledger.rs): users leave 
 MAX_WARNINGS = 10
 """Containers that are named which started too early; the others are counted."""
 
-Barrier = Callable[[str | None, Callable[[], None]], None]
-"""Calls its second argument, from any thread, once the container of that id is known and attached
-to, as far as it can be (None: all containers that are known to be made)."""
+USER_READ_SECONDS = 0.5
+"""How long the arguments of a user's process are waited for."""
+USER_PART = 0.75
+"""Part of the deadline that users' executions wait. Of a tracer that lets deadlines pass (a second
+for what it does not answer at all) nothing is held any more, root's executions neither."""
+
+Barrier = Callable[[Awaited, Callable[[], None]], None]
+"""Calls its second argument, from any thread, once these containers are known and attached to, as
+far as they can be."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An execution of *speaker* (None: of root) that waits: for that container, or, None, for all
-    that are known to be made."""
+    """An execution of *speaker* (None: of root, or not known) that waits: for that container, or,
+    None, for all that are known to be made."""
 
     container_id: str | None
     speaker: Speaker | None
+
+    @property
+    def awaited(self) -> Awaited:
+        return Awaited(self.container_id, of_root=self.speaker is None)
 
 
 class RuntimeExecHold:
@@ -76,7 +87,9 @@ class RuntimeExecHold:
         self._seconds = seconds
         self._held: dict[int, _Held] = {}
         self._readers: Counter[int | None] = Counter()
+        self._reading: set[int] = set()
         self._late = 0
+        self._late_of_users = 0
         self._closed = False
         paths = runtime_paths(view)
         if not paths:
@@ -117,12 +130,12 @@ class RuntimeExecHold:
         self._closed = True
         self._reactor.unwatch(self._fd)
         found = self._hold.counts()
-        if early := found["expired"] + found["passed"]:
+        if early := found["expired"] + found["passed"] + self._late_of_users:
             log.warning(
                 "--hold-containers: %d of %d executions of container runtimes did not wait until"
                 " programs were attached",
                 early,
-                early + found["released"],
+                found["expired"] + found["passed"] + found["released"],
             )
         self._hold.close()
 
@@ -173,7 +186,9 @@ class RuntimeExecHold:
 
             def done() -> None:
                 self._readers[speaker.user] -= 1
-                self._hold_for(serial, _Held(container_id, speaker))
+                if serial in self._reading:
+                    self._reading.discard(serial)
+                    self._hold_for(serial, _Held(container_id, speaker))
 
             self._reactor.soon(done)
 
@@ -182,7 +197,17 @@ class RuntimeExecHold:
             self._hold.release(serial)
             return
         self._readers[speaker.user] += 1
+        self._reading.add(serial)
+        part = USER_PART * self._seconds
+        self._reactor.later(min(USER_READ_SECONDS, part), lambda: self._not_read(serial))
+        self._reactor.later(part, lambda: self._too_late(serial))
         threading.Thread(target=read, name="ig-py-arguments", daemon=True).start()
+
+    def _not_read(self, serial: int) -> None:
+        if serial in self._reading and not self._closed:
+            self._reading.discard(serial)
+            self._late_of_users += 1
+            self._hold.release(serial)
 
     def _hold_for(self, serial: int, held: _Held) -> None:
         if held.container_id == "" or self._too_many(held.speaker):
@@ -190,8 +215,9 @@ class RuntimeExecHold:
             return
         self._hold.take(serial)
         self._held[serial] = held
-        self._reactor.later(self._seconds, lambda: self._too_late(serial))
-        self._ready(held.container_id, lambda: self._release(serial))
+        if held.speaker is None:
+            self._reactor.later(self._seconds, lambda: self._too_late(serial))
+        self._ready(held.awaited, lambda: self._release(serial))
 
     def _too_many(self, speaker: Speaker | None) -> bool:
         if speaker is None:
@@ -205,14 +231,20 @@ class RuntimeExecHold:
             return
         container_id = held.container_id
         self._late += 1
+        if held.speaker is not None:
+            self._late_of_users += 1
+            self._hold.release(serial)
         level = logging.WARNING if self._late <= MAX_WARNINGS else logging.DEBUG
         which = "a container" if container_id is None else f"container {container_id!a}"
+        seconds, limit = self._seconds, "--hold-timeout"
+        if held.speaker is not None:
+            seconds, limit = USER_PART * seconds, f"for users {USER_PART:g} of --hold-timeout"
         log.log(
             level,
-            "%s starts before all programs are attached to it: that takes longer than %g s"
-            " (--hold-timeout)",
+            "%s starts before all programs are attached to it: that takes longer than %g s (%s)",
             which,
-            self._seconds,
+            seconds,
+            limit,
         )
 
     def _mark(self, path: str) -> None:

@@ -52,6 +52,7 @@ def with_process(
         cgroup_id=cgroup_id,
         cgroup_v1=process.cgroups.v1,
         cgroup_v2=process.cgroups.v2,
+        owner=process.owner,
     )
 
 

@@ -107,7 +107,11 @@ class KubernetesInfo:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container. ``mntns`` and ``netns`` are namespace inode numbers (0: unknown)."""
+    """One container. ``mntns`` and ``netns`` are namespace inode numbers (0: unknown).
+
+    ``owner``: the user who made its mount namespace, in a user namespace of their own; None for the
+    host's root, and where that is not known. It is not shown.
+    """
 
     runtime: RuntimeInfo = field(default_factory=RuntimeInfo)
     k8s: KubernetesInfo = field(default_factory=KubernetesInfo)
@@ -121,6 +125,7 @@ class Container:
     oci_config: str = ""
     bundle: str = ""
     sandbox_id: str = ""
+    owner: int | None = None
 
     @property
     def id(self) -> str:

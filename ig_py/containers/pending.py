@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ig_py.containers.identify import Found
 from ig_py.containers.model import Container
 from ig_py.containers.scout import PLACED, SHUT, Kind
+from ig_py.containers.targets import Awaited
 from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -146,15 +147,14 @@ class PendingNamespaces:
         self._barriers = [barrier for barrier in self._barriers if barrier[0]]
         return due
 
-    def when_decided(self, container_id: str | None, done: Callable[[], None]) -> None:
-        """Call *done* once the pending namespaces of that container (None: of all containers) are
-        decided about, as far as that is possible before they execute a program: those whose init
-        is known."""
+    def when_decided(self, awaited: Awaited, done: Callable[[], None]) -> None:
+        """Call *done* once the pending namespaces of these containers are decided about, as far as
+        that is possible before they execute a program: those whose init is known."""
         generations = {
             pending.generation
             for pending in self._by_generation.values()
             if pending.found is not None
-            and container_id in (None, pending.found.container_id)
+            and awaited.includes(pending.found.container_id, pending.owner)
             and pending.init
             and not pending.sandbox
         }

@@ -27,6 +27,7 @@ class TargetSync:
                     container.mntns,
                     container.netns,
                     container.host_network,
+                    container.owner,
                 )
             )
         elif event.type is not EventType.EXPIRED:

@@ -12,7 +12,8 @@ from ig_py.records import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``id`` is "" for the host. ``mntns`` and ``netns`` are 0 where they may not be read."""
+    """``id`` is "" for the host. ``mntns`` and ``netns`` are 0 where they may not be read.
+    ``owner``: see :class:`~ig_py.containers.model.Container`."""
 
     id: str
     name: str
@@ -20,6 +21,21 @@ class Target:
     mntns: int = 0
     netns: int = 0
     host_network: bool = False
+    owner: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What the start of a container waits for: the container of that id, or, ``container_id``
+    None, all that are known to be made. ``of_root``: as far as they are root's, which no user can
+    make wait."""
+
+    container_id: str | None
+    of_root: bool
+
+    def includes(self, container_id: str, owner: int | None) -> bool:
+        """Whether the container of that id, made by *owner* (None, 0: root), is waited for."""
+        return self.container_id in (None, container_id) and not (self.of_root and owner)
 
 
 HOST = Target("", "the host", 1, host_network=True)
@@ -32,9 +48,9 @@ class TargetSubscriber(Protocol):
 
     def removed(self, target: Target) -> None: ...
 
-    def after(self, target_id: str | None, done: Callable[[], None]) -> None:
-        """Call *done*, from any thread, once what was told before of that target is dealt with
-        (None: of all targets)."""
+    def after(self, awaited: Awaited, done: Callable[[], None]) -> None:
+        """Call *done*, from any thread, once what was told before of these targets is dealt
+        with."""
 
 
 class Targets:
@@ -77,11 +93,11 @@ class Targets:
         with self._lock:
             self._subscribers.remove(subscriber)
 
-    def after(self, target_id: str | None, done: Callable[[], None]) -> None:
-        """Call *done* once every subscriber has dealt with what it was told before of that target
-        (None: of all targets)."""
+    def after(self, awaited: Awaited, done: Callable[[], None]) -> None:
+        """Call *done* once every subscriber has dealt with what it was told before of these
+        targets."""
         with self._lock:
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            done = partial(subscriber.after, target_id, done)
+            done = partial(subscriber.after, awaited, done)
         done()

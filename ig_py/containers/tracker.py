@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ig_py.containers.exec_hold import Barrier, RuntimeExecHold
     from ig_py.containers.filter_map import FilterMap
     from ig_py.containers.model import Container
-    from ig_py.containers.targets import Targets
+    from ig_py.containers.targets import Awaited, Targets
 
 log = logging.getLogger(__name__)
 
@@ -295,8 +295,8 @@ class ContainerTracker:
         if admission is not None:
             decided, reactor = admission.when_decided, admission.reactor
 
-            def known_and_attached(container_id: str | None, done: Callable[[], None]) -> None:
-                decided(container_id, lambda: attached(container_id, done))
+            def known_and_attached(awaited: Awaited, done: Callable[[], None]) -> None:
+                decided(awaited, lambda: attached(awaited, done))
 
             ready = known_and_attached
         self._hold = RuntimeExecHold(self.view, reactor, ready, seconds)

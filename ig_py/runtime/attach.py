@@ -112,9 +112,7 @@ class Attacher:
             attachments.append(Classifiers(obj, self._of_interfaces, view, release, reactor))
         if not attachments:
             return
-        self._target_attacher = TargetAttacher(
-            self._host.targets, attachments, (reactor, detacher), view.owner_of
-        )
+        self._target_attacher = TargetAttacher(self._host.targets, attachments, (reactor, detacher))
         self._target_attacher.start()
         if not self._target_attacher.settle(SETTLE_SECONDS, check):
             log.warning(

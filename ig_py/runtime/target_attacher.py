@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias
 
-from ig_py.containers.targets import HOST, Target, Targets
+from ig_py.containers.targets import Awaited, Target, Targets
 from ig_py.errors import IgPyError
 from ig_py.host.reactor import Reactor
 from ig_py.records import dataclass, field
@@ -40,9 +40,6 @@ WARN_SECONDS = 2.0
 """What is not attached after this time is told."""
 MAKING_SECONDS = 10.0
 """What is not attached after this time is told while the runtime makes the container."""
-
-UNKNOWN_USER = -1
-"""In place of the user who made a container, when that cannot be read."""
 
 _SLOW = "its files are still being read"
 
@@ -118,8 +115,7 @@ class TargetAttacher:
     """Implements :class:`~ig_py.containers.targets.TargetSubscriber` for several attachments.
 
     *reactors*: which :meth:`start` starts and :meth:`stop` stops. The first one calls the
-    attachments; they may use them. *owner_of*: the user who made the container with that init;
-    None for root.
+    attachments; they may use them.
     """
 
     def __init__(
@@ -127,13 +123,11 @@ class TargetAttacher:
         targets: Targets,
         attachments: list[Attachment],
         reactors: Sequence[Reactor],
-        owner_of: Callable[[int], int | None] = lambda _pid: None,
     ) -> None:
         self._targets = targets
         self._attachments = attachments
         self._reactors = reactors
         self._reactor = reactors[0]
-        self._owner_of = owner_of
         self._lookups = Lookups()
         self._pursuits: dict[str, list[_Pursuit]] = {}
         self._unattached = Unattached()
@@ -177,13 +171,15 @@ class TargetAttacher:
     def removed(self, target: Target) -> None:
         self._put(lambda: self._end(target))
 
-    def after(self, target_id: str | None, done: Callable[[], None]) -> None:
+    def after(self, awaited: Awaited, done: Callable[[], None]) -> None:
         def last_look() -> None:
-            if target_id is None:
-                self._after_attempts([p for p in self._all_pursuits() if p.soon], done)
+            pursuits = [
+                p for p in self._all_pursuits() if awaited.includes(p.target.id, p.target.owner)
+            ]
+            if awaited.container_id is None:
+                self._after_attempts([p for p in pursuits if p.soon], done)
                 return
             # A runtime that starts a container has made it.
-            pursuits = self._pursuits.get(target_id, [])
             for pursuit in pursuits:
                 pursuit.made = True
             self._after_attempts([p for p in pursuits if not p.complete], done)
@@ -294,32 +290,20 @@ class TargetAttacher:
             self._reactor.soon(lambda: self._attempted(pursuit, missing))
 
         try:
-            owner = self._owner(target)
-            self._lookups.start(look_up, owner)
+            self._lookups.start(look_up, target.owner)
         except TooManyLookups as error:
             self._attempted(pursuit, self._all(attachment, str(error)))
             return
         running = pursuit.running
-        self._reactor.later(WARN_SECONDS, lambda: self._slow(pursuit, running, owner))
+        self._reactor.later(WARN_SECONDS, lambda: self._slow(pursuit, running))
 
-    def _owner(self, target: Target) -> int | None:
-        if target == HOST:
-            return None
-        try:
-            return self._owner_of(target.pid)
-        except IgPyError:
-            # It may be any user.
-            return UNKNOWN_USER
-
-    def _slow(
-        self, pursuit: _Pursuit, running: list[Callable[[], None]] | None, owner: int | None
-    ) -> None:
+    def _slow(self, pursuit: _Pursuit, running: list[Callable[[], None]] | None) -> None:
         """The attempt that *running* is of may still be under way."""
         if pursuit.running is not running or pursuit.ended:
             return
         if not pursuit.whole:
             self._set(pursuit, self._all(pursuit.attachment, _SLOW))
-        if owner and running is not None:
+        if pursuit.target.owner and running is not None:
             # A user can keep files from answering: no container of others waits for them.
             self._call(running)
 

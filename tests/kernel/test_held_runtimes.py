@@ -15,6 +15,7 @@ from support.other_user import other_user
 from support.waiting import deadline, wait_for
 
 from ig_py.containers.exec_hold import RuntimeExecHold
+from ig_py.containers.targets import Awaited
 from ig_py.host.executing import MAX_ARGUMENT, MAX_ARGUMENTS
 from ig_py.host.proc import HostView
 from ig_py.host.reactor import Reactor
@@ -30,17 +31,17 @@ class Barrier:
     """What the executions wait for; *released*: containers that are attached to at once."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str | None, Callable[[], None]]] = []
+        self.asked: list[tuple[Awaited, Callable[[], None]]] = []
         self.released: set[str | None] = set()
 
-    def __call__(self, container_id: str | None, done: Callable[[], None]) -> None:
-        self.asked.append((container_id, done))
-        if container_id in self.released:
+    def __call__(self, awaited: Awaited, done: Callable[[], None]) -> None:
+        self.asked.append((awaited, done))
+        if awaited.container_id in self.released:
             done()
 
     @property
     def ids(self) -> list[str | None]:
-        return [container_id for container_id, _ in self.asked]
+        return [awaited.container_id for awaited, _ in self.asked]
 
 
 @pytest.fixture
@@ -139,7 +140,33 @@ def test_arguments_of_other_users_count(
         monkeypatch.setenv("RUNTIME_PATH", str(theirs))
         with holding(reactor, barrier):
             user.run(f"exec {theirs} true start theirs")
-    assert barrier.ids == ["theirs"]
+            run(str(theirs), "start", "theirs")
+    assert [awaited for awaited, _ in barrier.asked] == [
+        Awaited("theirs", of_root=False),
+        Awaited("theirs", of_root=True),
+    ]
+
+
+def test_users_whose_containers_wait_leave_root_held(
+    program: str,
+    reactor: Reactor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The exec hold loses patience with a tracer that lets deadlines pass."""
+    barrier = Barrier()
+    with other_user() as user:
+        theirs = shutil.copy(program, user.runtime / "busybox")
+        monkeypatch.setenv("RUNTIME_PATH", str(theirs))
+        with holding(reactor, barrier, 1) as hold:
+            for _ in range(4):
+                user.run(f"exec {theirs} true start stuck")
+            with begin(str(theirs), "start", "web") as root:
+                wait_for(lambda: barrier.ids[4:] == ["web"], "it waits", 10)
+                barrier.asked[4][1]()
+                assert root.wait(deadline(10)) == 0
+            assert ", 0 to the deadline; 0 not held" in hold.account()
+    assert "4 of 5 executions of container runtimes did not wait" in caplog.text
 
 
 def test_long_arguments_are_read_with_a_bound(program: str, reactor: Reactor) -> None:

@@ -19,6 +19,7 @@ from ig_py.containers.identify import Found
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.scout import PLACED, SHUT, Kind
 from ig_py.containers.speakers import Claim, Rank, Speaker
+from ig_py.containers.targets import Awaited
 from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView
 
@@ -423,9 +424,9 @@ def test_those_kept_out_are_decided_about_as_well(trial: Trial) -> None:
     assert trial.scout.settled == [(7, 70)]
 
 
-def waiting(trial: Trial) -> list[str]:
+def waiting(trial: Trial, container_id: str | None = None, *, of_root: bool = True) -> list[str]:
     said: list[str] = []
-    trial.admission.when_decided(None, lambda: said.append("go"))
+    trial.admission.when_decided(Awaited(container_id, of_root=of_root), lambda: said.append("go"))
     return said
 
 
@@ -448,6 +449,22 @@ def test_a_decision_is_waited_for_once_init_is_known(trial: Trial) -> None:
     trial.tell()
     assert first == second == ["go"]
     assert waiting(trial) == ["go"]
+
+
+@pytest.mark.parametrize("container_id", [None, ID])
+def test_root_waits_for_no_decision_about_a_users_container(
+    trial: Trial, container_id: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.known.engines.answering = True
+    theirs_by_name = Found(ID, engine=True, claim=Claim(Speaker(1000), Rank.USER_FILES))
+    monkeypatch.setattr(module, "identify", lambda *_args, **_kwargs: theirs_by_name)
+    user, init = 1000, NO_PID + 1
+    trial.tell(docker(owner=user), docker(owner=user, kind=Kind.FORK, pid=init, nspid=1))
+    assert waiting(trial, container_id) == ["go"]
+    theirs = waiting(trial, container_id, of_root=False)
+    assert theirs == []
+    trial.time_is_up()
+    assert theirs == ["go"]
 
 
 def test_giving_up_is_a_decision(trial: Trial) -> None:

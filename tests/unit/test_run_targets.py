@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from support.waiting import wait_for
+from support.waiting import deadline, wait_for
 
 from ig_py.containers.collection import ContainerCollection
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.selector import Selector
 from ig_py.containers.target_sync import TargetSync
-from ig_py.containers.targets import HOST, Target, Targets
+from ig_py.containers.targets import HOST, Awaited, Target, Targets
 from ig_py.errors import ObjectError
 from ig_py.gadget import sections
 from ig_py.gadget.spec import ProgramSpec
@@ -27,6 +27,12 @@ from ig_py.runtime.lookups import MAX_LOOKUPS_OF_USER
 from ig_py.runtime.packets import SocketFilters, direction
 from ig_py.runtime.target_attacher import Attachment, Attempt, Missing, TargetAttacher
 from ig_py.runtime.uprobes import file_and_symbol
+
+ALL = Awaited(None, of_root=True)
+
+
+def of(container_id: str) -> Awaited:
+    return Awaited(container_id, of_root=True)
 
 
 def attaching(targets: Targets, attachments: list[Attachment]) -> TargetAttacher:
@@ -53,7 +59,7 @@ class Recorder:
             raise OSError("no such process")
         return None
 
-    def after(self, target_id: str | None, done: Callable[[], None]) -> None:
+    def after(self, awaited: Awaited, done: Callable[[], None]) -> None:
         done()
 
     detach = removed
@@ -175,7 +181,7 @@ def test_a_runtime_that_starts_a_container_waits_for_one_more_attempt() -> None:
 
     # The root is there when the runtime says so: the attempt is made after that.
     has_its_root()
-    targets.after(None, done.set)
+    targets.after(ALL, done.set)
     assert done.wait(10)
     assert making.attached.is_set()
     attacher.stop()
@@ -237,8 +243,8 @@ def test_a_container_whose_files_do_not_answer_delays_no_other(
     targets.add(Target("1", "stuck", 1))
     targets.add(Target("2", "b", 2))
     one, other = threading.Event(), threading.Event()
-    targets.after("1", one.set)
-    targets.after("2", other.set)
+    targets.after(of("1"), one.set)
+    targets.after(of("2"), other.set)
     assert other.wait(10)
     assert not attacher.settle(0.05)
     assert not one.is_set()
@@ -257,20 +263,47 @@ def test_a_user_whose_files_do_not_answer_delays_no_other(
 ) -> None:
     monkeypatch.setattr(target_attacher, "WARN_SECONDS", 0.1)
     targets, reading = Targets(), Reading()
-    attacher = TargetAttacher(
-        targets, [reading], [Reactor("attach")], lambda pid: None if pid == 1 else 1000
-    )
+    attacher = attaching(targets, [reading])
     attacher.start()
     for number in range(MAX_LOOKUPS_OF_USER + 1):
-        targets.add(Target(f"s{number}", f"stuck{number}", 2))
+        targets.add(Target(f"s{number}", f"stuck{number}", 2, owner=1000))
     targets.add(Target("1", "b", 1))
     done = threading.Event()
-    targets.after("1", done.set)
+    targets.after(of("1"), done.set)
     assert done.wait(10)
     last = f"container 'stuck{MAX_LOOKUPS_OF_USER}': not attached: a program: the files of too many"
     wait_for(lambda: [w for w in warnings(caplog) if w.startswith(last)], "the last is told", 10)
     reading.go.set()
     wait_for(lambda: f"+stuck{MAX_LOOKUPS_OF_USER}" in reading.said, "then it is attached", 10)
+    attacher.stop()
+
+
+@pytest.mark.parametrize("container_id", [None, "1"])
+def test_root_waits_for_no_container_of_a_user(container_id: str | None) -> None:
+    """Nor for one that the user has called by the id of root's."""
+
+    class Soon(Recorder):
+        def attach(self, target: Target, *, made: bool) -> Attempt:
+            def look_up() -> Missing | None:
+                if self.said:
+                    go.wait(deadline(20))
+                self.added(target)
+                return Missing({"p": "no file"}, soon=True)
+
+            return look_up
+
+    go, targets, attachment = threading.Event(), Targets(), Soon()
+    attacher = attaching(targets, [attachment])
+    attacher.start()
+    targets.add(Target("1", "theirs", 7, owner=1000))
+    assert attacher.settle(10)
+    root, theirs = threading.Event(), threading.Event()
+    targets.after(Awaited(container_id, of_root=False), theirs.set)
+    targets.after(Awaited(container_id, of_root=True), root.set)
+    assert root.wait(10)
+    assert not theirs.is_set()
+    go.set()
+    assert theirs.wait(10)
     attacher.stop()
 
 
@@ -280,7 +313,7 @@ def test_the_end_of_a_container_ends_the_wait_for_it() -> None:
     attacher.start()
     targets.add(Target("1", "stuck", 1))
     done = threading.Event()
-    targets.after("1", done.set)
+    targets.after(of("1"), done.set)
     targets.remove("1")
     assert done.wait(10)
     reading.go.set()
@@ -362,7 +395,7 @@ def test_directions() -> None:
 
 def test_later_steps_wait_for_all_followers() -> None:
     targets, said = Targets(), list[str]()
-    targets.after(None, lambda: said.append("no subscriber"))
+    targets.after(ALL, lambda: said.append("no subscriber"))
     assert said == ["no subscriber"]
     gate = threading.Event()
 
@@ -377,7 +410,7 @@ def test_later_steps_wait_for_all_followers() -> None:
     for attacher in attachers:
         attacher.start()
     targets.add(HOST)
-    targets.after(None, done.set)
+    targets.after(ALL, done.set)
     assert not done.is_set()
     gate.set()
     assert done.wait(10)

@@ -20,6 +20,7 @@ from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.runtime_executions import RuntimeExecutions
 from ig_py.containers.runtime_paths import VARIABLE, runtime_paths
 from ig_py.containers.speakers import speaker_of_user
+from ig_py.containers.targets import Awaited
 from ig_py.errors import ContainerError
 from ig_py.host.proc import HostView
 
@@ -215,10 +216,10 @@ def test_each_is_released_when_the_barrier_says_so(
     holds: HostView, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(HostView, "same_pidns", False)
-    clock, behind, ids = Clock(), list[Callable[[], None]](), list[str | None]()
+    clock, behind, all_awaited = Clock(), list[Callable[[], None]](), list[Awaited]()
 
-    def ready(container_id: str | None, done: Callable[[], None]) -> None:
-        ids.append(container_id)
+    def ready(awaited: Awaited, done: Callable[[], None]) -> None:
+        all_awaited.append(awaited)
         behind.append(done)
 
     held = RuntimeExecHold(holds, clock, ready)  # type: ignore[arg-type]
@@ -229,7 +230,8 @@ def test_each_is_released_when_the_barrier_says_so(
     behind.pop()()
     behind.pop()()
     assert hold.released == [2, 1]
-    assert ids == [None, None], "processes of another pid namespace tell nothing"
+    # Processes of another pid namespace tell nothing: they may be root's.
+    assert all_awaited == [Awaited(None, of_root=True)] * 2
     assert held.account() == (
         "2 runtimes held (51.0 ms in the mean, 100.0 ms at most), 1 to the deadline; 3 not held"
     )
@@ -263,6 +265,39 @@ def test_users_leave_room_for_executions_of_root(
         clock.pass_time(0)
     assert hold.taken == [1, 2, 3, 4, 10, 11, *range(19, 28)]
     assert hold.released == [*range(5, 10), *range(12, 19)]
+
+
+def test_what_users_keep_waiting_goes_on_before_the_deadline(
+    holds: HostView, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exec hold would count it as a sign that the tracer hangs, and hold nothing of root's."""
+    monkeypatch.setattr(exec_hold, "credentials", lambda _proc, pid: pid)
+    monkeypatch.setattr(exec_hold, "speaker_of_process", speaker_of_user)
+    monkeypatch.setattr(exec_hold, "arguments_to_execute", lambda _proc, _pid: ["runc"])
+    monkeypatch.setattr(exec_hold, "started_by", lambda _words: "stuck")
+    reading: list[Callable[[], None]] = []
+    monkeypatch.setattr(
+        exec_hold.threading,
+        "Thread",
+        lambda target, **_: SimpleNamespace(start=lambda: reading.append(target)),
+    )
+    clock = Clock()
+    held = RuntimeExecHold(holds, clock, lambda *_: None)  # type: ignore[arg-type]
+    hold = held._hold
+    assert isinstance(hold, FakeExecHold)
+    hold.waiting = [(1, 1000), (2, 1000), (3, 0)]
+    clock.watched[6]()
+    reading.pop()()
+    clock.pass_time(0)
+    assert (hold.taken, hold.released) == ([3, 2], [])
+    clock.pass_time(exec_hold.USER_READ_SECONDS)
+    assert hold.released == [1], "its arguments have not been read"
+    reading.pop()()
+    clock.pass_time(exec_hold.USER_PART * exec_hold.MAX_SECONDS)
+    assert (hold.taken, hold.released) == ([3, 2], [1, 2]), "its container is not attached to"
+    assert "that takes longer than 7.5 s (for users 0.75 of --hold-timeout)" in caplog.text
+    held.close()
+    assert "did not wait until programs were attached" in caplog.text
 
 
 def test_a_runtime_that_cannot_be_held_is_an_error(holds: HostView, tmp_path: Path) -> None:
