@@ -33,6 +33,8 @@ pub struct Admission {
     rows: Vec<Option<RowOwners>>,
     /// By data source. None: its samples count for the latest generation.
     rings: Vec<Option<RingPosition>>,
+    /// Of every buffer that is read, the positions of samples are known.
+    placed: bool,
 }
 
 impl Admission {
@@ -42,15 +44,18 @@ impl Admission {
         readers: impl Iterator<Item = Option<&'a Reader>>,
         rows: Vec<Option<RowOwners>>,
     ) -> Admission {
+        let mut placed = true;
         let rings: Vec<Option<RingPosition>> = readers
             .map(|reader| {
-                let (at, ring) = reader?.position()?;
-                Some(RingPosition { slot: scout.add_ring(ring)?, at })
+                let found = reader?.position();
+                let slot = found.and_then(|(at, ring)| Some((scout.add_ring(ring)?, at)));
+                placed &= slot.is_some();
+                slot.map(|(slot, at)| RingPosition { slot, at })
             })
             .collect();
         let (cursor, changes) = scout.begin();
         let pending = PendingSamples::of_rings(rings.iter().flatten().map(|ring| ring.slot));
-        let mut admission = Admission { scout, selective, cursor, pending, rows, rings };
+        let mut admission = Admission { scout, selective, cursor, pending, rows, rings, placed };
         admission.announce(changes);
         admission
     }
@@ -112,6 +117,26 @@ impl Admission {
             Fate::Pending if !self.selective => Fate::Pass,
             fate => fate,
         })
+    }
+
+    /// True when samples of a namespace that has ended are still told from those of the next one
+    /// of its number when they are read after `verdict`, and nothing of them is shown.
+    pub fn may_stay_unread(
+        &mut self,
+        mntns: u64,
+        generation: u64,
+        verdict: Verdict,
+    ) -> Result<bool> {
+        if verdict == Verdict::Keep || !self.placed {
+            return Ok(false);
+        }
+        self.follow()?;
+        Ok(self.pending.may_stay_unread(mntns, generation))
+    }
+
+    /// Everything in the buffers has been read.
+    pub fn all_read(&mut self) {
+        self.pending.all_read();
     }
 
     pub fn decide(&mut self, mntns: u64, generation: u64, verdict: Verdict) -> Result<Queue> {

@@ -100,6 +100,21 @@ impl Generations {
         self.list.iter_mut().rev().find(|generation| generation.id == id)
     }
 
+    pub fn find(&self, id: u64) -> Option<&Generation> {
+        self.list.iter().rev().find(|generation| generation.id == id)
+    }
+
+    /// Generations that follow each other and have been decided about alike become one: samples of
+    /// a number that is used again and again may be unread for long.
+    fn join(&mut self) {
+        let mut before = None;
+        self.list.retain(|generation| {
+            let alike = before == Some(generation.state) && !generation.state.is_open();
+            before = Some(generation.state);
+            !alike
+        });
+    }
+
     /// Every sample of the number passes: to remember it would change nothing.
     fn all_pass(&self) -> bool {
         self.list.len() == 1 && !self.cut && self.list[0].state == State::Passing
@@ -124,6 +139,8 @@ pub struct Numbers {
     known: ByNumber<u64, Generations>,
     /// In the order of their first announcement.
     order: VecDeque<u64>,
+    /// Numbers since everything in the ring buffers was read.
+    added: usize,
 }
 
 impl Numbers {
@@ -162,6 +179,7 @@ impl Numbers {
             Entry::Vacant(place) => {
                 place.insert(Generations { list: VecDeque::from([generation]), cut: false });
                 self.order.push_back(mntns);
+                self.added += 1;
             }
         }
         self.forget_oldest();
@@ -183,8 +201,22 @@ impl Numbers {
         }
     }
 
-    /// Forgets a number of which every sample passes: so does what is not known.
-    pub fn forget_passing(&mut self, mntns: u64) {
+    /// True when numbers may soon be forgotten of which samples are unread.
+    pub fn is_crowded(&self) -> bool {
+        self.added > MAX_NUMBERS / 2
+    }
+
+    /// Everything in the ring buffers has been read.
+    pub fn all_read(&mut self) {
+        self.added = 0;
+    }
+
+    /// A generation of the number has been decided about. A number of which every sample passes is
+    /// forgotten: so does what is not known.
+    pub fn decided(&mut self, mntns: u64) {
+        if let Some(generations) = self.known.get_mut(&mntns) {
+            generations.join();
+        }
         if self.known.get(&mntns).is_some_and(Generations::all_pass) {
             self.known.remove(&mntns);
             self.order.retain(|number| *number != mntns);
@@ -223,16 +255,46 @@ mod tests {
     fn what_passes_alone_is_forgotten() {
         let mut numbers = Numbers::default();
         numbers.append(7, generation(1, State::Rejected, 100), &START);
-        numbers.forget_passing(7);
+        numbers.decided(7);
         assert!(numbers.get(7).is_some());
         numbers.append(7, generation(2, State::Passing, 200), &START);
-        numbers.forget_passing(7);
+        numbers.decided(7);
         assert!(numbers.get(7).is_some());
         let mut consumed = START.map(|_| u64::MAX);
         consumed[2] = 300;
         numbers.append(7, generation(3, State::Passing, 300), &consumed);
-        numbers.forget_passing(7);
+        numbers.decided(7);
         assert!(numbers.is_empty() && numbers.order.is_empty());
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_and_again_is_remembered_in_one_piece() {
+        let mut numbers = Numbers::default();
+        for id in 1..=10 * MAX_GENERATIONS as u64 {
+            let state = if id == 500 { State::Lost } else { State::Rejected };
+            numbers.append(7, generation(id, state, 100 * id), &START);
+            numbers.decided(7);
+        }
+        let known = numbers.get(7).expect("it is known");
+        assert_eq!((known.list.len(), known.cut), (3, false));
+        let state = |position| known.at(Some((2, position))).map(|g| g.state);
+        assert_eq!(state(99), None);
+        let of = [100, 49_999, 50_000, 50_099, 50_100, u64::MAX].map(state);
+        let (rejected, lost) = (Some(State::Rejected), Some(State::Lost));
+        assert_eq!(of, [rejected, rejected, lost, lost, rejected, rejected]);
+    }
+
+    #[test]
+    fn numbers_are_not_forgotten_before_everything_is_read() {
+        let mut numbers = Numbers::default();
+        for mntns in 0..MAX_NUMBERS as u64 / 2 {
+            numbers.append(mntns, generation(mntns + 1, State::Rejected, 100), &START);
+        }
+        assert!(!numbers.is_crowded());
+        numbers.append(1 << 40, generation(1 << 40, State::Rejected, 100), &START);
+        assert!(numbers.is_crowded());
+        numbers.all_read();
+        assert!(!numbers.is_crowded());
     }
 
     #[test]

@@ -178,9 +178,7 @@ impl Stream {
     /// is the one that has the inode number now.
     pub fn decide(&self, mntns: u64, generation: u64, verdict: Verdict) -> Result<()> {
         let waited = self.with(|state| {
-            // All events of a namespace that has ended are in the buffers. They are copied now,
-            // while its container is still the one of this inode number.
-            let seen = generation != 0 && state.copy_out(Extent::All)?.samples > 0;
+            let seen = generation != 0 && state.copy_ended(mntns, generation, verdict)?;
             let Some(admission) = &mut state.admission else { return Ok(seen) };
             let queue = admission.decide(mntns, generation, verdict)?;
             Ok(state.release(&queue, verdict, Extent::Room) || seen)

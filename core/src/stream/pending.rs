@@ -104,6 +104,23 @@ impl PendingSamples {
         latest.map_or(Fate::Pass, |generation| generation.state.fate())
     }
 
+    /// True when samples of that generation that are read later are told from those of the next
+    /// one, and need no room until then.
+    pub fn may_stay_unread(&self, mntns: u64, generation: u64) -> bool {
+        let found = self.numbers.get(mntns).and_then(|known| known.find(generation));
+        // Position 0 may only mean that the scout did not know the ring buffer yet.
+        let placed = |found: &Generation| {
+            let mut rings = found.written.iter().zip(&self.consumed);
+            rings.all(|(written, consumed)| *written != 0 || *consumed == u64::MAX)
+        };
+        !self.numbers.is_crowded() && found.is_some_and(placed)
+    }
+
+    /// Everything in the ring buffers has been read.
+    pub fn all_read(&mut self) {
+        self.numbers.all_read();
+    }
+
     /// Ends the waiting of a namespace and returns its samples. Generation 0 is the latest one,
     /// unless that has been decided about already otherwise than as lost.
     pub fn decide(&mut self, mntns: u64, generation: u64, verdict: Verdict) -> Queue {
@@ -117,7 +134,7 @@ impl PendingSamples {
                 id = found.id;
                 found.state = State::after(verdict);
             }
-            self.numbers.forget_passing(mntns);
+            self.numbers.decided(mntns);
         }
         self.decisions.decide(id, verdict);
         let queue = self.queues.remove(&id).unwrap_or_default();
@@ -300,5 +317,27 @@ mod tests {
         pending.announce(7, 4, written(400), false);
         pending.decide(7, 4, Verdict::Keep);
         assert!(pending.numbers.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_wanted_may_stay_unread_where_its_place_is_known() {
+        let mut pending = PendingSamples::of_rings([2].into_iter());
+        assert!(!pending.may_stay_unread(7, 1));
+        pending.announce(7, 1, START, false);
+        assert!(!pending.may_stay_unread(7, 1));
+        for generation in 2..=2000 {
+            pending.announce(7, generation, written(100 * generation), true);
+            assert!(pending.may_stay_unread(7, generation));
+            pending.decide(7, generation, Verdict::Reject);
+        }
+        pending.announce(7, 2001, written(200_100), false);
+        assert_eq!(pending.offer(0, Some((2, 199_950)), 7, b"not wanted"), Fate::Rejected);
+        assert_eq!(pending.offer(0, Some((2, 200_100)), 7, b"the next one's"), Fate::Pending);
+        for mntns in 100..20_000 {
+            pending.announce(mntns, mntns, written(mntns), true);
+        }
+        assert!(!pending.may_stay_unread(7, 2001), "it may be forgotten before it is read");
+        pending.all_read();
+        assert!(pending.may_stay_unread(7, 2001));
     }
 }

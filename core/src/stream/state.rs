@@ -252,6 +252,23 @@ impl State {
         Ok(seen)
     }
 
+    /// All events of a namespace that has ended are in the buffers. They are copied before
+    /// `verdict`, while its container is still the one of this inode number; true when there were
+    /// any. What is not wanted may stay: any user can make namespaces end all the time, and what is
+    /// copied takes room that events need while the sink has none.
+    pub fn copy_ended(&mut self, mntns: u64, generation: u64, verdict: Verdict) -> Result<bool> {
+        if let Some(admission) = &mut self.admission {
+            if admission.may_stay_unread(mntns, generation, verdict)? {
+                return Ok(false);
+            }
+        }
+        let any = self.copy_out(Extent::All)?.samples > 0;
+        if let Some(admission) = &mut self.admission {
+            admission.all_read();
+        }
+        Ok(any)
+    }
+
     /// Processes samples of the backlog until a batch is full.
     pub fn process_backlog(&mut self) -> Result<()> {
         loop {
