@@ -495,6 +495,8 @@ class Scout:
     def remove_filter(self, slot: int) -> None: ...
     def withdraw(self, map: Map, mntns: int, generation: int) -> None:
         """Delete *mntns* from a filter map, unless a later namespace has the inode number."""
+    def is_superseded(self, mntns: int, generation: int) -> bool:
+        """Whether a later namespace has the inode number, read or not."""
     def fileno(self) -> int:
         """Readable when there are notices."""
     def notices(self) -> list[ScoutNotice]:

@@ -63,6 +63,10 @@ class KnownContainers(Protocol):
     def by_mntns(self, mntns: int) -> Container | None:
         """The container that runs in that mount namespace."""
 
+    def holder(self, mntns: int) -> Container | None:
+        """The container that has that mount namespace, or had it last and keeps its number from
+        being used again."""
+
     def admit(self, container: Container, pid: int, mntns: int, by: Claim, *, named: bool) -> None:
         """Take it in with *pid* as its init, whose mount namespace the kernel told to be *mntns*;
         nothing happens when *pid* has ended. *named*: see :class:`Event`."""
@@ -232,8 +236,9 @@ class Admission:
             self._ended(before)
         for subscriber in list(self._subscribers):
             subscriber.announced(pending.mntns, f"{self._view.proc}/{pending.pid}")
+        # Looked for first: what runs now in the latest namespace of the number is in this one.
         running = self._known.by_mntns(pending.mntns)
-        if running is not None:
+        if running is not None and not self._superseded(pending):
             for subscriber in list(self._subscribers):
                 subscriber.readmit(running, pending.generation)
             self._taken(pending)
@@ -354,11 +359,15 @@ class Admission:
         if pending.processes:
             init = pending.init or min(pending.processes)
             self._known.admit(container, init, pending.mntns, _claim(pending), named=named)
-        current = self._known.current(container.id)
-        if current is not None and current.mntns == pending.mntns:
+        # Another source may have taken it in, and it has ended since.
+        holder = self._known.holder(pending.mntns)
+        if holder is not None and holder.id == container.id and not self._superseded(pending):
             self._taken(pending)
         else:
             self._admit_ended(pending, container, named=named)
+
+    def _superseded(self, pending: PendingNamespace) -> bool:
+        return self._scout.is_superseded(pending.mntns, pending.generation)
 
     def _admit_ended(self, pending: PendingNamespace, container: Container, *, named: bool) -> None:
         runtime = replace(container.runtime, pid=pending.init or pending.pid)
@@ -376,7 +385,9 @@ class Admission:
         """Another source has taken in the container that has this namespace now, perhaps before the
         scout's notice of it was read: then the pending one is an earlier one of that number."""
         self._scout.read()
-        if (pending := self._pending.latest(mntns)) is not None:
+        pending = self._pending.latest(mntns)
+        # Some notices about users' namespaces are read later.
+        if pending is not None and not self._superseded(pending):
             self._taken(pending)
 
     def _taken(self, pending: PendingNamespace) -> None:

@@ -159,6 +159,11 @@ class ContainerCollection:
         entry = self._by_mntns.get(mntns)
         return entry.container if entry else None
 
+    def holder(self, mntns: int) -> Container | None:
+        """As :meth:`by_mntns`; None where the number may be another namespace's by now."""
+        with self._lock:
+            return self._by_mntns[mntns].container if self._holds(mntns) else None
+
     def containers(self) -> list[Container]:
         """Every live container, oldest first."""
         with self._lock:

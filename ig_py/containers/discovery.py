@@ -254,6 +254,9 @@ class Discovery:
         container = self.collection.by_mntns(mntns)
         return self.current(container.id) if container else None
 
+    def holder(self, mntns: int) -> Container | None:
+        return self.collection.holder(mntns)
+
     def admit(
         self, container: Container, pid: int, mntns: int, by: Claim = KERNEL, *, named: bool
     ) -> None:

@@ -98,12 +98,14 @@ def identify(
     # runtime in a namespace of its own (unshare -m crun run) is the runtime: the namespace of its
     # container is another one.
     copy = not executed and view.read(pid, "comm").rstrip("\n") == comm
-    for ancestor in (*([pid] if copy else []), *_ancestors(view, ppid)):
+    born = view.born(pid)
+    for ancestor, its in (*([(pid, born)] if copy else []), *_ancestors(view, ppid, born)):
         if from_command(view.read(ancestor, "cmdline").split("\0")[:MAX_ARGUMENTS]) is None:
             continue
         words, speaker = arguments(view, ancestor)
         found = from_command(words[:MAX_ARGUMENTS])
-        if found and _speaks(speaker, owner):
+        # Its number may be another process's since, perhaps of the runtime of another container.
+        if found and _speaks(speaker, owner) and view.born(ancestor) == its:
             claimed = claim(speaker, Rank.ROOT_COMMAND)
             return _with_engine(view, ancestor, replace(found, claim=claimed))
     # The runtime has ended already; the cgroup is named by the container's id.
@@ -189,10 +191,18 @@ def _cgroups(view: HostView, pid: int) -> list[str]:
     return [line.split(":", 2)[-1] for line in lines]
 
 
-def _ancestors(view: HostView, ppid: int) -> list[int]:
-    found: list[int] = []
+def _ancestors(view: HostView, ppid: int, child_born: int) -> list[tuple[int, int]]:
+    """The pids of a process's ancestors from its parent *ppid* on, and when each began
+    (:meth:`HostView.born`). *child_born*: when the process began; 0: it has ended.
+
+    No process began before its parent: a number of a later one is another process's by now.
+    """
+    found: list[tuple[int, int]] = []
     while ppid > 1 and len(found) < MAX_ANCESTORS:
-        found.append(ppid)
+        born = view.born(ppid)
+        if child_born and born > child_born:
+            break
+        found.append((ppid, born))
         parent = view.status(ppid).get("PPid", "0")
-        ppid = int(parent) if parent.isdecimal() else 0
+        ppid, child_born = int(parent) if parent.isdecimal() else 0, born
     return found

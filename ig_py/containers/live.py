@@ -118,6 +118,9 @@ class LiveContainers:
         """Take in a container whose processes have all ended, so that its events are named;
         False when another one of its id runs. *generation*: of its mount namespace."""
         with self._lock:
+            if container.id in self._inits and not self.runs(container.id):
+                # An earlier one of its id, whose end has not been noticed yet.
+                self._end(container.id)
             if container.id in self._inits:
                 if not self.outranked(container.id, claim):
                     return False

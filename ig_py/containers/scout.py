@@ -91,6 +91,11 @@ class Scout:
         """Delete a namespace from *filter_map*, unless a later one has its inode number."""
         self._shared.core.withdraw(filter_map, mntns, generation)
 
+    def is_superseded(self, mntns: int, generation: int) -> bool:
+        """Whether a later namespace has the inode number by now, also where its notice has not been
+        read. What is known of a container by that number alone may be about the later one."""
+        return self._shared.core.is_superseded(mntns, generation)
+
     def counts(self) -> dict[str, int]:
         """As ``_core.Scout.counts``, of all users."""
         return self._shared.core.counts()

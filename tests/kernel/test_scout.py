@@ -212,6 +212,27 @@ def test_an_earlier_namespace_is_withdrawn_without_the_later_one() -> None:
             assert new.mntns in namespaces(passes)
 
 
+def test_a_later_namespace_of_a_number_is_known_before_its_notice_is_read() -> None:
+    with scout() as core:
+        notices = Notices(core)
+        with unshared() as pid:
+            first = notices.wait(pid, Kind.NEW)
+            assert not core.is_superseded(first.mntns, first.generation)
+        # The kernel gives the lowest number that is free; other processes may take it.
+        wait_for(
+            lambda: short_lived() and core.is_superseded(first.mntns, first.generation),
+            "its number is used again",
+            20,
+        )
+        notices.of(0)
+        (later, *_) = [
+            n
+            for n in notices.all
+            if n.mntns == first.mntns and n.generation != first.generation and n.kind == Kind.NEW
+        ]
+        assert later.order > first.order
+
+
 def test_clone_is_seen_before_the_child_runs() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYS_CLONE[os.uname().machine]

@@ -51,6 +51,7 @@ class FakeScout:
         self.soon_calls: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.settled: list[tuple[int, int]] = []
+        self.superseded: set[tuple[int, int]] = set()
         self.reactor = self
         self.reads = 0
 
@@ -65,6 +66,9 @@ class FakeScout:
 
     def settle(self, mntns: int, generation: int) -> None:
         self.settled.append((mntns, generation))
+
+    def is_superseded(self, mntns: int, generation: int) -> bool:
+        return (mntns, generation) in self.superseded
 
     def release(self) -> None:
         pass
@@ -97,6 +101,8 @@ class Known:
     alive: bool = True
     descriptions: dict[str, Container] = field(default_factory=dict)
     running: dict[str, Container] = field(default_factory=dict)
+    kept: dict[int, Container] = field(default_factory=dict)
+    """Containers that have ended, whose numbers are not used again."""
     ended: list[tuple[Container, int, bool]] = field(default_factory=list)
     sandboxes: set[str] = field(default_factory=set)
     mntns: int = 7
@@ -123,6 +129,9 @@ class Known:
 
     def by_mntns(self, mntns: int) -> Container | None:
         return next((c for c in self.running.values() if c.mntns == mntns), None)
+
+    def holder(self, mntns: int) -> Container | None:
+        return self.by_mntns(mntns) or self.kept.get(mntns)
 
     def admit(self, found: Container, pid: int, mntns: int, by: Claim, *, named: bool) -> None:
         assert mntns
@@ -407,6 +416,45 @@ def test_a_known_namespace_that_the_kernel_forgot_is_settled(trial: Trial) -> No
     trial.tell(Notice())
     assert trial.scout.settled == [(7, 70)]
     assert (trial.rejected, trial.readmitted) == ([], [(ID, 70)])
+
+
+def test_an_earlier_namespace_of_a_running_containers_number_is_not_its(trial: Trial) -> None:
+    """Its state file told of the later one before the notices of both were read."""
+    later = "cd" * 32
+    trial.known.running[later] = container(later, "later", mntns=7)
+    trial.known.descriptions[ID] = container(ID, "earlier")
+    trial.known.alive = False
+    trial.scout.superseded = {(7, 70)}
+    trial.tell(docker(), docker(kind=Kind.EXEC, nspid=1))
+    assert trial.readmitted == []
+    trial.tell(Notice(generation=71, cgroup=f"/docker/{later}".encode()))
+    assert trial.readmitted == [(later, 71)]
+    assert [(c.runtime.container_name, g) for c, g, _ in trial.known.ended] == [("earlier", 70)]
+    assert trial.scout.settled == [(7, 70), (7, 71)]
+
+
+def test_a_container_that_another_source_took_in_decides_about_its_own_namespace(
+    trial: Trial,
+) -> None:
+    trial.known.engines.answering = True
+    trial.tell(docker())
+    trial.scout.superseded = {(7, 70)}
+    later = container("cd" * 32, "later", mntns=7)
+    trial.admission.changed(Event(EventType.CREATED, later))
+    trial.tell()
+    assert trial.scout.settled == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_one_that_another_source_took_in_and_that_ended_is_not_taken_in_twice(
+    trial: Trial, again: bool
+) -> None:
+    trial.known.descriptions[ID] = trial.known.kept[7] = container(ID, "web", mntns=7)
+    trial.known.alive = False
+    trial.scout.superseded = {(7, 70)} if again else set()
+    trial.tell(docker(), docker(kind=Kind.EXEC, nspid=1), docker(kind=Kind.EXIT))
+    assert trial.scout.settled == [(7, 70)]
+    assert len(trial.known.ended) == again, "an earlier run of that container's"
 
 
 def test_our_own_namespaces_are_no_containers(trial: Trial, tmp_path: Path) -> None:

@@ -80,7 +80,15 @@ class Processes:
         self.view = HostView(str(root))
         self._proc = root / "proc"
 
-    def add(self, pid: int, parent: int, command: str, cgroup: str = "/", name: str = "") -> None:
+    def add(
+        self,
+        pid: int,
+        parent: int,
+        command: str,
+        cgroup: str = "/",
+        name: str = "",
+        born: int = 100,
+    ) -> None:
         folder = self._proc / str(pid)
         folder.mkdir(parents=True)
         (folder / "cmdline").write_text(command.replace(" ", "\0") + "\0")
@@ -92,6 +100,7 @@ class Processes:
         (folder / "uid_map").write_text(ALL_IDS)
         (folder / "comm").write_text(f"{name or command.split()[0]}\n")
         (folder / "cgroup").write_text(f"4:memory:{cgroup}\n0::/\n")
+        (folder / "stat").write_text(f"{pid} (x) S {' '.join(['0'] * 18)} {born} 0\n")
 
 
 @pytest.fixture
@@ -126,6 +135,24 @@ def test_a_runtime_that_has_gone(processes: Processes) -> None:
         "c1", "runc"
     )
     assert identify(processes.view, 9, 8, "runc:[1:CHILD]", "/") is None
+
+
+def test_a_number_that_another_runtime_has_by_now_names_no_container(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes.add(9, 8, "runc init", "/a/c1", name="runc:[1:CHILD]", born=200)
+    processes.add(8, 1, "runc run c2", born=201)
+    by_cgroup = Found("c1", "runc")
+    assert identify(processes.view, 9, 8, "runc:[1:CHILD]", "/a/c1") == by_cgroup
+    # The parent is there, and its own parent's number is another process's.
+    processes.add(7, 6, "runc init", born=200)
+    processes.add(6, 1, "runc run c2", born=300)
+    assert identify(processes.view, 99, 7, "runc:[1:CHILD]", "/a/c1") == by_cgroup
+    # It ends while its arguments are read.
+    processes.add(5, 1, "runc run c2", born=150)
+    times = iter([200, 150, 151])
+    monkeypatch.setattr(processes.view, "born", lambda _pid: next(times))
+    assert identify(processes.view, 9, 5, "runc:[1:CHILD]", "/a/c1") == by_cgroup
 
 
 def test_a_copy_of_crun_that_has_executed_nothing(processes: Processes) -> None:

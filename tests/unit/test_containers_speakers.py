@@ -28,6 +28,7 @@ from ig_py.containers.speakers import (
     NOBODY,
     ROOT,
     ROOT_ENGINE,
+    ROOT_STATE,
     Claim,
     Rank,
     Speaker,
@@ -212,6 +213,20 @@ def test_a_stronger_word_ends_the_weaker_container(live: Live) -> None:
     assert live.told == [(Contradiction.ID, "web", "web")]
     assert not live.add("web", 9, BY_USER)
     assert live.told[1:] == [(Contradiction.ID, "web", "web")]
+
+
+def test_an_end_that_is_not_noticed_yet_contradicts_nothing(live: Live) -> None:
+    with subprocess.Popen(["sleep", "300"]) as process:
+        pidfd = os.pidfd_open(process.pid)
+        process.kill()
+    state = Process(process.pid, pidfd, Pins(), 7, 0, 1, OwnedNamespaces().cgroups(0))
+    assert live.live.add(container("web", mntns=7), state, ROOT_STATE, named=True)
+    assert not live.live.runs("web")
+    by_kernel = Claim(ROOT, Rank.KERNEL)
+    assert live.live.add_ended(container("web", mntns=8), 80, by_kernel, named=True)
+    assert live.told == []
+    assert live.live.add_ended(container("web", mntns=9), 90, BY_USER, named=True)
+    assert live.told == []
 
 
 def test_of_equal_words_the_earlier_counts(live: Live) -> None:

@@ -66,6 +66,10 @@ impl Scout {
         Ok(py.detach(|| self.inner.withdraw(map.duplicate()?.as_fd(), mntns, generation))?)
     }
 
+    fn is_superseded(&self, py: Python<'_>, mntns: u64, generation: u64) -> PyResult<bool> {
+        Ok(py.detach(|| self.inner.is_superseded(mntns, generation))?)
+    }
+
     fn fileno(&self) -> i32 {
         self.inner.fd()
     }

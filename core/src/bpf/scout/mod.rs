@@ -229,25 +229,30 @@ impl Scout {
             .try_clone_to_owned()
             .map_err(|e| Error::map(format!("the filter map cannot be held: {e}")))?;
         let filter = Map::from_fd(copy)?;
+        if self.is_superseded(mntns, generation)? {
+            return Ok(());
+        }
         let key = mntns.to_ne_bytes();
-        let is_reused = |kernel: &mut Kernel| {
+        filter.delete(&key)?;
+        // The scout may have let the next generation in between the look and the deletion.
+        if self.is_superseded(mntns, generation)? {
+            filter.update(&key, &FILTER_PENDING.to_ne_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// True when a later generation has the inode number of a namespace by now, whether or not its
+    /// notice has been read.
+    pub fn is_superseded(&self, mntns: u64, generation: u64) -> Result<bool> {
+        self.with(|kernel| {
             for namespaces in &kernel.namespaces {
-                let seen = namespaces.lookup(&key)?;
+                let seen = namespaces.lookup(&mntns.to_ne_bytes())?;
                 if seen.is_some_and(|s| generation_of(&s) != generation) {
                     return Ok(true);
                 }
             }
             Ok(false)
-        };
-        if self.with(is_reused)? {
-            return Ok(());
-        }
-        filter.delete(&key)?;
-        // The scout may have let the next generation in between the look and the deletion.
-        if self.with(is_reused)? {
-            filter.update(&key, &FILTER_PENDING.to_ne_bytes())?;
-        }
-        Ok(())
+        })
     }
 
     pub fn fd(&self) -> RawFd {
