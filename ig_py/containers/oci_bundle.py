@@ -25,6 +25,9 @@ from ig_py.records import dataclass, replace
 log = logging.getLogger(__name__)
 
 MAX_CONFIG = 16 * 1024 * 1024
+MAX_USER_CONFIG = 128 * 1024
+"""As :data:`MAX_CONFIG`, for files of users: each container's is kept, and a user may have many
+(``descriptions.MAX_OF_USER``)."""
 ROOT_SECONDS = 1.0
 USER_SECONDS = 0.1
 REST_SECONDS = 10.0
@@ -130,7 +133,7 @@ class BundleReader:
             return read_beneath(
                 root,
                 path,
-                most=MAX_CONFIG,
+                most=MAX_USER_CONFIG if owner else MAX_CONFIG,
                 owners=owners_for(owner),
                 links=Links.IN_ROOT,
                 one_mount=False,

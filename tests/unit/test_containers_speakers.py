@@ -22,7 +22,7 @@ from ig_py.containers.engines.creation import creation_of
 from ig_py.containers.identify import Found, identify
 from ig_py.containers.live import LiveContainers
 from ig_py.containers.model import Container, RuntimeInfo
-from ig_py.containers.oci_bundle import BundleReader
+from ig_py.containers.oci_bundle import MAX_USER_CONFIG, BundleReader
 from ig_py.containers.sources import DiscoverySource
 from ig_py.containers.speakers import (
     NOBODY,
@@ -354,6 +354,18 @@ def test_a_bundle_of_a_user_says_nothing_of_roots_container(host: FakeHost) -> N
     (host.root / "b/config.json").symlink_to("/etc/shadow")
     host.write("etc/shadow", "secret")
     assert reader.of_host("/b", USER) == ""
+
+
+@pytest.mark.needs("root")
+def test_a_large_bundle_of_a_user_is_not_kept(host: FakeHost) -> None:
+    text = '{"annotations": {}}'.ljust(MAX_USER_CONFIG + 1)
+    host.write("b/config.json", text)
+    reader = BundleReader(host.view)
+    assert reader.of_host("/b", None) == text
+    os.chown(host.root / "b/config.json", USER, USER)
+    assert reader.of_host("/b", USER) == ""
+    host.write("b/config.json", text[:-1])
+    assert reader.of_host("/b", USER) == text[:-1]
 
 
 class Sink:

@@ -4,6 +4,7 @@
 pub mod elf;
 pub mod gosym;
 pub mod ldcache;
+pub mod lease;
 pub mod root;
 pub mod symbols;
 pub mod usdt;

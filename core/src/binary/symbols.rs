@@ -10,6 +10,8 @@ pub const MAX_TABLE: u64 = 240 << 20;
 /// The largest string table in common binaries has 9 MiB.
 pub const MAX_STRINGS: usize = 16 << 20;
 pub const MAX_NAME: usize = 64 << 10;
+/// Bytes of the names of one table together. Names may be parts of each other.
+pub const MAX_NAMES: usize = 512 << 20;
 /// The most functions that one pattern may match.
 pub const MAX_MATCHES: usize = 10_000;
 
@@ -51,6 +53,7 @@ fn walk<B: Bytes + ?Sized>(
     let strings = elf.content(strings, MAX_STRINGS)?;
     let versions = versions(elf, table, count)?;
     let per_chunk = (CHUNK / entry) as u64;
+    let mut looked_at = 0;
     let mut first = 0;
     while first < count {
         let now = per_chunk.min(count - first);
@@ -59,7 +62,12 @@ fn walk<B: Bytes + ?Sized>(
         let chunk = read(elf.source, at, now * entry as u64, CHUNK)?;
         for (i, bytes) in chunk.chunks_exact(entry).enumerate() {
             let Some((name_at, info, function)) = symbol(bytes, elf.wide)? else { continue };
-            let Some(name) = text_at(&strings, name_at, MAX_NAME) else { continue };
+            let name = text_at(&strings, name_at, MAX_NAME);
+            looked_at += name.map_or(MAX_NAME, <[u8]>::len);
+            if looked_at > MAX_NAMES {
+                return Err(Problem::new(format!("names of more than {MAX_NAMES} bytes together")));
+            }
+            let Some(name) = name else { continue };
             if name.is_empty() || !wanted(name) {
                 continue;
             }
@@ -248,6 +256,26 @@ mod tests {
         for length in 0..WHOLE.len() {
             let _ = Elf::parse(&WHOLE[..length]).and_then(|elf| find(&elf, "main"));
         }
+    }
+
+    #[test]
+    fn names_that_are_parts_of_each_other_are_limited_together() {
+        const WHOLE: &[u8] = include_bytes!("../../fuzz/seeds-elf/whole");
+        let count = MAX_NAMES / MAX_NAME + 1;
+        // Of one function: its name, binding and type, section and address (elf(5)).
+        let mut symbol = [0; 24];
+        (symbol[0], symbol[4], symbol[6], symbol[8]) = (1, STT_FUNC, 1, 1);
+        let mut bytes = symbol.repeat(count);
+        bytes.resize(bytes.len() + 2 * MAX_NAME, b'n');
+        let mut elf: Elf<'_, [u8]> = Elf::parse(WHOLE).unwrap();
+        elf.source = &bytes;
+        elf.sections.retain(|s| s.kind == SHT_SYMTAB);
+        let mut names = elf.sections[0].clone();
+        let size = (24 * count) as u64;
+        (names.kind, names.offset, names.size) = (3, size, 2 * MAX_NAME as u64);
+        (elf.sections[0].offset, elf.sections[0].size, elf.sections[0].link) = (0, size, 1);
+        elf.sections.push(names);
+        assert!(find(&elf, "main").unwrap_err().0.contains("together"));
     }
 
     #[test]

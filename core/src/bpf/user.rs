@@ -13,6 +13,7 @@ use super::attachment::Attachment;
 use super::families::{attempt, linked};
 use super::inode::{self, Identity};
 use crate::binary::elf::Elf;
+use crate::binary::lease::Lease;
 use crate::binary::{gosym, root, symbols, usdt, FileBytes};
 use crate::errors::{c_text, Error, Kind, Result};
 
@@ -151,6 +152,14 @@ impl Binary {
         let mut links: Vec<Link> = Vec::new();
         match &probe.sites {
             Sites::Described { provider, name } => {
+                // libbpf maps the file and reads it: it is what was read here, within limits.
+                let changes =
+                    |why: String| Error::new(Kind::Attach, format!("cannot attach to {at}: {why}"));
+                let _lease = Lease::take(&self.bytes.file)
+                    .map_err(|_| changes("it is open for writing".into()))?;
+                Elf::parse(&self.bytes)
+                    .and_then(|elf| usdt::find(&elf, provider, name))
+                    .map_err(|e| changes(e.0))?;
                 let (provider, name) =
                     (c_text(Kind::Attach, provider)?, c_text(Kind::Attach, name)?);
                 links.push(attempt(program, &at, || {

@@ -9,6 +9,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::Input;
 
+use super::allowance::Allowance;
 use super::debuginfo::SymbolFiles;
 use super::distill::{distill_with, Distilled};
 use super::kernel::Isolated;
@@ -42,6 +43,7 @@ struct FileSymbols {
 #[derive(Default)]
 pub struct Files {
     pub sources: SymbolFiles,
+    pub reading: Allowance,
     kept: HashMap<FileId, Kept>,
     bytes: usize,
     clock: u64,
@@ -53,7 +55,8 @@ impl Files {
     }
 
     /// Opens the file at `path`, a link in /proc/PID/map_files: it leads to the mapped file itself.
-    pub fn open(&mut self, path: &str) -> Option<FileId> {
+    /// `spender`: the pid namespace whose time it takes to read it.
+    pub fn open(&mut self, path: &str, spender: u64) -> Option<FileId> {
         let file = root::open_link(path).ok()?;
         let about = file.metadata().ok()?;
         let id = FileId {
@@ -63,8 +66,11 @@ impl Files {
             changed: (about.mtime(), about.mtime_nsec()),
         };
         if !self.kept.contains_key(&id) {
-            let symbols =
-                is_readable(&about).then(|| FileSymbols::read(file, &mut self.sources)).flatten();
+            let Files { sources, reading, .. } = self;
+            let symbols = match is_readable(&about) {
+                true => reading.spend(spender, || FileSymbols::read(file, sources))?,
+                false => None,
+            };
             self.bytes += symbols.as_ref().map_or(0, |s| s.distilled.size);
             self.kept.insert(id, Kept { symbols, used: u64::MAX });
             self.shrink();

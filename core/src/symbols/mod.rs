@@ -4,6 +4,7 @@
 //! ELF files in memory. blazesym maps the files that it reads, and a container could truncate a
 //! mapped file (SIGBUS).
 
+mod allowance;
 mod debuginfo;
 mod distill;
 mod files;
@@ -27,6 +28,9 @@ pub use text::{addresses, build_ids};
 
 /// Processes that are remembered at the same time.
 const MAX_PROCESSES: usize = 512;
+/// Bytes of mappings, perf maps and names of all of them. Beyond that, those used least recently are
+/// forgotten.
+const MAX_KEPT: usize = 128 << 20;
 
 /// Names stacks, for all data sources of a stream.
 pub struct Symbols {
@@ -39,8 +43,11 @@ struct Inner {
     pidns: u64,
     kernel: kernel::Kernel,
     processes: HashMap<process::Key, process::Process>,
+    /// Bytes of all processes.
+    kept: usize,
     files: files::Files,
-    /// Stacks that the map did not have, or whose process had ended.
+    /// Stacks that the map did not have, or whose process had ended, or for whose names there was no
+    /// time.
     lost: u64,
 }
 
@@ -58,6 +65,7 @@ impl Symbols {
                 pidns,
                 kernel: kernel::Kernel::default(),
                 processes: HashMap::new(),
+                kept: 0,
                 files: files::Files::new(sources),
                 lost: 0,
             }),
@@ -77,7 +85,7 @@ impl Symbols {
     /// number.
     pub fn user_stack(&self, owner: &StackOwner, addresses: &[u64], out: &mut Vec<u8>) {
         let mut inner = self.inner.borrow_mut();
-        let Inner { proc_root, pidns, processes, files, lost, .. } = &mut *inner;
+        let Inner { proc_root, pidns, processes, kept, files, lost, .. } = &mut *inner;
         let Some(pid) = owner.pid_in(*pidns) else {
             *lost += 1;
             return;
@@ -85,11 +93,11 @@ impl Symbols {
         let key = process::Key::of(owner, pid);
         if !processes.contains_key(&key) {
             if processes.len() >= MAX_PROCESSES {
-                let oldest = processes.iter().min_by_key(|(_, p)| p.used).map(|(k, _)| *k);
-                oldest.map(|k| processes.remove(&k));
+                forget_one(processes, kept);
             }
-            match process::Process::open(proc_root, pid, owner) {
+            match process::Process::open(proc_root, pid, owner, &mut files.reading) {
                 Some(found) => {
+                    *kept += found.size();
                     processes.insert(key, found);
                 }
                 // The process has ended, or another one has its pid by now.
@@ -100,7 +108,13 @@ impl Symbols {
             }
         }
         if let Some(process) = processes.get_mut(&key) {
+            let (before, refused) = (process.size(), files.reading.refused);
             process.stack(files, addresses, out);
+            *kept = *kept - before + process.size();
+            *lost += u64::from(files.reading.refused > refused);
+        }
+        while *kept > MAX_KEPT && processes.len() > 1 {
+            forget_one(processes, kept);
         }
     }
 
@@ -116,6 +130,12 @@ impl Symbols {
     pub fn lost(&self) -> u64 {
         self.inner.borrow().lost
     }
+}
+
+/// Forgets the process that was used least recently.
+fn forget_one(processes: &mut HashMap<process::Key, process::Process>, kept: &mut usize) {
+    let oldest = processes.iter().min_by_key(|(_, p)| p.used).map(|(k, _)| *k);
+    *kept -= oldest.and_then(|k| processes.remove(&k)).map_or(0, |p| p.size());
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Functions that a just-in-time compiler lists in `/tmp/perf-<pid>.map`: lines of START SIZE NAME,
 //! with hexadecimal numbers.
 
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::BorrowedFd;
 
 use crate::binary::root;
@@ -9,6 +9,9 @@ use crate::binary::root;
 const MAX_SIZE: u64 = 64 << 20;
 const MAX_FUNCTIONS: usize = 1 << 20;
 const MAX_NAME: usize = 256;
+/// Bytes of a line that are looked at: two numbers and a name.
+const MAX_LINE: usize = MAX_NAME + 64;
+const CHUNK: usize = 64 << 10;
 
 /// Functions by address.
 #[derive(Debug, Default)]
@@ -22,22 +25,42 @@ impl PerfMap {
     /// The map of process `pid` (its pid in its own namespace) below the directory `root`.
     pub fn open(root: BorrowedFd<'_>, pid: u32) -> Option<PerfMap> {
         let file = root::open(root, &format!("/tmp/perf-{pid}.map")).ok()?;
-        let mut text = Vec::new();
-        file.take(MAX_SIZE).read_to_end(&mut text).ok()?;
-        Some(PerfMap::parse(&text))
+        PerfMap::read(BufReader::with_capacity(CHUNK, file.take(MAX_SIZE))).ok()
     }
 
     /// Lines that cannot be parsed are skipped; of overlapping functions the last counts.
     pub fn parse(text: &[u8]) -> PerfMap {
+        PerfMap::read(text).unwrap_or_default()
+    }
+
+    fn read(mut from: impl BufRead) -> io::Result<PerfMap> {
         let mut map = PerfMap::default();
-        for line in text.split(|b| *b == b'\n').take(MAX_FUNCTIONS) {
-            map.line(line);
+        let mut line = Vec::with_capacity(MAX_LINE);
+        for _ in 0..MAX_FUNCTIONS {
+            line.clear();
+            from.by_ref().take(MAX_LINE as u64).read_until(b'\n', &mut line)?;
+            if line.is_empty() {
+                break;
+            }
+            if line.last() == Some(&b'\n') {
+                line.pop();
+            } else {
+                from.skip_until(b'\n')?;
+            }
+            map.line(&line);
         }
         // Compilers often reuse the memory of older code.
         map.functions.reverse();
         map.functions.sort_by_key(|f| f.0);
         map.functions.dedup_by_key(|f| f.0);
-        map
+        map.functions.shrink_to_fit();
+        map.names.shrink_to_fit();
+        Ok(map)
+    }
+
+    /// Bytes of memory.
+    pub fn size(&self) -> usize {
+        self.functions.capacity() * size_of::<(u64, u64, u32, u32)>() + self.names.capacity()
     }
 
     fn line(&mut self, line: &[u8]) -> Option<()> {
@@ -77,5 +100,14 @@ mod tests {
         assert_eq!(map.find(0x201f), Some(&b"py::f:/x y.py"[..]));
         assert_eq!(map.find(0), None);
         assert_eq!(PerfMap::parse(b"").find(1), None);
+    }
+
+    #[test]
+    fn the_rest_of_a_long_line_is_no_line() {
+        let long = [b"10 1 ", &[b'n'; MAX_LINE][..], b" 20 1 x\n30 1 last"].concat();
+        let map = PerfMap::parse(&long);
+        assert_eq!(map.find(0x10), Some(&[b'n'; MAX_NAME][..]));
+        assert_eq!((map.find(0x20), map.find(0x30)), (None, Some(&b"last"[..])));
+        assert!(map.size() < 1024, "{}", map.size());
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use super::files::{FileId, Files};
 use super::maps::{self, Mapping};
 use super::perf_map::PerfMap;
@@ -15,6 +16,8 @@ const MAX_MAPS: u64 = 16 << 20;
 const MAX_STATUS: u64 = 64 << 10;
 /// Mappings and perf maps change. They are read again after this time at the earliest.
 const FRESH: Duration = Duration::from_secs(1);
+/// Of a name that is remembered, besides its text.
+const NAME_SIZE: usize = 48;
 /// Names that are remembered for a process.
 const MAX_NAMES: usize = 1 << 14;
 
@@ -71,11 +74,20 @@ pub struct Process {
     read: Instant,
     perf_map: Option<PerfMap>,
     names: std::collections::HashMap<u64, Box<[u8]>>,
+    /// Bytes of `names`.
+    names_size: usize,
+    /// Whose reading it is: the pid namespace below that of all processes.
+    spender: u64,
 }
 
 impl Process {
-    /// None when the process has ended, or another process has its pid by now.
-    pub fn open(proc_root: &Path, pid: u32, owner: &StackOwner) -> Option<Process> {
+    /// None when the process has ended, or another process has its pid by now, or there is no time.
+    pub fn open(
+        proc_root: &Path,
+        pid: u32,
+        owner: &StackOwner,
+        reading: &mut Allowance,
+    ) -> Option<Process> {
         let directory = proc_root.join(pid.to_string());
         if !owner.has_exe(&directory.join("exe")) {
             return None;
@@ -87,16 +99,27 @@ impl Process {
             read: Instant::now(),
             perf_map: None,
             names: Default::default(),
+            names_size: 0,
+            spender: owner.pids[1].1,
         };
-        process.read_maps()?;
+        process.read_maps(reading)?;
         // The pid may have been reused while /proc was read: it is compared again.
         owner.has_exe(&process.directory.join("exe")).then_some(process)
     }
 
-    fn read_maps(&mut self) -> Option<()> {
-        let text = contents(&self.directory.join("maps"), MAX_MAPS)?;
+    /// Bytes of memory.
+    pub fn size(&self) -> usize {
+        let mappings = self.mappings.capacity() * size_of::<(Mapping, Option<FileId>)>();
+        mappings + self.perf_map.as_ref().map_or(0, PerfMap::size) + self.names_size
+    }
+
+    fn read_maps(&mut self, reading: &mut Allowance) -> Option<()> {
+        let path = self.directory.join("maps");
+        self.mappings = reading.spend(self.spender, || {
+            let text = contents(&path, MAX_MAPS)?;
+            Some(maps::parse(&text).into_iter().map(|m| (m, None)).collect())
+        })??;
         self.read = Instant::now();
-        self.mappings = maps::parse(&text).into_iter().map(|m| (m, None)).collect();
         self.perf_map = None;
         Some(())
     }
@@ -118,7 +141,8 @@ impl Process {
         }
         let start = out.len();
         let mut found = self.look_up(files, inside, out);
-        if !found && self.read.elapsed() > FRESH && self.read_maps().is_some() {
+        let old = self.read.elapsed() > FRESH;
+        if !found && old && self.read_maps(&mut files.reading).is_some() {
             found = self.look_up(files, inside, out);
         }
         if !found {
@@ -128,7 +152,9 @@ impl Process {
         }
         if self.names.len() >= MAX_NAMES {
             self.names.clear();
+            self.names_size = 0;
         }
+        self.names_size += NAME_SIZE + out.len() - start;
         self.names.insert(inside, out[start..].into());
     }
 
@@ -143,15 +169,19 @@ impl Process {
                 return false;
             }
             let directory = &self.directory;
-            let map = self.perf_map.get_or_insert_with(|| perf_map(directory).unwrap_or_default());
-            let Some(name) = map.find(address) else { return false };
+            if self.perf_map.is_none() {
+                self.perf_map =
+                    files.reading.spend(self.spender, || perf_map(directory).unwrap_or_default());
+            }
+            let found = self.perf_map.as_ref().and_then(|map| map.find(address));
+            let Some(name) = found else { return false };
             out.extend_from_slice(name);
             return true;
         }
         if id.is_none() {
             let Mapping { start, end, .. } = mapping;
             let link = self.directory.join(format!("map_files/{start:x}-{end:x}"));
-            *id = files.open(&link.to_string_lossy());
+            *id = files.open(&link.to_string_lossy(), self.spender);
         }
         let offset = address - mapping.start + mapping.offset;
         id.as_ref().is_some_and(|id| files.name(id, offset, out))

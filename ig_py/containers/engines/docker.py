@@ -50,7 +50,8 @@ class DockerClient(EngineClient):
             transport.abort()
 
     def serve(self) -> None:
-        transport = DockerTransport(self.socket_path, self.name)
+        of_user = not self.speaker.is_root
+        transport = DockerTransport(self.socket_path, self.name, of_user=of_user)
         with self._lock:
             self._transport = transport
         try:
@@ -71,6 +72,7 @@ class DockerClient(EngineClient):
         self._ask_state_roots(transport)
         for event in events:
             self._handle(transport, event)
+            self.rest()
 
     def _ask_state_roots(self, transport: DockerTransport) -> None:
         inspected = None

@@ -31,6 +31,9 @@ TIMEOUT_SECONDS = 5
 ANSWER_SECONDS = 10.0
 """For a whole answer, however it drips."""
 MAX_ANSWER = 64 * 1024 * 1024
+MAX_ANSWER_OF_USER = 4 * 1024 * 1024
+"""JSON takes up to 25 times as much memory. As many containers as a user may have
+(``descriptions.MAX_OF_USER``) take less."""
 MAX_EVENT = 256 * 1024
 _CHUNK = 16 * 1024
 _VERSION = re.compile(r"\d{1,3}\.\d{1,4}")
@@ -40,8 +43,10 @@ class DockerTransport:
     """One engine, Docker's or another with HTTP at its socket. Not for several threads at once,
     :meth:`abort` excepted."""
 
-    def __init__(self, socket_path: str, engine: str = "docker") -> None:
+    def __init__(self, socket_path: str, engine: str = "docker", *, of_user: bool = False) -> None:
+        """*of_user*: not of root's."""
         self.socket_path = socket_path
+        self._of_user = of_user
         self._who = f"{engine} engine {socket_path!a}"
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -77,11 +82,12 @@ class DockerTransport:
             EngineError: As :meth:`get`.
         """
         body = bytearray()
+        most = MAX_ANSWER_OF_USER if self._of_user else MAX_ANSWER
         with self._failures(path), self._request(path, params) as (response, _):
             while chunk := response.read1(_CHUNK):
                 body += chunk
-                if len(body) > MAX_ANSWER:
-                    raise self._error(path, f"the answer exceeds {MAX_ANSWER} bytes")
+                if len(body) > most:
+                    raise self._error(path, f"the answer exceeds {most} bytes")
             if response.length:
                 raise self._error(path, "the connection broke off")
         return body

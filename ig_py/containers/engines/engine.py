@@ -13,6 +13,7 @@ import threading
 from typing import Protocol
 
 from ig_py.containers.engines.config import EngineConfig, why_missing
+from ig_py.containers.engines.pace import Pace
 from ig_py.containers.model import Container
 from ig_py.containers.speakers import NOBODY, Speaker, listener_of_socket
 from ig_py.errors import ContainerError
@@ -107,6 +108,8 @@ class EngineClient:
         self._wake: Latch | None = None
         self._connected = False
         self._complained = False
+        self._losses = 0
+        self._pace = Pace()
         self._awaited = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"ig-{self.name}", daemon=True)
@@ -181,10 +184,17 @@ class EngineClient:
         # ``connected``, so that one of both says that the engine answers.
         self._connected = True
         if self._complained or self._awaited:
-            log.info("%s engine %a answers", self.name, self.socket_path)
+            level = logging.INFO if self._tells(1) else logging.DEBUG
+            log.log(level, "%s engine %a answers", self.name, self.socket_path)
         self.error = ""
         self._listed.set()
         self._sink.serving(self.name, self._pid)
+
+    def rest(self) -> None:
+        """The engine of a user takes a share of a processor only: wait for as long as that takes
+        after what was done for it. In the client's thread."""
+        if not self.speaker.is_root and (seconds := self._pace.due()):
+            self._stopping.wait(seconds)
 
     def report_state_root(self, root: str, runtime: str) -> None:
         """Once for each *root* and connection."""
@@ -211,6 +221,7 @@ class EngineClient:
         self._running = set(container_ids)
 
     def _run(self) -> None:
+        self._pace = Pace()
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             was_connected = False
@@ -223,8 +234,11 @@ class EngineClient:
                 was_connected = self._connected
                 self._lost(error)
             self._listed.set()
-            pause = FIRST_PAUSE if was_connected else min(pause * 2, MAX_PAUSE)
+            # A user's engine may accept and end connections as fast as it can.
+            at_once = was_connected and self.speaker.is_root
+            pause = FIRST_PAUSE if at_once else min(pause * 2, MAX_PAUSE)
             self._pause(pause)
+            self.rest()
 
     def _pause(self, seconds: float) -> None:
         """Wait before the next try: for the socket, where it is missing, else for *seconds*."""
@@ -269,7 +283,9 @@ class EngineClient:
             log.debug("%s", reason, exc_info=error)
         self.error = reason
         if self._connected:
-            log.warning("%s; waiting for it to come back", reason)
+            level = logging.WARNING if self._tells(0) else logging.DEBUG
+            log.log(level, "%s; waiting for it to come back", reason)
+            self._losses += 1
         elif not self._complained:
             level = logging.WARNING if self.config.explicit else logging.DEBUG
             log.log(level, "%s; waiting for it", reason)
@@ -277,3 +293,8 @@ class EngineClient:
             log.debug("%s", reason)
         self._complained = True
         self._connected = False
+
+    def _tells(self, losses: int) -> bool:
+        """Whether the user is told of a change: the engine of another user could make as many
+        messages as it likes."""
+        return self.speaker.is_root or self._losses <= losses
