@@ -1,4 +1,5 @@
-//! Text that is reused from event to event is the same as text that is written anew.
+//! Text that is reused from event to event is the same as text that is written anew, and what is
+//! shown of a field does not depend on the other fields that are shown.
 
 use std::collections::HashMap;
 
@@ -56,6 +57,8 @@ impl Samples {
         put("proc.parent.comm", b"parent");
         put("fd", &numbers.below(9).to_ne_bytes());
         put("error_raw", &numbers.below(3).to_ne_bytes());
+        put("flags_raw", &(numbers.below(4) << 6).to_ne_bytes());
+        put("mode_raw", &(0o640 + numbers.below(3)).to_ne_bytes());
         put("fname", format!("/file-{}", numbers.below(5)).as_bytes());
         sample
     }
@@ -111,5 +114,69 @@ fn whatever_changes_in_between() {
                 "event {number} as {mode}"
             );
         }
+    }
+}
+
+const WIDTH: usize = 30;
+
+/// Rows of some fields, and how many of the events were emitted.
+fn rows(plan: &Value, shown: &[Value], filters: &Value) -> (Vec<String>, u64) {
+    let mut plan = plan.clone();
+    let columns: Vec<Value> =
+        shown.iter().map(|field| json!({"field": field["id"], "width": WIDTH})).collect();
+    plan["datasources"][0]["output"] = json!({"mode": "columns", "columns": columns});
+    plan["datasources"][0]["filters"] = filters.clone();
+    let samples = Samples::of(&plan);
+    let plan = Plan::parse(&plan.to_string()).unwrap();
+    let mut lookups = Lookups::default();
+    let mut source = DataSource::compile(&plan.datasources[0], &mut lookups).unwrap();
+    let mut numbers = Numbers(4711);
+    for _ in 0..200 {
+        if numbers.below(10) == 0 {
+            change(&mut lookups, &mut numbers);
+        }
+        source.process(&lookups, &samples.one(&mut numbers));
+    }
+    let data = source.take().map_or(Vec::new(), |out| out.data);
+    let text = String::from_utf8(data).unwrap();
+    (text.lines().map(str::to_string).collect(), source.counts.emitted)
+}
+
+/// The fields that have a value of their own.
+fn shown(plan: &Value) -> Vec<Value> {
+    let fields = plan["datasources"][0]["fields"].as_array().unwrap().iter();
+    fields.filter(|f| f["kind"] != "container").cloned().collect()
+}
+
+#[test]
+fn a_field_alone_is_shown_as_among_all() {
+    let plan: Value = serde_json::from_str(PLAN).unwrap();
+    let fields = shown(&plan);
+    let (all, _) = rows(&plan, &fields, &json!([]));
+    for (place, field) in fields.iter().enumerate() {
+        let (alone, _) = rows(&plan, std::slice::from_ref(field), &json!([]));
+        let start = place * (WIDTH + 1);
+        let cells: Vec<&str> = all.iter().map(|row| &row[start..start + WIDTH]).collect();
+        assert_eq!(alone, cells, "{}", field["full_name"]);
+    }
+}
+
+#[test]
+fn a_filter_reads_a_field_that_is_not_shown() {
+    let plan: Value = serde_json::from_str(PLAN).unwrap();
+    let fields = shown(&plan);
+    for (name, value) in [
+        ("flags", "O_RDONLY|O_CREAT"),
+        ("mode", "-rw-r-----"),
+        ("error", "ENOENT"),
+        ("proc.creds.user", "uid:1"),
+        ("runtime.containerName", "runtime.containerName-1"),
+    ] {
+        let find = |name: &str| fields.iter().find(|f| f["full_name"] == name).unwrap().clone();
+        let filters = json!([{"field": find(name)["id"], "op": "==", "value": value}]);
+        let (_, among_all) = rows(&plan, &fields, &filters);
+        let (_, hidden) = rows(&plan, &[find("fname")], &filters);
+        assert_eq!(hidden, among_all, "{name}");
+        assert!((1..200).contains(&hidden), "{name}: {hidden} of 200");
     }
 }

@@ -135,6 +135,10 @@ impl Filter {
         !field.slot && !field.patched
     }
 
+    pub fn field(&self) -> usize {
+        self.field
+    }
+
     /// A value whose kind is not the field's passes only `!=`.
     pub fn passes(&self, event: &Event<'_>, fields: &Fields) -> bool {
         let value = event.value(self.field, &fields.list[self.field]);

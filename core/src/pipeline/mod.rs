@@ -3,6 +3,7 @@
 pub mod array;
 pub mod condition;
 pub mod datasource;
+mod demand;
 pub mod dependencies;
 pub mod filter;
 pub mod metrics;

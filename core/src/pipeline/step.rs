@@ -48,6 +48,8 @@ pub enum Step {
         netns: Option<usize>,
         fields: Vec<ContainerField>,
     },
+    /// Fields of the container that was found.
+    ContainerFields(Vec<ContainerField>),
 }
 
 pub struct Endpoint {
@@ -62,7 +64,7 @@ pub struct Endpoint {
 
 pub struct ContainerField {
     column: u32,
-    field: usize,
+    pub field: usize,
     /// The field is also written when only the pod is known.
     of_pod: bool,
     /// The field is written only when the container was found by its mount namespace.
@@ -205,7 +207,7 @@ impl Step {
             | Step::FileFlags(src, dst)
             | Step::Syscall(src, dst)
             | Step::Enum { src, dst, .. } => sink(*dst, StepInput::Field(*src)),
-            Step::Container { fields, .. } => {
+            Step::Container { fields, .. } | Step::ContainerFields(fields) => {
                 fields.iter().for_each(|f| sink(f.field, StepInput::Container));
             }
             Step::Timestamp { src, dst, .. } => {
@@ -301,12 +303,24 @@ impl Step {
                 };
                 let extent = u64::from(whole) << 1 | u64::from(by_mntns);
                 cx.slots.container = u64::from(row) << 2 | extent | 1 << 63;
-                for f in fields {
-                    if (whole || f.of_pod) && (by_mntns || !f.by_mntns) {
-                        cx.slots.values[f.field] = Slot::Container(row, f.column);
-                    }
-                }
+                fill(cx, fields);
             }
+            Step::ContainerFields(fields) => {
+                // As an earlier event may have left them.
+                fields.iter().for_each(|f| cx.slots.values[f.field] = Slot::Empty);
+                fill(cx, fields);
+            }
+        }
+    }
+}
+
+/// Fills fields of the container that was found, if one was.
+fn fill(cx: &mut Context<'_>, fields: &[ContainerField]) {
+    let found = cx.slots.container;
+    let (row, whole, by_mntns) = ((found >> 2) as u32, found & 2 != 0, found & 1 != 0);
+    for f in fields {
+        if found != 0 && (whole || f.of_pod) && (by_mntns || !f.by_mntns) {
+            cx.slots.values[f.field] = Slot::Container(row, f.column);
         }
     }
 }

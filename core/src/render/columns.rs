@@ -1,5 +1,6 @@
 //! Rows of a table: cells of fixed width with one space between them.
 
+use super::ordinary::is_ordinary;
 use super::unicode;
 use crate::errors::{Error, Result};
 use crate::schema::event::{Event, Value};
@@ -24,6 +25,11 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// The fields that are shown.
+    pub fn reads(&self) -> impl Iterator<Item = usize> + '_ {
+        self.columns.iter().map(|column| column.field)
+    }
+
     pub fn compile(plans: &[plan::Column], fields: &Fields) -> Result<Columns> {
         if plans.len() > MAX_COLUMNS {
             return Err(Error::plan(format!("{} columns, at most {MAX_COLUMNS}", plans.len())));
@@ -67,10 +73,15 @@ impl Columns {
             if column.width == 0 {
                 continue;
             }
-            scratch.clear();
             let field = &fields.list[column.field];
-            cell(event.value(column.field, field), field.size, column, scratch);
-            place(scratch, column, out);
+            match event.value(column.field, field) {
+                Value::Text(text) if is_ordinary(text) => place(text, column, out),
+                value => {
+                    scratch.clear();
+                    cell(value, field.size, column, scratch);
+                    place(scratch, column, out);
+                }
+            }
         }
         out.push(b'\n');
     }
@@ -88,7 +99,7 @@ fn cell(value: Value<'_>, size: usize, column: &Column, out: &mut Vec<u8>) {
         Value::F32(f) => float(f64::from(f), column.precision, out),
         Value::F64(f) => float(f, column.precision, out),
         Value::Text(text) => {
-            if text.iter().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\')) {
+            if is_ordinary(text) {
                 out.extend_from_slice(text);
             } else {
                 unicode::quote(text, out);
@@ -108,47 +119,52 @@ fn float(f: f64, precision: usize, out: &mut Vec<u8>) -> std::io::Result<()> {
     write!(out, "{f:.precision$}")
 }
 
-/// Byte offset of the character number `n`, or the end.
-fn at(text: &str, n: usize) -> usize {
-    text.char_indices().nth(n).map_or(text.len(), |(i, _)| i)
+/// Writes a text and `spaces` on its other side.
+fn pad(text: &[u8], spaces: usize, align: Align, out: &mut Vec<u8>) {
+    out.reserve(text.len() + spaces);
+    if align == Align::Right {
+        out.resize(out.len() + spaces, b' ');
+    }
+    out.extend_from_slice(text);
+    if align == Align::Left {
+        out.resize(out.len() + spaces, b' ');
+    }
 }
 
 /// Cuts or pads to the column's width, counted in characters.
 fn place(raw: &[u8], column: &Column, out: &mut Vec<u8>) {
     let width = column.width;
+    let ascii = raw.is_ascii();
     // Cells are ASCII or came through `quote`, so always UTF-8.
-    let text = std::str::from_utf8(raw).unwrap_or_default();
-    let length = if text.is_ascii() { text.len() } else { text.chars().count() };
+    let text = if ascii { "" } else { std::str::from_utf8(raw).unwrap_or_default() };
+    let length = if ascii { raw.len() } else { text.chars().count() };
     if length <= width {
-        let pad = width - length;
-        if column.align == Align::Right {
-            out.resize(out.len() + pad, b' ');
-        }
-        out.extend_from_slice(raw);
-        if column.align == Align::Left {
-            out.resize(out.len() + pad, b' ');
-        }
-        return;
+        return pad(raw, width - length, column.align, out);
     }
+    // Byte offset of the character number `n`, or the end.
+    let at = |n: usize| match ascii {
+        true => n,
+        false => text.char_indices().nth(n).map_or(text.len(), |(i, _)| i),
+    };
     const DOTS: &[u8] = "…".as_bytes();
     match column.ellipsis {
-        Ellipsis::None => out.extend_from_slice(&raw[..at(text, width)]),
+        Ellipsis::None => out.extend_from_slice(&raw[..at(width)]),
         _ if width == 1 => out.extend_from_slice(DOTS),
         Ellipsis::End => {
-            out.extend_from_slice(&raw[..at(text, width - 1)]);
+            out.extend_from_slice(&raw[..at(width - 1)]);
             out.extend_from_slice(DOTS);
         }
         Ellipsis::Start => {
             out.extend_from_slice(DOTS);
-            out.extend_from_slice(&raw[at(text, length - (width - 1))..]);
+            out.extend_from_slice(&raw[at(length - (width - 1))..]);
         }
         Ellipsis::Middle => {
             // One character more on the left when the width is even.
             let left = width / 2;
             let right = width - left - 1;
-            out.extend_from_slice(&raw[..at(text, left)]);
+            out.extend_from_slice(&raw[..at(left)]);
             out.extend_from_slice(DOTS);
-            out.extend_from_slice(&raw[at(text, length - right)..]);
+            out.extend_from_slice(&raw[at(length - right)..]);
         }
     }
 }

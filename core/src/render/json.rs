@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::float;
 use super::memo::Memo;
+use super::ordinary::is_ordinary;
 use super::tree::Node;
 use crate::schema::dependency::Dependency;
 use crate::schema::event::{Event, Value};
@@ -45,10 +46,12 @@ impl Part {
 
 /// Fewer fields are written as quickly as their text is looked up.
 const MIN_REPEATED: usize = 4;
+/// Bytes of the sample that fields outside of objects may depend on to be remembered.
+const MAX_SINGLE: usize = 8;
 
 pub struct Json {
     parts: Vec<Part>,
-    /// Parts that are objects with the same text in many events, in order.
+    /// Parts with the same text in many events, in order: objects, and fields that a step fills.
     repeated: Vec<(Range<usize>, Memo)>,
     /// Indentation of the values' depth, for arrays of the pretty form.
     indents: Option<Vec<usize>>,
@@ -115,6 +118,42 @@ impl Builder<'_> {
     }
 }
 
+impl Builder<'_> {
+    /// Remembers what is left outside of objects: fields that depend on the same few bytes of the
+    /// sample, such as a number and its name.
+    fn remember_single(&mut self, fields: &Fields) {
+        let dependency = |part: &Part| match self.dependencies.get(part.field) {
+            Some(Dependency::Sample(range)) if range.len() <= MAX_SINGLE => Some(range.clone()),
+            _ => None,
+        };
+        let mut found = Vec::new();
+        let mut from = 0;
+        while from < self.parts.len() {
+            let inside = self.repeated.iter().find(|(range, _)| range.contains(&from));
+            if let Some((range, _)) = inside {
+                from = range.end;
+                continue;
+            }
+            let Some(bytes) = dependency(&self.parts[from]) else {
+                from += 1;
+                continue;
+            };
+            let covered = |i: usize| self.repeated.iter().any(|(range, _)| range.contains(&i));
+            let same =
+                |i: &usize| dependency(&self.parts[*i]).as_ref() == Some(&bytes) && !covered(*i);
+            let end = (from..self.parts.len()).take_while(same).last().map_or(from, |i| i) + 1;
+            let named = self.parts[from..end].iter().any(|part| fields.list[part.field].slot);
+            let needs = self.parts[from..end].iter().map(|part| &self.dependencies[part.field]);
+            if let Some(memo) = Memo::of(needs).filter(|_| named) {
+                found.push((from..end, memo));
+            }
+            from = end;
+        }
+        self.repeated.extend(found);
+        self.repeated.sort_by_key(|(range, _)| range.start);
+    }
+}
+
 pub fn is_object(node: &Node, field: &Field) -> bool {
     !node.children.is_empty() || field.kind == crate::schema::plan::Kind::Container
 }
@@ -158,8 +197,23 @@ impl Json {
         b.object(nodes, fields, usize::from(end.is_empty()));
         b.literal.extend_from_slice(end);
         b.part(NO_FIELD, 0);
+        b.remember_single(fields);
         let indents = pretty.then_some(b.indents);
         Json { parts: b.parts, repeated: b.repeated, indents }
+    }
+
+    /// Calls `sink` with each field that is written, and whether its text is remembered: then its
+    /// value is read only after [`Json::look`] was false.
+    pub fn reads(&self, sink: &mut dyn FnMut(usize, bool)) {
+        for (i, part) in self.parts.iter().enumerate().filter(|(_, p)| p.field != NO_FIELD) {
+            sink(part.field, self.repeated.iter().any(|(range, _)| range.contains(&i)));
+        }
+    }
+
+    /// To be called before [`Json::write`]; true when all texts that are remembered are known.
+    pub fn look(&mut self, event: &Event<'_>) -> bool {
+        let version = event.lookups.version();
+        self.repeated.iter_mut().fold(true, |all, (_, memo)| memo.look(event, version) && all)
     }
 
     /// One event, with its newline unless it is an element.
@@ -228,6 +282,17 @@ pub fn scalar(value: Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn escaped(text: &[u8], out: &mut Vec<u8>) {
+    for chunk in text.utf8_chunks() {
+        escape(chunk.valid(), out);
+        for _ in chunk.invalid() {
+            out.extend_from_slice(b"\\ufffd");
+        }
+    }
+}
+
 fn hex_string(raw: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
@@ -252,20 +317,12 @@ const SPECIAL: [bool; 256] = {
 
 /// A quoted JSON string; the bytes need not be UTF-8.
 pub fn string(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    // Without branches, so that the compiler vectorises the loop.
-    let special = text
-        .iter()
-        .fold(false, |found, b| found | (*b < 0x20) | (*b >= 0x80) | (*b == b'"') | (*b == b'\\'));
-    if special {
-        for chunk in text.utf8_chunks() {
-            escape(chunk.valid(), out);
-            for _ in chunk.invalid() {
-                out.extend_from_slice(b"\\ufffd");
-            }
-        }
-    } else {
+    if is_ordinary(text) {
         out.extend_from_slice(text);
+    } else {
+        escaped(text, out);
     }
     out.push(b'"');
 }

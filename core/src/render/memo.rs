@@ -30,6 +30,9 @@ struct Entry {
 pub struct Memo {
     key: Key,
     entries: Box<[Entry; ENTRIES]>,
+    /// Of the event that was looked at last: its entry, and whether that has the text.
+    place: usize,
+    known: bool,
 }
 
 impl Key {
@@ -66,10 +69,32 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
 impl Memo {
     /// For the text of fields with these dependencies; None when the text is hardly ever the same.
     pub fn of<'a>(dependencies: impl Iterator<Item = &'a Dependency>) -> Option<Memo> {
-        Key::of(dependencies).map(|key| Memo { key, entries: Default::default() })
+        let entries = Default::default();
+        Key::of(dependencies).map(|key| Memo { key, entries, place: 0, known: false })
     }
 
-    /// Appends what `write` appends, which must be the same for the same key.
+    /// The container and the bytes of the sample that the text depends on.
+    #[inline]
+    fn key_of<'a>(&self, event: &Event<'a>) -> (u64, &'a [u8]) {
+        let container = if self.key.container { event.slots.container } else { 0 };
+        // A sample has the bytes of all fields.
+        (container, event.sample.get(self.key.sample.clone()).unwrap_or_default())
+    }
+
+    /// Finds the event's text; true when it is known. `version` is that of the lookups.
+    #[inline]
+    pub fn look(&mut self, event: &Event<'_>, version: u64) -> bool {
+        let (container, sample) = self.key_of(event);
+        self.place = (hash(container, sample) >> 32) as usize % ENTRIES;
+        let entry = &self.entries[self.place];
+        // An empty entry is not compared: its bytes are not in the cache of the CPU.
+        let same = sample.is_empty() || entry.sample == sample;
+        self.known = same && entry.version == Some(version) && entry.container == container;
+        self.known
+    }
+
+    /// Appends what `write` appends, which must be the same for the same key, for the event that
+    /// was just looked at.
     #[inline]
     pub fn write(
         &mut self,
@@ -77,20 +102,15 @@ impl Memo {
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let container = if self.key.container { event.slots.container } else { 0 };
-        let Some(sample) = event.sample.get(self.key.sample.clone()) else { return write(out) };
-        let version = Some(event.lookups.version());
-        let place = (hash(container, sample) >> 32) as usize % ENTRIES;
-        let entry = &mut self.entries[place];
-        // An empty entry is not compared: its bytes are not in the cache of the CPU.
-        let same = sample.is_empty() || entry.sample == sample;
-        if same && entry.version == version && entry.container == container {
-            out.extend_from_slice(&entry.text);
+        if self.known {
+            out.extend_from_slice(&self.entries[self.place].text);
             return;
         }
         let start = out.len();
         write(out);
-        (entry.version, entry.container) = (version, container);
+        let (container, sample) = self.key_of(event);
+        let entry = &mut self.entries[self.place];
+        (entry.version, entry.container) = (Some(event.lookups.version()), container);
         entry.sample.clear();
         entry.sample.extend_from_slice(sample);
         entry.text.clear();

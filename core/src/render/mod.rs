@@ -4,6 +4,7 @@ pub mod columns;
 pub mod float;
 pub mod json;
 mod memo;
+mod ordinary;
 pub mod pcapng;
 mod pcapng_blocks;
 pub mod tree;

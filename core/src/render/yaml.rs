@@ -60,6 +60,11 @@ impl Yaml {
         Yaml { parts: b.parts }
     }
 
+    /// The fields that are written.
+    pub fn reads(&self) -> impl Iterator<Item = usize> + '_ {
+        self.parts.iter().map(|part| part.field).filter(|field| *field != NO_FIELD)
+    }
+
     /// One document: `---` and the event.
     pub fn write(&self, event: &Event<'_>, fields: &[Field], out: &mut Vec<u8>) {
         for part in &self.parts {

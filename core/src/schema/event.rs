@@ -34,11 +34,14 @@ pub struct Slots {
 }
 
 impl Slots {
-    pub fn reset(&mut self, fields: usize) {
+    /// For a new event of so many fields; `filled` are those that steps may have filled before.
+    pub fn reset(&mut self, fields: usize, filled: &[usize]) {
         self.text.clear();
         self.container = 0;
-        self.values.clear();
         self.values.resize(fields, Slot::Empty);
+        for index in filled {
+            self.values[*index] = Slot::Empty;
+        }
     }
 
     /// Fills field `index` with what `write` appends.

@@ -6,6 +6,7 @@ mod process;
 use crate::errors::{Error, Result};
 use crate::pipeline::array::Array;
 use crate::pipeline::condition::Condition;
+use crate::pipeline::demand::{Demand, Need};
 use crate::pipeline::dependencies;
 use crate::pipeline::filter::Filter;
 use crate::pipeline::metrics::{Metrics, Series};
@@ -79,6 +80,10 @@ pub struct DataSource {
     pub counts: Counts,
     fields: Fields,
     steps: Vec<Step>,
+    /// Steps that run only when a text that is remembered is not known.
+    later: Vec<Step>,
+    /// Fields that `steps` fill.
+    filled: Vec<usize>,
     /// Filters that read only the sample: they run before any step.
     early: Vec<Filter>,
     late: Vec<Filter>,
@@ -115,7 +120,8 @@ impl DataSource {
         let mut names = Vec::new();
         let steps = step::compile(&plan.steps, &mut fields, lookups, &mut names)?;
         let filters = Filter::compile_all(&plan.filters, &fields)?;
-        let (early, late) = filters.into_iter().partition(|f| f.reads_sample(&fields));
+        let (early, late): (Vec<Filter>, Vec<Filter>) =
+            filters.into_iter().partition(|f| f.reads_sample(&fields));
         let conditions = Condition::compile_all(&plan.conditions, &fields)?;
         let nodes = tree::build(&fields);
         let rest = rest(plan, &fields)?;
@@ -145,11 +151,21 @@ impl DataSource {
         // An array that this process makes has no rows of namespaces that are not wanted.
         let decided = plan.array && plan.pushed;
         let mntns = mntns.filter(|f| !f.slot && f.size == 8 && !decided).map(|f| f.offset);
+        let keep = plan.keep.then(|| Json::compile(&nodes, &fields, &dependencies, false));
+        let metrics = plan.metrics.as_ref().map(|m| Metrics::compile(m, &fields)).transpose()?;
+        let any = array.is_some() || metrics.is_some() || !conditions.is_empty();
+        let demand =
+            if any { Demand::all(&fields) } else { demand(&fields, &renderer, &keep, &late) };
+        let (steps, later) = demand.divide(steps, &fields);
+        let mut filled = Vec::new();
+        steps.iter().for_each(|step| step.outputs(&mut |field, _| filled.push(field)));
         let mut source = DataSource {
             name: plan.name.clone(),
             mntns,
             counts: Counts::default(),
             steps,
+            later,
+            filled,
             early,
             late,
             conditions,
@@ -160,9 +176,9 @@ impl DataSource {
             min_size: plan.min_size,
             renderer,
             terminal: plan.output.terminal,
-            keep: plan.keep.then(|| Json::compile(&nodes, &fields, &dependencies, false)),
+            keep,
             array,
-            metrics: plan.metrics.as_ref().map(|m| Metrics::compile(m, &fields)).transpose()?,
+            metrics,
             pushed: plan.pushed,
             rest,
             fields,
@@ -259,6 +275,28 @@ impl DataSource {
         let next = self.empty(length + length / 8);
         Some(std::mem::replace(&mut self.out, next))
     }
+}
+
+/// The fields that the output and the filters behind the steps read.
+fn demand(fields: &Fields, renderer: &Renderer, keep: &Option<Json>, late: &[Filter]) -> Demand {
+    let mut demand = Demand::none(fields);
+    let mut json = |json: &Json| {
+        json.reads(&mut |field, remembered| {
+            demand.add(field, if remembered { Need::Sometimes } else { Need::Always });
+        });
+    };
+    keep.iter().for_each(&mut json);
+    let mut read: Vec<usize> = late.iter().map(Filter::field).collect();
+    match renderer {
+        Renderer::None => {}
+        Renderer::Json(rendered) | Renderer::Pretty(rendered) => json(rendered),
+        Renderer::Yaml(yaml) => read.extend(yaml.reads()),
+        Renderer::Columns(columns) => read.extend(columns.reads()),
+        Renderer::Text(_, texts) => read.extend(texts),
+        Renderer::Pcapng(_) => return Demand::all(fields),
+    }
+    read.into_iter().for_each(|field| demand.add(field, Need::Always));
+    demand
 }
 
 fn rest(plan: &plan::DataSource, fields: &Fields) -> Result<Option<(usize, Option<usize>)>> {

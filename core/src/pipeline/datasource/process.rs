@@ -72,7 +72,7 @@ impl DataSource {
         owner: Owner,
         filtered: bool,
     ) -> bool {
-        self.slots.reset(self.fields.list.len());
+        self.slots.reset(self.fields.list.len(), &self.filled);
         if let Some((field, _)) = self.rest {
             self.slots.values[field] = match self.fields.list[field].kind {
                 Kind::Bytes => Slot::Rest,
@@ -122,7 +122,37 @@ impl DataSource {
         true
     }
 
+    /// Looks for the texts of the event that are remembered; where one is not known, makes what it
+    /// consists of.
+    fn complete(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) {
+        let event = Event { sample, rest, slots: &self.slots, lookups, names: &self.names };
+        let mut known = true;
+        if let Renderer::Json(json) | Renderer::Pretty(json) = &mut self.renderer {
+            known &= json.look(&event);
+        }
+        if let Some(json) = &mut self.keep {
+            known &= json.look(&event);
+        }
+        if known || self.later.is_empty() {
+            return;
+        }
+        let mut cx = Context {
+            fields: &self.fields.list,
+            sample,
+            slots: &mut self.slots,
+            lookups,
+            names: &self.names,
+            clock: &mut self.clock,
+            owner: Owner::Now,
+            refused: false,
+        };
+        for step in &self.later {
+            step.run(&mut cx);
+        }
+    }
+
     pub(super) fn render(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) {
+        self.complete(lookups, sample, rest);
         let fields = &self.fields;
         let event = Event { sample, rest, slots: &self.slots, lookups, names: &self.names };
         let data = &mut self.out.data;
