@@ -30,7 +30,7 @@ from ig_py.containers.oci_bundle import BundleReader
 from ig_py.containers.runtime_executions import RuntimeExecutions
 from ig_py.containers.sources import DiscoverySource
 from ig_py.containers.speakers import KERNEL, ROOT_ENGINE, Claim, Rank, Speaker, claim
-from ig_py.host.descriptors import raise_limit
+from ig_py.host.descriptors import raise_limit, room_for_users
 from ig_py.host.files import HostReadError
 from ig_py.host.proc import HostView, Process, ProcessGone
 from ig_py.host.reactor import Reactor
@@ -400,7 +400,8 @@ class Discovery:
         if not by.speaker.may_speak_of(process.owner) or process.mntns == self.view.host_mntns:
             self.contradictions.add(Contradiction.NOT_OWN, container, by)
             return False
-        if self._live.of_user(by.speaker) >= MAX_OF_USER:
+        full = self._live.of_user(by.speaker) >= MAX_OF_USER
+        if full or self._live.of_users() >= room_for_users():
             self.contradictions.add(Contradiction.TOO_MANY, container, by)
             return False
         return not self.contradicts(container, by)

@@ -150,6 +150,11 @@ class LiveContainers:
         with self._lock:
             return sum(init.claim.speaker == speaker for init in self._inits.values())
 
+    def of_users(self) -> int:
+        """How many are in by the word of others than root."""
+        with self._lock:
+            return sum(not init.claim.speaker.is_root for init in self._inits.values())
+
     def _excluded(self, container: Container, claim: Claim) -> bool:
         """Whether a container that runs excludes that there is another *container* with its id, or
         in its mount namespace; one of a lower rank is ended instead."""

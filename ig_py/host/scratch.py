@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ig_py.host.removal import remove_tree
+
 PREFIX = "ig-py-scratch-"
 MARK = ".ig-py-"
 """Between a file's name and what makes the name of its temporary file unique."""
@@ -70,9 +72,7 @@ def remove_all() -> None:
 
 
 def _remove(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path, ignore_errors=True)
+    remove_tree(path)
     _directories.discard(path)
 
 
@@ -167,9 +167,7 @@ def _sweep_one(base_fd: int, name: str, directory: bool) -> None:
                 return
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if directory:
-                import shutil
-
-                shutil.rmtree(name, ignore_errors=True, dir_fd=base_fd)
+                remove_tree(name, dir_fd=base_fd)
             else:
                 os.unlink(name, dir_fd=base_fd)
         finally:

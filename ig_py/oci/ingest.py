@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ig_py.errors import IntegrityError
+from ig_py.host.removal import remove_tree
 from ig_py.oci import digest as digests
 from ig_py.oci.artifact import Descriptor
 from ig_py.oci.source import BLOBS, BlobMissing, LayoutSource, kind_name, storage, storage_error
@@ -56,10 +57,7 @@ class Ingest:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # shutil imports compressors: that takes longer than reading a store.
-        import shutil
-
-        shutil.rmtree(self._name, ignore_errors=True, dir_fd=self._base)
+        remove_tree(self._name, dir_fd=self._base)
         os.close(self._lock)
         os.close(self._base)
 
@@ -197,9 +195,7 @@ def _sweep_session(base: int, name: str) -> None:
         fd = os.open(name, _DIRECTORY, dir_fd=base)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            import shutil
-
-            shutil.rmtree(name, ignore_errors=True, dir_fd=base)
+            remove_tree(name, dir_fd=base)
         finally:
             os.close(fd)
 

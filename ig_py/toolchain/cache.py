@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ig_py.errors import BuildError
+from ig_py.host.removal import remove_tree
 
 
 def cache_dir() -> Path:
@@ -57,11 +57,11 @@ def _make(name: str, fill: Callable[[Path], None], *, replace: bool) -> Path:
                     old = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
                     target.rename(old / "replaced")
                     new.rename(target)
-                    shutil.rmtree(old, ignore_errors=True)
+                    remove_tree(old)
                 else:
                     new.rename(target)
             finally:
-                shutil.rmtree(new, ignore_errors=True)
+                remove_tree(new)
     except OSError as e:
         raise BuildError(
             f"writing the cache {target}: {e.strerror or e}",
@@ -75,7 +75,7 @@ def _sweep(target: Path) -> None:
     left = re.compile(re.escape(f".{target.name}-") + "[a-z0-9_]{8}")
     for path in target.parent.iterdir():
         if left.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
 
 @contextmanager

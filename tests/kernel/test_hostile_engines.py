@@ -68,6 +68,8 @@ def event(number):
 BODY = {
     "lists": lambda: b"[" + b"[]," * 20_000_000 + b"[]]",
     "containers": lambda: json.dumps([one(n) for n in range(10_000)]).encode(),
+    "many": lambda: json.dumps([{**one(n), "Names": ["/n"], "ImageID": "", "Labels": {}}
+                                for n in range(10_000)]).encode(),
     "large labels": lambda: json.dumps([{**one(1), "Labels": {"a": "b" * 10_000_000}}]).encode(),
     "endless": lambda: b"[",
 }
@@ -100,7 +102,7 @@ server = Server(sys.argv[1], Handler)
 print("listens", flush=True)
 server.serve_forever()
 """
-KINDS = ("lists", "containers", "large labels", "endless", "events", "ends at once")
+KINDS = ("lists", "containers", "many", "large labels", "endless", "events", "ends at once")
 
 
 def used(gadget: RunningGadget) -> tuple[float, int]:

@@ -109,6 +109,7 @@ class DockerClient(EngineClient):
             container = self._with_digest(transport, container)
             self._sink.describe(container)
             self._start(transport, container.id, container)
+            self.rest()
         self.report_running(running)
         return rest
 
