@@ -9,10 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from enum import IntFlag
+
+from ig_py.host.libc import libc
 
 SYS_OPENAT2 = 437
 """The same number on every architecture (include/uapi/asm-generic/unistd.h)."""
+_HOW = struct.Struct("=QQQ")
+"""struct open_how: flags, mode, resolve."""
 MAX_SYMLINKS = 40
 """As many as the kernel follows in one path (ELOOP)."""
 MAX_RACES = 8
@@ -82,14 +87,13 @@ def _own(name: str) -> str:
 def _openat2(root: int, path: str, resolve: Resolve) -> int:
     import ctypes
 
-    # struct open_how: flags, mode, resolve.
-    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, resolve)
-    fd: int = ctypes.CDLL(None, use_errno=True).syscall(
+    how = _HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, resolve)
+    fd: int = libc().syscall(
         ctypes.c_long(SYS_OPENAT2),
         ctypes.c_int(root),
         ctypes.c_char_p(os.fsencode(path)),
-        how,
-        ctypes.c_size_t(ctypes.sizeof(how)),
+        ctypes.c_char_p(how),
+        ctypes.c_size_t(_HOW.size),
     )
     if fd < 0:
         code = ctypes.get_errno()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ig_py.errors import KernelError
+from ig_py.host.libc import file_system_magic, libc
 
 _CLONE_NEWNS = 0x20000
 _MS_REC = 0x4000
@@ -72,39 +73,37 @@ def mount_missing(places: Sequence[tuple[str, Path]] = FOR_TRACING) -> list[str]
 
 def is_mounted(kind: str, place: Path) -> bool:
     """Is a file system of *kind* (one of :data:`FOR_TRACING`'s) at *place*?"""
-    import ctypes
-
-    # struct statfs begins with its type, a long; all of it is 120 bytes.
-    facts = (ctypes.c_long * 32)()
-    failed = ctypes.CDLL(None).statfs(os.fsencode(place), facts)
-    return not failed and facts[0] == _KINDS[kind]
+    try:
+        return file_system_magic(place) == _KINDS[kind]
+    except OSError:
+        return False
 
 
 def _mount(kind: str, place: Path, attempt: str) -> None:
-    libc, check = _calls(kind, place, attempt)
-    check(libc.unshare(_CLONE_NEWNS), "making a mount namespace")
+    c, check = _calls(kind, place, attempt)
+    check(c.unshare(_CLONE_NEWNS), "making a mount namespace")
     check(
-        libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None),
+        c.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None),
         "making mounts private",
     )
     _mount_here(kind, place, attempt)
 
 
 def _mount_here(kind: str, place: Path, attempt: str) -> None:
-    libc, check = _calls(kind, place, attempt)
+    c, check = _calls(kind, place, attempt)
     name = kind.encode()
-    check(libc.mount(name, os.fsencode(place), name, 0, None), f"mounting {kind}")
+    check(c.mount(name, os.fsencode(place), name, 0, None), f"mounting {kind}")
 
 
 def _calls(kind: str, place: Path, attempt: str) -> tuple[Any, Callable[[int, str], None]]:
     import ctypes
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
+    c = libc()
+    c.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
 
     def check(result: int, what: str) -> None:
         if result != 0:
             why = os.strerror(ctypes.get_errno())
             raise KernelError(f"{attempt}: {what}: {why}", remedy=f"mount {kind} at {place}")
 
-    return libc, check
+    return c, check

@@ -37,6 +37,7 @@ from typing import Literal, TypeAlias, TypeVar
 from ig_py.errors import IgPyError
 from ig_py.host.descriptors import USED_UP
 from ig_py.host.files import ABSENT, DENIED, HostReadError
+from ig_py.host.libc import file_system_magic
 from ig_py.host.openat2 import Resolve, file_system_of, open_path
 
 DEADLINE_S = 1.0
@@ -372,15 +373,7 @@ class _Request:
             raise FileRefused(self.name, "owner", "it has a second name (hard link)")
 
     def _check_file_system(self, fd: int) -> None:
-        import ctypes
-
-        # struct statfs begins with its type, a long; all of it is 120 bytes.
-        facts = (ctypes.c_long * 32)()
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.fstatfs(fd, facts):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), self.name)
-        if facts[0] in _KERNEL_FILE_SYSTEMS:
+        if file_system_magic(fd) in _KERNEL_FILE_SYSTEMS:
             raise FileRefused(self.name, "file system", "it is a file of the kernel")
 
 
