@@ -21,6 +21,7 @@ from ig_py.oci import media, paths, policy, reader, verification
 from ig_py.oci.artifact import Artifact, Descriptor, Origin
 from ig_py.oci.digest import Damaged
 from ig_py.oci.options import PULL_POLICIES, ResolveOptions
+from ig_py.oci.parsed import ParsedMetadata
 from ig_py.oci.reference import Reference, normalize
 from ig_py.oci.source import BlobMissing, BlobSource, LayoutSource, MemorySource
 from ig_py.oci.store import Store
@@ -152,7 +153,8 @@ class _StoreImage:
         )
 
     def read(self, root: Descriptor) -> Artifact:
-        return _read(self.store, root, self.ref, str(self.reference), "store", self.options)
+        found = _read(self.store, root, self.ref, str(self.reference), "store", self.options)
+        return replace(found, parsed=ParsedMetadata(self.store.root))
 
     def repair(self, root: Descriptor, damage: IgPyError) -> None:
         """Pull the verified image *root* once more.

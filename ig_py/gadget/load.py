@@ -69,7 +69,7 @@ def load_gadget(
         LimitError: One of them exceeds a limit.
         UsageError: An annotation or a custom parameter's value is wrong.
     """
-    metadata = Metadata.parse(artifact.config, f"metadata of {artifact.reference}")
+    metadata = _metadata(artifact)
     return build_spec(
         metadata,
         ebpf_object(artifact),
@@ -78,6 +78,16 @@ def load_gadget(
         annotations=annotate,
         values=values,
     )
+
+
+def _metadata(artifact: Artifact) -> Metadata:
+    source, kept = f"metadata of {artifact.reference}", artifact.parsed
+    if kept is not None and (document := kept.get(artifact.config)) is not None:
+        return Metadata(document, source)
+    metadata = Metadata.parse(artifact.config, source)
+    if kept is not None:
+        kept.put(artifact.config, metadata.raw)
+    return metadata
 
 
 def build_spec(

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ig_py.oci import gojson
 from ig_py.records import dataclass, field
 
 Origin = Literal["store", "layout", "archive", "source"]
+
+
+class KeptMetadata(Protocol):
+    """Where metadata is kept as it was parsed."""
+
+    def get(self, raw: bytes) -> dict[str, Any] | None:
+        """What the metadata *raw* says; None: that is not kept."""
+
+    def put(self, raw: bytes, document: dict[str, Any]) -> None:
+        """Keep what the metadata *raw* says."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Artifact:
     layers: tuple[Layer, ...]
     origin: Origin
     annotations: Mapping[str, str]
+    parsed: KeptMetadata | None = field(default=None, repr=False)
 
     def layers_of(self, media_type: str) -> list[Layer]:
         """Layers of one media type, in order."""

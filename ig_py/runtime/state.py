@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 import os
 import select
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ig_py.host.latch import Latch
+
+if TYPE_CHECKING:
+    import signal
+else:
+    # The module signal makes an enumeration of every number, which takes 3 ms.
+    import _signal as signal
 
 
 class State(Enum):
@@ -157,7 +162,7 @@ class SignalGuard:
         self._noted = noted
         self._exit_now = exit_now
         self._seen = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Any] = {}
         self._pipe = (-1, -1)
         self._wakeup_before = -1
         self.interrupting = True

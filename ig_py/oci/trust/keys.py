@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,7 +103,7 @@ def _p256_key(pem: str) -> PublicKey | None:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
     except (IndexError, ValueError):
         return None
-    return PublicKey(hashlib.sha256(der).hexdigest(), key)
+    return PublicKey(_digest(der), key)
 
 
 def _any_key(pem: str, what: str) -> PublicKey:
@@ -128,7 +127,13 @@ def _any_key(pem: str, what: str) -> PublicKey:
 
 
 def key_id(key: Any) -> str:
-    return hashlib.sha256(der(key)).hexdigest()
+    return _digest(der(key))
+
+
+def _digest(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def der(key: Any) -> bytes:
