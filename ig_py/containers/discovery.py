@@ -179,9 +179,11 @@ class Discovery:
         unmanaged = self._descriptions.is_unmanaged(container_id, by.speaker)
         return not unmanaged and self._runs(container_id, by)
 
-    def owns(self, container_id: str, pid: int) -> bool:
+    def owns(self, container_id: str, pid: int, asked: float) -> bool:
         try:
-            return container_id in self.view.cgroups(pid).raw
+            if container_id in self.view.cgroups(pid).raw:
+                return True
+            return self.view.began_before(pid, asked)
         except HostReadError as error:
             # The engine's client begins anew, and asks again.
             self.view.failures.add(error)

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import select
+import time
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +36,7 @@ MAX_PID = 1 << 22
 """PID_MAX_LIMIT of 64-bit kernels."""
 _START = 19
 """Of the fields of /proc/PID/stat behind the name: the time when the process began (proc(5))."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 MAX_SYMLINKS = 40
 """As many as the kernel follows in one path (ELOOP)."""
 
@@ -283,6 +285,13 @@ class HostView:
         """
         return _born(self.read(pid, "stat"))
 
+    def began_before(self, pid: int, seconds: float) -> bool:
+        """Whether the process that has the number *pid* had it at a time (:func:`boot_seconds`)
+        already; False when it has ended."""
+        born = self.born(pid)
+        # The kernel rounds down.
+        return born > 0 and (born + 1) / _TICKS <= seconds
+
     def cgroups(self, pid: int) -> Cgroups:
         return self._cgroups_of(self.read(pid, "cgroup"))
 
@@ -352,6 +361,11 @@ class HostView:
         except PermissionError:
             return -1, 0
         return fd, os.fstat(fd).st_ino
+
+
+def boot_seconds() -> float:
+    """Now, in seconds since boot: what /proc tells times of processes in (proc_pid_stat(5))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _born(stat: str) -> int:

@@ -73,6 +73,7 @@ class FakeDocker:
         self.override: dict[str, Callable[[], bytes]] = {}
         self.hang = threading.Event()
         self.requests: list[str] = []
+        self.accepted = 0
         self._streams: list[queue.Queue[bytes]] = []
         self._lock = threading.Lock()
         self._server: _Server | None = None
@@ -189,6 +190,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def get_request(self) -> tuple[socket.socket, str]:
         connection, _ = super().get_request()
+        self.fake.accepted += 1
         self._open.add(connection)
         return connection, "local"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_containerd import CONFIG, INDEX, FakeContainer, FakeContainerd
+from support.fake_proc import OneInit
 from support.waiting import deadline, wait_for
 
 from ig_py.containers.discovery import Discovery
@@ -18,6 +19,7 @@ from ig_py.containers.engines import containerd, containerd_calls, engine, grpc_
 from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.engine import NoAnswer
 from ig_py.containers.engines.protos import containerd_pb2 as pb
+from ig_py.host.proc import boot_seconds
 
 Spawn = Callable[[], int]
 POD = {
@@ -289,3 +291,24 @@ def test_a_dead_pid_is_no_container(fake: FakeContainerd, spawn: Spawn) -> None:
     with watching(fake.path) as (discovery, events):
         assert discovery.wait_listed(10)
         assert events == [("CREATED", "fine")]
+
+
+@pytest.mark.parametrize("number", [3, 100])
+def test_a_listing_asks_as_often_however_many_containers_run(
+    fake: FakeContainerd, spawn: Spawn, number: int
+) -> None:
+    """Their control groups are not named by them: that each pid is still its process is told by
+    when that began."""
+    pid, view = spawn(), OneInit()
+    wait_for(lambda: view.began_before(pid, boot_seconds()), "a tick of the clock", 5, 0.01)
+    for each in range(number):
+        fake.add(FakeContainer(f"c{each}", pid))
+    discovery = Discovery([EngineConfig("containerd", str(fake.path))], view)
+    discovery.start()
+    try:
+        assert discovery.wait_listed(deadline(20))
+        assert len(discovery.collection) == number
+        # Another listing may have followed.
+        assert fake.calls.count("Tasks/List") <= 2
+    finally:
+        discovery.stop()

@@ -479,3 +479,21 @@ def test_many_containers_started_fast_are_all_there(engine: FakeDocker, spawn: S
         init.wait()
         wait_for(lambda: len(watcher.events) == 400, "all gone", 30)
     assert len(set(watcher.events)) == 400
+
+
+@pytest.mark.parametrize("number", [10, 200])
+def test_a_listing_asks_once_for_each_container(
+    engine: FakeDocker, spawn: Spawn, number: int
+) -> None:
+    """Init is not found by a control group here: one call tells its pid, over one connection."""
+    pid = spawn().pid
+    # What began within the same tick of the clock as the call may have its number since then.
+    wait_for(lambda: proc.HostView().began_before(pid, proc.boot_seconds()), "a tick", 5, 0.01)
+    for each in range(number):
+        engine.add(FakeContainer(container_id(each), f"c{each}", pid=pid))
+    with watching(engine.path, view=OneInit()) as watcher:
+        assert watcher.discovery.wait_listed(deadline(30))
+        assert len(watcher.events) == number
+    # The version, the events, the listing, the image, and how the engine is set up: twice.
+    assert len(engine.requests) <= number + 6
+    assert engine.accepted <= 3, engine.requests

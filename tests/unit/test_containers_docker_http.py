@@ -288,3 +288,49 @@ def test_whatever_an_engine_sends(engine: RawEngine, head: bytes, rest: bytes) -
         json.dumps(get(engine))
     except EngineError as error:
         assert str(error).isprintable()
+
+
+def test_calls_share_a_connection_as_long_as_the_engine_keeps_it(engine: RawEngine) -> None:
+    def three(connection: socket.socket) -> None:
+        connection.sendall(reply(b"1"))
+        for _ in range(2):
+            if connection.recv(4096):
+                connection.sendall(reply(b"1"))
+
+    engine.answer = three
+    with contextlib.closing(DockerTransport(str(engine.path))) as transport:
+        for _ in range(7):
+            assert transport.get("/x") == 1
+    # The first of each connection.
+    assert len(engine.requests) == 3
+
+
+def test_a_shared_connection_has_its_limits_for_each_answer(engine: RawEngine, quick: None) -> None:
+    def silent(connection: socket.socket) -> None:
+        connection.sendall(reply(b"1"))
+        while connection.recv(4096):
+            pass
+
+    engine.answer = silent
+    with contextlib.closing(DockerTransport(str(engine.path))) as transport:
+        assert transport.get("/x") == 1
+        began = time.monotonic()
+        with pytest.raises(EngineError, match="no answer in"):
+            transport.get("/x")
+        assert time.monotonic() - began >= docker_http.TIMEOUT_SECONDS
+    assert len(engine.requests) == 1
+
+
+def test_abort_ends_a_shared_connection(engine: RawEngine) -> None:
+    def silent(connection: socket.socket) -> None:
+        connection.sendall(reply(b"1"))
+        while connection.recv(4096):
+            pass
+
+    engine.answer = silent
+    with contextlib.closing(DockerTransport(str(engine.path))) as transport:
+        assert transport.get("/x") == 1
+        transport.abort()
+        with pytest.raises(EngineError):
+            transport.get("/x")
+    assert len(engine.requests) == 1

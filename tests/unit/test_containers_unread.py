@@ -24,7 +24,7 @@ from ig_py.containers.filter_map import FilterMap
 from ig_py.containers.model import Container, RuntimeInfo
 from ig_py.containers.tracker import ContainerTracker, TrackerSettings
 from ig_py.host.files import HostReadError
-from ig_py.host.proc import HostView
+from ig_py.host.proc import HostView, boot_seconds
 from ig_py.host.reactor import Reactor
 
 ID = "cd" * 32
@@ -99,10 +99,11 @@ def test_a_container_that_can_never_be_held_is_told(
 def test_an_engine_is_not_told_that_a_process_is_not_the_containers(
     discovery: Discovery, init: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not discovery.owns(ID, init)
+    assert discovery.owns(ID, init, boot_seconds() + 1)
+    assert not discovery.owns(ID, init, 1.0)
     Shortage(monkeypatch, f"/{init}/cgroup")
     with pytest.raises(HostReadError):
-        discovery.owns(ID, init)
+        discovery.owns(ID, init, boot_seconds())
 
 
 def test_a_container_is_not_ended_while_its_process_cannot_be_read(

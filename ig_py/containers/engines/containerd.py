@@ -23,6 +23,7 @@ from ig_py.containers.engines.engine import (
 from ig_py.containers.engines.grpc_engine import GrpcEngineClient, GrpcTransport
 from ig_py.containers.engines.state_roots import of_containerd
 from ig_py.containers.model import Container, text, valid_id
+from ig_py.host.proc import boot_seconds
 
 if TYPE_CHECKING:
     from ig_py.containers.engines.containerd_calls import Calls
@@ -103,13 +104,14 @@ class ContainerdClient(GrpcEngineClient):
         running: set[str] = set()
         names = self.config.namespaces or tuple(calls.namespaces())[:MAX_NAMESPACES]
         for namespace in filter(self._wanted, names):
+            asked = boot_seconds()
             pids = calls.running(namespace)
             for message in calls.containers(namespace):
                 pid = pids.get(message.id)
                 if not pid:
                     rest.append((namespace, message))
                     continue
-                if self._started(calls, namespace, message, pid, certain=False):
+                if self._started(calls, namespace, message, pid, asked):
                     running.add(message.id)
         self.report_running(running)
         self._images.clear()
@@ -137,12 +139,18 @@ class ContainerdClient(GrpcEngineClient):
             message = calls.container(namespace, container_id)
         except NoSuchObject:
             return
-        self._started(calls, namespace, message, pid, certain=True)
+        self._started(calls, namespace, message, pid)
 
     def _started(
-        self, calls: Calls, namespace: str, message: pb.Container, pid: int, *, certain: bool
+        self,
+        calls: Calls,
+        namespace: str,
+        message: pb.Container,
+        pid: int,
+        asked: float | None = None,
     ) -> bool:
-        """*certain*: the engine named *pid* just now; else it may have been reused since.
+        """*asked*: when the engine was asked, in seconds since boot: *pid* may have been reused
+        since it answered; None: it named *pid* just now.
 
         False when it is no container.
         """
@@ -155,7 +163,7 @@ class ContainerdClient(GrpcEngineClient):
             # It may have been renamed while the engine was not heard.
             self._sink.describe(container)
             return True
-        sure = certain or self._sink.owns(container.id, pid)
+        sure = asked is None or self._sink.owns(container.id, pid, asked)
         if sure or calls.running(namespace).get(container.id) == pid:
             self.report_started(container, pid)
         return True

@@ -6,6 +6,7 @@ engine is asked for its containers every second.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from ig_py.containers.engines.config import EngineConfig
 from ig_py.containers.engines.engine import EngineError, EngineSink
 from ig_py.containers.engines.grpc_engine import GrpcEngineClient, GrpcTransport, Subscription
 from ig_py.containers.model import valid_id
+from ig_py.host.proc import boot_seconds
 
 if TYPE_CHECKING:
     from ig_py.containers.engines.cri_calls import Calls
@@ -95,7 +97,9 @@ class CriClient(GrpcEngineClient):
                     self._http = DockerTransport(self.socket_path, self.name)
                 if self._stopping.is_set():
                     raise self.fail("/config", "stopped")
-                for root, runtime in state_roots.of_crio_config(self._http.body("/config")):
+                with contextlib.closing(self._http) as http:
+                    config = http.body("/config")
+                for root, runtime in state_roots.of_crio_config(config):
                     self.report_state_root(root, runtime)
             else:
                 for root in state_roots.of_containerd_config(calls.config()):
@@ -150,9 +154,10 @@ class CriClient(GrpcEngineClient):
             return
         seen = 0
         for _ in range(2):
+            asked = boot_seconds()
             pid = parse.pid_of(self._info(calls, container.id))
-            # A pid that is in the container's cgroup, or that is told twice, was not reused.
-            if pid and (self._sink.owns(container.id, pid) or pid == seen):
+            # A pid that is told twice was not reused.
+            if pid and (self._sink.owns(container.id, pid, asked) or pid == seen):
                 self.report_started(container, pid)
                 return
             if not pid:

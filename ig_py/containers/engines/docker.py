@@ -18,6 +18,7 @@ from ig_py.containers.engines.docker_http import DockerTransport
 from ig_py.containers.engines.engine import EngineClient, EngineError, EngineSink, NoSuchObject
 from ig_py.containers.engines.state_roots import of_docker
 from ig_py.containers.model import Container
+from ig_py.host.proc import boot_seconds
 from ig_py.records import replace
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class DockerClient(EngineClient):
             with transport.events(self.events) as events:
                 self._follow(transport, events)
         finally:
+            transport.close()
             with self._lock:
                 self._transport = None
 
@@ -154,6 +156,7 @@ class DockerClient(EngineClient):
             return
         suspect = 0
         for _ in range(INSPECT_ATTEMPTS):
+            asked = boot_seconds()
             try:
                 answer = transport.get(f"/containers/{quote(container_id, safe='')}/json")
             except NoSuchObject:
@@ -166,9 +169,8 @@ class DockerClient(EngineClient):
             container, pid = parse.from_inspect(answer), parse.pid_of(answer)
             if container is None or container.id != container_id or not pid:
                 return
-            # A pid outside of the container's cgroup may have been reused since the answer. One
-            # that the engine says twice was not: the cgroup is named in another way.
-            if pid == suspect or self._sink.owns(container_id, pid):
+            # The pid may have been reused since the answer. One that the engine says twice was not.
+            if pid == suspect or self._sink.owns(container_id, pid, asked):
                 self.report_started(self._with_digest(transport, container), pid)
                 return
             suspect = pid

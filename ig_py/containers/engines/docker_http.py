@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import http.client
     import socket
 
-    from ig_py.containers.engines.unix_http import DeadlineSocket
+    from ig_py.containers.engines.unix_http import UnixConnection
 
 TIMEOUT_SECONDS = 5
 """For connecting, and for each read."""
@@ -52,6 +52,8 @@ class DockerTransport:
         self._lock = threading.Lock()
         self._aborted = False
         self._prefix = ""
+        self._idle: UnixConnection | None = None
+        """The connection of the last call, over which the next one goes."""
 
     def negotiate(self) -> None:
         """Learn the engine's API version, which later calls name.
@@ -81,16 +83,36 @@ class DockerTransport:
         Raises:
             EngineError: As :meth:`get`.
         """
+        with self._failures(path):
+            idle, self._idle = self._idle, None
+            if idle is not None:
+                # The engine may have closed it meanwhile.
+                with contextlib.suppress(ConnectionError):
+                    return self._body(path, params, idle)
+            return self._body(path, params, self._connection())
+
+    def _body(self, path: str, params: dict[str, str], connection: UnixConnection) -> bytearray:
         body = bytearray()
         most = MAX_ANSWER_OF_USER if self._of_user else MAX_ANSWER
-        with self._failures(path), self._request(path, params) as (response, _):
-            while chunk := response.read1(_CHUNK):
-                body += chunk
-                if len(body) > most:
-                    raise self._error(path, f"the answer exceeds {most} bytes")
-            if response.length:
-                raise self._error(path, "the connection broke off")
+        with contextlib.ExitStack() as opened:
+            opened.callback(connection.close)
+            with self._request(path, params, connection) as response:
+                while chunk := response.read1(_CHUNK):
+                    body += chunk
+                    if len(body) > most:
+                        raise self._error(path, f"the answer exceeds {most} bytes")
+                if response.length:
+                    raise self._error(path, "the connection broke off")
+            if connection.usable:
+                opened.pop_all()
+                self._idle = connection
         return body
+
+    def close(self) -> None:
+        """Close the connection that is kept for the next call."""
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.close()
 
     @contextlib.contextmanager
     def events(self, filters: dict[str, list[str]]) -> Iterator[Iterator[dict[str, Any]]]:
@@ -102,11 +124,11 @@ class DockerTransport:
         path = "/events"
         with contextlib.ExitStack() as opened:
             with self._failures(path):
-                response, sock = opened.enter_context(
-                    self._request(path, {"filters": json.dumps(filters)})
-                )
+                connection = opened.enter_context(contextlib.closing(self._connection()))
+                request = self._request(path, {"filters": json.dumps(filters)}, connection)
+                response = opened.enter_context(request)
                 # Silence is normal from here on; abort() ends it.
-                sock.wait_for_ever()
+                connection.wait_for_ever()
             yield self._follow(path, response)
 
     def abort(self) -> None:
@@ -120,23 +142,26 @@ class DockerTransport:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    @contextlib.contextmanager
-    def _request(
-        self, path: str, params: dict[str, str]
-    ) -> Iterator[tuple[http.client.HTTPResponse, DeadlineSocket]]:
-        """An answer with status 200, its body not read, over a connection of its own."""
-        from urllib.parse import urlencode
-
+    def _connection(self) -> UnixConnection:
         from ig_py.containers.engines.unix_http import DeadlineSocket, UnixConnection
 
+        self._go_on()
+        sock = DeadlineSocket(TIMEOUT_SECONDS, time.monotonic() + ANSWER_SECONDS)
+        return UnixConnection(self.socket_path, sock, self._track)
+
+    @contextlib.contextmanager
+    def _request(
+        self, path: str, params: dict[str, str], connection: UnixConnection
+    ) -> Iterator[http.client.HTTPResponse]:
+        """An answer with status 200, its body not read."""
+        from urllib.parse import urlencode
+
         query = f"?{urlencode(params)}" if params else ""
-        with DeadlineSocket(TIMEOUT_SECONDS, time.monotonic() + ANSWER_SECONDS) as sock:
-            connection = UnixConnection(self.socket_path, sock, self._track)
-            with contextlib.closing(connection):
-                connection.request("GET", f"{self._prefix}{path}{query}")
-                with connection.getresponse() as response:
-                    self._check(path, response.status)
-                    yield response, sock
+        connection.limit(time.monotonic() + ANSWER_SECONDS)
+        connection.request("GET", f"{self._prefix}{path}{query}")
+        with connection.getresponse() as response:
+            self._check(path, response.status)
+            yield response
 
     def _follow(self, path: str, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
         pending = bytearray()
@@ -202,6 +227,9 @@ class DockerTransport:
     def _track(self, sock: socket.socket) -> None:
         with self._lock:
             self._sockets.add(sock)
-            aborted = self._aborted
-        if aborted:
-            raise ConnectionAbortedError("stopped")
+        self._go_on()
+
+    def _go_on(self) -> None:
+        with self._lock:
+            if self._aborted:
+                raise ConnectionAbortedError("stopped")

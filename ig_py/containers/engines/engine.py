@@ -72,8 +72,9 @@ class EngineSink(Protocol):
         """Whether it is in the collection, its init runs, and an engine has described it: what
         runtimes and processes told before does not count."""
 
-    def owns(self, container_id: str, pid: int) -> bool:
-        """Whether *pid* is in a cgroup named by the container: if so, the pid was not reused."""
+    def owns(self, container_id: str, pid: int, asked: float) -> bool:
+        """Whether *pid* was not reused since the engine was asked, at *asked* (seconds since boot):
+        it is in a cgroup named by the container, or is of a process that began before."""
 
     def serving(self, engine: str, pid: int) -> None:
         """The engine of that name answers; its process, or that which listens for it, is *pid*."""

@@ -28,7 +28,7 @@ class ClaimSink(Protocol):
 
     def live(self, container_id: str, by: Claim) -> bool: ...
 
-    def owns(self, container_id: str, pid: int) -> bool: ...
+    def owns(self, container_id: str, pid: int, asked: float) -> bool: ...
 
     def serving(self, engine: str, pid: int, by: Claim) -> None: ...
 
@@ -71,8 +71,8 @@ class EngineReports:
     def live(self, container_id: str) -> bool:
         return self._sink.live(container_id, self._claim)
 
-    def owns(self, container_id: str, pid: int) -> bool:
-        return self._sink.owns(container_id, pid)
+    def owns(self, container_id: str, pid: int, asked: float) -> bool:
+        return self._sink.owns(container_id, pid, asked)
 
     def serving(self, engine: str, pid: int) -> None:
         self._sink.serving(engine, pid, self._claim)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a unix socket: one request, one answer, one connection.
+"""HTTP/1.1 over a unix socket: one request after the other over a connection.
 
 The standard library's client, as it is: it follows no redirects, reads no proxies or
 credentials from the environment, decodes no compression, and bounds a line and the number of
@@ -34,7 +34,12 @@ class DeadlineSocket(socket.socket):
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
         self._read_seconds = read_seconds
         self.deadline: float | None = deadline
-        self.settimeout(read_seconds)
+        self.limit(deadline)
+
+    def limit(self, deadline: float) -> None:
+        """The next answer has until *deadline*."""
+        self.deadline = deadline
+        self.settimeout(self._read_seconds)
 
     def wait_for_ever(self) -> None:
         """Lift the limits on later reads."""
@@ -67,6 +72,23 @@ class UnixConnection(http.client.HTTPConnection):
         self._path = path
         self._socket = sock
         self._connected = connected
+
+    def close(self) -> None:
+        super().close()
+        self._socket.close()
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request can follow: neither side has closed the connection."""
+        return self.sock is not None
+
+    def limit(self, deadline: float) -> None:
+        """The next answer has until *deadline*."""
+        self._socket.limit(deadline)
+
+    def wait_for_ever(self) -> None:
+        """Lift the limits on later reads."""
+        self._socket.wait_for_ever()
 
     def connect(self) -> None:
         self.sock = self._socket

@@ -42,6 +42,9 @@ MONITORED = ("runc", "crun")
 """Below whose roots engines with a monitor (conmon) have their containers: podman and CRI-O."""
 WITHOUT_MONITOR = ("containerd", "docker")
 MAX_CREATIONS = 4096
+CREATION_SECONDS = 60.0
+"""How long what was seen of a container's creation is kept: then it has been identified, or what
+its processes and files tell is read."""
 
 
 class UnmanagedSink(Protocol):
@@ -195,6 +198,7 @@ class UnmanagedContainers:
         while len(self._creations) >= MAX_CREATIONS:
             del self._creations[next(iter(self._creations))]
         self._creations[container_id] = creation
+        self._reactor.later(CREATION_SECONDS, lambda: self._forget(container_id, creation))
         if self._announces:
             bundle = creation.bundle
             config = self._config_of_host(bundle)
@@ -225,6 +229,10 @@ class UnmanagedContainers:
         else:
             source = DiscoverySource.STATE
             self._leave_to_engine(container_id, state.pid, source, by, born, runtime, state.bundle)
+
+    def _forget(self, container_id: str, creation: Creation) -> None:
+        if self._creations.get(container_id) is creation:
+            del self._creations[container_id]
 
     def _config_of_host(self, bundle: str) -> str:
         try:
