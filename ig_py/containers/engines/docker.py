@@ -51,8 +51,8 @@ class DockerClient(EngineClient):
             transport.abort()
 
     def serve(self) -> None:
-        of_user = not self.speaker.is_root
-        transport = DockerTransport(self.socket_path, self.name, of_user=of_user)
+        rest = None if self.speaker.is_root else self.rest
+        transport = DockerTransport(self.socket_path, self.name, rest)
         with self._lock:
             self._transport = transport
         try:
@@ -74,7 +74,6 @@ class DockerClient(EngineClient):
         self._ask_state_roots(transport)
         for event in events:
             self._handle(transport, event)
-            self.rest()
 
     def _ask_state_roots(self, transport: DockerTransport) -> None:
         inspected = None
@@ -111,7 +110,6 @@ class DockerClient(EngineClient):
             container = self._with_digest(transport, container)
             self._sink.describe(container)
             self._start(transport, container.id, container)
-            self.rest()
         self.report_running(running)
         return rest
 

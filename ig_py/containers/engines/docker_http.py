@@ -15,7 +15,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ig_py.containers.engines.engine import EngineError, NoSuchObject
@@ -43,10 +43,13 @@ class DockerTransport:
     """One engine, Docker's or another with HTTP at its socket. Not for several threads at once,
     :meth:`abort` excepted."""
 
-    def __init__(self, socket_path: str, engine: str = "docker", *, of_user: bool = False) -> None:
-        """*of_user*: not of root's."""
+    def __init__(
+        self, socket_path: str, engine: str = "docker", rest: Callable[[], None] | None = None
+    ) -> None:
+        """*rest*: of a user's engine, whose answers have a limit of their own: what to do before
+        each read."""
         self.socket_path = socket_path
-        self._of_user = of_user
+        self._rest = rest
         self._who = f"{engine} engine {socket_path!a}"
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -93,7 +96,7 @@ class DockerTransport:
 
     def _body(self, path: str, params: dict[str, str], connection: UnixConnection) -> bytearray:
         body = bytearray()
-        most = MAX_ANSWER_OF_USER if self._of_user else MAX_ANSWER
+        most = MAX_ANSWER_OF_USER if self._rest else MAX_ANSWER
         with contextlib.ExitStack() as opened:
             opened.callback(connection.close)
             with self._request(path, params, connection) as response:
@@ -146,7 +149,8 @@ class DockerTransport:
         from ig_py.containers.engines.unix_http import DeadlineSocket, UnixConnection
 
         self._go_on()
-        sock = DeadlineSocket(TIMEOUT_SECONDS, time.monotonic() + ANSWER_SECONDS)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        sock = DeadlineSocket(TIMEOUT_SECONDS, deadline, self._rest)
         return UnixConnection(self.socket_path, sock, self._track)
 
     @contextlib.contextmanager

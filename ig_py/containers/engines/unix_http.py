@@ -27,12 +27,16 @@ class AnswerTooSlow(TimeoutError):
 class DeadlineSocket(socket.socket):
     """A socket whose reads end at *deadline* (``time.monotonic()``), however many they are.
 
-    *deadline* None: a read waits for ever.
+    *deadline* None: a read waits for ever. *before_read* may wait before each read: what is read is
+    what a peer makes us work for, in headers and between chunks as well.
     """
 
-    def __init__(self, read_seconds: float, deadline: float) -> None:
+    def __init__(
+        self, read_seconds: float, deadline: float, before_read: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
         self._read_seconds = read_seconds
+        self._before_read = before_read
         self.deadline: float | None = deadline
         self.limit(deadline)
 
@@ -48,6 +52,8 @@ class DeadlineSocket(socket.socket):
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0, /) -> int:
         """What the files of ``makefile()`` read with, and so :mod:`http.client`."""
+        if self._before_read is not None:
+            self._before_read()
         if self.deadline is None:
             return super().recv_into(buffer, nbytes, flags)
         left = self.deadline - time.monotonic()
