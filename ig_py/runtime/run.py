@@ -362,8 +362,8 @@ class Run:
             )
         if lost := stream.lost_stacks():
             self._warn(
-                f"{lost} stacks have no names: the kernel had no room for them, or their process"
-                " ended before its files were read"
+                f"{lost} stacks have no names: the kernel had no room for them, their process"
+                " ended before its files were read, or reading takes too much time"
             )
 
     def _read_counters(self, stream: Stream) -> dict[str, Counters]:

@@ -5,6 +5,7 @@ The container is root's, started by runc: in a user namespace, or with user id 0
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -225,6 +226,57 @@ def test_a_flood_of_namespaces_hides_no_container(tmp_path: Path, image: str, ki
         assert gadget.end() == 0, gadget.err
     assert gadget.executions() == [(name, "/bin/echo out") for name in wanted]
     assert gadget.account() == (len(wanted), 0)
+
+
+# Processes that are in no state to answer: stopped, traced, and in vfork(2).
+STOPPED = r"""
+import ctypes, os, platform, signal, sys
+libc = ctypes.CDLL(None)
+CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+for number in range(60):
+    pid = os.fork()
+    if pid:
+        continue
+    name = (b"runc:[2:INIT]", b"conmon", b"crun")[number % 3]
+    libc.prctl(15, name, 0, 0, 0)
+    libc.unshare(0x10020000)  # CLONE_NEWUSER | CLONE_NEWNS
+    if number % 3 == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif number % 3 == 1:
+        libc.ptrace(0, 0, 0, 0)  # PTRACE_TRACEME
+        os.execv("/bin/true", ["runc", "run", "-b", "/own", sys.argv[1]])
+    elif libc.syscall(CLONE, 0x4000 | signal.SIGCHLD, 0, 0, 0, 0) == 0:  # CLONE_VFORK
+        signal.pause()
+    os._exit(0)
+open("/own/begun", "w").write("yes")
+signal.pause()
+"""
+
+
+def states_below(init: int) -> set[str]:
+    """Of the children of a process (proc_pid_stat(5))."""
+    found = set()
+    for pid in Path(f"/proc/{init}/task/{init}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            found.add(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_processes_that_are_stopped(tmp_path: Path, image: str, victim: None, kind: str) -> None:
+    with (
+        python_container(kind, STOPPED, VICTIM) as attacking,
+        tracing(tmp_path / "run", image, *flags("both", attacking.name)) as gadget,
+    ):
+        gadget.wait_running()
+        init = attacking.start()
+        attacking.wait_for_file("begun")
+        wait_for(lambda: {"T", "t", "D"} <= states_below(init), "they are stopped and wait", 20)
+        shown = listed()
+        assert (shown[VICTIM], shown[attacking.name]) == (VICTIM, attacking.name)
+        wait_for_executions(gadget, 20)
+        assert gadget.end() == 0, gadget.err
+    check_complete(gadget)
 
 
 # Executions as fast as they can be, 200 at a time, of a program that is held as runtimes are.
