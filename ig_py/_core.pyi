@@ -217,12 +217,17 @@ class Object:
     def set_map_type(self, map: str, type: int, key_size: int, value_size: int) -> None: ...
     def set_max_entries(self, map: str, max_entries: int) -> None: ...
     def reuse_map(self, map: str, other: Map) -> None: ...
-    def load(self) -> None:
+    def load(self, *, brief: bool = False) -> None:
         """Load the maps and programs into the kernel.
+
+        Args:
+            brief: The verifier's log has only why a program is rejected, and how many instructions
+                have been processed. Without it, a program that is rejected is verified again, with
+                each instruction in the log, which takes ten times as long.
 
         Raises:
             CoreError: ``verifier`` when the verifier rejects a program: the message names it, and
-                *log* is the verifier's whole log.
+                *log* is the verifier's log.
         """
     def attach(self, program: str) -> None:
         """Attach one program by its type and target. The object can be used after a failure.

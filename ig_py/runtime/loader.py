@@ -23,6 +23,7 @@ from ig_py.host.descriptors import USED_UP
 from ig_py.records import dataclass, field
 from ig_py.runtime.image_btf import ImageBtf
 from ig_py.runtime.map_sizes import LESS_MEMORY, MapSizes
+from ig_py.runtime.verifier_work import processed
 
 if TYPE_CHECKING:
     from ig_py._core import CoreError, Object
@@ -43,6 +44,10 @@ MEMORY_REMEDY = (
 """libbpf raises RLIMIT_MEMLOCK itself, on kernels that count it and where it may."""
 LIMITS = {"memory": MEMORY_REMEDY, "descriptors": DESCRIPTORS_REMEDY}
 """Kinds of the core's errors about something used up, which is no program's fault → what to do."""
+
+MAX_LOGGED = 50_000
+"""Instructions that the verifier has processed of a program that it refuses, for it to be loaded
+again for a log of each of them: that takes ten times as long, and 30 bytes or more for each."""
 
 VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 NO_RINGBUF = "IG_PY_NO_RINGBUF"
@@ -85,6 +90,7 @@ class Loader:
     Args:
         warn: Gets what the user should know.
         image_btf: Where the kernel's types are looked for when it has no BTF.
+        refused: Gets the verifier's log of each program that is refused, in brief.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class Loader:
         settings: LoadSettings,
         warn: Callable[[str], None],
         image_btf: ImageBtf,
+        refused: Callable[[str], None] = lambda _log: None,
     ) -> None:
         self._elf = elf
         self._spec = spec
@@ -102,6 +109,7 @@ class Loader:
         self._settings = settings
         self._image_btf = image_btf
         self._warn = warn
+        self._tell_refused = refused
         self._skipped: dict[str, str] = {}
         self._probed: dict[str, bool] = {}
         self.sizes = MapSizes(elf, spec, settings.buffer_size, settings.values)
@@ -135,6 +143,7 @@ class Loader:
                 if err.kind == "memory" and self.sizes.take_less():
                     self._warn(LESS_MEMORY)
                     continue
+                self._tell_refused(err.log)
                 blamed = self._refused(err)
                 refused += 1
                 if refused > MAX_REFUSED:
@@ -159,8 +168,21 @@ class Loader:
             blamed = optional
         if kind not in ("verifier", "load", "absent") or not blamed:
             refused = next((p for p in self._spec.programs if p.name == name), None)
-            raise self._explain(err, refused) from err
+            raise self._explain(self._with_whole_log(err), refused) from err
         return blamed
+
+    def _with_whole_log(self, err: CoreError) -> CoreError:
+        """*err* with each instruction in the verifier's log, where that is not too long."""
+        from ig_py._core import CoreError
+
+        if err.kind != "verifier" or processed(err.log) > MAX_LOGGED:
+            return err
+        try:
+            self._load_once(brief=False).close()
+        except CoreError as again:
+            if again.kind == err.kind and again.program == err.program:
+                return again
+        return err
 
     def attach(self, attacher: Attacher, check: Callable[[], None]) -> None:
         """Attach every program.
@@ -213,7 +235,7 @@ class Loader:
             text += f"; these fields stay empty: {listed(program.fields_if_absent)}"
         self._warn(text)
 
-    def _load_once(self) -> Object:
+    def _load_once(self, *, brief: bool = True) -> Object:
         from ig_py._core import Object
 
         name = self._spec.name[:64] or "gadget"
@@ -221,7 +243,7 @@ class Loader:
         obj = Object(self._elf, name, types) if types else Object(self._elf, name)
         try:
             self._configure(obj)
-            obj.load()
+            obj.load(brief=brief)
         except BaseException:
             obj.close()
             raise
@@ -379,6 +401,7 @@ def kernel_types() -> bytes:
 def _verifier_reason(log: str) -> str:
     """Why the verifier rejected the program: the last line of its log before its statistics."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("verification time ", "stack depth "))]
     end = next((i for i, line in enumerate(lines) if line.startswith("processed ")), len(lines))
     verdict = [line for line in lines[:end] if "-- BEGIN " not in line][-1:]
     return f": {verdict[0]} ({len(lines) - 1} line(s) omitted)" if verdict else ""

@@ -32,6 +32,7 @@ from ig_py.runtime.plan import DataSourceOutput, PlanSettings, compile_plan
 from ig_py.runtime.prepare import Prepared
 from ig_py.runtime.state import NEXT, State, Stopped, StopRequest
 from ig_py.runtime.timers import Timers
+from ig_py.runtime.verifier_work import VerifierWork
 
 if TYPE_CHECKING:
     from ig_py._core import Batch, Counters, Object, Stream, Writer
@@ -188,6 +189,7 @@ class Run:
 
     def _load(self, elf: bytes, parts: LoadParts) -> Loader:
         prepared = self._prepared
+        work = VerifierWork()
         loader = Loader(
             elf,
             prepared.spec,
@@ -200,6 +202,7 @@ class Run:
             ),
             self._warn,
             ImageBtf(prepared.btfgen, self._host.view, prepared.spec.name),
+            work.refused,
         )
         if pinned := [declared.name for declared in prepared.spec.maps if declared.pinned]:
             self._pins = pins = RunPins(pinned)
@@ -208,7 +211,7 @@ class Run:
                 return with_bpffs(lambda: pins.around(loader.load))
         else:
             load = loader.load
-        self._object = bounded_load(load, prepared.spec.name, self._stop)
+        self._object = bounded_load(load, prepared.spec.name, self._stop, work)
         return loader
 
     def _attach(self, loader: Loader) -> None:

@@ -118,8 +118,10 @@ def install(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> Fake:
                 fake.did("close")
 
         def __getattr__(self, method: str) -> Any:
-            def call(*args: object) -> None:
-                fake.did(" ".join([method, *map(str, args)]))
+            def call(*args: object, **settings: object) -> None:
+                fake.did(
+                    " ".join([method, *map(str, args), *(k for k, v in settings.items() if v)])
+                )
 
             return call
 

@@ -74,13 +74,36 @@ def test_instructions_are_counted_from_the_beginning_on(monkeypatch: pytest.Monk
     assert work.instructions() == 34
 
 
+def test_programs_that_are_refused_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = "program is too large. Processed 1000001 insn\nprocessed 1000001 insns (limit 1000000)\n"
+    work, told, given_up = VerifierWork(), threading.Event(), threading.Event()
+
+    def load() -> None:
+        work.refused(log)
+        told.wait(60)
+        work.refused(log)
+        given_up.wait(60)
+
+    before = work.instructions()
+    threading.Timer(0.3, told.set).start()
+    try:
+        with pytest.raises(LimitError, match="more than 2,000,000 instructions of the kernel's"):
+            bounded_load(load, "x", StopRequest(), work)
+    finally:
+        given_up.set()
+    assert work.instructions() - before == 2_000_002
+    assert told.is_set()
+    work.refused("a log of another kind")
+    assert work.instructions() - before == 2_000_002
+
+
 def busy_until(event: threading.Event) -> None:
     while not event.is_set():
         pass
 
 
 def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs that the verifier refuses tell no instructions."""
+    """The verifier takes long for some instructions, and some kernels do not count them."""
     monkeypatch.setattr(module, "MAX_LOAD_SECONDS", 0.2)
     given_up = threading.Event()
     try:

@@ -85,7 +85,7 @@ def test_the_order_of_a_life(fake: Fake) -> None:
     assert counters["exec"]["emitted"] == 0
     assert run.state is State.CLOSED
     assert [x for x in fake.log if not x.startswith("probe")] == [
-        "pre_start a", "pre_start b", "open", "load", "stream", "start a", "start b",
+        "pre_start a", "pre_start b", "open", "load brief", "stream", "start a", "start b",
         "attach p", *TEARDOWN,
     ]  # fmt: skip
     assert fake.plans[0]["datasources"][0]["map"] == "events"
@@ -124,7 +124,7 @@ def test_a_failure_anywhere_releases_everything(fake: Fake, at: str) -> None:
     assert ("stream.close" in fake.log) == ("stream" in fake.log and at != "stream")
 
 
-@pytest.mark.parametrize("at", ["pre_start a", "load", "stream", "start b", "attach p"])
+@pytest.mark.parametrize("at", ["pre_start a", "load brief", "stream", "start b", "attach p"])
 def test_a_stop_anywhere_releases_everything(
     fake: Fake, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:

@@ -24,7 +24,8 @@ from ig_py.runtime import loader
 from ig_py.runtime.attach import Attacher
 from ig_py.runtime.buffers import divided, parse_memory_limit, parse_size, ring_size
 from ig_py.runtime.image_btf import ImageBtf
-from ig_py.runtime.loader import Loader, LoadSettings
+from ig_py.runtime.loader import MAX_LOGGED, Loader, LoadSettings
+from ig_py.runtime.verifier_work import VerifierWork
 
 LOG = "0: (b7) r0 = 0\nR1 !read_ok\nprocessed 1 insns\npeak_states 0\n"
 
@@ -96,7 +97,7 @@ def test_order_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "probe ringbuf",
         "set_max_entries events 8192",
         "set_max_entries stacks 5",
-        "load",
+        "load brief",
         "attach tp",
         "attach kp",
         "attach moved",
@@ -230,8 +231,56 @@ def test_the_verifier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         "-v shows the whole log"
     )
     assert caught.value.detail == LOG
-    # Loaded again without the optional program; no descriptor stays open.
-    assert fake.log.count("load") == 2
+    # Loaded again without the optional program, and for the whole log; no descriptor stays open.
+    assert [did for did in fake.log if did.startswith("load")] == ["load brief"] * 2 + ["load"]
+    assert fake.open_objects == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "detail"),
+    [(MAX_LOGGED, "each instruction"), (MAX_LOGGED + 1, "brief"), (1_000_001, "brief")],
+)
+def test_a_log_that_takes_long_is_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch, count: int, detail: str
+) -> None:
+    fail = {
+        "load brief": CoreError("verifier", "refused", f"brief\nprocessed {count} insns", "tp"),
+        "load": CoreError("verifier", "refused", f"each instruction\nprocessed {count}", "tp"),
+    }
+    fake = install(monkeypatch, Fake(programs(), fail=fail))
+    with pytest.raises(VerifierRejected) as caught:
+        run(fake)
+    assert caught.value.detail.startswith(detail)
+    assert fake.open_objects == 0
+
+
+def test_counts_of_the_verifier_are_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = (
+        "libbpf: prog 'tp': -- BEGIN PROG LOAD LOG --\nBPF program is too large. Processed 9 insn\n"
+        "verification time 2342165 usec\nstack depth 0\nprocessed 1000001 insns (limit 1000000)\n"
+    )
+    fail = {"load": CoreError("verifier", "tp rejected", log, "tp")}
+    install(monkeypatch, Fake(programs(), fail=fail))
+    with pytest.raises(VerifierRejected, match=r"rejected: BPF program is too large\. .* \(2 line"):
+        run(Fake(programs()))
+
+
+@pytest.mark.parametrize("second", [None, CoreError("memory", "none is left", LOG, "tp")])
+def test_a_second_load_that_does_not_fail_alike_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, second: CoreError | None
+) -> None:
+    fake = install(monkeypatch, Fake(programs()))
+
+    def did(what: str) -> None:
+        if what == "load brief":
+            raise CoreError("verifier", "refused", LOG, "tp")
+        if what == "load" and second is not None:
+            raise second
+
+    monkeypatch.setattr(fake, "did", did)
+    with pytest.raises(VerifierRejected) as caught:
+        run(fake)
+    assert caught.value.detail == LOG
     assert fake.open_objects == 0
 
 
@@ -262,14 +311,16 @@ def test_many_refused_optional_programs_end_the_load(monkeypatch: pytest.MonkeyP
 
     def did(what: str) -> None:
         original(what)
-        if what == "load":
+        if what == "load brief":
             name = next(loads)
             raise CoreError("load", f"program {name} rejected", LOG, name)
 
     monkeypatch.setattr(fake, "did", did)
-    made = Loader(b"", spec, LoadParts(), LoadSettings(), lambda _: None, NO_TYPES)
+    work = VerifierWork()
+    made = Loader(b"", spec, LoadParts(), LoadSettings(), lambda _: None, NO_TYPES, work.refused)
     with pytest.raises(LimitError, match="more than 32 optional programs, lastly: program p32 "):
         made.load()
+    assert work.instructions() == 33
     assert fake.open_objects == 0
 
 
@@ -423,8 +474,8 @@ def test_without_memory_for_the_default_the_declared_size_is_taken(
     def did(what: str) -> None:
         nonlocal loads
         fake.log.append(what)
-        loads += what == "load"
-        if what == "load" and loads == 1:
+        loads += what == "load brief"
+        if what == "load brief" and loads == 1:
             raise CoreError("memory", "map events", "")
 
     monkeypatch.setattr(fake, "did", did)

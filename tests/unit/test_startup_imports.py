@@ -43,7 +43,7 @@ class Object:
     def __init__(self, *_): pass
     def programs(self): return [{"name": "prog"}]
     def stream(self, plan): return Stream()
-    def __getattr__(self, name): return lambda *_: None
+    def __getattr__(self, name): return lambda *_, **__: None
 
 class Stream:
     def pump(self, sink, timeout, *, busy_ms=None):

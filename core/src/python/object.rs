@@ -117,8 +117,9 @@ impl Object {
         self.with(py, |o| o.reuse_map(map, other.duplicate()?.as_fd()))
     }
 
-    fn load(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, object::Object::load)
+    #[pyo3(signature = (*, brief=false))]
+    fn load(&self, py: Python<'_>, brief: bool) -> PyResult<()> {
+        self.with(py, |o| o.load(brief))
     }
 
     fn attach(&self, py: Python<'_>, program: &str) -> PyResult<()> {

@@ -27,6 +27,8 @@ use crate::errors::{Error, Kind, Result};
 const MAX_OBJECT: usize = 128 << 20;
 const MAX_PROGRAMS: usize = 4096;
 const MAX_MAPS: usize = 4096;
+/// Level of the verifier's log (BPF_LOG_STATS of include/linux/bpf_verifier.h): errors and counts.
+const LOG_STATS: u32 = 4;
 
 enum State {
     Open(OpenObject),
@@ -162,9 +164,18 @@ impl Object {
         Ok(())
     }
 
-    pub fn load(&mut self) -> Result<()> {
+    /// `brief`: of a program that the verifier refuses, the log has only the reason and how many
+    /// instructions it has processed. Otherwise the program is verified once more, with each of
+    /// these instructions in the log, which takes ten times as long.
+    pub fn load(&mut self, brief: bool) -> Result<()> {
         self.open_object("load it again")?;
         self.settle_pins()?;
+        if brief {
+            for program in self.raw_programs()? {
+                // SAFETY: a live program of an object that is not loaded yet.
+                unsafe { sys::bpf_program__set_log_level(program.as_ptr(), LOG_STATS) };
+            }
+        }
         let State::Open(open) = std::mem::replace(&mut self.state, State::Closed) else {
             return Err(self.closed());
         };

@@ -98,7 +98,7 @@ impl Scout {
             object.set_data(".rodata", at, bytes)?;
             at += bytes.len();
         }
-        object.load()?;
+        object.load(false)?;
         let ring = object.map_fd("notices")?;
         let size = info(ring.as_fd()).map_err(|e| Error::map(e.to_string()))?.max_entries as usize;
         let ring = Ring::open(ring, size)
