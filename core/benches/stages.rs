@@ -1,18 +1,22 @@
 //! The time that an event takes, stage by stage, with the fields of a trace_open gadget.
 //!
 //! Each line of the report adds one stage to an earlier line. The `ring` group reads the same
-//! events from a ring buffer in a memory file with the kernel's layout.
+//! events from a ring buffer in a memory file with the kernel's layout, the `backlog` group copies
+//! them to where samples wait in a burst, and takes them out again.
 
 use std::hint::black_box;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use _core::bpf::ring::Ring;
 use _core::pipeline::datasource::DataSource;
 use _core::schema::lookups::{ContainerValue, Lookups};
 use _core::schema::plan::Plan;
 use _core::schema::wall::WallClock;
+use _core::stream::backlog::{Backlog, MIN_BYTES};
 use criterion::{criterion_group, criterion_main, Criterion, Throughput};
+use nix::time::{clock_gettime, ClockId};
 use serde_json::{json, Value};
 
 const PLAN: &str = include_str!("trace_open.json");
@@ -230,12 +234,47 @@ fn ring(c: &mut Criterion) {
     group.finish();
 }
 
+fn backlog(c: &mut Criterion) {
+    let plan: Value = serde_json::from_str(PLAN).unwrap();
+    let samples = samples(&plan);
+    let Stage { source, .. } = Stage::new(&plan, |ds| mode(ds, "json"));
+    let mut group = c.benchmark_group("backlog");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    // Not emptied in between: as long as samples wait, the memory is used again.
+    let mut backlog = Backlog::new(2 * MIN_BYTES, vec![source.texts()]);
+    backlog.push(0, &samples[0]);
+    for (stage, name) in ["copy in", "take out"].into_iter().enumerate() {
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| {
+                let mut spent = [Duration::ZERO; 2];
+                for _ in 0..rounds {
+                    let start = cpu_time();
+                    samples.iter().for_each(|sample| backlog.push(0, sample));
+                    let between = cpu_time();
+                    for _ in &samples {
+                        black_box(backlog.pop());
+                    }
+                    spent[0] += between - start;
+                    spent[1] += cpu_time() - between;
+                }
+                spent[stage]
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Of this thread: other processes of the machine do not count.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has this clock").into()
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        .warm_up_time(std::time::Duration::from_secs(1))
-        .measurement_time(std::time::Duration::from_secs(2))
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(2))
         .sample_size(20);
-    targets = stages, ring
+    targets = stages, ring, backlog
 }
 criterion_main!(benches);
