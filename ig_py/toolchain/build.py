@@ -185,6 +185,7 @@ def _metadata(
 def _files(built: Built, root: Path, file: BuildFile, scratch: Path) -> dict[str, GadgetFiles]:
     from ig_py.oci import limits
     from ig_py.oci.pack import GadgetFiles
+    from ig_py.toolchain.wasm import check_module
 
     wasm = None
     if built.wasm is not None and file.wasm is not None:
@@ -192,6 +193,8 @@ def _files(built: Built, root: Path, file: BuildFile, scratch: Path) -> dict[str
             wasm = read_source(root, file.wasm, "wasm file", limits.MAX_PROGRAM)
         else:
             wasm = read_made(scratch, built.wasm, limits.MAX_PROGRAM)
+        if wasm is not None:
+            check_module(wasm, file.wasm)
     return {
         arch: GadgetFiles(
             ebpf=_made(scratch, built.objects.get(arch), limits.MAX_PROGRAM),

@@ -10,11 +10,11 @@ from ig_py.errors import BuildError, MetadataError
 from ig_py.host.safe_open import FileRefused, read_argument
 from ig_py.records import dataclass
 from ig_py.toolchain.sources import has_source, read_source
+from ig_py.toolchain.wasm import SUFFIXES
 
 DEFAULT_FILE = "build.yaml"
 DEFAULT_SOURCE = "program.bpf.c"
 DEFAULT_METADATA = "gadget.yaml"
-WASM_SUFFIXES = (".go", ".rs", ".wasm")
 _KEYS = ("ebpfsource", "wasm", "metadata")
 
 
@@ -56,10 +56,10 @@ def read_build_file(root: Path, file: str | None, log: Callable[[str], None]) ->
             )
         source = None
     if wasm is not None:
-        if Path(wasm).suffix not in WASM_SUFFIXES:
+        if Path(wasm).suffix not in SUFFIXES:
             raise BuildError(
                 f"building {root}: unsupported wasm file type: {wasm}",
-                remedy=f"known are {', '.join(WASM_SUFFIXES)}",
+                remedy=f"known are {', '.join(SUFFIXES)}",
             )
         if not has_source(root, wasm, "wasm file"):
             raise BuildError(

@@ -88,7 +88,8 @@ def build_in_container(options: BuildOptions, root: Path, file: BuildFile, scrat
     if steps:
         # Only this user, who is the container's user too, may write here.
         scratch.chmod(0o700)
-        network = "none" if file.wasm is None or file.wasm.endswith(".wasm") else "default"
+        fetches = file.wasm is not None and file.wasm.endswith((".go", ".rs"))
+        network = "default" if fetches else "none"
         with _container(options, root, scratch, network) as container:
             for attempt, argv, env in steps:
                 options.debug(" ".join(argv))
@@ -112,12 +113,16 @@ def _wasm_steps(
     if path.suffix == ".go":
         argv = wasm.go_argv(str(inside.parent), str(OUT / wasm.OUTPUT), inside.name)
         return output, [(argv, wasm.GO_ENVIRONMENT)]
+    if path.suffix == ".c":
+        return output, [
+            (wasm.c_argv("clang", source, str(OUT / wasm.OUTPUT), str(API), str(WORK)), {})
+        ]
     manifest = wasm.cargo_manifest(source)
-    package = wasm.cargo_package(root, manifest)
-    built = OUT / wasm.RUST_TARGET / "release" / f"{package}.wasm"
-    inner = WORK / manifest
+    product = wasm.cargo_product(root, manifest)
+    built = OUT / wasm.RUST_TARGET / "release" / f"{product}.wasm"
+    moved = {str(OUT): "/target", str(WORK): "."}
     return output, [
-        (wasm.cargo_argv(str(inner)), {"CARGO_TARGET_DIR": str(OUT)}),
+        (wasm.cargo_argv(str(WORK / manifest), moved), {"CARGO_TARGET_DIR": str(OUT)}),
         (["cp", str(built), str(OUT / wasm.OUTPUT)], {}),
     ]
 
