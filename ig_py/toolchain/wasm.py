@@ -276,19 +276,20 @@ def _require_rust_target(directory: Path, source: str) -> None:
 
 def _build_c(root: Path, source: str, output: Path, debug: Callable[[str], None]) -> None:
     clang = require_clang()
-    linker = _wasm_linker(clang, source)
+    linker = find_linker(clang)
+    if linker is None:
+        raise BuildError(
+            f"building {source}: wasm-ld, clang's linker for wasm, is not installed",
+            remedy=f"install lld-{clang.version}, {_OTHERWISE}",
+        )
     argv = c_argv(clang.path, source, str(output), str(headers.include_dir()), str(root))
     argv.insert(1, f"-fuse-ld={linker}")
     debug(" ".join(argv))
     run(argv, f"building {source}", cwd=root)
 
 
-def _wasm_linker(clang: Clang, source: str) -> str:
+def find_linker(clang: Clang) -> str | None:
+    """The ``wasm-ld`` of the compiler's release, or another one."""
     own = Path(clang.path).resolve().parent
-    for name in (f"wasm-ld-{clang.version}", str(own / "wasm-ld"), "wasm-ld"):
-        if found := shutil.which(name):
-            return found
-    raise BuildError(
-        f"building {source}: wasm-ld, clang's linker for wasm, is not installed",
-        remedy=f"install lld-{clang.version}, {_OTHERWISE}",
-    )
+    names = (f"wasm-ld-{clang.version}", str(own / "wasm-ld"), "wasm-ld")
+    return next((found for name in names if (found := shutil.which(name))), None)

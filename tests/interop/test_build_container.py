@@ -21,6 +21,7 @@ from ig_py.toolchain.build import build_gadget
 from ig_py.toolchain.clang import require_clang
 from ig_py.toolchain.options import BuildOptions
 from ig_py.toolchain.vmlinux import include_dir
+from ig_py.toolchain.wasm import find_linker
 
 pytestmark = [
     pytest.mark.needs("root", "engine", "busybox", "clang"),
@@ -55,6 +56,11 @@ def builder_tar(path: Path) -> None:
             files[Path("/usr/include", name)] = Path("/usr/include", name)
     for arch in ("amd64", "arm64"):
         files[Path(f"/usr/include/gadget/{arch}/vmlinux.h")] = include_dir(arch) / "vmlinux.h"
+    linker = find_linker(clang)
+    if linker is not None:
+        # The name decides what lld links.
+        files[Path("/usr/bin/wasm-ld")] = Path(linker).resolve()
+        files |= {library: library.resolve() for library in libraries(linker)}
     busybox = shutil.which("busybox")
     assert busybox is not None
     for name in ("sleep", "cp"):
@@ -97,6 +103,15 @@ def client(engine: Engine) -> Iterator[docker.DockerClient]:
 def test_the_same_image_as_a_local_build() -> None:
     local = build_gadget(BuildOptions(ROOT))
     contained = build_gadget(BuildOptions(ROOT, builder_image=IMAGE, builder_image_pull="never"))
+    assert contained.index.digest == local.index.digest
+
+
+@pytest.mark.needs("wasm_linker")
+@pytest.mark.usefixtures("client")
+def test_the_same_module_of_c_as_a_local_build() -> None:
+    gadget = ROOT / "tests/gadgets/wasm_guest"
+    local = build_gadget(BuildOptions(gadget))
+    contained = build_gadget(BuildOptions(gadget, builder_image=IMAGE, builder_image_pull="never"))
     assert contained.index.digest == local.index.digest
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import features, mounts
-from support.gadget_build import VARIABLE, has_program
+from support.gadget_build import VARIABLE, has_guest, has_program
 from support.gadget_format import GadgetTest, discover
 from support.gadget_runner import run_test
 
@@ -30,6 +30,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_gadget(test: GadgetTest, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if has_program(test.gadget) and VARIABLE not in os.environ:
         features.need("clang")
+    if has_guest(test.gadget) and VARIABLE not in os.environ:
+        features.need("wasm_linker")
     for feature in test.lacks:
         if features.missing(feature) is None:
             pytest.skip(f"only where there is no {feature}")

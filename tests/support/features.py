@@ -190,6 +190,30 @@ def _clang() -> str | None:
         return str(error)
 
 
+@_feature("wasm_linker")
+def _wasm_linker() -> str | None:
+    from ig_py.toolchain.clang import find_clang
+    from ig_py.toolchain.wasm import find_linker
+
+    try:
+        clang = find_clang()
+    except IgPyError as error:
+        return str(error)
+    return None if clang and find_linker(clang) else "not installed: clang with its wasm-ld"
+
+
+@_feature("wasm")
+def _wasm() -> str | None:
+    from ig_py import _core
+
+    return None if hasattr(_core, "WasmModule") else "this core runs no wasm modules"
+
+
+@_feature("go")
+def _go() -> str | None:
+    return _program("go")
+
+
 @_feature("registry")
 def _registry() -> str | None:
     return _program("docker-registry")

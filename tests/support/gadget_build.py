@@ -14,12 +14,14 @@ from pathlib import Path
 from ig_py.toolchain.clang import Clang, require_clang
 from ig_py.toolchain.compile import compile_object
 from ig_py.toolchain.vmlinux import host_arch
+from ig_py.toolchain.wasm import build_wasm
 from support.compilers import each_clang
 from support.gadget_format import FILE, GADGETS
 
 VARIABLE = "IG_PY_TEST_GADGETS"
 SOURCE = "program.bpf.c"
 WORKLOAD = "workload.c"
+GUEST = "guest.c"
 ROOT = Path(__file__).parents[2]
 COMPILERS = {
     "workload": ("cc", "-rdynamic"),
@@ -34,6 +36,19 @@ _CC_SECONDS = 120
 def has_program(name: str) -> bool:
     """False for a gadget of metadata alone."""
     return (GADGETS / name / SOURCE).exists()
+
+
+def has_guest(name: str) -> bool:
+    """Has the gadget a wasm module?"""
+    return (GADGETS / name / GUEST).exists()
+
+
+def guest_module(name: str, directory: Path) -> bytes:
+    """The wasm module of ``tests/gadgets/<name>/guest.c``; made in *directory* as the objects."""
+    path = _place(directory) / f"{name}.wasm"
+    if not path.exists():
+        build_wasm(GADGETS / name, GUEST, path.parent, lambda _text: None).rename(path)
+    return path.read_bytes()
 
 
 def gadget_object(name: str, directory: Path) -> bytes:
@@ -103,6 +118,8 @@ def build_all(directory: Path) -> None:
     for path in sorted(GADGETS.glob(f"*/{FILE}")):
         if has_program(path.parent.name):
             gadget_object(path.parent.name, directory)
+        if has_guest(path.parent.name):
+            guest_module(path.parent.name, directory)
         workload_program(path.parent.name, directory)
         workload_program(path.parent.name, directory, "static")
     for path in sorted(GADGETS.glob("core/*.bpf.c")):

@@ -24,7 +24,13 @@ from ig_py.runtime.plan import DataSourceOutput
 from ig_py.runtime.prepare import Gadget, prepare, read
 from ig_py.runtime.run import Run, RunSettings
 from ig_py.runtime.state import StopRequest
-from support.gadget_build import gadget_object, has_program, workload_program
+from support.gadget_build import (
+    gadget_object,
+    guest_module,
+    has_guest,
+    has_program,
+    workload_program,
+)
 from support.gadget_format import GadgetTest, filled, matches
 from support.waiting import deadline
 
@@ -36,8 +42,9 @@ _SETTLE_SECONDS = 0.3
 _SHOWN = 20
 
 
-def artifact(name: str, config: bytes, obj: bytes | None) -> Artifact:
-    """An image of at most one layer that is in no store."""
+def artifact(name: str, config: bytes, obj: bytes | None, wasm: bytes | None = None) -> Artifact:
+    """An image that is in no store."""
+    layers = ((media.EBPF_LAYER, obj), (media.WASM_LAYER, wasm))
 
     def descriptor(kind: str, data: bytes) -> Descriptor:
         return Descriptor(kind, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
@@ -50,7 +57,7 @@ def artifact(name: str, config: bytes, obj: bytes | None) -> Artifact:
         manifest={},
         config=config,
         config_descriptor=descriptor(media.CONFIG_YAML, config),
-        layers=(Layer(descriptor(media.EBPF_LAYER, obj), obj),) if obj is not None else (),
+        layers=tuple(Layer(descriptor(kind, raw), raw) for kind, raw in layers if raw is not None),
         origin="source",
         annotations={},
     )
@@ -123,7 +130,8 @@ def load(test: GadgetTest, directory: Path, places: Mapping[str, str]) -> Gadget
             document.setdefault("programs", {}).setdefault(name, {}).update(given)
         config = yaml.safe_dump(document).encode()
     obj = gadget_object(test.gadget, directory) if has_program(test.gadget) else None
-    image = artifact(test.gadget, config, obj)
+    wasm = guest_module(test.gadget, directory) if has_guest(test.gadget) else None
+    image = artifact(test.gadget, config, obj, wasm)
     return read(image)
 
 

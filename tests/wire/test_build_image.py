@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from support.tiny_gadget import METADATA, PROGRAM, write_gadget
 from support.waiting import wait_for
 
 from ig_py.errors import BuildError, IgPyError, MetadataError
+from ig_py.inspect.wasm_imports import wasm_imports
 from ig_py.oci.pack import PackedImage
 from ig_py.toolchain.build import build_gadget, created_now
 from ig_py.toolchain.options import BuildOptions
@@ -120,6 +122,58 @@ def test_a_wasm_module(tmp_path: Path) -> None:
     image = build_gadget(BuildOptions(gadget))
     assert [len(found) for found in layers(image)] == [2, 2]
     assert b"\0asm\1\0\0\0" in image.blobs.values()
+
+
+GO = """package main
+
+//go:wasmexport gadgetAPIVersion
+func gadgetAPIVersion() uint64 { return 1 }
+
+func main() {}
+"""
+
+
+def check_same_module_elsewhere(gadget: Path, tmp_path: Path) -> bytes:
+    """The module, which is the same from a copy of its sources."""
+    copy = tmp_path / "a copy" / "deeper"
+    shutil.copytree(gadget, copy)
+    images = [build_gadget(BuildOptions(root)) for root in (gadget, copy)]
+    assert images[0].index.digest == images[1].index.digest
+    (module,) = {raw for raw in images[0].blobs.values() if raw.startswith(b"\0asm")}
+    for place in (str(tmp_path), str(gadget), str(Path.home())):
+        assert place.encode() not in module, place
+    return module
+
+
+@pytest.mark.needs("wasm_linker")
+def test_a_module_of_c(tmp_path: Path) -> None:
+    guest = ROOT / "tests/gadgets/wasm_guest"
+    module = check_same_module_elsewhere(guest, tmp_path)
+    assert set(wasm_imports(module, "ig", "test")) == {
+        "getDataSource", "getParamValue", "newDataSource", "gadgetLog", "gadgetShouldLog",
+        "dataSourceGetField", "dataSourceAddField", "dataSourceSubscribe", "fieldGetBuffer",
+        "fieldSet", "fieldGetScalar", "dataSourceNewPacketSingle", "dataSourceEmitAndRelease",
+    }  # fmt: skip
+    for name in ("memory", "gadgetAPIVersion", "dataSourceCallback", "gadgetInit"):
+        assert bytes([len(name), *name.encode()]) in module, name
+
+
+@pytest.mark.needs("wasm_linker")
+def test_a_function_of_c_that_there_is_not(tmp_path: Path) -> None:
+    (tmp_path / "guest.c").write_text("int other(void);\nint f(void)\n{\n\treturn other(1);\n}\n")
+    (tmp_path / "build.yaml").write_text("wasm: guest.c\n")
+    with pytest.raises(BuildError, match=r"^building guest\.c: guest\.c:4:1.: error: too many arg"):
+        build_gadget(BuildOptions(tmp_path))
+
+
+@pytest.mark.needs("go")
+def test_a_module_of_go(tmp_path: Path) -> None:
+    gadget = tmp_path / "g"
+    (gadget / "go").mkdir(parents=True)
+    (gadget / "go/program.go").write_text(GO)
+    (gadget / "go/go.mod").write_text("module x\n\ngo 1.24\n")
+    (gadget / "build.yaml").write_text("wasm: go/program.go\n")
+    assert b"gadgetAPIVersion" in check_same_module_elsewhere(gadget, tmp_path)
 
 
 def test_compiler_errors_are_readable(tmp_path: Path) -> None:
