@@ -114,9 +114,9 @@ def _wasm_steps(
         argv = wasm.go_argv(str(inside.parent), str(OUT / wasm.OUTPUT), inside.name)
         return output, [(argv, wasm.GO_ENVIRONMENT)]
     if path.suffix == ".c":
-        return output, [
-            (wasm.c_argv("clang", source, str(OUT / wasm.OUTPUT), str(API), str(WORK)), {})
-        ]
+        argv = wasm.c_argv("clang", source, str(OUT / wasm.OUTPUT), str(API), str(WORK))
+        # clang keeps the object there that it gives to the linker; an image need not have /tmp.
+        return output, [(argv, {"TMPDIR": str(OUT)})]
     manifest = wasm.cargo_manifest(source)
     product = wasm.cargo_product(root, manifest)
     built = OUT / wasm.RUST_TARGET / "release" / f"{product}.wasm"

@@ -58,8 +58,9 @@ def builder_tar(path: Path) -> None:
         files[Path(f"/usr/include/gadget/{arch}/vmlinux.h")] = include_dir(arch) / "vmlinux.h"
     linker = find_linker(clang)
     if linker is not None:
-        # The name decides what lld links.
-        files[Path("/usr/bin/wasm-ld")] = Path(linker).resolve()
+        # The name decides what lld links; Debian's clang asks for that of its own release.
+        for name in ("wasm-ld", f"wasm-ld-{clang.version}"):
+            files[Path("/usr/bin", name)] = Path(linker).resolve()
         files |= {library: library.resolve() for library in libraries(linker)}
     busybox = shutil.which("busybox")
     assert busybox is not None

@@ -282,7 +282,8 @@ def test_arguments_of_modules_inside_a_container(tmp_path: Path) -> None:
     _, [(argv, env)] = container._wasm_steps(tmp_path, "go/p.go", tmp_path)
     assert argv == wasm.go_argv("/work/go", "/out/program.wasm", "p.go")
     assert env == wasm.GO_ENVIRONMENT
-    _, [(argv, _)] = container._wasm_steps(tmp_path, "g.c", tmp_path)
+    _, [(argv, env)] = container._wasm_steps(tmp_path, "g.c", tmp_path)
+    assert env == {"TMPDIR": "/out"}
     assert argv[:2] == ["clang", "--target=wasm32"]
     assert argv[-5:] == ["-I", "/ig-py/include", "-o", "/out/program.wasm", "g.c"]
 
