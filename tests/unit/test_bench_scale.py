@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,8 +163,20 @@ def test_a_tool_that_never_runs(bench: Load, tmp_path: Path) -> None:
 
 
 def test_starts_have_a_median(bench: Load) -> None:
-    row = bench("start").row("ig", [0.3, 0.1, 0.2])
+    start = bench("start")
+    times = [start.Start(0.3, 0.02), start.Start(0.1, 0.01), start.Start(0.2, 0.06)]
+    row = start.row("ig", times)
     assert (row.runs, row.median_ms, row.least_ms, row.most_ms) == pytest.approx((3, 200, 100, 300))
+    assert (row.cpu_ms, row.least_cpu_ms) == pytest.approx((20, 10))
+
+
+def test_processor_time_of_ended_threads_counts(bench: Load) -> None:
+    usage = bench("usage")
+    before = usage.cpu_seconds(os.getpid())
+    thread = threading.Thread(target=lambda: sum(range(2_000_000)))
+    thread.start()
+    thread.join()
+    assert usage.cpu_seconds(os.getpid()) - before > 0.005
 
 
 @pytest.mark.needs("root", "cc")
