@@ -19,6 +19,8 @@ __all__ = [
     "Scout",
     "ScoutNotice",
     "Stream",
+    "WasmGuest",
+    "WasmModule",
     "Writer",
     "btf_to_c",
     "btf_with_struct",
@@ -47,10 +49,12 @@ CoreErrorKind: TypeAlias = Literal[
     "plan",
     "unsupported",
     "closed",
+    "wasm",
 ]
 """``absent``: there is nothing to attach to; ``memory``: the kernel refuses it for a map or
 its buffers; ``descriptors``: too many files are open, in this process or in the system;
-``closed``: the object has been closed."""
+``closed``: the object has been closed;
+``wasm``: a wasm module is not valid, or failed."""
 
 class CoreError(Exception):
     """A failure inside the core; ``str()`` of it is its *message*."""
@@ -290,10 +294,13 @@ class Object:
         drained and counted. Idempotent."""
     def map_ids(self) -> list[int]: ...
     def program_ids(self) -> list[int]: ...
-    def stream(self, plan: str) -> Stream:
+    def stream(
+        self, plan: str, guest: WasmGuest | None = None, filter: Map | None = None
+    ) -> Stream:
         """Open the readers of every tracer map named in *plan* (see docs/plan.md), and
         the iterator programs; those need no :meth:`attach`. Call after load and
-        before attach."""
+        before attach. *guest* has the callbacks among the plan's steps, and may use the object's
+        maps from now on; *filter*: the map of mount namespaces that are wanted (None: all are)."""
     def close(self) -> None:
         """Detach and unload everything; idempotent."""
 
@@ -429,6 +436,9 @@ class Stream:
         """Sums since the stream was opened, in order of appearance: (JSON list of key values, the
         metrics' values in the order of the plan; a histogram's slots as a list). Keys "" are all
         combinations beyond 2000."""
+    def subscribe(self, datasource: str, callback: int, type: int) -> None:
+        """From now on the wasm module's *callback* is called behind all steps of a data source.
+        *type*: 1 for events or elements, 2 for arrays, 3 for events or whole arrays."""
     def undecided(self) -> int:
         """Events that were left out because a condition was undecided."""
     def refused(self) -> int:
@@ -588,5 +598,59 @@ class ExecWatch:
 def exec_hold_refusal() -> str | None:
     """Why executions cannot be held here; None when they can."""
 
-def pipeline(plan: str) -> Stream:
-    """A stream without readers: samples come from :meth:`Stream.push` only."""
+@final
+class WasmModule:
+    """A validated wasm module.
+
+    Raises:
+        CoreError: ``wasm`` when it is malformed, too large, or uses what is not supported.
+    """
+
+    def __new__(cls, module: bytes) -> Self: ...
+    @property
+    def upcalls(self) -> list[str]:
+        """Names of the functions that it imports from the module ``ig``, in order."""
+
+@final
+class WasmGuest:
+    """An instance of *module*, for one run (docs/wasm.md).
+
+    Args:
+        params: Values of the module's parameters, by key.
+        log_level: Up to which level the module is heard: 0 error, 1 warning, 2 info, 3 debug, 4
+            trace.
+        callback_ms: Milliseconds after which a callback is ended.
+
+    Raises:
+        CoreError: ``wasm`` when it cannot be linked, fails, or is of another version.
+    """
+
+    def __new__(
+        cls, module: WasmModule, params: Mapping[str, str], log_level: int, callback_ms: int
+    ) -> Self: ...
+    def declare(self, plan: str) -> None:
+        """The data sources as they are declared now: a plan of which only fields are read. Those
+        that were declared before keep their fields, and may have more."""
+    def call(self, stage: str) -> str:
+        """Call the export *stage* (``gadgetInit``, ``gadgetPreStart``, ``gadgetStart``,
+        ``gadgetStop``, ``gadgetPostStop``), if there is one. Returns what the module asked for
+        since the last call, as JSON: ``datasources``, ``fields``, ``tags``, ``unreferenced``,
+        ``subscriptions``, ``config``.
+
+        Raises:
+            CoreError: ``wasm`` when it fails.
+            ValueError: No stage has that name.
+        """
+    def open_declarations(self) -> bool:
+        """Keep the directory of tracepoints open, where tracefs is mounted for this thread; False
+        when it is not."""
+    def log(self) -> tuple[list[tuple[int, str]], int]:
+        """(level, line) of what the module said since the last call, and how many lines were left
+        out."""
+    def statistics(self) -> tuple[int, int]:
+        """How many callbacks were due, and how many of them failed: their events passed
+        unchanged."""
+
+def pipeline(plan: str, guest: WasmGuest | None = None) -> Stream:
+    """A stream without readers: samples come from :meth:`Stream.push`, and from the callbacks of
+    *guest*."""

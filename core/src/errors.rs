@@ -20,6 +20,8 @@ pub enum Kind {
     Plan,
     Unsupported,
     Closed,
+    /// A wasm module cannot be used, or failed.
+    Wasm,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
             Kind::Plan => "plan",
             Kind::Unsupported => "unsupported",
             Kind::Closed => "closed",
+            Kind::Wasm => "wasm",
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod render;
 pub mod schema;
 pub mod stream;
 pub mod symbols;
+pub mod wasm;
 
 /// C headers for gadgets: libbpf's own and the eBPF API of this project.
 pub mod embedded {

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from ig_py.cli import _needed_flags, _signals, _stdout, _terminal
 from ig_py.cli._flags import (
-    UNKNOWN,
     Flag,
     FlagSet,
     Parsed,
@@ -139,13 +138,11 @@ def _run_image(
         manifest: Values of the gadget's parameters; None: flags in *args* give them.
     """
     from ig_py.containers.scout import load_early
-    from ig_py.gadget.metadata import Metadata
     from ig_py.gadget.param_values import split_list
     from ig_py.host.proc import HostView
     from ig_py.output.columns import default_flag
     from ig_py.output.modes import known_modes
     from ig_py.resolver import resolve
-    from ig_py.runtime.absent_wasm import NOT_RUN, has_wasm, what_is_missing
     from ig_py.runtime.prepare import read
 
     artifact = resolve(image, resolve_options(early, _message, build_all=False))
@@ -166,17 +163,8 @@ def _run_image(
         values |= _of_manifest(dynamic, manifest)
     else:
         flags = FlagSet([*static, *dynamic])
-        try:
-            parsed = flags.parse(args)
-        except UsageError as err:
-            if err.message.startswith(UNKNOWN) and has_wasm(gadget.artifact):
-                raise UsageError(
-                    f"{err.message}: it may be one of the module's: {NOT_RUN}"
-                ) from err
-            raise
+        parsed = flags.parse(args)
         if parsed.help:
-            if has_wasm(gadget.artifact):
-                _terminal.warn(what_is_missing(Metadata(gadget.base.metadata)))
             _print_help(flags)
             return 0
         _check_positionals(image, parsed)

@@ -26,6 +26,7 @@ def instances() -> list[Operator]:
     from ig_py.operators.stacks import KernelStack, UserStack
     from ig_py.operators.trace_pipe import TracePipe
     from ig_py.operators.uid_gid_resolver import UidGidResolver
+    from ig_py.operators.wasm import Wasm
 
     found: list[Operator] = [
         BpfStats(),
@@ -45,6 +46,7 @@ def instances() -> list[Operator]:
         TracePipe(),
         UidGidResolver(),
         UserStack(),
+        Wasm(),
     ]
     return sorted(found, key=lambda op: (op.priority, op.name))
 

@@ -41,12 +41,14 @@ class Context:
         spec: What the gadget is; operators add data sources, fields and parameters.
         params: Values as text, by full parameter name (``operator.LocalManager.host``).
         image: What the gadget is run as.
+        wasm: The gadget's wasm module; None for a gadget without one.
         plan: The operators' share of the plan.
     """
 
     spec: GadgetSpec
     params: Mapping[str, str] = field(default_factory=dict)
     image: str = ""
+    wasm: bytes | None = field(default=None, repr=False)
     plan: PlanParts = field(default_factory=PlanParts)
 
     def param(self, full_name: str, default: str = "") -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ig_py.records import dataclass, field
 
 if TYPE_CHECKING:
-    from ig_py._core import Map
+    from ig_py._core import Map, WasmGuest
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,11 @@ class LoadParts:
         maps: Maps that replace the object's own, by map name.
         kernel_structs: Structs to relocate the object against.
         value_sizes: Bytes of a value, by map name.
+        guest: The gadget's wasm module, whose callbacks are among the plan's steps.
     """
 
     constants: dict[str, bool | int | bytes] = field(default_factory=dict)
     maps: dict[str, Map] = field(default_factory=dict)
     kernel_structs: list[KernelStruct] = field(default_factory=list)
     value_sizes: dict[str, int] = field(default_factory=dict)
+    guest: WasmGuest | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ig_py.containers.targets import Targets
 from ig_py.host.proc import HostView, open_netns
@@ -90,6 +90,7 @@ class Running:
         object: Its eBPF object; None for a gadget without programs.
         emit: Gives samples to a data source that an operator made; from any thread.
         timers: What :meth:`every` registered.
+        accounts: What is called, in the run's thread, when the counters are read.
         unseen: Containers that may have events which no data source counts as lost.
     """
 
@@ -98,6 +99,7 @@ class Running:
     object: Object | None
     emit: Callable[[str, Sequence[bytes]], None]
     timers: list[Timer] = field(default_factory=list)
+    accounts: list[Callable[[], Any]] = field(default_factory=list)
     unseen: int = 0
 
     def every(

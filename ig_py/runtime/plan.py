@@ -6,34 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ig_py.errors import ObjectError
 from ig_py.gadget.load import loss_counter
+from ig_py.gadget.plan_fields import PLAN_VERSION, plan_fields
 from ig_py.gadget.sections import bare
-from ig_py.gadget.spec import DataSourceSpec, DataSourceType, FieldSpec, Flag, GadgetSpec, Kind
+from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec
 from ig_py.operators.parts import PlanParts
 from ig_py.records import dataclass, field
 
-PLAN_VERSION = 1
-
 NETNS_ITERATORS = frozenset({"tcp", "udp", "unix", "netlink", "ipv6_route"})
 """Iterators that see one network namespace: kernel, ``bpf_iter_init_seq_net``."""
-
-_KINDS = {
-    Kind.BOOL: "bool",
-    Kind.INT8: "i8",
-    Kind.INT16: "i16",
-    Kind.INT32: "i32",
-    Kind.INT64: "i64",
-    Kind.UINT8: "u8",
-    Kind.UINT16: "u16",
-    Kind.UINT32: "u32",
-    Kind.UINT64: "u64",
-    Kind.FLOAT32: "f32",
-    Kind.FLOAT64: "f64",
-    Kind.STRING: "str",
-    Kind.CSTRING: "char",
-    Kind.BYTES: "bytes",
-}
 
 
 @dataclass(frozen=True)
@@ -127,14 +108,13 @@ def _datasource(
         rendered["capture"] = dict(output.capture)
     if output.header:
         rendered["header"] = output.header
-    parents = {f.parent for f in ds.fields if f.parent is not None}
     steps = sorted(parts.steps.get(ds.name, ()), key=lambda step: step.priority)
     plan: dict[str, Any] = {
         "name": ds.name,
         "sample_size": ds.sample_size,
         "min_size": 0,
         "keep": output.keep,
-        "fields": [_field(ds, f, f.index in parents) for f in ds.fields],
+        "fields": plan_fields(ds),
         "steps": [step.body for step in steps],
         "filters": list(parts.filters.get(ds.name, ())),
         "conditions": list(parts.conditions.get(ds.name, ())),
@@ -181,38 +161,3 @@ def _reader(spec: GadgetSpec, ds: DataSourceSpec) -> dict[str, Any]:
 
 def _of_netns(section: str) -> bool:
     return bare(section).partition("/")[2] in NETNS_ITERATORS
-
-
-def _field(ds: DataSourceSpec, field: FieldSpec, is_parent: bool) -> dict[str, Any]:
-    # A map's entry is its key, then its value.
-    base = ds.key_size if field.payload_index == 1 and ds.source == "mapiter" else 0
-    plan: dict[str, Any] = {
-        "id": field.index,
-        "name": field.name,
-        "full_name": field.full_name,
-        "parent": field.parent,
-        "kind": "container",
-        "offset": field.offset + base if field.flags & Flag.STATIC_MEMBER else 0,
-        "size": field.size,
-        "count": 1,
-        "json": not field.flags & Flag.UNREFERENCED
-        and field.annotations.get("json.skip") != "true",
-    }
-    if is_parent or field.flags & Flag.EMPTY:
-        return plan
-    if field.kind not in _KINDS:
-        raise ObjectError(f'field "{field.full_name}" has no type that can be shown')
-    plan["kind"] = _KINDS[field.kind]
-    if field.array:
-        plan["array"] = True
-        plan["count"] = field.count
-    if place := ds.pushed.get(field.index):
-        plan["offset"], plan["size"] = place
-        if field.kind == Kind.STRING:
-            plan["kind"] = _KINDS[Kind.CSTRING]
-    elif not field.flags & Flag.STATIC_MEMBER:
-        plan["slot"] = True
-    if field.bit_size:
-        plan["bits"] = field.bit_size
-        plan["bit_offset"] = field.bit_offset
-    return plan

@@ -12,7 +12,6 @@ from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import GadgetSpec, ParamSpec
 from ig_py.operators.base import Context, Operator
 from ig_py.records import dataclass, field
-from ig_py.runtime.absent_wasm import has_wasm, what_is_missing, without_missing_names
 from ig_py.runtime.array_reader import ReadSchedule, read_schedules
 
 if TYPE_CHECKING:
@@ -51,11 +50,13 @@ class _Instances:
     """Defaults of the operators' parameters, without those that gadget.yaml changes."""
 
     @classmethod
-    def of(cls, spec: GadgetSpec, values: Mapping[str, str], image: str) -> _Instances:
+    def of(cls, spec: GadgetSpec, values: Mapping[str, str], artifact: Artifact) -> _Instances:
         from ig_py.operators import instantiate_all
 
         params = _Recorded(values)
-        context = Context(spec, params=params, image=image)
+        context = Context(
+            spec, params=params, image=artifact.reference, wasm=_wasm_module(artifact)
+        )
         operators = instantiate_all(context)
         changed = Metadata(spec.metadata).mapping(["paramDefaults"])
         built_in = {p.full_name: p.default for p in spec.params
@@ -100,10 +101,7 @@ class Gadget:
     @property
     def notes(self) -> list[str]:
         """What users should know of the image before it runs."""
-        found = [*self.info.notes, *(n for ds in self.info.datasources for n in ds.notes)]
-        if has_wasm(self.artifact):
-            found.insert(len(self.info.notes), what_is_missing(Metadata(self.base.metadata)))
-        return found
+        return [*self.info.notes, *(n for ds in self.info.datasources for n in ds.notes)]
 
 
 @dataclass
@@ -145,15 +143,22 @@ def read(
     base = load_gadget(artifact, annotate=annotate)
     info = copy.deepcopy(base)
     known = dict(values or {})
-    instances = _Instances.of(info, known, artifact.reference)
-    _check_subjects(info, annotate, has_wasm(artifact))
+    instances = _Instances.of(info, known, artifact)
+    _check_subjects(info, annotate)
     return Gadget(artifact, base, info, known, annotate, instances)
 
 
-def _check_subjects(spec: GadgetSpec, annotations: Sequence[str], wasm: bool) -> None:
-    """Check that what ``--annotate`` names exists.
+def _wasm_module(artifact: Artifact) -> bytes | None:
+    from ig_py.oci.media import WASM_LAYER
 
-    *wasm*: the image has a wasm module, which might make it: then it is a warning.
+    found = artifact.layers_of(WASM_LAYER)
+    if len(found) > 1:
+        raise ObjectError(f"reading {artifact.reference}: more than one wasm module")
+    return found[0].data if found else None
+
+
+def _check_subjects(spec: GadgetSpec, annotations: Sequence[str]) -> None:
+    """Check that what ``--annotate`` names exists.
 
     Raises:
         UsageError: It does not exist, or its column cannot be as the annotation says.
@@ -180,9 +185,7 @@ def _check_subjects(spec: GadgetSpec, annotations: Sequence[str], wasm: bool) ->
                 except OutputError as error:
                     raise UsageError(f'--annotate "{text}": {error}') from None
             continue
-        if not wasm:
-            raise UsageError(f'--annotate "{text}": {said}', remedy=f"name one of: {hint}")
-        log.warning('--annotate "%s" has no effect: %s', text, said)
+        raise UsageError(f'--annotate "{text}": {said}', remedy=f"name one of: {hint}")
 
 
 def _tell_builder(artifact: Artifact) -> None:
@@ -223,10 +226,11 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
     instances, gadget.instances = gadget.instances, None
     custom = _custom_values(gadget, given)
     if instances is None or custom or not instances.are_as_with(given):
-        instances, given = _instances(gadget, custom, given)
+        spec = _patched(gadget, custom) if custom else copy.deepcopy(gadget.base)
+        instances = _Instances.of(spec, given, gadget.artifact)
     context = instances.context
     context.params = given
-    _check_runnable(gadget.artifact, context.spec, elf)
+    _check_runnable(context.spec, elf)
     values_of = encode_values(context.spec, given)
     return Prepared(
         context.spec,
@@ -237,28 +241,6 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
         read_schedules(context.spec, given),
         tuple(layer.data for layer in gadget.artifact.layers_of(BTFGEN_LAYER)),
     )
-
-
-def _instances(
-    gadget: Gadget, custom: Mapping[str, str], given: dict[str, str]
-) -> tuple[_Instances, dict[str, str]]:
-    """Operators with *given*, and these values without defaults that name nothing here."""
-
-    def of(values: Mapping[str, str]) -> _Instances:
-        spec = _patched(gadget, custom) if custom else copy.deepcopy(gadget.base)
-        return _Instances.of(spec, values, gadget.artifact.reference)
-
-    try:
-        return of(given), given
-    except UsageError:
-        if not has_wasm(gadget.artifact):
-            raise
-
-    def works(values: Mapping[str, str]) -> None:
-        of(values)
-
-    kept = without_missing_names(given, Metadata(gadget.base.metadata), works, log.warning)
-    return of(kept), kept
 
 
 def _custom_values(gadget: Gadget, given: Mapping[str, str]) -> dict[str, str]:
@@ -277,15 +259,14 @@ def _patched(gadget: Gadget, custom: Mapping[str, str]) -> GadgetSpec:
     )
 
 
-def _check_runnable(artifact: Artifact, spec: GadgetSpec, elf: bytes | None) -> None:
+def _check_runnable(spec: GadgetSpec, elf: bytes | None) -> None:
     """A gadget without programs shows what operators make."""
     if elf is not None or spec.datasources:
         return
-    if has_wasm(artifact):
-        why = "only a wasm module, which this version does not run"
-    else:
-        why = "and its metadata asks for nothing that could be shown without one"
-    raise ObjectError(f"running gadget {spec.name}: the image has no eBPF object, {why}")
+    raise ObjectError(
+        f"running gadget {spec.name}: the image has no eBPF object, and nothing else of it makes "
+        "anything that could be shown"
+    )
 
 
 def encode_values(spec: GadgetSpec, given: Mapping[str, str]) -> dict[str, bytes]:

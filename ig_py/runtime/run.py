@@ -177,7 +177,7 @@ class Run:
             loader = self._load(elf, load)
         self._stop.check()
         # The stream is opened before programs are attached: no event is missed.
-        stream = self._open_stream(self._object, loader.sizes.buffers if loader else {})
+        stream = self._open_stream(self._object, loader.sizes.buffers if loader else {}, load)
         self._running = running = Running(self._host, stream, self._object, self._emit)
         self._stop.on_stop(stream.wake)
         for operator in prepared.operators:
@@ -234,7 +234,9 @@ class Run:
         self._budget = BudgetReader(self._prepared.spec, self._host.container_of)
         return constants
 
-    def _open_stream(self, obj: Object | None, buffer_sizes: Mapping[str, int]) -> Stream:
+    def _open_stream(
+        self, obj: Object | None, buffer_sizes: Mapping[str, int], load: LoadParts
+    ) -> Stream:
         from ig_py._core import CoreError
 
         plan = compile_plan(
@@ -250,10 +252,10 @@ class Run:
         )
         try:
             if obj is not None:
-                return obj.stream(plan)
+                return obj.stream(plan, load.guest, load.maps.get(FILTER_MAP))
             from ig_py._core import pipeline
 
-            return pipeline(plan)
+            return pipeline(plan, load.guest)
         except CoreError as err:
             raise KernelError(
                 f"opening the buffers of gadget {self._prepared.spec.name}: {err.message}",
@@ -277,6 +279,8 @@ class Run:
             told = time.monotonic() >= due
             if told:
                 self._read_budget()
+                for account in self._running.accounts:
+                    account()
                 self._account(self._read_counters(stream))
                 due = time.monotonic() + ACCOUNT_SECONDS
 

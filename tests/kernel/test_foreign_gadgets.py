@@ -91,34 +91,3 @@ def test_the_build_tells_it(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for text in ("'initialised' is not const", "own field 'runtime'", "own field 'k8s'"):
         assert text in done.stderr, text
-
-
-def with_wasm(directory: Path) -> Path:
-    """With a module that exists and is not run."""
-    write(directory)
-    (directory / "x.wasm").write_bytes(b"\0asm\x01\0\0\0")
-    (directory / "build.yaml").write_text("wasm: x.wasm\n")
-    (directory / "gadget.yaml").write_text(
-        "name: odd\nparamDefaults:\n  operator.filter.filter: score>3\n"
-        "params:\n  wasm:\n    depth:\n      description: How deep\n"
-    )
-    return directory
-
-
-def test_a_gadget_whose_module_is_not_run(tmp_path: Path) -> None:
-    gadget = str(with_wasm(tmp_path / "g"))
-    done = ig_py("run", gadget, "-o", "json", "--timeout", "1")
-    assert done.returncode == 0, done.stderr
-    assert "default of operator.filter.filter is left out" in done.stderr
-    assert "does not run: what it would add or change is missing, its parameters (depth)" in (
-        done.stderr
-    )
-    done = ig_py("run", gadget, "--depth=3", "--timeout", "1")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: unknown flag: --depth: it may be one of")
-    done = ig_py("run", gadget, "--help")
-    assert done.returncode == 0
-    assert "its parameters (depth) too" in done.stderr
-    done = ig_py("image", "inspect", gadget)
-    assert done.returncode == 0, done.stderr
-    assert "its parameters (depth) too" in done.stderr

@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
-from support.elf_writer import SIGNED
-from support.gadget_objects import tracer_object
 from support.gadget_runner import artifact
 
 from ig_py.errors import MetadataError, ObjectError, UsageError
 from ig_py.oci import media
-from ig_py.oci.artifact import Artifact, Descriptor, Layer
+from ig_py.oci.artifact import Artifact
 from ig_py.records import replace
 from ig_py.runtime.prepare import prepare, read
 from ig_py.version import user_version
 
-WASM = Layer(Descriptor(media.WASM_LAYER, "sha256:0", 4), b"\0asm")
 PROCESSES: dict[str, Any] = {
     "operator": {"process": {"emitstats": True, "interval": "9s"}},
     "params": {
@@ -41,10 +38,6 @@ PROCESSES: dict[str, Any] = {
 
 def metadata_only(**metadata: Any) -> Artifact:
     return artifact("x", yaml.safe_dump(metadata).encode(), None)
-
-
-def with_wasm(image: Artifact) -> Artifact:
-    return replace(image, layers=(*image.layers, WASM))
 
 
 def test_custom_parameters_patch_the_metadata() -> None:
@@ -70,81 +63,9 @@ def test_custom_parameters_patch_the_metadata() -> None:
     assert ds.annotations["fetch-interval"] == "9s"
 
 
-def test_a_wasm_module_is_not_run_and_that_is_said_once() -> None:
-    obj = tracer_object(lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)])
-    plain = artifact("x", b"name: x\n", obj)
-    gadget = read(with_wasm(plain))
-    said = [note for note in gadget.notes if "wasm" in note]
-    assert len(said) == 1
-    prepared = prepare(gadget, {})
-    assert prepared.elf == obj
-    assert not [note for note in prepared.spec.notes if "wasm" in note]
-    assert not [n for n in read(plain).notes if "wasm" in n]
-
-
-def test_parameters_of_a_wasm_module_are_named() -> None:
-    image = metadata_only(**PROCESSES, name="x")
-    named = metadata_only(name="x", params={"wasm": {"mode": {}, "depth": {}}})
-    assert "its parameters (depth, mode) too" in read(with_wasm(named)).notes[0]
-    assert "parameters" not in read(with_wasm(image)).notes[0]
-
-
-ARRAY = {"name": "x", "operator": {"process": {"emitstats": True}}}
-
-
-@pytest.mark.parametrize(
-    ("parameter", "value"),
-    [
-        ("operator.sort.sort", "-score"),
-        ("operator.sort.sort", "processes:-score"),
-        ("operator.filter.filter", "score>3"),
-        ("operator.filter.filter-expr", "score > 3"),
-    ],
-)
-def test_a_default_that_names_a_field_of_the_module_is_left_out(
-    parameter: str, value: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    defaults = {parameter: value, "operator.limiter.max-entries": "7"}
-    image = metadata_only(**ARRAY, paramDefaults=defaults)
-    with pytest.raises(UsageError, match="score"):
-        prepare(read(image), {})
-    caplog.clear()
-    prepared = prepare(read(with_wasm(image)), {})
-    [line] = caplog.messages
-    assert f"default of {parameter} is left out: " in line and "wasm module" in line
-    assert "score" in line
-    plan = prepared.context.plan
-    assert not plan.sorts and not any(plan.filters.values()) and not any(plan.conditions.values())
-    assert plan.limits == {"processes": 7}, "what names nothing of the module stays"
-
-
-def test_a_default_that_names_the_events_own_field_stays() -> None:
-    image = metadata_only(**ARRAY, paramDefaults={"operator.sort.sort": "-pid"})
-    assert prepare(read(with_wasm(image)), {}).context.plan.sorts["processes"]
-
-
-@pytest.mark.parametrize(
-    ("parameter", "value"), [("operator.sort.sort", "score"), ("operator.filter.filter", "score>3")]
-)
-def test_what_the_user_names_is_not_left_out(parameter: str, value: str) -> None:
-    image = with_wasm(metadata_only(**ARRAY, paramDefaults={parameter: "pid"}))
-    with pytest.raises(UsageError, match=r"score.*wasm module, which this version does not run"):
-        prepare(read(image), {parameter: value})
-
-
-def test_other_mistakes_are_not_the_modules() -> None:
-    image = with_wasm(metadata_only(**ARRAY, paramDefaults={"operator.sort.sort": "-score"}))
-    with pytest.raises(UsageError) as failure:
-        prepare(read(image), {"operator.limiter.max-entries": "many"})
-    assert "many" in str(failure.value)
-
-
 def test_nothing_to_run() -> None:
     gadget = read(metadata_only(name="empty"))
-    with pytest.raises(ObjectError, match="no eBPF object, and its metadata asks for nothing"):
-        prepare(gadget, {})
-    gadget = read(with_wasm(metadata_only(name="empty")))
-    with pytest.raises(ObjectError, match="no eBPF object, only a wasm module"):
+    with pytest.raises(ObjectError, match="no eBPF object, and nothing else of it makes"):
         prepare(gadget, {})
 
 
@@ -156,14 +77,9 @@ def test_nothing_to_run() -> None:
         ("processes.nope:a=b", 'data source "processes" has no field "nope": name one of: pid'),
     ],
 )
-def test_annotations_of_what_does_not_exist(
-    text: str, said: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_annotations_of_what_does_not_exist(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         read(metadata_only(**PROCESSES), annotate=(text,))
-    # A wasm module may make it.
-    read(with_wasm(metadata_only(**PROCESSES)), annotate=(text,))
-    assert f'--annotate "{text}" has no effect' in caplog.text
     read(metadata_only(**PROCESSES), annotate=("Processes.PID:a=b", "processes:c=d"))
 
 

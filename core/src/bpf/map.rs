@@ -82,6 +82,7 @@ pub struct Map {
     key_size: usize,
     /// Bytes of one value as the syscall copies it (all CPUs for per-CPU maps).
     value_size: usize,
+    map_type: u32,
     id: u32,
 }
 
@@ -111,7 +112,8 @@ impl Map {
         if value_size > MAX_VALUE {
             return Err(Error::map(format!("a value of {value_size} bytes is not readable")));
         }
-        Ok(Map { fd, key_size: info.key_size as usize, value_size, id: info.id })
+        let (key_size, map_type) = (info.key_size as usize, info.map_type);
+        Ok(Map { fd, key_size, value_size, map_type, id: info.id })
     }
 
     pub fn id(&self) -> u32 {
@@ -142,13 +144,40 @@ impl Map {
     }
 
     pub fn update(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.update_with(key, value, sys::BPF_ANY.into())
+    }
+
+    /// As [`Map::update`], with flags of bpf(2).
+    pub fn update_with(&self, key: &[u8], value: &[u8], flags: u64) -> Result<()> {
         self.check("the key", key.len(), self.key_size)?;
         self.check("the value", value.len(), self.value_size)?;
         // SAFETY: key and value have the sizes the kernel reads, checked above.
         let rc = unsafe {
-            sys::bpf_map_update_elem(self.raw(), key.as_ptr().cast(), value.as_ptr().cast(), 0)
+            let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
+            sys::bpf_map_update_elem(self.raw(), key, value, flags)
         };
         self.result(rc, "write to")
+    }
+
+    /// The map whose id is a value of this map of maps.
+    pub fn inner(&self, id: u32) -> Result<Map> {
+        // SAFETY: a plain call that returns a fresh descriptor.
+        let fd = unsafe { owned(sys::bpf_map_get_fd_by_id(id)) };
+        let fd = fd.map_err(|e| Error::map(format!("cannot open map {id}: {e}")))?;
+        Map::from_fd(fd)
+    }
+
+    pub fn map_type(&self) -> u32 {
+        self.map_type
+    }
+
+    pub fn key_size(&self) -> usize {
+        self.key_size
+    }
+
+    /// Bytes of one value as the kernel copies it.
+    pub fn value_size(&self) -> usize {
+        self.value_size
     }
 
     /// False when the key was absent.

@@ -13,7 +13,7 @@ pub mod iterate;
 pub mod links;
 pub mod log;
 pub mod map;
-mod mapping;
+pub mod mapping;
 pub mod netns;
 pub mod object;
 pub mod offsets;

@@ -36,6 +36,21 @@ pub fn syscall(n: u64) -> &'static str {
     }
 }
 
+/// `openat` and the like: the name of a system call without the prefix, in lower case.
+pub fn syscall_name(n: u16) -> Option<String> {
+    let index = syscalls::SYSCALLS.binary_search_by_key(&n, |(number, _)| *number).ok()?;
+    Some(bare(syscalls::SYSCALLS[index].1))
+}
+
+/// The number of the system call of this name.
+pub fn syscall_number(name: &str) -> Option<u16> {
+    syscalls::SYSCALLS.iter().find(|(_, known)| bare(known) == name).map(|(number, _)| *number)
+}
+
+fn bare(name: &str) -> String {
+    name.trim_start_matches("SYS_").to_ascii_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +76,9 @@ mod tests {
         assert!(syscalls::SYSCALLS.windows(2).all(|w| w[0].0 < w[1].0));
         let openat = if cfg!(target_arch = "aarch64") { 56 } else { 257 };
         assert_eq!(syscall(openat), "SYS_OPENAT");
+        assert_eq!(syscall_name(openat as u16).as_deref(), Some("openat"));
+        assert_eq!(syscall_number("openat"), Some(openat as u16));
+        assert_eq!((syscall_name(9999), syscall_number("nothing")), (None, None));
         assert_eq!((syscall(9999), syscall(u64::MAX)), ("SYS_UNKNOWN", "SYS_UNKNOWN"));
     }
 }

@@ -10,7 +10,7 @@ use crate::schema::plan;
 
 const MAX_SORT_FIELDS: usize = 64;
 /// Bytes of elements and sort keys that wait to be sorted.
-const MAX_UNSORTED: usize = 128 << 20;
+pub const MAX_UNSORTED: usize = 128 << 20;
 /// Rendered bytes of one array.
 pub const MAX_RENDERED: usize = 128 << 20;
 
@@ -94,8 +94,8 @@ impl Array {
         !self.by.is_empty()
     }
 
-    /// Keeps an element to be sorted; false when there is no room.
-    pub fn collect(&mut self, event: &Event<'_>, fields: &Fields, owner: Owner) -> bool {
+    /// Keeps the values by which an element is sorted; false when there is no room.
+    pub fn collect_keys(&mut self, event: &Event<'_>, fields: &Fields) -> bool {
         let start = self.keys.len();
         for (index, _) in &self.by {
             let key = Key::of(event.value(*index, &fields.list[*index]));
@@ -106,6 +106,14 @@ impl Array {
             self.key_bytes -= self.keys.drain(start..).map(|k| k.bytes()).sum::<usize>();
             return false;
         }
+        true
+    }
+
+    /// Keeps an element to be sorted; false when there is no room.
+    pub fn collect(&mut self, event: &Event<'_>, fields: &Fields, owner: Owner) -> bool {
+        if !self.collect_keys(event, fields) {
+            return false;
+        }
         self.unsorted.extend_from_slice(event.sample);
         self.owners.push(owner);
         true
@@ -113,6 +121,12 @@ impl Array {
 
     /// Takes the samples, one behind the other, the container of each, and their order.
     pub fn take_sorted(&mut self) -> (Vec<u8>, Vec<Owner>, Vec<usize>) {
+        let order = self.take_order();
+        (std::mem::take(&mut self.unsorted), std::mem::take(&mut self.owners), order)
+    }
+
+    /// The order of the elements whose keys were collected.
+    pub fn take_order(&mut self) -> Vec<usize> {
         let (keys, width) = (std::mem::take(&mut self.keys), self.by.len());
         self.key_bytes = 0;
         let mut order: Vec<usize> = (0..keys.len() / width.max(1)).collect();
@@ -126,6 +140,6 @@ impl Array {
                 order.sort_by(|a, b| key(*a).cmp(key(*b)));
             }
         }
-        (std::mem::take(&mut self.unsorted), std::mem::take(&mut self.owners), order)
+        order
     }
 }

@@ -11,6 +11,7 @@ use crate::schema::event::{from_sample, Slot, Value};
 use crate::schema::field::{width, Fields};
 use crate::schema::lookups::{Lookups, Match};
 use crate::schema::plan::{self, Kind, Pair};
+use crate::wasm::{EventCall, Guest, SubscriptionKind};
 
 const MAX_STEPS: usize = 1024;
 const MAX_ENUM_VALUES: usize = 65536;
@@ -50,6 +51,16 @@ pub enum Step {
     },
     /// Fields of the container that was found.
     ContainerFields(Vec<ContainerField>),
+    Wasm(Callback),
+}
+
+/// A callback of the gadget's wasm module.
+#[derive(Clone, Copy)]
+pub struct Callback {
+    pub id: u64,
+    /// Index of the data source in the module's model.
+    pub source: usize,
+    pub kind: SubscriptionKind,
 }
 
 pub struct Endpoint {
@@ -76,11 +87,12 @@ pub fn compile(
     fields: &mut Fields,
     lookups: &mut Lookups,
     texts: &mut Vec<Box<str>>,
+    guest: Option<&Guest>,
 ) -> Result<Vec<Step>> {
     if plans.len() > MAX_STEPS {
         return Err(Error::plan(format!("{} steps, at most {MAX_STEPS}", plans.len())));
     }
-    plans.iter().map(|p| compile_one(p, fields, lookups, texts)).collect()
+    plans.iter().map(|p| compile_one(p, fields, lookups, texts, guest)).collect()
 }
 
 fn pair(fields: &Fields, p: &Pair, role: &str) -> Result<(usize, usize)> {
@@ -92,6 +104,7 @@ fn compile_one(
     fields: &mut Fields,
     lookups: &mut Lookups,
     texts: &mut Vec<Box<str>>,
+    guest: Option<&Guest>,
 ) -> Result<Step> {
     let two = |p: &Pair, role: &str| pair(fields, p, role);
     Ok(match plan {
@@ -166,6 +179,9 @@ fn compile_one(
         }
         plan::Step::KernelStack(p) => Step::KernelStack(KernelStack::compile(p, fields, lookups)?),
         plan::Step::UserStack(p) => Step::UserStack(UserStack::compile(p, fields, lookups)?.into()),
+        plan::Step::Wasm { callback, kind } => {
+            Step::Wasm(Callback::compile(*callback, *kind, fields, guest)?)
+        }
         plan::Step::Container { mntns, netns, fields: wanted } => {
             let role = "step container";
             let integer = |id: &Option<u32>| id.map(|i| fields.integer(i, role)).transpose();
@@ -185,7 +201,36 @@ fn compile_one(
     })
 }
 
+impl Callback {
+    pub fn compile(
+        id: u64,
+        kind: u32,
+        fields: &mut Fields,
+        guest: Option<&Guest>,
+    ) -> Result<Callback> {
+        let bad = |why: String| Error::plan(format!("step wasm: {why}"));
+        let guest = guest.ok_or_else(|| bad("there is no module".into()))?;
+        let name = fields.datasource();
+        let source = guest
+            .source(name)
+            .ok_or_else(|| bad(format!("the module does not know data source {name}")))?;
+        let kind = SubscriptionKind::of(kind).ok_or_else(|| bad(format!("type {kind}")))?;
+        for name in guest.settable(source) {
+            fields.patch(&name);
+        }
+        Ok(Callback { id, source, kind })
+    }
+}
+
 impl Step {
+    /// The callback for whole arrays.
+    pub fn of_array(&self) -> Option<Callback> {
+        match self {
+            Step::Wasm(c) if c.kind != SubscriptionKind::Data => Some(*c),
+            _ => None,
+        }
+    }
+
     /// The field with the mount namespace by which containers are found.
     pub fn mntns(&self) -> Option<usize> {
         match self {
@@ -219,6 +264,8 @@ impl Step {
                 all.into_iter().flatten().for_each(|i| sink(i, StepInput::Other));
             }
             Step::Text { dst, .. } => sink(*dst, StepInput::Other),
+            // The fields that it may set are marked as patched.
+            Step::Wasm(_) => {}
             Step::KernelStack(s) => sink(s.output(), StepInput::Other),
             Step::UserStack(s) => s.outputs().for_each(|i| sink(i, StepInput::Other)),
         }
@@ -284,6 +331,18 @@ impl Step {
             Step::Endpoint(e) => e.run(cx),
             Step::KernelStack(s) => s.run(cx),
             Step::UserStack(s) => s.run(cx),
+            Step::Wasm(callback) => {
+                if let Some(guest) = cx.guest {
+                    let mut call = EventCall {
+                        sample: cx.sample,
+                        rest: cx.rest,
+                        slots: &mut *cx.slots,
+                        lookups: cx.lookups,
+                        names: cx.names,
+                    };
+                    guest.event(callback.id, callback.source, cx.depth, &mut call);
+                }
+            }
             Step::Container { mntns, netns, fields } => {
                 let mntns = mntns.map(|i| cx.word(i));
                 let netns = netns.map(|i| cx.word(i));

@@ -10,6 +10,7 @@ mod object;
 mod scout;
 mod statistics;
 mod stream;
+mod wasm;
 mod writer;
 
 use pyo3::prelude::*;
@@ -101,6 +102,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<scout::Scout>()?;
     m.add_class::<statistics::ProgramStatistics>()?;
     m.add_class::<scout::ScoutNotice>()?;
+    m.add_class::<wasm::WasmModule>()?;
+    m.add_class::<wasm::WasmGuest>()?;
     m.add_class::<exec_hold::ExecHold>()?;
     m.add_class::<exec_hold::ExecWatch>()?;
     m.add_function(wrap_pyfunction!(exec_hold::exec_hold_refusal, m)?)?;

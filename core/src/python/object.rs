@@ -8,7 +8,8 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::binary::{duplicate, Binary};
 use super::map::Map;
-use super::stream::Stream;
+use super::stream::{with_filter, Stream};
+use super::wasm::WasmGuest;
 use crate::bpf::families::{self, Rate};
 use crate::bpf::iterate::{self, Scope};
 use crate::bpf::tc::{self, Interface};
@@ -252,8 +253,17 @@ impl Object {
         self.with(py, |o| Ok(o.program_ids()))
     }
 
-    fn stream(&self, py: Python<'_>, plan: &str) -> PyResult<Stream> {
-        let opened = Arc::new(self.with(py, |o| stream::Stream::open(plan, Some(o)))?);
+    #[pyo3(signature = (plan, guest = None, filter = None))]
+    fn stream(
+        &self,
+        py: Python<'_>,
+        plan: &str,
+        guest: Option<&WasmGuest>,
+        filter: Option<&Map>,
+    ) -> PyResult<Stream> {
+        let guest = with_filter(guest, filter)?;
+        let opened = self.with(py, |o| stream::Stream::open_with(plan, Some(o), guest))?;
+        let opened = Arc::new(opened);
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.retain(|s| s.strong_count() > 0);
         streams.push(Arc::downgrade(&opened));

@@ -11,8 +11,11 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString};
 use pyo3::IntoPyObjectExt;
 
 use super::batch::Batch;
+use super::map::Map;
 use super::scout::Scout;
+use super::wasm::WasmGuest;
 use super::writer::Writer;
+use crate::bpf::map;
 use crate::errors::Error;
 use crate::output;
 use crate::pipeline::metrics::Sum;
@@ -21,6 +24,7 @@ use crate::stream::backlog::Change;
 use crate::stream::sink::Sink;
 use crate::stream::verdict::Verdict;
 use crate::stream::{self, Pace};
+use crate::wasm::Guest;
 
 /// Between two drains for a sink in Python: an event comes within 50 ms; the rest of that time is
 /// for the sink.
@@ -260,6 +264,17 @@ impl Stream {
             .collect()
     }
 
+    #[pyo3(signature = (datasource, callback, r#type))]
+    fn subscribe(
+        &self,
+        py: Python<'_>,
+        datasource: &str,
+        callback: u64,
+        r#type: u32,
+    ) -> PyResult<()> {
+        Ok(py.detach(|| self.inner.subscribe(datasource, callback, r#type))?)
+    }
+
     fn undecided(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(py.detach(|| self.inner.undecided())?)
     }
@@ -306,8 +321,20 @@ impl Stream {
     }
 }
 
+/// A module, and the map of mount namespaces that it may see.
+pub fn with_filter(
+    guest: Option<&WasmGuest>,
+    filter: Option<&Map>,
+) -> PyResult<Option<(Arc<Guest>, Option<map::Map>)>> {
+    let Some(guest) = guest else { return Ok(None) };
+    let filter = filter.map(|m| map::Map::from_fd(m.duplicate()?)).transpose()?;
+    Ok(Some((Arc::clone(&guest.inner), filter)))
+}
+
 #[pyfunction]
-pub fn pipeline(py: Python<'_>, plan: &str) -> PyResult<Stream> {
-    let inner = py.detach(|| stream::Stream::open(plan, None))?;
+#[pyo3(signature = (plan, guest = None))]
+pub fn pipeline(py: Python<'_>, plan: &str, guest: Option<&WasmGuest>) -> PyResult<Stream> {
+    let guest = with_filter(guest, None)?;
+    let inner = py.detach(|| stream::Stream::open_with(plan, None, guest))?;
     Ok(Stream::of(Arc::new(inner)))
 }

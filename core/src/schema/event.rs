@@ -12,9 +12,13 @@ pub enum Slot {
     Bool(bool),
     Int(i64),
     Uint(u64),
+    F32(f32),
+    F64(f64),
     Static(&'static str),
     /// A range of [`Slots::text`].
     Text(u32, u32),
+    /// A range of [`Slots::text`], of bytes that are no text.
+    Bytes(u32, u32),
     /// A container's value: row and column in [`Containers`](super::lookups::Containers).
     Container(u32, u32),
     /// A text of the pipeline's own table (enum names).
@@ -42,6 +46,11 @@ impl Slots {
         for index in filled {
             self.values[*index] = Slot::Empty;
         }
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.values.len() * size_of::<Slot>() + self.text.len()
     }
 
     /// Fills field `index` with what `write` appends.
@@ -197,9 +206,14 @@ impl<'a> Event<'a> {
             Slot::Bool(b) => Value::Bool(b),
             Slot::Int(i) => Value::Int(i),
             Slot::Uint(u) => Value::Uint(u),
+            Slot::F32(f) => Value::F32(f),
+            Slot::F64(f) => Value::F64(f),
             Slot::Static(s) => Value::Text(s.as_bytes()),
             Slot::Text(start, end) => {
                 Value::Text(self.slots.text.get(start as usize..end as usize)?)
+            }
+            Slot::Bytes(start, end) => {
+                Value::Bytes(self.slots.text.get(start as usize..end as usize)?)
             }
             Slot::Rest => Value::Bytes(self.rest),
             Slot::RestText => Value::Text(until_nul(self.rest)),

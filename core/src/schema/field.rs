@@ -41,6 +41,28 @@ pub struct Field {
     pub json: bool,
 }
 
+impl Field {
+    /// A field of the top level that is in no sample.
+    pub fn added(name: &str, kind: Kind) -> Field {
+        Field {
+            name: name.to_string(),
+            full_name: name.to_string(),
+            parent: None,
+            kind,
+            array: false,
+            count: 1,
+            element: 0,
+            offset: 0,
+            size: 0,
+            bits: None,
+            slot: true,
+            patched: false,
+            raw: false,
+            json: true,
+        }
+    }
+}
+
 /// Bytes of one value of a fixed-size kind.
 pub fn width(kind: Kind) -> Option<usize> {
     match kind {
@@ -118,6 +140,18 @@ impl Fields {
             }
         }
         Ok(())
+    }
+
+    /// A step may replace the value of the field of this full name.
+    pub fn patch(&mut self, full_name: &str) {
+        for field in self.list.iter_mut().filter(|f| f.full_name == full_name) {
+            field.patched = true;
+        }
+    }
+
+    /// The name of the data source.
+    pub fn datasource(&self) -> &str {
+        &self.datasource
     }
 
     pub fn index(&self, id: u32, role: &str) -> Result<usize> {

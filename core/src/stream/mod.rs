@@ -8,6 +8,7 @@ mod array_reader;
 mod arrays;
 pub mod backlog;
 mod decisions;
+mod emitted;
 mod generations;
 mod loss_table;
 mod pace;
@@ -21,9 +22,11 @@ mod state;
 pub mod verdict;
 mod wakeup;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::bpf::map::Map;
 use crate::bpf::object::Object;
 use crate::bpf::scout::Scout;
 use crate::errors::{Error, Result};
@@ -32,6 +35,7 @@ use crate::schema::lookups::{ContainerValue, Lookups};
 use crate::schema::plan::{self, Plan};
 use crate::schema::wall::{WallClock, Zone};
 use crate::symbols::{SymbolFiles, Symbols};
+use crate::wasm::Guest;
 
 use admission::Admission;
 use backlog::{Backlog, Change};
@@ -60,6 +64,16 @@ pub struct Stream {
 impl Stream {
     /// With an object, opens readers for every data source that names a map.
     pub fn open(plan: &str, object: Option<&Object>) -> Result<Stream> {
+        Stream::open_with(plan, object, None)
+    }
+
+    /// As [`Stream::open`], with the gadget's wasm module and the map of mount namespaces that are
+    /// wanted.
+    pub fn open_with(
+        plan: &str,
+        object: Option<&Object>,
+        guest: Option<(Arc<Guest>, Option<Map>)>,
+    ) -> Result<Stream> {
         let plan = Plan::parse(plan)?;
         if plan.datasources.len() > MAX_DATASOURCES {
             return Err(Error::plan(format!("more than {MAX_DATASOURCES} data sources")));
@@ -72,13 +86,20 @@ impl Stream {
             symbols: Symbols::new(&plan.proc, plan.pidns, symbol_files(&plan.symbols)),
             ..Lookups::default()
         };
+        let guest = match guest {
+            Some((guest, filter)) => {
+                guest.bind(object.map(held_maps).transpose()?.unwrap_or_default(), filter);
+                Some(guest)
+            }
+            None => None,
+        };
         let wakeup = Wakeup::new()?;
         let mut datasources: Vec<DataSourceState> = Vec::new();
         for ds in &plan.datasources {
             if datasources.iter().any(|d| d.source.name == ds.name) {
                 return Err(Error::plan(format!("two data sources are named {}", ds.name)));
             }
-            let opened = DataSourceState::open(ds, object, &mut lookups)?;
+            let opened = DataSourceState::open(ds, object, &mut lookups, guest.clone())?;
             if let Some(reader) = &opened.reader {
                 wakeup.watch(reader.epoll_fd())?;
             }
@@ -95,6 +116,7 @@ impl Stream {
             backlog: Backlog::new(plan.backlog_bytes, texts),
             active: None,
             rarity: Rarity::default(),
+            guest,
             burst_rate: burst_rate(),
         };
         let wakes = object.map_or(Ok(true), Object::wakes_always)?;
@@ -237,6 +259,14 @@ impl Stream {
         self.with(|state| Ok(state.lookups.symbols.lost()))
     }
 
+    /// From now on a callback of the wasm module is called behind all steps of a data source.
+    pub fn subscribe(&self, datasource: &str, callback: u64, kind: u32) -> Result<()> {
+        self.with(|state| {
+            let index = state.find(datasource)?;
+            state.datasources[index].source.subscribe(callback, kind)
+        })
+    }
+
     /// Events that were left out because a condition could not be decided.
     pub fn undecided(&self) -> Result<u64> {
         self.with(|state| Ok(state.datasources.iter().map(|d| d.source.undecided).sum()))
@@ -284,6 +314,15 @@ impl Stream {
         let state = self.lock().take();
         drop(state);
     }
+}
+
+/// The maps of a loaded object, held open for the wasm module.
+fn held_maps(object: &Object) -> Result<HashMap<String, Arc<Map>>> {
+    let loaded = object.maps()?.into_iter().filter_map(|facts| {
+        let fd = object.map_fd(&facts.name).ok()?;
+        Some(Map::from_fd(fd).map(|map| (facts.name, Arc::new(map))))
+    });
+    loaded.collect()
 }
 
 fn symbol_files(plan: &plan::Symbols) -> SymbolFiles {

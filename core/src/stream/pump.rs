@@ -117,7 +117,7 @@ impl Stream {
             } else if room && seen.samples == 0 {
                 seen = state.read()?;
             }
-            let waits = left || !state.backlog.is_empty();
+            let mut waits = left || !state.backlog.is_empty();
             let mut batches = Vec::new();
             if !room {
                 let seen = seen.samples > 0;
@@ -126,7 +126,15 @@ impl Stream {
                 let seen = seen || state.is_pressed();
                 return Ok(Drained { batches, seen, rare: false, waits });
             }
-            let read = state.datasources.iter_mut().filter(|d| d.reader.is_some());
+            if state.guest.is_some() {
+                let more;
+                (batches, more) = state.take_emitted();
+                waits |= more;
+            }
+            let all = state.guest.is_some();
+            let taken =
+                |d: &&mut DataSourceState| d.reader.is_some() || (all && !d.source.is_array());
+            let read = state.datasources.iter_mut().filter(taken);
             for DataSourceState { source, .. } in read {
                 if let Some(rendered) = source.take() {
                     batches.push(Batch { datasource: source.name.clone(), rendered });

@@ -1,5 +1,6 @@
 //! What a stream changes while it runs: its data sources, the lookups and the pending samples.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admission::Admission;
@@ -20,6 +21,7 @@ use crate::pipeline::datasource::{Counts, DataSource};
 use crate::pipeline::steps::context::Owner;
 use crate::schema::lookups::Lookups;
 use crate::schema::plan;
+use crate::wasm::Guest;
 
 /// Bytes of each CPU's perf buffer when the plan does not say.
 const PERF_BYTES: usize = 256 << 10;
@@ -75,6 +77,8 @@ pub struct State {
     /// The time of the last drain, if that found samples that are not rare, and took all of them.
     pub active: Option<Instant>,
     pub rarity: Rarity,
+    /// The gadget's wasm module.
+    pub guest: Option<Arc<Guest>>,
     /// Bytes per millisecond ([`burst_rate`]).
     pub burst_rate: usize,
 }
@@ -477,9 +481,10 @@ impl DataSourceState {
         ds: &plan::DataSource,
         object: Option<&Object>,
         lookups: &mut Lookups,
+        guest: Option<Arc<Guest>>,
     ) -> Result<DataSourceState> {
         Ok(DataSourceState {
-            source: DataSource::compile(ds, lookups)?,
+            source: DataSource::compile_with(ds, lookups, guest)?,
             reader: reader(ds, object)?,
             counter: object.map(|o| counter(ds, o)).transpose()?.flatten(),
             loss_table: object.map(|o| loss_table(ds, o)).transpose()?.flatten(),

@@ -21,6 +21,9 @@ impl DataSource {
     }
 
     pub(super) fn element(&mut self, lookups: &Lookups, sample: &[u8], owner: Owner) {
+        if self.whole.is_some() {
+            return self.collect(lookups, sample, owner);
+        }
         if !self.evaluate(lookups, sample, &[], owner, true) {
             self.counts.discarded += 1;
             return;
@@ -38,7 +41,7 @@ impl DataSource {
     }
 
     /// Renders the element that was just evaluated, if the array has room for it.
-    fn show(&mut self, lookups: &Lookups, sample: &[u8]) {
+    pub(super) fn show(&mut self, lookups: &Lookups, sample: &[u8]) {
         let Some(array) = &mut self.array else { return };
         if array.shown >= array.limit {
             self.counts.discarded += 1;
@@ -62,6 +65,10 @@ impl DataSource {
 
     /// Ends the array and returns what was rendered of it.
     pub fn finish(&mut self, lookups: &Lookups) -> Rendered {
+        if self.whole.is_some() {
+            self.finish_whole(lookups);
+            return self.end();
+        }
         let (elements, owners, order) =
             self.array.as_mut().map(Array::take_sorted).unwrap_or_default();
         let size = self.sample_size;
@@ -76,6 +83,10 @@ impl DataSource {
             }
             self.show(lookups, sample);
         }
+        self.end()
+    }
+
+    fn end(&mut self) -> Rendered {
         let shown = self.array.as_mut().map_or(0, |array| {
             array.open = false;
             array.shown

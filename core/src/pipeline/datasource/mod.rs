@@ -1,7 +1,11 @@
 //! One data source: samples in, rendered events and counts out.
 
 mod arrays;
+mod emitted;
 mod process;
+mod whole;
+
+use std::sync::Arc;
 
 use crate::errors::{Error, Result};
 use crate::pipeline::array::Array;
@@ -10,7 +14,7 @@ use crate::pipeline::demand::{Demand, Need};
 use crate::pipeline::dependencies;
 use crate::pipeline::filter::Filter;
 use crate::pipeline::metrics::{Metrics, Series};
-use crate::pipeline::step::{self, Step};
+use crate::pipeline::step::{self, Callback, Step};
 use crate::pipeline::steps::time::Clock;
 use crate::render::columns::Columns;
 use crate::render::json::Json;
@@ -22,6 +26,8 @@ use crate::schema::field::Fields;
 use crate::schema::lookups::Lookups;
 use crate::schema::plan::{self, Kind, Mode};
 use crate::schema::texts::Texts;
+use crate::wasm::Guest;
+use whole::Whole;
 
 /// Rendered bytes after which a batch is handed out. With its last event, the batch is still a
 /// block that malloc takes from its heap; larger blocks are mapped anew each time, with a page
@@ -104,6 +110,14 @@ pub struct DataSource {
     metrics: Option<Metrics>,
     /// Samples are pushed by this process: none is lost on the way.
     pub pushed: bool,
+    /// The gadget's wasm module.
+    guest: Option<Arc<Guest>>,
+    /// Callbacks of the module are among the steps.
+    called_back: bool,
+    /// The elements of an array with callbacks: these see all of them.
+    whole: Option<Whole>,
+    /// How many callbacks one after the other emitted what is processed.
+    depth: u32,
     /// The field for the bytes behind the struct, and the field with their number.
     rest: Option<(usize, Option<usize>)>,
     slots: Slots,
@@ -116,9 +130,20 @@ pub struct DataSource {
 
 impl DataSource {
     pub fn compile(plan: &plan::DataSource, lookups: &mut Lookups) -> Result<DataSource> {
+        DataSource::compile_with(plan, lookups, None)
+    }
+
+    /// As [`DataSource::compile`], with the wasm module whose callbacks are among the steps.
+    pub fn compile_with(
+        plan: &plan::DataSource,
+        lookups: &mut Lookups,
+        guest: Option<Arc<Guest>>,
+    ) -> Result<DataSource> {
         let mut fields = Fields::compile(plan)?;
         let mut names = Vec::new();
-        let steps = step::compile(&plan.steps, &mut fields, lookups, &mut names)?;
+        let steps = step::compile(&plan.steps, &mut fields, lookups, &mut names, guest.as_deref())?;
+        let called_back = steps.iter().any(|s| matches!(s, Step::Wasm(_)));
+        let whole = plan.array && called_back;
         let filters = Filter::compile_all(&plan.filters, &fields)?;
         let (early, late): (Vec<Filter>, Vec<Filter>) =
             filters.into_iter().partition(|f| f.reads_sample(&fields));
@@ -180,6 +205,10 @@ impl DataSource {
             array,
             metrics,
             pushed: plan.pushed,
+            guest,
+            called_back,
+            whole: whole.then(|| Whole::new(plan.sample_size)),
+            depth: 0,
             rest,
             fields,
             slots: Slots::default(),
@@ -193,6 +222,20 @@ impl DataSource {
             source.out.data = pcapng.begin();
         }
         Ok(source)
+    }
+
+    /// Calls a callback of the wasm module behind all steps from now on.
+    pub fn subscribe(&mut self, callback: u64, kind: u32) -> Result<()> {
+        if self.is_open() {
+            return Err(Error::plan(format!("data source {} is being read", self.name)));
+        }
+        let guest = self.guest.as_deref();
+        let callback = Callback::compile(callback, kind, &mut self.fields, guest)?;
+        self.steps.push(Step::Wasm(callback));
+        if self.array.is_some() {
+            self.whole.get_or_insert_with(|| Whole::new(self.sample_size));
+        }
+        Ok(())
     }
 
     pub fn empty(&self, capacity: usize) -> Rendered {
@@ -232,6 +275,8 @@ impl DataSource {
     pub fn texts(&self) -> Texts {
         let places = match self.renderer {
             Renderer::Pcapng(_) => Vec::new(),
+            // The module may read what is behind a NUL.
+            _ if self.called_back => Vec::new(),
             _ => self.fields.texts(LONG_TEXT),
         };
         Texts::new(self.sample_size, places)

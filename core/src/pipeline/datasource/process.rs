@@ -1,10 +1,9 @@
 //! The way of one sample: steps, filters, conditions, rendering.
 
 use super::{DataSource, Renderer};
-use crate::pipeline::filter::Filter;
 use crate::pipeline::steps::context::{Context, Owner};
 use crate::render::unicode;
-use crate::schema::event::{from_sample, Event, Slot, Slots, Value};
+use crate::schema::event::{from_sample, Event, Slot, Value};
 use crate::schema::lookups::Lookups;
 use crate::schema::plan::Kind;
 
@@ -79,23 +78,32 @@ impl DataSource {
                 _ => Slot::RestText,
             };
         }
-        let names = &self.names;
-        let fields = &self.fields;
-        let passes = |filters: &[Filter], slots: &Slots| {
-            let event = Event { sample, rest, slots, lookups, names };
-            !filtered || filters.iter().all(|f| f.passes(&event, fields))
-        };
-        if !passes(&self.early, &self.slots) {
+        self.decide(lookups, sample, rest, owner, filtered)
+    }
+
+    /// As [`DataSource::evaluate`], with slots that have values already.
+    pub(super) fn decide(
+        &mut self,
+        lookups: &Lookups,
+        sample: &[u8],
+        rest: &[u8],
+        owner: Owner,
+        filtered: bool,
+    ) -> bool {
+        if filtered && !self.passes_early(lookups, sample, rest) {
             return false;
         }
         let mut cx = Context {
-            fields: &fields.list,
+            fields: &self.fields.list,
             sample,
+            rest,
             slots: &mut self.slots,
             lookups,
-            names,
+            names: &self.names,
             clock: &mut self.clock,
             owner,
+            guest: self.guest.as_deref(),
+            depth: self.depth,
             refused: false,
         };
         for step in &self.steps {
@@ -105,12 +113,23 @@ impl DataSource {
             self.refused += 1;
             return false;
         }
-        if !passes(&self.late, &self.slots) {
+        !filtered || self.passes_late(lookups, sample, rest)
+    }
+
+    /// The filters that read only the sample.
+    pub(super) fn passes_early(&self, lookups: &Lookups, sample: &[u8], rest: &[u8]) -> bool {
+        let event = Event { sample, rest, slots: &self.slots, lookups, names: &self.names };
+        self.early.iter().all(|f| f.passes(&event, &self.fields))
+    }
+
+    /// The filters and conditions that read what steps have made.
+    pub(super) fn passes_late(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) -> bool {
+        let event = Event { sample, rest, slots: &self.slots, lookups, names: &self.names };
+        if !self.late.iter().all(|f| f.passes(&event, &self.fields)) {
             return false;
         }
-        let event = Event { sample, rest, slots: &self.slots, lookups, names };
-        for condition in self.conditions.iter().filter(|_| filtered) {
-            match condition.holds(&event, fields) {
+        for condition in &self.conditions {
+            match condition.holds(&event, &self.fields) {
                 Some(true) => {}
                 Some(false) => return false,
                 None => {

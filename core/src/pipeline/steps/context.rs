@@ -4,6 +4,7 @@ use super::time::Clock;
 use crate::schema::event::{from_sample, Slot, Slots};
 use crate::schema::field::Field;
 use crate::schema::lookups::Lookups;
+use crate::wasm::Guest;
 
 /// The container that an element belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,11 +21,17 @@ pub enum Owner {
 pub struct Context<'a> {
     pub fields: &'a [Field],
     pub sample: &'a [u8],
+    /// The bytes behind the sample, if the plan has a field for them.
+    pub rest: &'a [u8],
     pub slots: &'a mut Slots,
     pub lookups: &'a Lookups,
     pub names: &'a [Box<str>],
     pub clock: &'a mut Clock,
     pub owner: Owner,
+    /// The wasm module of the gadget.
+    pub guest: Option<&'a Guest>,
+    /// How many callbacks of a wasm module one after the other emitted the event.
+    pub depth: u32,
     /// A step cannot show the event: it is left out.
     pub refused: bool,
 }

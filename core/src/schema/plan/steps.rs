@@ -99,6 +99,13 @@ pub enum Step {
     },
     KernelStack(KernelStack),
     UserStack(Box<UserStack>),
+    /// The wasm module's callback of this number.
+    Wasm {
+        callback: u64,
+        /// 1: events, or elements; 2: arrays; 3: events, or whole arrays.
+        #[serde(rename = "type")]
+        kind: u32,
+    },
     Container {
         #[serde(default)]
         mntns: Option<u32>,
