@@ -78,7 +78,7 @@ def inspect(reference: str, values: Mapping[str, str], flags: list[Flag]) -> str
         raise UsageError(f'jsonpath "{path}" can only be used with extra info or show-datasources')
     artifact = resolve(reference, resolve_options(values, _terminal.info, build_all=True))
     params = {f.param: values[f.name] for f in flags if f.param and not f.param.startswith(_OCI)}
-    gadget = read(artifact, annotate=split_list(values["annotate"]), values=params)
+    gadget = read(artifact, annotate=split_list(values["annotate"]), values=params, inspected=True)
     spec = gadget.info
     for note in gadget.notes:
         _terminal.warn(note)

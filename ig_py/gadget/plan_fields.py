@@ -52,6 +52,7 @@ def declaration(spec: GadgetSpec) -> dict[str, Any]:
                 "name": ds.name,
                 "sample_size": ds.sample_size,
                 "array": ds.type == DataSourceType.ARRAY,
+                "pushed": ds.source == "operator",
                 "fields": plan_fields(ds),
                 "output": {"mode": "none"},
             }

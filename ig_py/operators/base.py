@@ -42,6 +42,7 @@ class Context:
         params: Values as text, by full parameter name (``operator.LocalManager.host``).
         image: What the gadget is run as.
         wasm: The gadget's wasm module; None for a gadget without one.
+        inspected: The gadget is only looked at: a module that fails is a note.
         plan: The operators' share of the plan.
     """
 
@@ -49,6 +50,7 @@ class Context:
     params: Mapping[str, str] = field(default_factory=dict)
     image: str = ""
     wasm: bytes | None = field(default=None, repr=False)
+    inspected: bool = False
     plan: PlanParts = field(default_factory=PlanParts)
 
     def param(self, full_name: str, default: str = "") -> str:

@@ -84,8 +84,14 @@ class Wasm(Operator):
             self._upcalls = module.upcalls
             return WasmGuest(module, values, _level(), limit)
 
-        self._guest = self._do(start)
-        self._call(ctx, "gadgetInit")
+        try:
+            self._guest = self._do(start)
+            self._call(ctx, "gadgetInit")
+        except ObjectError as err:
+            if not ctx.inspected:
+                raise
+            ctx.spec.notes.append(f"{err.message}: what it would make is missing")
+            return False
         return True
 
     def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:

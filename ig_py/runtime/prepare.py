@@ -50,12 +50,23 @@ class _Instances:
     """Defaults of the operators' parameters, without those that gadget.yaml changes."""
 
     @classmethod
-    def of(cls, spec: GadgetSpec, values: Mapping[str, str], artifact: Artifact) -> _Instances:
+    def of(
+        cls,
+        spec: GadgetSpec,
+        values: Mapping[str, str],
+        artifact: Artifact,
+        *,
+        inspected: bool = False,
+    ) -> _Instances:
         from ig_py.operators import instantiate_all
 
         params = _Recorded(values)
         context = Context(
-            spec, params=params, image=artifact.reference, wasm=_wasm_module(artifact)
+            spec,
+            params=params,
+            image=artifact.reference,
+            wasm=_wasm_module(artifact),
+            inspected=inspected,
         )
         operators = instantiate_all(context)
         changed = Metadata(spec.metadata).mapping(["paramDefaults"])
@@ -125,11 +136,12 @@ def read(
     *,
     annotate: Sequence[str] = (),
     values: Mapping[str, str] | None = None,
+    inspected: bool = False,
 ) -> Gadget:
     """Read what a gadget image declares, and what the operators would add to it.
 
     *annotate*: elements of ``--annotate``. *values*: parameters known before any gadget is,
-    full name → text.
+    full name → text. *inspected*: it will not run, so a wasm module that fails is a note.
 
     Raises:
         MetadataError: The image's metadata is not valid.
@@ -143,7 +155,7 @@ def read(
     base = load_gadget(artifact, annotate=annotate)
     info = copy.deepcopy(base)
     known = dict(values or {})
-    instances = _Instances.of(info, known, artifact)
+    instances = _Instances.of(info, known, artifact, inspected=inspected)
     _check_subjects(info, annotate)
     return Gadget(artifact, base, info, known, annotate, instances)
 

@@ -251,11 +251,13 @@ class Run:
             ),
         )
         try:
-            if obj is not None:
-                return obj.stream(plan, load.guest, load.maps.get(FILTER_MAP))
-            from ig_py._core import pipeline
+            if obj is None:
+                from ig_py._core import pipeline
 
-            return pipeline(plan, load.guest)
+                return pipeline(plan, load.guest)
+            if load.guest is None:
+                return obj.stream(plan)
+            return obj.stream(plan, load.guest, load.maps.get(FILTER_MAP))
         except CoreError as err:
             raise KernelError(
                 f"opening the buffers of gadget {self._prepared.spec.name}: {err.message}",

@@ -55,7 +55,8 @@ def build_gadget(options: BuildOptions) -> PackedImage:
         built = _make(options, root, file, scratch)
         files = _files(built, root, file, scratch)
         objects = {arch: raw for arch, given in files.items() if (raw := given.ebpf) is not None}
-        metadata = _metadata(options, root, file, objects)
+        wasm = next((given.wasm for given in files.values()), None)
+        metadata = _metadata(options, root, file, objects, wasm)
         image = pack(
             files,
             metadata,
@@ -157,7 +158,11 @@ def _make_here(options: BuildOptions, root: Path, file: BuildFile, scratch: Path
 
 
 def _metadata(
-    options: BuildOptions, root: Path, file: BuildFile, objects: dict[str, bytes]
+    options: BuildOptions,
+    root: Path,
+    file: BuildFile,
+    objects: dict[str, bytes],
+    wasm: bytes | None,
 ) -> bytes | None:
     from ig_py.toolchain import checks
 
@@ -177,7 +182,7 @@ def _metadata(
         metadata = update_metadata(metadata, source, obj)
         checks.check_metadata(metadata, source, obj, options.log)
     if options.validate_metadata and obj is not None:
-        for remark in checks.remarks(metadata or b"", source, obj):
+        for remark in checks.remarks(metadata or b"", source, obj, wasm):
             options.log(remark)
     return metadata
 

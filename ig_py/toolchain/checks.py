@@ -40,7 +40,7 @@ def check_metadata(raw: bytes, source: str, obj: bytes | None, log: Callable[[st
             log(f"{lines.at(('programs', name))}: the object has no program {name!r}")
 
 
-def remarks(raw: bytes, source: str, obj: bytes) -> list[str]:
+def remarks(raw: bytes, source: str, obj: bytes, wasm: bytes | None = None) -> list[str]:
     """What a run of the gadget would tell: fields without a text, names that collide."""
     from ig_py.gadget.load import build_spec
     from ig_py.gadget.metadata import Metadata
@@ -50,7 +50,7 @@ def remarks(raw: bytes, source: str, obj: bytes) -> list[str]:
     try:
         metadata = Metadata.parse(raw, source)
         spec = build_spec(metadata, obj, name=metadata.name or source, source="eBPF object")
-        instantiate_all(Context(spec))
+        instantiate_all(Context(spec, wasm=wasm))
     except IgPyError as err:
         return [f"the gadget would not run: {err}"]
     return [*spec.notes, *(note for ds in spec.datasources for note in ds.notes)]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from support.gadget_objects import object_with_limit
 from support.images import write_layout
+from support.wasm import UPCALLS, module
 
 from ig_py.cli import main
 from ig_py.oci.pack import GadgetFiles, pack
@@ -22,14 +23,7 @@ datasources:
     fields:
       a: {annotations: {template: pid}}
 """
-WASM = (
-    b"\0asm\1\0\0\0"
-    b"\x01\x04\x01\x60\0\0"
-    b"\x02\x1c\x03"
-    b"\x02ig\x03log\x00\x00"
-    b"\x03env\x03mem\x02\x00\x01"
-    b"\x02ig\x01f\x00\x00"
-)
+WASM = module({})
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -107,7 +101,7 @@ def test_everything_in_other_modes(run: Run) -> None:
                 {"Name": "limit", "Offset": 0, "Size": 4, "Map": ".rodata"},
             ],
         ),
-        ("wasm.upcalls", ["log", "f"]),
+        ("wasm.upcalls", list(UPCALLS)),
         ("oci.metadata", yaml.safe_load(METADATA)),
     ],
 )
@@ -228,10 +222,13 @@ def test_a_broken_object_is_told(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_broken_wasm_module_is_told(run: Run, tmp_path: Path) -> None:
-    image = packed_layout(tmp_path / "w", GadgetFiles(ebpf=object_with_limit(), wasm=WASM[:-3]))
+    image = packed_layout(tmp_path / "w", GadgetFiles(ebpf=object_with_limit(), wasm=WASM[:200]))
     code, _, err = run("--extra-info", "wasm.upcalls", image=image)
     assert code == 1
     assert "cut short" in err
+    code, out, err = run("--show-datasources", image=image)
+    assert (code, "what it would make is missing" in err) == (0, True)
+    assert [ds["name"] for ds in json.loads(out)] == ["ds"]
 
 
 def test_notes_are_warnings_on_stderr(run: Run) -> None:

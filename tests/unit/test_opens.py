@@ -122,6 +122,7 @@ CORE_ALLOWED = {
     "bpf/perf_probe.rs": "sysfs, and tracefs in a private mount",
     "bpf/statistics.rs": "/proc/self/fdinfo",
     "symbols/process.rs": "files of /proc/PID, and its root with O_PATH",
+    "wasm/kallsyms.rs": "/proc/kallsyms",
 }
 """Files of core/src → why what they open is safe."""
 

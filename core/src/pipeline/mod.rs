@@ -9,3 +9,4 @@ pub mod filter;
 pub mod metrics;
 pub mod step;
 pub mod steps;
+pub mod whole;

@@ -3,23 +3,27 @@
 use super::kinds::Kind;
 use super::limits;
 use super::live::LiveElement;
-use crate::schema::event::{Event, Slot, Slots, Value};
+use crate::schema::event::{until_nul, Event, Slot, Slots, Value};
 use crate::schema::field::{is_integer, is_signed, width, Field};
 use crate::schema::plan;
 
 type Said<T> = Result<T, &'static str>;
 
-/// Calls `with` with the bytes of a field's value.
+/// Calls `with` with the bytes of a field's value. Of a char array these are all bytes; `texts`: only
+/// those of its text, as this process made the sample.
 pub fn read<T>(
     of: &LiveElement<'_>,
     index: usize,
     field: &Field,
+    texts: bool,
     with: impl FnOnce(&[u8]) -> T,
 ) -> T {
     let LiveElement { sample, rest, slots, lookups, names } = *of;
     let unset = matches!(slots.values.get(index), None | Some(Slot::Empty));
     if unset && !field.slot && field.bits.is_none() {
-        return with(sample.get(field.offset..field.offset + field.size).unwrap_or_default());
+        let bytes = sample.get(field.offset..field.offset + field.size).unwrap_or_default();
+        let cut = texts && field.kind == plan::Kind::Char && !field.array;
+        return with(if cut { until_nul(bytes) } else { bytes });
     }
     let event = Event { sample, rest, slots, lookups, names };
     let size = width(field.kind).unwrap_or(field.size).min(8);
@@ -96,7 +100,7 @@ pub fn set(slots: &mut Slots, index: usize, field: &Field, given: &Given<'_>) ->
                 let start = slots.text.len() as u32;
                 // Of a char array, what is behind the NUL is not shown.
                 let shown = match field.kind {
-                    plan::Kind::Char => crate::schema::event::until_nul(bytes),
+                    plan::Kind::Char => until_nul(bytes),
                     _ => bytes,
                 };
                 slots.text.extend_from_slice(shown);

@@ -1,12 +1,11 @@
-//! The engine behind the host: a thin layer over wasmi, an interpreter. Nothing outside this file
-//! and the host functions names it.
+//! The engine behind the host: a thin layer over wasmi, an interpreter.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use wasmi::{
-    CompilationMode, Config, Engine, Error as Trap, StoreLimits, StoreLimitsBuilder, TypedFunc,
-    TypedResumableCall, WasmParams, WasmResults,
+    CompilationMode, Config, Engine, Error as Trap, TypedFunc, TypedResumableCall, WasmParams,
+    WasmResults,
 };
 
 use super::host::Host;
@@ -16,12 +15,11 @@ use crate::errors::{Error, Kind, Result};
 pub type Caller<'a> = wasmi::Caller<'a, Host>;
 pub type Linker = wasmi::Linker<Host>;
 pub type Store = wasmi::Store<Host>;
-pub use wasmi::Memory;
 
 /// Instructions after which a call looks at the clock.
-const SLICE: u64 = 20_000_000;
+const SLICE: u64 = 5_000_000;
 /// Instructions of a start section.
-const START_SECTION: u64 = 500_000_000;
+const START_SECTION: u64 = 100_000_000;
 
 /// Why a call of the module did not return.
 #[derive(Debug)]
@@ -53,16 +51,6 @@ fn engine() -> Engine {
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false);
     Engine::new(&config)
-}
-
-pub fn store_limits() -> StoreLimits {
-    StoreLimitsBuilder::new()
-        .memory_size(limits::MEMORY)
-        .table_elements(limits::TABLE_ELEMENTS)
-        .instances(1)
-        .tables(limits::TABLES)
-        .memories(1)
-        .build()
 }
 
 impl Module {

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmi::StoreLimits;
+use wasmi::{Memory, StoreLimits};
 
 use super::data::{self, Given};
-use super::engine::{store_limits, Memory};
 use super::handles::{self, Handle, Handles};
 use super::kallsyms::Symbols;
 use super::limits;
@@ -60,7 +59,7 @@ enum Place {
 impl Host {
     pub fn new(log_level: u32, params: HashMap<String, String>) -> Host {
         Host {
-            limits: store_limits(),
+            limits: limits::store_limits(),
             memory: None,
             deadline: Instant::now(),
             log: Log::new(log_level),
@@ -136,7 +135,7 @@ impl Host {
         if of != source {
             return Err(OTHER.into());
         }
-        Ok(data::read(&element, index, declared, with))
+        Ok(data::read(&element, index, declared, self.model.sources[source].pushed, with))
     }
 
     fn field(&self, source: usize, index: usize) -> Said<&crate::schema::field::Field> {

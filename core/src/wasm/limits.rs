@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wasmi::{StoreLimits, StoreLimitsBuilder};
+
 /// Bytes of a module in the image.
 pub const MODULE: usize = 64 << 20;
 /// Bytes of its memory, as in `ig`.
@@ -54,3 +56,14 @@ pub const START: Duration = Duration::from_secs(30);
 pub const STOP: Duration = Duration::from_secs(42);
 /// So many callbacks one after the other that miss their deadline end the module.
 pub const MISSED: u32 = 3;
+
+/// What the engine enforces of one instance.
+pub fn store_limits() -> StoreLimits {
+    StoreLimitsBuilder::new()
+        .memory_size(MEMORY)
+        .table_elements(TABLE_ELEMENTS)
+        .instances(1)
+        .tables(TABLES)
+        .memories(1)
+        .build()
+}

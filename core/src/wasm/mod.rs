@@ -31,6 +31,3 @@ pub use live::{ArrayCall, EventCall};
 pub use log::Line;
 pub use model::SubscriptionKind;
 pub use outbox::Packet;
-
-#[cfg(test)]
-mod tests;

@@ -79,6 +79,8 @@ pub struct Source {
     pub referenced: bool,
     /// The module made it.
     pub own: bool,
+    /// This process makes its samples.
+    pub pushed: bool,
     /// Indexes of fields that the module may set.
     settable: BTreeSet<usize>,
     tags: usize,
@@ -121,6 +123,7 @@ impl Model {
                         return Err(Error::plan(what));
                     }
                     (known.fields, known.by_name) = (fields, by_name);
+                    known.pushed = ds.pushed;
                 }
                 None => self.sources.push(Source {
                     name: ds.name.clone(),
@@ -129,6 +132,7 @@ impl Model {
                     by_name,
                     referenced: true,
                     own: false,
+                    pushed: ds.pushed,
                     settable: BTreeSet::new(),
                     tags: 0,
                 }),
@@ -178,6 +182,7 @@ impl Model {
             by_name: HashMap::new(),
             referenced: true,
             own: true,
+            pushed: true,
             settable: BTreeSet::new(),
             tags: 0,
         });

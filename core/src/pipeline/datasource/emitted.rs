@@ -1,8 +1,8 @@
 //! Packets that the gadget's wasm module made.
 
-use super::whole::Whole;
 use super::{DataSource, Rendered};
 use crate::pipeline::steps::context::Owner;
+use crate::pipeline::whole::Whole;
 use crate::schema::event::{Slot, Slots};
 use crate::schema::lookups::Lookups;
 use crate::wasm::Packet;

@@ -16,6 +16,7 @@ use crate::pipeline::filter::Filter;
 use crate::pipeline::metrics::{Metrics, Series};
 use crate::pipeline::step::{self, Callback, Step};
 use crate::pipeline::steps::time::Clock;
+use crate::pipeline::whole::Whole;
 use crate::render::columns::Columns;
 use crate::render::json::Json;
 use crate::render::pcapng::Pcapng;
@@ -27,7 +28,6 @@ use crate::schema::lookups::Lookups;
 use crate::schema::plan::{self, Kind, Mode};
 use crate::schema::texts::Texts;
 use crate::wasm::Guest;
-use whole::Whole;
 
 /// Rendered bytes after which a batch is handed out. With its last event, the batch is still a
 /// block that malloc takes from its heap; larger blocks are mapped anew each time, with a page

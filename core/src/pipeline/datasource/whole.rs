@@ -5,28 +5,10 @@
 use super::DataSource;
 use crate::pipeline::array::MAX_UNSORTED;
 use crate::pipeline::steps::context::{Context, Owner};
+use crate::pipeline::whole::Whole;
 use crate::schema::event::{Event, Slots};
 use crate::schema::lookups::Lookups;
 use crate::wasm::{ArrayCall, Elements};
-
-/// The elements of the array that is open.
-pub struct Whole {
-    elements: Elements,
-    /// The container of each of them.
-    owners: Vec<Owner>,
-    size: usize,
-}
-
-impl Whole {
-    pub fn new(size: usize) -> Whole {
-        Whole { elements: Elements::new(size), owners: Vec::new(), size }
-    }
-
-    fn take(&mut self) -> (Elements, Vec<Owner>) {
-        let empty = Elements::new(self.size);
-        (std::mem::replace(&mut self.elements, empty), std::mem::take(&mut self.owners))
-    }
-}
 
 impl DataSource {
     /// Keeps an element until the array is finished.
@@ -104,8 +86,8 @@ impl DataSource {
         refused: &[bool],
     ) -> Vec<usize> {
         let mut passed = Vec::new();
-        for index in 0..elements.len() {
-            if refused[index] {
+        for (index, refused) in refused.iter().enumerate() {
+            if *refused {
                 self.refused += 1;
                 self.counts.discarded += 1;
                 continue;

@@ -65,13 +65,21 @@ fn is_of_maps(map: &Map) -> bool {
 }
 
 fn new_map(memory: &[u8], host: &mut Host, name: u64, shape: [u32; 4]) -> Said<u32> {
-    let [kind, key, value, entries] = shape;
+    let [kind, mut key, mut value, mut entries] = shape;
     let name = memory::text(memory, name)?;
     if kind == 0 || kind > LAST_TYPE {
         return Err(format!("unknown type {kind} of a map"));
     }
     if key as usize > limits::MAP_BYTES || value as usize > limits::MAP_BYTES {
         return Err(format!("a key of {key} bytes, a value of {value}"));
+    }
+    if kind == sys::BPF_MAP_TYPE_PERF_EVENT_ARRAY {
+        // As the loaders of eBPF objects do: one buffer for each processor.
+        (key, value) = (4, 4);
+        if entries == 0 {
+            // SAFETY: a plain call; negative means failure.
+            entries = unsafe { sys::libbpf_num_possible_cpus() }.max(1) as u32;
+        }
     }
     if host.handles.count(|h| matches!(h, Handle::Map(m) if m.own)) >= limits::MAPS {
         return Err(format!("more than {} maps", limits::MAPS));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::stream::{Pace, Stream};
+use _core::stream::{Pace, Stream};
 
 /// `gadgetInit` looks up exec's fields and subscribes with the callback `body`, which has locals
 /// $id, $ds and $data; globals $pid, $args, $user and $new have the fields' handles.
@@ -106,7 +106,7 @@ fn a_failed_callback_changes_nothing() {
 fn a_callback_that_loops_is_ended_and_then_not_called() {
     let (text, guest) = shown(exec_guest("(loop (br 0))", ""), &[1, 2, 3, 4, 5]);
     assert_eq!(text.lines().count(), 5);
-    assert_eq!(guest.statistics(), super::super::Statistics { calls: 5, failed: 5 });
+    assert_eq!(guest.statistics(), _core::wasm::Statistics { calls: 5, failed: 5 });
     let lines = guest.take_log().0;
     assert!(lines[0].text.contains("longer than 0.2 s"), "{lines:?}");
     assert!(lines[1].text.contains("not called any more"), "{lines:?}");
@@ -137,14 +137,14 @@ fn a_callback_may_emit_into_its_own_data_source() {
     let stream = Stream::open_with(&plan(), None, Some((Arc::clone(&guest), None))).unwrap();
     stream.push("exec", [&sample(1)[..]].into_iter()).unwrap();
     let mut text = Vec::new();
-    let mut sink = |batch: crate::stream::Batch| {
+    let mut sink = |batch: _core::stream::Batch| {
         text.extend(batch.rendered.data);
         Ok(())
     };
     let pace = Pace { timeout: Some(Duration::ZERO), busy: None, gather: Duration::ZERO, rare: 0 };
     stream.pump(pace, &mut sink).unwrap();
     let text = String::from_utf8(text).unwrap();
-    assert_eq!(text.lines().count(), super::super::limits::EMIT_DEPTH as usize, "{text}");
+    assert_eq!(text.lines().count(), _core::wasm::limits::EMIT_DEPTH as usize, "{text}");
     assert!(text.starts_with("{\"args\":\"\",\"delta\":0,\"new\":\"\",\"pid\":5,\"user\":\"\"}\n"));
     assert!(guest.take_log().0[0].text.contains("in a circle"));
 }
@@ -183,4 +183,19 @@ fn arrays_are_seen_whole() {
         "[{\"n\":11},{\"n\":9},{\"n\":3},{\"n\":3}]\n"
     );
     assert_eq!(guest.take_log().0, vec![]);
+}
+
+#[test]
+fn texts_of_samples_that_this_process_makes_end_at_nul() {
+    let body = "(drop (call $set (global.get $pid) (local.get $data) (i32.const 8)
+        (i64.extend_i32_u (call $buffer (global.get $args) (local.get $data) (i32.const 12)
+          (i64.const 0x1000000100)))))";
+    for (pushed, length) in [("", 16), (", \"pushed\": true", 1)] {
+        let guest = exec_guest(body, "");
+        let declared =
+            PLAN.replacen("\"sample_size\": 24", &format!("\"sample_size\": 24{pushed}"), 1);
+        guest.declare(&declared).unwrap();
+        let (text, _) = shown(guest, &[7]);
+        assert!(text.contains(&format!("\"pid\":{length},")), "{text}");
+    }
 }

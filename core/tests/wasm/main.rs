@@ -7,10 +7,8 @@ mod hostile;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::guest::{Guest, Stage};
-use super::log::Line;
-use super::Module;
-use crate::errors::Result;
+use _core::errors::Result;
+use _core::wasm::{Guest, Line, Module, Stage};
 
 /// Imports that tests use, with their types.
 const IMPORTS: &str = r#"
