@@ -522,6 +522,7 @@ def test_operators_come_in_order() -> None:
         "kstack",
         "process",
         "trace_pipe",
+        "wasm",
         "cgroup",
         "LocalManager",
         "ebpf",
