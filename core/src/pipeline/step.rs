@@ -202,12 +202,7 @@ fn compile_one(
 }
 
 impl Callback {
-    pub fn compile(
-        id: u64,
-        kind: u32,
-        fields: &mut Fields,
-        guest: Option<&Guest>,
-    ) -> Result<Callback> {
+    pub fn compile(id: u64, kind: u32, fields: &Fields, guest: Option<&Guest>) -> Result<Callback> {
         let bad = |why: String| Error::plan(format!("step wasm: {why}"));
         let guest = guest.ok_or_else(|| bad("there is no module".into()))?;
         let name = fields.datasource();
@@ -215,9 +210,6 @@ impl Callback {
             .source(name)
             .ok_or_else(|| bad(format!("the module does not know data source {name}")))?;
         let kind = SubscriptionKind::of(kind).ok_or_else(|| bad(format!("type {kind}")))?;
-        for name in guest.settable(source) {
-            fields.patch(&name);
-        }
         Ok(Callback { id, source, kind })
     }
 }

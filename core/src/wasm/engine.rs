@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use wasmi::{
-    CompilationMode, Config, Engine, Error as Trap, TypedFunc, TypedResumableCall, WasmParams,
-    WasmResults,
+    CompilationMode, Config, CustomFuelCosts, Engine, Error as Trap, TypedFunc, TypedResumableCall,
+    WasmParams, WasmResults,
 };
 
 use super::host::Host;
@@ -18,6 +18,8 @@ pub type Store = wasmi::Store<Host>;
 
 /// Instructions after which a call looks at the clock.
 const SLICE: u64 = 5_000_000;
+/// Bytes that count as one instruction when they are copied.
+const BYTES_PER_FUEL: u32 = 64;
 /// Instructions of a start section.
 const START_SECTION: u64 = 100_000_000;
 
@@ -43,6 +45,12 @@ fn engine() -> Engine {
     let mut config = Config::default();
     config
         .consume_fuel(true)
+        // A call that has no fuel left for a translation could not be resumed.
+        .fuel_cost(CustomFuelCosts {
+            bytes_copied_per_fuel: BYTES_PER_FUEL,
+            fuel_per_bytes_translated: 0,
+            fuel_per_bytes_validated: 0,
+        })
         .compilation_mode(CompilationMode::LazyTranslation)
         .ignore_custom_sections(true)
         .set_max_recursion_depth(limits::RECURSION)

@@ -140,6 +140,10 @@ impl DataSource {
         guest: Option<Arc<Guest>>,
     ) -> Result<DataSource> {
         let mut fields = Fields::compile(plan)?;
+        if let Some((guest, source)) = guest.as_ref().and_then(|g| Some((g, g.source(&plan.name)?)))
+        {
+            guest.settable(source).iter().for_each(|name| fields.patch(name));
+        }
         let mut names = Vec::new();
         let steps = step::compile(&plan.steps, &mut fields, lookups, &mut names, guest.as_deref())?;
         let called_back = steps.iter().any(|s| matches!(s, Step::Wasm(_)));
@@ -178,11 +182,18 @@ impl DataSource {
         let mntns = mntns.filter(|f| !f.slot && f.size == 8 && !decided).map(|f| f.offset);
         let keep = plan.keep.then(|| Json::compile(&nodes, &fields, &dependencies, false));
         let metrics = plan.metrics.as_ref().map(|m| Metrics::compile(m, &fields)).transpose()?;
-        let any = array.is_some() || metrics.is_some() || !conditions.is_empty();
+        let any = array.is_some()
+            || metrics.is_some()
+            || !conditions.is_empty()
+            // The module reads and sets any field.
+            || guest.is_some();
         let demand =
             if any { Demand::all(&fields) } else { demand(&fields, &renderer, &keep, &late) };
         let (steps, later) = demand.divide(steps, &fields);
-        let mut filled = Vec::new();
+        let mut filled: Vec<usize> = match guest {
+            Some(_) => (0..fields.list.len()).collect(),
+            None => Vec::new(),
+        };
         steps.iter().for_each(|step| step.outputs(&mut |field, _| filled.push(field)));
         let mut source = DataSource {
             name: plan.name.clone(),
@@ -230,7 +241,7 @@ impl DataSource {
             return Err(Error::plan(format!("data source {} is being read", self.name)));
         }
         let guest = self.guest.as_deref();
-        let callback = Callback::compile(callback, kind, &mut self.fields, guest)?;
+        let callback = Callback::compile(callback, kind, &self.fields, guest)?;
         self.steps.push(Step::Wasm(callback));
         if self.array.is_some() {
             self.whole.get_or_insert_with(|| Whole::new(self.sample_size));

@@ -158,11 +158,14 @@ impl DataSource {
         let mut cx = Context {
             fields: &self.fields.list,
             sample,
+            rest,
             slots: &mut self.slots,
             lookups,
             names: &self.names,
             clock: &mut self.clock,
             owner: Owner::Now,
+            guest: None,
+            depth: 0,
             refused: false,
         };
         for step in &self.later {

@@ -15,7 +15,7 @@ impl DataSource {
     pub(super) fn collect(&mut self, lookups: &Lookups, sample: &[u8], owner: Owner) {
         let fields = self.fields.list.len();
         let mut slots = std::mem::take(&mut self.slots);
-        slots.reset(fields);
+        slots.reset(fields, &self.filled);
         self.slots = slots;
         if !self.passes_early(lookups, sample, &[]) {
             self.counts.discarded += 1;
