@@ -21,7 +21,7 @@ const SLICE: u64 = 5_000_000;
 /// Bytes that count as one instruction when they are copied.
 const BYTES_PER_FUEL: u32 = 64;
 /// Instructions of a start section.
-const START_SECTION: u64 = 100_000_000;
+const START_SECTION: u64 = 20_000_000;
 
 /// Why a call of the module did not return.
 #[derive(Debug)]
