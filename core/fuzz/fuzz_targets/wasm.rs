@@ -79,7 +79,11 @@ fn section(number: u8, content: &[u8], out: &mut Vec<u8>) {
 }
 
 fn kind(bits: u8) -> u8 {
-    if bits == 32 { 0x7f } else { 0x7e }
+    if bits == 32 {
+        0x7f
+    } else {
+        0x7e
+    }
 }
 
 /// Most arguments are small, so that handles and kinds are met.
@@ -132,8 +136,12 @@ fn module(data: &[u8]) -> Vec<u8> {
     section(3, &[3, n, n + 1, n + 2], &mut out);
     section(5, &[1, 0, 1], &mut out);
     let mut exports = vec![4];
-    let named = [("memory", 2, 0), ("gadgetInit", 0, n), ("gadgetAPIVersion", 0, n + 1),
-                 ("dataSourceCallback", 0, n + 2)];
+    let named = [
+        ("memory", 2, 0),
+        ("gadgetInit", 0, n),
+        ("gadgetAPIVersion", 0, n + 1),
+        ("dataSourceCallback", 0, n + 2),
+    ];
     for (name, what, index) in named {
         exports.push(name.len() as u8);
         exports.extend(name.as_bytes());
@@ -154,7 +162,7 @@ fn module(data: &[u8]) -> Vec<u8> {
     out
 }
 
-fn run(module: &Module) {
+fn live(module: &Module) {
     let limit = Duration::from_millis(20);
     let params = HashMap::from([("mode".to_string(), "fast".to_string())]);
     let Ok(guest) = Guest::new(module, params, 4, limit) else { return };
@@ -170,5 +178,5 @@ fn run(module: &Module) {
 target!(|data| {
     // As it is, a module that is nearly always malformed.
     let _ = Module::compile(data);
-    run(&Module::compile(&module(data)).expect("a valid module"));
+    live(&Module::compile(&module(data)).expect("a valid module"));
 });
