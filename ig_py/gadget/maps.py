@@ -1,7 +1,10 @@
 """Map definitions of an eBPF object: the BTF of its ``.maps`` section.
 
 A map is a global struct variable whose members encode its attributes as types:
-``int (*type)[N]`` for numbers, ``K *key`` for types (libbpf's BTF-defined maps).
+``int (*type)[N]`` or an enum with the single value N for numbers (``__uint()`` and ``__ulong()``
+of libbpf's bpf_helpers.h), ``K *key`` for types (libbpf's BTF-defined maps). Attributes and kinds
+of maps that are not known are left to the kernel: whatever they are encoded as, an object that has
+them can be read.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from ig_py.errors import LimitError, ObjectError
 from ig_py.gadget.allowance import Allowance
 from ig_py.gadget.btf import Btf
-from ig_py.gadget.btf_types import BtfKind, Type
+from ig_py.gadget.btf_types import ENUMS, BtfKind, Type
 from ig_py.gadget.spec import MapSpec
 from ig_py.records import dataclass
 
@@ -68,6 +71,9 @@ def type_name(number: int) -> str:
 
 PIN_BY_NAME = 1
 """LIBBPF_PIN_BY_NAME of libbpf's bpf_helpers.h."""
+
+_NUMBERS = frozenset({"type", "key_size", "value_size", "max_entries", "pinning"})
+_TYPES = frozenset({"key", "value"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +135,31 @@ class _Definitions:
     def _attributes(self, name: str, definition: Type) -> _Attributes:
         btf, numbers, types = self._btf, dict[str, int](), dict[str, int]()
         for member in definition.members:
-            if member.name == "values":
-                continue
-            target = btf.resolve(member.type_id)
-            if target.kind != BtfKind.PTR:
-                raise ObjectError(
-                    f"reading {btf.source}: map {name!r}: attribute {member.name!r} is no pointer"
-                )
-            if member.name in ("key", "value"):
+            if member.name in _NUMBERS:
+                number = _number(btf, btf.resolve(member.type_id))
+                if number is None:
+                    raise ObjectError(
+                        f"reading {btf.source}: map {name!r}: attribute {member.name!r} "
+                        "is no number"
+                    )
+                numbers[member.name] = number
+            elif member.name in _TYPES:
+                target = btf.resolve(member.type_id)
+                if target.kind != BtfKind.PTR:
+                    raise ObjectError(
+                        f"reading {btf.source}: map {name!r}: attribute {member.name!r} "
+                        "is no pointer"
+                    )
                 types[member.name] = target.ref
-                continue
-            array = btf.resolve(target.ref)
-            if array.kind != BtfKind.ARRAY:
-                raise ObjectError(
-                    f"reading {btf.source}: map {name!r}: attribute {member.name!r} is no number"
-                )
-            numbers[member.name] = array.count
         return _Attributes(numbers, types)
+
+
+def _number(btf: Btf, encoded: Type) -> int | None:
+    """The number that an attribute's type stands for; None when it stands for none."""
+    if encoded.kind in ENUMS:
+        return encoded.values[0][0] if len(encoded.values) == 1 else None
+    array = btf.resolve(encoded.ref) if encoded.kind == BtfKind.PTR else encoded
+    return array.count if encoded.kind == BtfKind.PTR and array.kind == BtfKind.ARRAY else None
 
 
 def _read_map(btf: Btf, name: str, attributes: _Attributes) -> MapDef:

@@ -49,6 +49,11 @@ MAX_LOGGED = 50_000
 """Instructions that the verifier has processed of a program that it refuses, for it to be loaded
 again for a log of each of them: that takes ten times as long, and 30 bytes or more for each."""
 
+_TOLD_BY_LIBBPF = frozenset({"open", "load", "btf"})
+"""Kinds of the core's errors whose cause only libbpf's log names, where no program is at fault."""
+_NO_REASONS = ("failed to load object", "failed to load BPF skeleton", "Error in bpf_create_map")
+"""Begin warnings of libbpf that come with every failure, or after which it tries again."""
+
 VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 NO_RINGBUF = "IG_PY_NO_RINGBUF"
 """Environment variable: ``1`` makes every run use perf buffers, as old kernels need it."""
@@ -342,6 +347,8 @@ class Loader:
     def _explain(self, err: CoreError, program: ProgramSpec | None = None) -> IgPyError:
         kind, message, log = err.kind, err.message, err.log
         what = f"running gadget {self._spec.name}: {message}"
+        if kind in _TOLD_BY_LIBBPF and not err.program and (reason := _libbpf_reason(log)):
+            what += f": {reason}"
         if kind == "verifier":
             return VerifierRejected(
                 f"{what}{_verifier_reason(log)}", remedy="-v shows the whole log", detail=log
@@ -396,6 +403,18 @@ def kernel_types() -> bytes:
             if err.errno in USED_UP
             else "use a kernel built with CONFIG_DEBUG_INFO_BTF",
         ) from err
+
+
+def _libbpf_reason(log: str) -> str:
+    """The first warning of libbpf that says why it failed; "" when there is none.
+
+    An error number alone is misleading: a function that nothing defines is ENOENT too.
+    """
+    for line in log.splitlines():
+        prefix, found, text = line.strip().partition("libbpf: ")
+        if found and not prefix and not text.startswith(_NO_REASONS):
+            return text
+    return ""
 
 
 def _verifier_reason(log: str) -> str:

@@ -21,8 +21,19 @@ MULTIARCH = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 RECORDED_INCLUDE = "/usr/include"
 """Directory of the headers in the objects' debug information, on every machine."""
 
-CODE = ("-target", "bpf", "-mcpu=v3", "-Wall", "-g", "-O2")
+CODE = (
+    "-target",
+    "bpf",
+    "-mcpu=v3",
+    "-Wall",
+    "-Werror=implicit-function-declaration",
+    "-g",
+    "-O2",
+)
 """What is compiled, here and in containers: the instruction set of Linux 5.1, with BTF.
+
+A function that is not declared is an error, as it is of itself from clang 16 on: the object would
+name a symbol that nothing defines, and no kernel could load it.
 
 Up to release 19 clang's default instruction set has no 32-bit registers. Such code compares a
 shifted copy of a 32-bit value and goes on with the original, of which the verifier then knows

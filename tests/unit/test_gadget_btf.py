@@ -15,7 +15,8 @@ from ig_py.gadget.btf import Btf
 from ig_py.gadget.btf_types import BtfKind
 from ig_py.gadget.datasource import new_datasource
 from ig_py.gadget.fields import add_struct_fields
-from ig_py.gadget.maps import read_maps
+from ig_py.gadget.maps import read_maps, type_name
+from ig_py.gadget.spec import MapSpec
 from ig_py.gadget.markers import read_markers
 from ig_py.gadget.metadata import Metadata
 from ig_py.gadget.spec import DataSourceType
@@ -105,6 +106,49 @@ def test_map_definitions() -> None:
     counts = maps["counts"].spec
     assert (counts.type, counts.key_size, counts.value_size, counts.max_entries) == (1, 4, 48, 64)
     assert maps["events"].spec.type == 27
+
+
+def a_map(*attributes: tuple[str, int], writer: BtfWriter) -> MapSpec:
+    """A map ``m`` with these members; each is a name and the id of a type of *writer*."""
+    members = [(name, type_id, 64 * at) for at, (name, type_id) in enumerate(attributes)]
+    definition = writer.struct("", 8 * len(members), members)
+    writer.datasec(".maps", [(writer.variable("m", definition), 0, 8 * len(members))])
+    return read_maps(Btf(writer.write()))["m"].spec
+
+
+def test_numbers_of_maps_by_ulong_and_by_typed_enums() -> None:
+    """``__ulong()`` declares an enum of one value, above 32 bits an enum64."""
+    writer = BtfWriter()
+    small = writer.enum("", 4, [("__unique_value0", 30)], signed=False)
+    named = writer.typedef("size", writer.enum("sizes", 4, [("FOUR", 4)], signed=False))
+    spec = a_map(
+        ("type", small),
+        ("value_size", named),
+        ("max_entries", writer.number(100)),
+        ("map_extra", writer.enum64("", [("__unique_value1", 1 << 40)], signed=False)),
+        writer=writer,
+    )
+    assert (spec.type, spec.value_size, spec.max_entries) == (30, 4, 100)
+
+
+def test_a_kind_of_map_that_is_not_known_is_read() -> None:
+    writer = BtfWriter()
+    spec = a_map(
+        ("type", writer.number(4711)),
+        ("something_new", writer.integer("int", 4)),
+        ("something_else", writer.enum("", 4, [("A", 1), ("B", 2)], signed=False)),
+        writer=writer,
+    )
+    assert spec.type == 4711
+    assert type_name(spec.type) == "MapType(4711)"
+
+
+@pytest.mark.parametrize("values", [[], [("A", 1), ("B", 2)]])
+def test_an_enum_that_stands_for_no_number(values: list[tuple[str, int]]) -> None:
+    writer = BtfWriter()
+    enum = writer.enum("", 4, values, signed=False)
+    with pytest.raises(ObjectError, match="map 'm': attribute 'max_entries' is no number"):
+        a_map(("type", writer.number(1)), ("max_entries", enum), writer=writer)
 
 
 def test_cycle_of_typedefs_ends() -> None:

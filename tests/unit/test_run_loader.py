@@ -301,6 +301,25 @@ def test_the_verifier_refuses_an_optional_program(monkeypatch: pytest.MonkeyPatc
     assert fake.open_objects == 1
 
 
+def test_libbpf_says_why_an_object_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = "libbpf: failed to find BTF for extern 'foo': -2\nlibbpf: failed to load object 'g'\n"
+    no_file = "libbpf cannot open object g: No such file or directory (os error 2)"
+    fake = install(monkeypatch, Fake(programs(), fail={"load": CoreError("open", no_file, log)}))
+    with pytest.raises(ObjectError) as caught:
+        run(fake)
+    assert str(caught.value) == (
+        f"running gadget g: {no_file}: failed to find BTF for extern 'foo': -2"
+    )
+
+
+def test_a_log_that_says_nothing_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = "libbpf: failed to load object 'g'\nsomething else\n"
+    fake = install(monkeypatch, Fake(programs(), fail={"load": CoreError("load", "no", log)}))
+    with pytest.raises(KernelError) as caught:
+        run(fake)
+    assert str(caught.value) == "running gadget g: no"
+
+
 def test_many_refused_optional_programs_end_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """For each the object is loaded again: 4,000 of them would take minutes."""
     names = [f"p{number}" for number in range(4000)]

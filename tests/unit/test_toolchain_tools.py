@@ -14,7 +14,7 @@ import pytest
 
 from ig_py.errors import BuildError
 from ig_py.toolchain import btfgen, container, wasm
-from ig_py.toolchain.compile import Includes, clang_argv
+from ig_py.toolchain.compile import CODE, Includes, clang_argv
 from ig_py.toolchain.container import object_argvs
 
 
@@ -38,7 +38,7 @@ def quiet(_: str) -> None:
 def test_compiler_arguments() -> None:
     includes = Includes(Path("/c/api"), Path("/c/vm"), Path("/usr/include/x86_64-linux-gnu"))
     argv = clang_argv("clang", "program.bpf.c", "arm64", "/o/arm64.bpf.o", includes, Path("/g"))
-    assert argv[:7] == ["clang", "-target", "bpf", "-mcpu=v3", "-Wall", "-g", "-O2"]
+    assert argv[:8] == ["clang", *CODE]
     assert argv[argv.index("-D") + 1] == "__TARGET_ARCH_arm64"
     assert argv[argv.index("-c") + 1] == "program.bpf.c"
     assert [argv[i + 1] for i, a in enumerate(argv) if a == "-I"] == [
@@ -59,7 +59,7 @@ def test_compiler_arguments() -> None:
 
 def test_arguments_inside_a_container() -> None:
     compile_, strip = object_argvs("src/p.c", "amd64")
-    assert compile_[:7] == ["clang", "-target", "bpf", "-mcpu=v3", "-Wall", "-g", "-O2"]
+    assert compile_[:8] == ["clang", *CODE]
     assert compile_[compile_.index("-c") + 1] == "src/p.c"
     assert compile_[-2:] == ["-o", "/out/amd64.bpf.o"]
     assert "/usr/include/gadget/amd64" in compile_

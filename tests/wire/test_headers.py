@@ -139,10 +139,6 @@ def test_a_header_needs_no_other_before_it(header: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        (
-            "int ctx; gadget_get_user_stack(&ctx, &stack);",
-            "not compatible with any generic association",
-        ),
         ("gadget_pf_matches(a, b);", r"gadget_pf_matches\(\[name,\] skb, data, data_end\)"),
     ],
 )

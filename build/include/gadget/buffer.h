@@ -34,15 +34,23 @@
 #define GADGET_MAX_EVENT_SIZE 10240
 #endif
 
+/* Of an array; a key in the scope of a caller would keep its place on the stack for longer. */
+static __always_inline void *__gadget_only_element(void *array)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(array, &zero);
+}
+
 #define __GADGET_RING_MAP(name, size)                                                            \
 	struct {                                                                                 \
 		__uint(type, BPF_MAP_TYPE_RINGBUF);                                              \
 		__uint(max_entries, size);                                                       \
 	} name SEC(".maps");                                                                     \
-	const void *gadget_map_tracer_##name __attribute__((unused))
+	const void *gadget_map_tracer_##name __attribute__((unused));
 
 #define GADGET_TRACER_MAP(name, size)                                                            \
-	__GADGET_RING_MAP(name, size);                                                           \
+	__GADGET_RING_MAP(name, size)                                                            \
 	__GADGET_BUDGET(name)                                                                    \
 	__GADGET_LOSS_TABLE(name)                                                                \
 	struct {                                                                                 \
@@ -54,18 +62,17 @@
 	static __always_inline __attribute__((unused))                                           \
 	void name##_count_lost_sample(void)                                                      \
 	{                                                                                        \
-		__u32 zero = 0;                                                                  \
-		__u64 *lost = bpf_map_lookup_elem(&name##_lost_samples, &zero);                  \
+		__u64 *lost;                                                                     \
                                                                                                  \
 		/* First: user space takes what it finds in the table off the sum of all. */     \
 		name##_count_lost_by_mntns();                                                    \
+		lost = __gadget_only_element(&name##_lost_samples);                              \
 		if (lost)                                                                        \
 			__sync_fetch_and_add(lost, 1);                                           \
-	}                                                                                        \
-	struct __gadget_tracer_map_##name
+	}
 
 #define GADGET_TRACER_MAP_GLOBAL_LOSS(name, size)                                                \
-	__GADGET_RING_MAP(name, size);                                                           \
+	__GADGET_RING_MAP(name, size)                                                            \
 	__GADGET_BUDGET(name)                                                                    \
 	__GADGET_LOSS_TABLE(name)                                                                \
 	__u64 gadget_lost_samples_##name = 0;                                                    \
@@ -74,8 +81,7 @@
 	{                                                                                        \
 		name##_count_lost_by_mntns();                                                    \
 		__sync_fetch_and_add(&gadget_lost_samples_##name, 1);                            \
-	}                                                                                        \
-	struct __gadget_tracer_map_##name
+	}
 
 /* An event that belongs into "map" could not even be started. */
 #define gadget_count_lost_sample(map) (map##_count_lost_sample)()
@@ -122,8 +128,7 @@ struct {
 			/* counted */                                                            \
 		} else if (!bpf_core_enum_value_exists(enum bpf_func_id,                         \
 						       BPF_FUNC_ringbuf_reserve)) {              \
-			__u32 __gadget_zero = 0;                                                 \
-			__gadget_buf = bpf_map_lookup_elem(&gadget_heap, &__gadget_zero);        \
+			__gadget_buf = __gadget_only_element(&gadget_heap);                      \
 		} else {                                                                         \
 			__gadget_buf = bpf_ringbuf_reserve(map, size, 0);                        \
 			if (!__gadget_buf)                                                       \

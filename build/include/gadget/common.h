@@ -12,16 +12,18 @@
 /* Describes the current task; what cannot be read keeps its former value. */
 static __always_inline void gadget_process_populate(struct gadget_process *p)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	__u64 gid_uid = bpf_get_current_uid_gid();
-	struct task_struct *parent;
+	__u64 pid_tgid, gid_uid;
+	struct task_struct *task, *parent;
 
+	/* Each is stored before the next is asked for: what lives longer takes the caller's stack. */
+	pid_tgid = bpf_get_current_pid_tgid();
 	p->pid = pid_tgid >> 32;
 	p->tid = (__u32)pid_tgid;
-	bpf_get_current_comm(p->comm, sizeof(p->comm));
+	gid_uid = bpf_get_current_uid_gid();
 	p->creds.uid = (__u32)gid_uid;
 	p->creds.gid = gid_uid >> 32;
+	bpf_get_current_comm(p->comm, sizeof(p->comm));
+	task = (struct task_struct *)bpf_get_current_task();
 	p->mntns_id = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
 
 	parent = BPF_CORE_READ(task, real_parent);

@@ -5,6 +5,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include <gadget/kernel_read.h>
+
 /*
  * A budget of events for each mount namespace, so that one container cannot fill a buffer that
  * all of them share. Off by default, and then no instruction of it runs: the verifier knows the
@@ -44,6 +46,7 @@ __gadget_budget_slot_of(struct gadget_budget_slot *slots, __u64 mntns)
 	/* Ids are consecutive: spread them (2^32 divided by the golden ratio). */
 	__u32 first = ((__u32)mntns * 0x9e3779b1U) >> (32 - GADGET_BUDGET_SLOT_BITS);
 
+	__GADGET_NOT_UNROLLED
 	for (__u32 i = 0; i < GADGET_BUDGET_PROBES; i++) {
 		struct gadget_budget_slot *slot = &slots[(first + i) & (GADGET_BUDGET_SLOTS - 1)];
 		__u64 owner = *(volatile __u64 *)&slot->mntns;
@@ -67,13 +70,11 @@ __gadget_budget_slot_of(struct gadget_budget_slot *slots, __u64 mntns)
 static __always_inline bool __gadget_budget_spend(struct gadget_budget_slot *slots)
 {
 	struct gadget_budget_slot *slot;
-	struct task_struct *task;
 	__u64 mntns, now, full_at;
 
 	if (!gadget_budget_interval_ns)
 		return true;
-	task = (struct task_struct *)bpf_get_current_task();
-	mntns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	mntns = __GADGET_READ_U32(__gadget_current_mnt_ns(), ns.inum);
 	/* An exiting task may have none any more. */
 	if (!mntns)
 		return true;

@@ -5,6 +5,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include <gadget/kernel_read.h>
+
 /*
  * What a buffer lost of each mount namespace, so that user space can tell the losses of containers
  * that are selected from those of all others: a namespace passes the filter until user space has
@@ -53,9 +55,9 @@ static __always_inline __u64 __gadget_generation(struct mnt_namespace *ns)
 	struct ns_common___id *common = (void *)__builtin_preserve_access_index(&ns->ns);
 
 	if (bpf_core_field_exists(numbered->seq))
-		return BPF_CORE_READ(numbered, seq) + 1;
+		return __GADGET_READ_U64(numbered, seq) + 1;
 	if (bpf_core_field_exists(common->ns_id))
-		return BPF_CORE_READ(common, ns_id) + 1;
+		return __GADGET_READ_U64(common, ns_id) + 1;
 	return 0;
 }
 
@@ -68,6 +70,7 @@ __gadget_loss_slot_of(struct gadget_loss_slot *slots, __u64 generation, bool of_
 
 	if (!generation)
 		return NULL;
+	__GADGET_NOT_UNROLLED
 	for (__u32 i = 0; i < GADGET_LOSS_PROBES; i++) {
 		__u32 at = (first + i) & (GADGET_LOSS_SLOTS - 1);
 		struct gadget_loss_slot *slot = &slots[of_user ? at + GADGET_LOSS_SLOTS : at];
@@ -88,10 +91,11 @@ __gadget_loss_slot_of(struct gadget_loss_slot *slots, __u64 generation, bool of_
 static __always_inline void __gadget_count_lost_in(struct gadget_loss_slot *slots,
 						   struct mnt_namespace *ns)
 {
+	struct user_namespace *owner = (void *)__GADGET_READ_U64(ns, user_ns);
 	struct gadget_loss_slot *slot;
 
 	slot = __gadget_loss_slot_of(slots, __gadget_generation(ns),
-				     BPF_CORE_READ(ns, user_ns, level) > 0);
+				     __GADGET_READ_U32(owner, level) > 0);
 	/* The last slot is shared by the namespaces that find no other. */
 	__sync_fetch_and_add(slot ? &slot->lost : &slots[2 * GADGET_LOSS_SLOTS].lost, 1);
 }

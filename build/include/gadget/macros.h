@@ -7,16 +7,17 @@
 /*
  * Markers: user space finds them by the names of their BTF variables, which are global, of type
  * "const void *" and never read by a program. "___" separates the parts of a name, so that the
- * parts themselves may hold single and double underscores.
+ * parts themselves may hold single and double underscores. The macros of these headers that declare
+ * something end with a semicolon: sources may leave out their own.
  */
-#define __GADGET_MARKER(symbol) const void *symbol __attribute__((unused))
+#define __GADGET_MARKER(symbol) const void *symbol __attribute__((unused));
 
 /* Keeps the BTF of a struct that no program may happen to mention. */
-#define __GADGET_KEEP_TYPE(type, symbol) const struct type *symbol __attribute__((unused))
+#define __GADGET_KEEP_TYPE(type, symbol) const struct type *symbol __attribute__((unused));
 
 /* Data source "name": events of "struct event_type" come out of the ring buffer "map_name". */
 #define GADGET_TRACER(name, map_name, event_type)                                                \
-	__GADGET_MARKER(gadget_tracer_##name##___##map_name##___##event_type);                   \
+	__GADGET_MARKER(gadget_tracer_##name##___##map_name##___##event_type)                    \
 	__GADGET_KEEP_TYPE(event_type, __gadget_tracer_type_##name)
 
 /* The "const volatile" global "name" is a parameter of the gadget. */
@@ -35,7 +36,7 @@
  */
 #define GADGET_ITER(name, type, ...)                                                             \
 	__GADGET_ITER_PICK(__VA_ARGS__, __GADGET_ITER_3, __GADGET_ITER_2, __GADGET_ITER_1, )     \
-	(name, type, __VA_ARGS__);                                                               \
+	(name, type, __VA_ARGS__)                                                                \
 	__GADGET_KEEP_TYPE(type, unusedevent_##name##___##type)
 
 /* The former name of GADGET_ITER. */

@@ -2,6 +2,7 @@
 #ifndef MNTNS_H
 #define MNTNS_H
 
+#include <gadget/kernel_read.h>
 #include <gadget/types.h>
 
 #include <bpf/bpf_helpers.h>
@@ -10,9 +11,7 @@
 /* Mount namespace of the current task; 0 for a task that is exiting and has none any more. */
 static __always_inline gadget_mntns_id gadget_get_current_mntns_id(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
-	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	return __GADGET_READ_U32(__gadget_current_mnt_ns(), ns.inum);
 }
 
 __attribute__((deprecated("use gadget_get_current_mntns_id()")))

@@ -28,13 +28,11 @@ static __always_inline bool gadget_should_discard_mntns_id(gadget_mntns_id mntns
 
 static __always_inline void __gadget_count_lost_by_mntns(struct gadget_loss_slot *slots)
 {
-	struct task_struct *task;
 	struct mnt_namespace *ns;
 
 	if (!gadget_filter_by_mntns)
 		return;
-	task = (struct task_struct *)bpf_get_current_task();
-	ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
+	ns = __gadget_current_mnt_ns();
 	/* An exiting task may have none any more. */
 	if (ns)
 		__gadget_count_lost_in(slots, ns);

@@ -15,8 +15,7 @@
 						void *data, void *data_end)                      \
 	{                                                                                        \
 		return data != data_end && _skb == __skb && __skb == ___skb;                     \
-	}                                                                                        \
-	struct __gadget_pf_defined_##name
+	}
 
 #define __GADGET_PF_CALL(name, skb, data, data_end)                                              \
 	gadget_pf_##name((void *)(skb), (void *)(skb), (void *)(skb), (void *)(data),            \

@@ -188,13 +188,13 @@ static __always_inline bool __gadget_fill_user_stack(void *ctx, struct gadget_us
 }
 
 /* Functions of their own: a tail call ends the function that makes it. */
-static __noinline int __gadget_unwind_kprobe(struct pt_regs *ctx)
+static __noinline int __gadget_unwind_kprobe(void *ctx)
 {
 	bpf_tail_call(ctx, &otel_tc_kprobe, 0);
 	return 0;
 }
 
-static __noinline int __gadget_unwind_perf_event(struct bpf_perf_event_data *ctx)
+static __noinline int __gadget_unwind_perf_event(void *ctx)
 {
 	bpf_tail_call(ctx, &otel_tc_perf, 0);
 	return 0;
@@ -208,8 +208,8 @@ static __always_inline __u64 __gadget_correlation_id(void)
 	return left ? left->correlation_id : 0;
 }
 
-static __always_inline void gadget_get_user_stack_from_kprobe(struct pt_regs *ctx,
-							      struct gadget_user_stack *stack)
+static __always_inline void
+gadget_get_user_stack_from_kprobe(void *ctx, struct gadget_user_stack *stack)
 {
 	if (__gadget_fill_user_stack(ctx, stack) && collect_otel_stack) {
 		__gadget_unwind_kprobe(ctx);
@@ -218,8 +218,7 @@ static __always_inline void gadget_get_user_stack_from_kprobe(struct pt_regs *ct
 }
 
 static __always_inline void
-gadget_get_user_stack_from_perf_event(struct bpf_perf_event_data *ctx,
-				      struct gadget_user_stack *stack)
+gadget_get_user_stack_from_perf_event(void *ctx, struct gadget_user_stack *stack)
 {
 	if (__gadget_fill_user_stack(ctx, stack) && collect_otel_stack) {
 		__gadget_unwind_perf_event(ctx);
@@ -235,9 +234,11 @@ gadget_get_user_stack_from_tracepoint(void *ctx, struct gadget_user_stack *stack
 		bpf_core_unreachable();
 }
 
+/* By the type of ctx; programs whose ctx has another type than these two have no unwinder. */
 #define gadget_get_user_stack(ctx, stack)                                                        \
 	_Generic((ctx),                                                                          \
 		struct pt_regs *: gadget_get_user_stack_from_kprobe,                             \
-		struct bpf_perf_event_data *: gadget_get_user_stack_from_perf_event)(ctx, stack)
+		struct bpf_perf_event_data *: gadget_get_user_stack_from_perf_event,             \
+		default: gadget_get_user_stack_from_tracepoint)(ctx, stack)
 
 #endif
