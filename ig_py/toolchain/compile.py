@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ig_py.errors import BuildError
-from ig_py.records import dataclass
-from ig_py.toolchain import headers, vmlinux
+from ig_py.records import dataclass, replace
+from ig_py.toolchain import headers, own_types, vmlinux
 from ig_py.toolchain.clang import Clang, newer_clang
 from ig_py.toolchain.process import ToolFailed, run
 
@@ -119,16 +119,16 @@ def compile_object(
     """Compile *source* of the gadget in *root* into *output*; the compiler's warnings.
 
     What *clang* cannot compile for its age is given to a newer one of this machine, unless
-    ``$CLANG`` chose it. DWARF is dropped, BTF stays.
+    ``$CLANG`` chose it. Types that the source declares itself win over those of vmlinux.h. DWARF is
+    dropped, BTF stays.
 
     Raises:
         BuildError: It does not compile: the compiler's first error, with all of its output as
             detail.
     """
     includes = find_includes(arch, log)
-    argv = clang_argv(clang.path, source, arch, str(output), includes, root)
     try:
-        warnings = _step(argv, f"compiling {source} for {arch}", root, debug)
+        warnings = _compiled(clang, root, source, arch, output, includes, debug)
     except ToolFailed as e:
         if includes.why is not None and "'vmlinux.h' file not found" in e.output:
             raise includes.why from None
@@ -146,6 +146,36 @@ def compile_object(
         raise
     _step([clang.strip, "-g", str(output)], f"stripping {output.name}", root, debug)
     return warnings
+
+
+def _compiled(
+    clang: Clang,
+    root: Path,
+    source: str,
+    arch: str,
+    output: Path,
+    includes: Includes,
+    debug: Callable[[str], None],
+) -> str:
+    """The compiler's warnings; tried again while the source repeats types of vmlinux.h."""
+    attempt = f"compiling {source} for {arch}"
+    for _ in range(own_types.MAX_ROUNDS):
+        argv = clang_argv(clang.path, source, arch, str(output), includes, root)
+        try:
+            return _step(argv, attempt, root, debug)
+        except ToolFailed as e:
+            if includes.vmlinux is None:
+                raise
+            place = own_types.adapted(
+                includes.vmlinux / "vmlinux.h", e.output, output.with_name(f"{arch}-vmlinux")
+            )
+            if place is None:
+                raise
+            includes = replace(includes, vmlinux=place)
+    raise BuildError(
+        f"{attempt}: it declares types that vmlinux.h has, again and again",
+        remedy="leave out the source's declarations of kernel types",
+    )
 
 
 def _step(argv: Sequence[str], attempt: str, root: Path, debug: Callable[[str], None]) -> str:

@@ -1,10 +1,10 @@
 """vmlinux.h, the kernel's types as a C header, one for each architecture.
 
 Types of one architecture say nothing about another (``pt_regs``, system call wrappers,
-sizes), so each header comes from a kernel of its own architecture: for the machine's own
-architecture from the running kernel, unless that one lacks types that gadgets ask for; else
-from Debian's cloud kernel. A header is made once and kept: objects built tomorrow, after a
-kernel update, are still the same bytes.
+sizes), so each header comes from kernels of its own architecture: from Debian's cloud kernel, so
+that the same source builds on every machine, and for the machine's own architecture also from the
+running kernel, which adds the types that only it has. A header is made once and kept: objects built
+tomorrow, after a kernel update, are still the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ig_py.errors import BuildError, IgPyError
@@ -28,13 +28,15 @@ _HEAD = """\
 #ifndef __VMLINUX_H__
 #define __VMLINUX_H__
 
-/* {source} */
+/* Types of {source} */
 
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
 #endif
 
 """
+_MADE_OF = b"\n/* Types of "
+"""In a header of this version; those of versions before it have the types of one kernel only."""
 _TAIL = """
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 #pragma clang attribute pop
@@ -56,19 +58,20 @@ def include_dir(arch: str, log: Callable[[str], None] = lambda _: None) -> Path:
         BuildError: No kernel of that architecture can be had.
     """
     _check(arch)
-
-    def fill(directory: Path) -> None:
-        btf, source = _btf(arch, log)
-        _write(directory, btf, source)
-
-    return cache.ensure_dir(_name(arch), fill)
+    place = cache.ensure_dir(_name(arch), lambda d: _write(d, _kernels(arch, log)))
+    if _is_of_one_kernel(place / "vmlinux.h"):
+        try:
+            return refresh(arch, log)
+        except BuildError as e:
+            log(f"Using the types that an earlier version of ig-py kept for {arch} ({e.message})")
+    return place
 
 
 def generate(arch: str, image: bytes, source: str) -> Path:
     """Make (or replace) the header for *arch* from raw BTF or a kernel image."""
     _check(arch)
-    btf = kernel_btf.find_btf(image, source)
-    return cache.replace_dir(_name(arch), lambda d: _write(d, btf, source))
+    kernel = (kernel_btf.find_btf(image, source), source)
+    return cache.replace_dir(_name(arch), lambda d: _write(d, [kernel]))
 
 
 def refresh(arch: str, log: Callable[[str], None], *, running: bool = True) -> Path:
@@ -77,43 +80,60 @@ def refresh(arch: str, log: Callable[[str], None], *, running: bool = True) -> P
     Without *running* it is Debian's kernel also for this machine's architecture.
     """
     _check(arch)
-    btf, source = _btf(arch, log) if running else _debian_btf(arch, log)
-    return cache.replace_dir(_name(arch), lambda d: _write(d, btf, source))
+    kernels = _kernels(arch, log) if running else [_debian_btf(arch, log)]
+    return cache.replace_dir(_name(arch), lambda d: _write(d, kernels))
 
 
-def render(btf: bytes, source: str) -> str:
-    """The text of a vmlinux.h; *source* becomes its comment."""
-    from ig_py._core import CoreError, btf_to_c
+def render(kernels: Sequence[tuple[bytes, str]]) -> str:
+    """The text of a vmlinux.h with the types of *kernels*: BTF, and a name for the comment.
 
-    try:
-        body = btf_to_c(btf)
-    except CoreError as e:
-        raise BuildError(f"generating vmlinux.h from {source}: {e.message}") from None
-    comment = "".join(c for c in source if c.isprintable()).replace("*/", "* /")
+    A type that several have is the first one's.
+    """
+    from ig_py.toolchain import c_types
+
+    body = c_types.merged(_declarations(btf, source) for btf, source in kernels)
+    named = ", ".join(source for _, source in kernels)
+    comment = "".join(c for c in named if c.isprintable()).replace("*/", "* /")
     return _HEAD.format(source=comment) + body + _TAIL
 
 
-def _btf(arch: str, log: Callable[[str], None]) -> tuple[bytes, str]:
-    running: tuple[bytes, str] | None = None
-    missing: list[str] = []
+def _declarations(btf: bytes, source: str) -> str:
+    from ig_py._core import CoreError, btf_to_c
+
+    try:
+        return btf_to_c(btf)
+    except CoreError as e:
+        raise BuildError(f"generating vmlinux.h from {source}: {e.message}") from None
+
+
+def _is_of_one_kernel(header: Path) -> bool:
+    try:
+        with header.open("rb") as file:
+            return _MADE_OF not in file.read(len(_HEAD))
+    except OSError:
+        return False  # the compiler says why it cannot be read
+
+
+def _kernels(arch: str, log: Callable[[str], None]) -> list[tuple[bytes, str]]:
+    """BTF and name of Debian's kernel and, for the machine's architecture, of the running one."""
+    running: list[tuple[bytes, str]] = []
     if arch == host_arch() and kernel_btf.SYSFS_BTF.is_file():
         try:
             raw = kernel_btf.SYSFS_BTF.read_bytes()
         except OSError as e:
             log(f"Cannot read {kernel_btf.SYSFS_BTF}: {e.strerror or e}")
         else:
-            running = (raw, f"Linux {platform.release()} {arch}")
-            missing = kernel_btf.missing_names(raw)
-            if not missing:
-                return running
+            running = [(raw, f"Linux {platform.release()} {arch}")]
     try:
-        return _debian_btf(arch, log)
+        return [_debian_btf(arch, log), *running]
     except BuildError as e:
-        if running is None:
+        if not running:
             raise
+        missing = kernel_btf.missing_names(running[0][0])
+        lacks = f", which lacks {', '.join(missing)}" if missing else ""
         log(
-            f"Using the types of the running kernel, which lacks {', '.join(missing)}: "
-            f"gadgets that need them will not compile ({e.message})"
+            f"Using the types of the running kernel only{lacks}: gadgets that need others will not "
+            f"compile ({e.message})"
         )
         return running
 
@@ -123,8 +143,8 @@ def _debian_btf(arch: str, log: Callable[[str], None]) -> tuple[bytes, str]:
     return kernel_btf.find_btf(image, package), f"{package} {arch}"
 
 
-def _write(directory: Path, btf: bytes, source: str) -> None:
-    (directory / "vmlinux.h").write_text(render(btf, source))
+def _write(directory: Path, kernels: Sequence[tuple[bytes, str]]) -> None:
+    (directory / "vmlinux.h").write_text(render(kernels))
 
 
 def _name(arch: str) -> str:

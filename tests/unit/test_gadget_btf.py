@@ -16,10 +16,9 @@ from ig_py.gadget.btf_types import BtfKind
 from ig_py.gadget.datasource import new_datasource
 from ig_py.gadget.fields import add_struct_fields
 from ig_py.gadget.maps import read_maps, type_name
-from ig_py.gadget.spec import MapSpec
 from ig_py.gadget.markers import read_markers
 from ig_py.gadget.metadata import Metadata
-from ig_py.gadget.spec import DataSourceType
+from ig_py.gadget.spec import DataSourceType, MapSpec
 
 
 def rich() -> BtfWriter:

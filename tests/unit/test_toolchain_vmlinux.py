@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,11 @@ def test_without_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def fake_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vmlinux, "render", lambda btf, source: f"{source}: {btf.decode()}")
+    def render(kernels: Sequence[tuple[bytes, str]]) -> str:
+        told = ", ".join(f"{source}: {btf.decode()}" for btf, source in kernels)
+        return f"\n/* Types of {told}"
+
+    monkeypatch.setattr(vmlinux, "render", render)
     monkeypatch.setattr(kernel_btf, "find_btf", lambda image, _source: image)
     monkeypatch.setattr(vmlinux, "host_arch", lambda: "amd64")
     monkeypatch.setattr("platform.release", lambda: "6.99")
@@ -138,10 +143,11 @@ def test_another_architecture_is_never_the_running_kernel(
     monkeypatch.setattr(kernel_btf, "missing_names", lambda _: [])
     (tmp_path / "vmlinux").write_text("running")
     monkeypatch.setattr(kernel_btf, "SYSFS_BTF", tmp_path / "vmlinux")
+    debian_kernel = "linux-image-6.12.9+deb12-cloud-arm64"
     arm = (vmlinux.include_dir("arm64") / "vmlinux.h").read_text()
-    assert arm == "linux-image-6.12.9+deb12-cloud-arm64 arm64: the kernel"
+    assert arm == f"\n/* Types of {debian_kernel} arm64: the kernel"
     amd = (vmlinux.include_dir("amd64") / "vmlinux.h").read_text()
-    assert amd == "Linux 6.99 amd64: running"
+    assert amd == (f"\n/* Types of {debian_kernel} amd64: the kernel, Linux 6.99 amd64: running")
 
 
 @pytest.mark.usefixtures("fake_core")
@@ -151,12 +157,10 @@ def test_a_running_kernel_that_lacks_types(
     monkeypatch.setattr(kernel_btf, "missing_names", lambda _: ["bpf_iter__tcp"])
     (tmp_path / "vmlinux").write_text("running")
     monkeypatch.setattr(kernel_btf, "SYSFS_BTF", tmp_path / "vmlinux")
-    first = (vmlinux.include_dir("amd64") / "vmlinux.h").read_text()
-    assert first.endswith(": the kernel")
     (apt / "update-status").write_text("100")
     told: list[str] = []
     second = (vmlinux.refresh("amd64", told.append) / "vmlinux.h").read_text()
-    assert second == "Linux 6.99 amd64: running"
+    assert second == "\n/* Types of Linux 6.99 amd64: running"
     assert "lacks bpf_iter__tcp" in told[-1]
 
 
@@ -168,6 +172,20 @@ def test_a_header_is_kept(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BuildError):
         vmlinux.refresh("arm64", lambda _: None)
     assert (vmlinux.include_dir("arm64") / "vmlinux.h").is_file()
+
+
+@pytest.mark.usefixtures("fake_core")
+def test_a_header_of_an_earlier_version_is_made_anew(apt: Path, tmp_path: Path) -> None:
+    old = tmp_path / "cache/ig-py/vmlinux/arm64/vmlinux.h"
+    old.parent.mkdir(parents=True)
+    old.write_text("/* linux-image */ types of one kernel")
+    (apt / "update-status").write_text("100")
+    told: list[str] = []
+    assert vmlinux.include_dir("arm64", told.append) == old.parent
+    assert "an earlier version" in told[-1] and old.read_text().startswith("/* linux-image")
+    (apt / "update-status").unlink()
+    assert vmlinux.include_dir("arm64") == old.parent
+    assert old.read_text().endswith("arm64: the kernel")
 
 
 def test_unknown_architecture() -> None:
@@ -193,7 +211,9 @@ def test_the_header_of_this_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     raw = Path("/sys/kernel/btf/vmlinux").read_bytes()
     text = (vmlinux.generate("amd64", raw, "a */ b\n") / "vmlinux.h").read_text()
-    assert text.startswith("#ifndef __VMLINUX_H__\n#define __VMLINUX_H__\n\n/* a * / b */\n")
+    assert text.startswith(
+        "#ifndef __VMLINUX_H__\n#define __VMLINUX_H__\n\n/* Types of a * / b */\n"
+    )
     assert text.rstrip().endswith("#endif")
     assert text.count("preserve_access_index") == 1
     assert "\nstruct task_struct {\n" in text
