@@ -9,7 +9,7 @@ of any size, and knows neither identity tokens nor a challenge's scheme.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from oras.auth.token import TokenAuth
@@ -29,7 +29,9 @@ _REALM_HOSTS = {
     "registry.gitlab.com": frozenset({"gitlab.com"}),
 }
 """Registry → host of its token service, where that is another host."""
-_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9-]*)(?![^\s,])")
+_TOKEN68 = re.compile(r"\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|\Z))")
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _MAX_CHALLENGE = 8 * limits.KIB
 
 
@@ -104,7 +106,7 @@ class Auth(TokenAuth):  # type: ignore[misc]
             self._basic = self._credentials.basic
         elif scheme == "basic":
             raise RegistryDenied(
-                f"{what}: the registry wants credentials and none are known",
+                f"{what}: the registry wants credentials and none are known{self._why_none()}",
                 remedy="name a file that has them with --authfile",
             )
         else:
@@ -112,6 +114,10 @@ class Auth(TokenAuth):  # type: ignore[misc]
                 f"{what}: the registry's authentication challenge is not supported"
             )
         return {**headers, **self.get_auth_header()}, True
+
+    def _why_none(self) -> str:
+        problem = self._credentials.problem
+        return f" ({problem})" if problem else ""
 
     def _token(self, params: Mapping[str, str], what: str) -> str:
         realm = self.check_realm(params.get("realm", ""), what)
@@ -124,9 +130,14 @@ class Auth(TokenAuth):  # type: ignore[misc]
                     "refresh_token": refresh}  # fmt: skip
             raw = self._client.token_request("POST", realm, what, form=form)
         else:
-            raw = self._client.token_request(
-                "GET", realm, what, query=query, authorization=self._credentials.basic
-            )
+            try:
+                raw = self._client.token_request(
+                    "GET", realm, what, query=query, authorization=self._credentials.basic
+                )
+            except RegistryDenied as err:
+                raise RegistryDenied(
+                    f"{err.message}{self._why_none()}", remedy=err.remedy, detail=err.detail
+                ) from None
         answer = load_json(raw, f"{what}: token", limits.MAX_TOKEN)
         token = isinstance(answer, dict) and (answer.get("token") or answer.get("access_token"))
         # A line break in a token would start another header.
@@ -155,11 +166,32 @@ class Auth(TokenAuth):  # type: ignore[misc]
 
 
 def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
-    scheme, _, rest = header.strip()[:_MAX_CHALLENGE].partition(" ")
-    params: dict[str, str] = {}
+    """The challenge to answer, of those in *header* (RFC 9110, section 11.6.1).
+
+    A server may offer several, in one header or in several that are joined by commas: a token is
+    preferred to a password, which is preferred to what is not known.
+
+    Returns:
+        The scheme in lower case, and its parameters by their names in lower case; an empty scheme
+        when there is none.
+    """
+    found = list(_challenges(header[:_MAX_CHALLENGE]))
+    for wanted in ("bearer", "basic"):
+        for scheme, params in found:
+            if scheme == wanted:
+                return scheme, params
+    return found[0] if found else ("", {})
+
+
+def _challenges(header: str) -> Iterator[tuple[str, dict[str, str]]]:
     position = 0
-    while match := _PARAMETER.match(rest, position):
-        value = match[2] if match[2] is not None else match[3]
-        params.setdefault(match[1].lower(), re.sub(r"\\(.)", r"\1", value))
+    while match := _SCHEME.match(header, position):
+        scheme, params = match[1].lower(), dict[str, str]()
         position = match.end()
-    return scheme.lower(), params
+        if token := _TOKEN68.match(header, position):
+            position = token.end()
+        while match := _PARAMETER.match(header, position):
+            value = match[2] if match[2] is not None else match[3]
+            params.setdefault(match[1].lower(), re.sub(r"\\(.)", r"\1", value))
+            position = match.end()
+        yield scheme, params

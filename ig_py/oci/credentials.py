@@ -33,12 +33,17 @@ _TOKEN_USER = "<token>"
 
 @dataclass(frozen=True)
 class Credentials:
-    """Credentials for one registry; an empty field is unknown."""
+    """Credentials for one registry; an empty field is unknown.
+
+    *problem* says why a credential helper did not give any: nothing is wrong with that while the
+    registry asks for none.
+    """
 
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
     access_token: str = field(default="", repr=False)
+    problem: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.username or self.identity_token or self.access_token)
@@ -76,17 +81,24 @@ def find_auth_file(explicit: str | None) -> Path | None:
 def lookup(domain: str, authfile: str | None = None) -> Credentials:
     """Credentials for the registry *domain* (``host[:port]``); empty ones when none are known.
 
+    A helper that is missing or fails has none: most registries are read without.
+
     Raises:
-        RegistryError: A file cannot be read or is malformed, or a helper fails.
+        RegistryError: A file cannot be read or is malformed.
     """
     path = find_auth_file(authfile)
     if path is None:
         return Credentials()
     config = load_file(path)
+    problem = ""
     for name in _names(domain):
         helper = _map(config, "credHelpers", path).get(name) or config.get("credsStore")
         if helper:
-            found = _from_helper(str(helper), name)
+            try:
+                found = _from_helper(str(helper), name)
+            except RegistryError as err:
+                problem = problem or err.message
+                continue
             if found:
                 return found
     auths = _map(config, "auths", path)
@@ -95,7 +107,7 @@ def lookup(domain: str, authfile: str | None = None) -> Credentials:
             found = _from_entry(entry, f"{path}: {key}")
             if found:
                 return found
-    return Credentials()
+    return Credentials(problem=problem)
 
 
 def _names(domain: str) -> tuple[str, ...]:

@@ -95,15 +95,25 @@ def explain(err: Exception, what: str, domain: str) -> RegistryError:
 
 
 def refusal(
-    status: int, reason: str | None, body: str, *, what: str, domain: str, authorized: bool
+    status: int,
+    reason: str | None,
+    body: str,
+    *,
+    what: str,
+    domain: str,
+    authorized: bool,
+    problem: str = "",
 ) -> RegistryError:
-    """The error for an unexpected status code."""
+    """The error for an unexpected status code; *problem*: why no credentials are known."""
     text = f"{what}: response status code {status}: {_error_text(body, reason)}"
     if status == 404:
-        return RegistryNotFound(f"{what}: not found", detail=body)
+        told = _error_text(body, "")
+        return RegistryNotFound(f"{what}: not found{': ' if told else ''}{told}", detail=body)
     if status in (401, 403):
         remedy = "" if authorized else "name a file with credentials with --authfile"
-        return RegistryDenied(text, remedy=remedy, detail=body)
+        return RegistryDenied(
+            f"{text} ({problem})" if problem else text, remedy=remedy, detail=body
+        )
     if status == 400 and "HTTPS server" in body:
         return RegistryError(
             f"{what}: the registry speaks HTTPS",

@@ -46,7 +46,7 @@ class Repository(BlobSource):
         UsageError: A policy file is not valid.
         RegistryError: From every method, also one of its kinds: the registry cannot be reached,
             refuses, or does not have what is asked for. From the constructor: a file of
-            credentials cannot be read, or a credential helper fails.
+            credentials cannot be read.
         IntegrityError: From methods: content is malformed, or not what its descriptor says.
         LimitError: From methods: content exceeds a limit.
     """

@@ -109,7 +109,7 @@ class Transport:
         self._session.trust_env = False
         for prefix in ("http://", "https://"):
             self._session.mount(prefix, self._watchdog.adapter())
-        known = credentials or Credentials()
+        known = credentials if credentials is not None else Credentials()
         if insecure and not plain_credentials:
             known = Credentials()
         self._known = known
@@ -332,6 +332,7 @@ class Transport:
             what=what,
             domain=self.domain,
             authorized=bool(self._auth.get_auth_header()),
+            problem=self._known.problem,
         )
 
     @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import features
@@ -10,8 +12,16 @@ from support.images import blob_files, hexes, image
 from support.registry_cases import QUICK, auth_file, do_pull, make_quick, with_login
 from support.registry_server import FaultyRegistry, Reply, Request, make_certificate, serving
 
-from ig_py.errors import IgPyError, IntegrityError, LimitError, RegistryDenied, RegistryError
+from ig_py.errors import (
+    IgPyError,
+    IntegrityError,
+    LimitError,
+    RegistryDenied,
+    RegistryError,
+    RegistryNotFound,
+)
 from ig_py.oci import limits
+from ig_py.oci.auth import parse_challenge
 from ig_py.oci.reference import normalize
 from ig_py.oci.registry import RegistryOptions
 from ig_py.oci.store import Store
@@ -241,6 +251,60 @@ def test_token_services_that_misbehave(
         with pytest.raises(IgPyError) as caught:
             pull(normalize(f"{registry.host}/te:1"), store, with_login(registry, tmp_path))
         assert isinstance(caught.value, RegistryError | LimitError | IntegrityError)
+
+
+def test_a_registry_says_why_a_repository_is_not_found(
+    trusted: tuple[Path, Path], store: Store
+) -> None:
+    body = {"errors": [{"code": "NAME_UNKNOWN", "message": "create the repository first"}]}
+    with serving(FaultyRegistry(), tls=trusted) as registry:
+        registry.on("GET", lambda *_: Reply(404, json.dumps(body).encode()))
+        with pytest.raises(RegistryNotFound, match="not found: NAME_UNKNOWN: create the repo"):
+            pull(normalize(f"{registry.host}/te:1"), store, RegistryOptions(timeouts=QUICK))
+
+
+BASIC, BEARER = 'Basic realm="x"', 'Bearer realm="https://a/t",service="s"'
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        BEARER,
+        f"{BASIC}, {BEARER}",
+        f"{BEARER}, {BASIC}",
+        f"Negotiate, {BEARER}",
+        f"NTLM TlRMTVNTUAAB==, {BEARER}",
+        f",, {BEARER} ,{BASIC}",
+        "bearer realm=https://a/t,service=s",
+        'Bearer realm = "https://a/t" , service = "s"',
+        'Bearer\trealm="https://a/t",\tservice="s"',
+    ],
+)
+def test_a_token_is_asked_for_where_it_is_offered(header: str) -> None:
+    assert parse_challenge(header) == ("bearer", {"realm": "https://a/t", "service": "s"})
+
+
+def test_a_password_is_shown_where_no_token_is_offered() -> None:
+    assert parse_challenge(f"Negotiate, {BASIC}") == ("basic", {"realm": "x"})
+    assert parse_challenge("Negotiate abc=") == ("negotiate", {})
+    assert parse_challenge(' ,"') == ("", {})
+
+
+@pytest.mark.parametrize(
+    "command", [{"credsStore": "is-not-there"}, {"credHelpers": {"HOST": "is-not-there"}}]
+)
+def test_a_missing_helper_stops_no_public_pull(
+    trusted: tuple[Path, Path], store: Store, tmp_path: Path, command: dict[str, Any]
+) -> None:
+    path = tmp_path / "helper.json"
+    with serving(FaultyRegistry(), tls=trusted) as registry:
+        path.write_text(json.dumps(command).replace("HOST", registry.host))
+        options = RegistryOptions(authfile=str(path), timeouts=QUICK)
+        registry.put("te", "1", image("a"))
+        pull(normalize(f"{registry.host}/te:1"), store, options)
+        registry.on("GET", lambda *_: Reply(401, headers={"WWW-Authenticate": BASIC}))
+        with pytest.raises(RegistryDenied, match="docker-credential-is-not-there"):
+            pull(normalize(f"{registry.host}/te:1"), store, options)
 
 
 @pytest.mark.parametrize(
