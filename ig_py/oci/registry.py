@@ -102,7 +102,7 @@ class Repository(BlobSource):
         """Fetch the document behind a tag or digest; it is kept for :meth:`read`."""
         url = self._manifest_url(target)
         response, raw = self._http.read(
-            "GET", url, headers={"Accept": _ACCEPT}, limit=limits.MAX_DOCUMENT
+            "GET", url, headers={"Accept": _ACCEPT}, limit=limits.MAX_DOCUMENT, elsewhere=True
         )
         what = f"{self.name}: manifest {target}"
         if digests.is_valid(target):
@@ -148,6 +148,7 @@ class Repository(BlobSource):
                 headers={"Accept": media.INDEX},
                 limit=limits.MAX_DOCUMENT,
                 ok=(200, *_NO_REFERRERS),
+                elsewhere=True,
             )
             if response.status_code != 200:
                 return None
@@ -166,7 +167,7 @@ class Repository(BlobSource):
         """The digest of a tag; empty when the registry has no such tag or names no digest."""
         try:
             response, _ = self._http.read(
-                "HEAD", self._manifest_url(tag), headers={"Accept": _ACCEPT}
+                "HEAD", self._manifest_url(tag), headers={"Accept": _ACCEPT}, elsewhere=True
             )
         except RegistryNotFound:
             return ""
@@ -174,7 +175,8 @@ class Repository(BlobSource):
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         try:
-            response, _ = self._http.read("HEAD", self._blob_url(descriptor.digest))
+            url = self._blob_url(descriptor.digest)
+            response, _ = self._http.read("HEAD", url, elsewhere=True)
         except RegistryNotFound:
             return False
         length = response.headers.get("Content-Length", "")

@@ -142,8 +142,11 @@ class Transport:
         limit: int = limits.MAX_TOKEN,
         ok: tuple[int, ...] = (200,),
         seconds: float | None = None,
+        elsewhere: bool = False,
     ) -> tuple[requests.Response, bytes]:
         """One request and all of its answer, at most *limit* bytes.
+
+        *elsewhere*: redirects to other hosts are followed, by HTTPS and without credentials.
 
         Raises:
             RegistryUnavailable: The registry breaks off or is busy.
@@ -155,7 +158,7 @@ class Transport:
         bound = self.timeouts.request if seconds is None else seconds
         what = f"{method} {redacted(url)}"
         with self._bounded(what, bound):
-            response = self._retried(method, url, headers or {}, body, elsewhere=False)
+            response = self._retried(method, url, headers or {}, body, elsewhere=elsewhere)
             try:
                 if response.status_code not in ok:
                     raise self._refusal(response, what)
