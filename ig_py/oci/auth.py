@@ -120,7 +120,10 @@ class Auth(TokenAuth):  # type: ignore[misc]
         return f" ({problem})" if problem else ""
 
     def _token(self, params: Mapping[str, str], what: str) -> str:
-        realm = self.check_realm(params.get("realm", ""), what)
+        realm = params.get("realm", "")
+        # Without credentials there is nothing that another host could learn by being asked.
+        if self._credentials or not _is_https(realm):
+            realm = self.check_realm(realm, what)
         query = {"service": params.get("service", "")}
         if self._scope:
             query["scope"] = self._scope
@@ -163,6 +166,13 @@ class Auth(TokenAuth):  # type: ignore[misc]
             f"{what}: the registry names a token service that is not its own: "
             f"{redacted(realm)[:200]!r}; no credentials were sent"
         )
+
+
+def _is_https(url: str) -> bool:
+    try:
+        return origin(url)[0] == "https"
+    except RegistryError:
+        return False
 
 
 def parse_challenge(header: str) -> tuple[str, dict[str, str]]:

@@ -233,6 +233,31 @@ def test_a_hijacked_realm_sees_nothing(
         assert {r.authorization for r in registry.requests} == {""}
 
 
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_an_anonymous_token_may_come_from_another_host(
+    trusted: tuple[Path, Path], store: Store, tmp_path: Path, scheme: str
+) -> None:
+    """Registries that companies run have it elsewhere; there is nothing that it could learn."""
+    with (
+        serving(FaultyRegistry(), tls=trusted) as registry,
+        serving(FaultyRegistry(), tls=trusted, host="localhost") as other,
+    ):
+        registry.put("te", "1", image("a"))
+        realm = f"{other.base}/token".replace("https:", f"{scheme}:")
+        token = "anyone"
+        other.on("/token", lambda *_: Reply(200, json.dumps({"token": token}).encode()))
+        registry.on("/v2/", lambda q, r: r if q.authorization == f"Bearer {token}" else Reply(
+            401, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'}))  # fmt: skip
+        options = RegistryOptions(auth_file(tmp_path, "other.example"), timeouts=QUICK)
+        if scheme == "http":
+            with pytest.raises(RegistryDenied, match="not its own"):
+                pull(normalize(f"{registry.host}/te:1"), store, options)
+            assert other.requests == []
+            return
+        pull(normalize(f"{registry.host}/te:1"), store, options)
+        assert {r.authorization for r in other.requests} == {""}
+
+
 def test_a_token_service_on_another_port_of_the_same_host(
     trusted: tuple[Path, Path], store: Store, tmp_path: Path
 ) -> None:
