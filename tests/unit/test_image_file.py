@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
-NOT_FOR_WHEELS = {"zstd", "libpcap0.8"}
-"""Kernel packages are unpacked with the one, for images of gadgets; running needs the other."""
+NOT_FOR_WHEELS = {"lld", "zstd", "libpcap0.8"}
+"""Building gadgets needs the first two, for wasm modules and kernel packages; running the last."""
 
 
 def packages(name: str) -> set[str]:
