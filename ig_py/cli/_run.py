@@ -84,6 +84,7 @@ def run(args: list[str]) -> int:
         for why in mount_missing():
             _terminal.warn(f"--auto-mount-filesystems: {why}")
 
+    from ig_py.containers.scout import drop_early
     from ig_py.runtime.state import SignalGuard, Stopped, StopRequest
 
     stop = StopRequest()
@@ -94,6 +95,8 @@ def run(args: list[str]) -> int:
             return _run_image(image, args, static, early, values, stop, guard, helps=first.help)
         except Stopped:
             return 0
+        finally:
+            drop_early()
 
 
 def _early_values(static: list[Flag], first: Parsed, manifest: Mapping[str, str]) -> dict[str, str]:
