@@ -34,6 +34,8 @@ PREFIX = "operator.oci.wasm."
 TIMEOUT = "operator.wasm.wasm-timeout"
 DEFAULT_TIMEOUT = "1s"
 LONGEST_NS = 60_000_000_000
+MAX_REASON = 200
+"""Characters of what the module said last in the message when it fails; all of it is logged."""
 DECLARATIONS = "getSyscallDeclaration"
 _LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG, 5)
 
@@ -171,7 +173,7 @@ class Wasm(Operator):
         try:
             return work()
         except CoreError as err:
-            said = self._tell()
+            said = self._tell()[:MAX_REASON]
             raise ObjectError(
                 f"running the wasm module of gadget {self._gadget}: {err.message}"
                 + (f": {said}" if said and err.kind == "wasm" else ""),

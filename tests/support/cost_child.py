@@ -38,6 +38,12 @@ def main() -> None:
             end = gadgets.documents(said)(data)
         case "module":
             end = gadgets.modules(said)(data)
+        case "guest":
+            from support.elf_writer import SIGNED
+            from support.gadget_objects import tracer_object
+
+            obj = tracer_object(lambda btf: [("a", btf.integer("int", 4, SIGNED), 0)])
+            end = gadgets.whole_way(gadgets.artifact(b"name: x\n", obj, data), said)
         case "image":
             from ig_py.oci.options import ResolveOptions
             from ig_py.resolver import resolve

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import costly
+from support import costly, wasm
 
 from ig_py.oci import archive as archive_module
 from ig_py.oci import media, tarfmt
@@ -196,6 +196,48 @@ def test_metadata(metadata: bytes, said: str, tmp_path: Path) -> None:
 def test_wasm_sections_without_content(tmp_path: Path) -> None:
     (tmp_path / "module").write_bytes(costly.empty_sections(8_000_000 - 8))
     check(cost_of("module", tmp_path / "module"), "LimitError.* sections")
+
+
+def started(
+    init: bytes, text: wasm.Text | None = None, more: dict[str, bytes] | None = None
+) -> bytes:
+    return wasm.module({"gadgetInit": init + wasm.i32(0), **(more or {})}, text=text)
+
+
+def blocks_in_blocks(count: int) -> bytes:
+    return b"\x02\x40" * count + b"\x0b" * count
+
+
+def endless(body: bytes) -> bytes:
+    return b"\x03\x40" + body + b"\x0c\x00\x0b"
+
+
+def log_lines() -> bytes:
+    text = wasm.Text()
+    line = text("x" * 60_000)
+    return started(endless(wasm.call("gadgetLog", wasm.i32(1), line)), text)
+
+
+def all_functions_called() -> bytes:
+    first = len(wasm.UPCALLS) + 2
+    long = blocks_in_blocks(340_000) + wasm.i32(0)
+    calls = b"".join(b"\x10" + bytes([first + n]) + wasm.DROP for n in range(15))
+    return started(calls, more={f"f{n}": long for n in range(15)})
+
+
+WASM: dict[str, tuple[Build, str]] = {
+    "a start without end": (lambda: started(endless(b"")), "executed more than 500000000"),
+    "host functions without end": (log_lines, "what it asks the host for"),
+    "blocks in blocks": (lambda: started(blocks_in_blocks(5_000_000)), "a function of 15000"),
+    "functions of blocks in blocks": (all_functions_called, MADE),
+}
+
+
+@pytest.mark.parametrize("name", WASM)
+def test_wasm_modules(name: str, tmp_path: Path) -> None:
+    build, said = WASM[name]
+    (tmp_path / "module").write_bytes(build())
+    check(cost_of("guest", tmp_path / "module"), said)
 
 
 def object_layer(layout: costly.Layout) -> dict[str, object]:

@@ -32,10 +32,16 @@ impl Stage {
         }
     }
 
+    /// It is called before events are.
+    pub fn starts(self) -> bool {
+        matches!(self, Stage::Init | Stage::PreStart | Stage::Start)
+    }
+
     pub fn limit(self) -> Duration {
-        match self {
-            Stage::Init | Stage::PreStart | Stage::Start => limits::START,
-            Stage::Stop | Stage::PostStop => limits::STOP,
+        if self.starts() {
+            limits::START
+        } else {
+            limits::STOP
         }
     }
 }
@@ -44,6 +50,9 @@ impl Stage {
 pub fn failed(export: &str, failure: &Failure, limit: Duration, stderr: &[u8]) -> Error {
     let why = match failure {
         Failure::Late => format!("it took longer than {} s", limit.as_secs_f32()),
+        Failure::Busy => {
+            format!("it executed more than {} instructions", limits::START_INSTRUCTIONS)
+        }
         Failure::Exit(code) => format!("it ended itself with status {code}"),
         Failure::Trap(why) => why.clone(),
     };

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use wasmi::{
-    CompilationMode, Config, CustomFuelCosts, Engine, Error as Trap, TypedFunc, TypedResumableCall,
-    WasmParams, WasmResults,
+    CallHook, CompilationMode, Config, CustomFuelCosts, Engine, Error as Trap, TypedFunc,
+    TypedResumableCall, WasmParams, WasmResults,
 };
 
 use super::host::Host;
-use super::limits;
+use super::{limits, shape};
 use crate::errors::{Error, Kind, Result};
 
 pub type Caller<'a> = wasmi::Caller<'a, Host>;
@@ -20,14 +20,17 @@ pub type Store = wasmi::Store<Host>;
 const SLICE: u64 = 5_000_000;
 /// Bytes that count as one instruction when they are copied.
 const BYTES_PER_FUEL: u32 = 64;
-/// Instructions of a start section.
-const START_SECTION: u64 = 20_000_000;
+
+/// Of a call that only its deadline ends.
+pub const UNLIMITED: u64 = u64::MAX;
 
 /// Why a call of the module did not return.
 #[derive(Debug)]
 pub enum Failure {
     /// It missed its deadline.
     Late,
+    /// It executed more instructions than it may.
+    Busy,
     /// It ended itself.
     Exit(i32),
     Trap(String),
@@ -68,11 +71,8 @@ impl Module {
         if bytes.len() > limits::MODULE {
             return Err(bad(format!("it has {} bytes, at most {}", bytes.len(), limits::MODULE)));
         }
+        shape::check(bytes).map_err(bad)?;
         let module = wasmi::Module::new(&engine(), bytes).map_err(|e| bad(one_line(&e)))?;
-        if module.imports().len() > limits::IMPORTS {
-            let n = module.imports().len();
-            return Err(bad(format!("{n} imports, at most {}", limits::IMPORTS)));
-        }
         let ours = module.imports().filter(|i| i.module() == "ig");
         let upcalls = ours.map(|i| i.name().to_string()).collect();
         Ok(Module { module: Arc::new(module), upcalls })
@@ -100,7 +100,8 @@ impl Instance {
         let engine = module.module.engine();
         let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.limits);
-        store.set_fuel(START_SECTION).map_err(|e| bad(one_line(&e)))?;
+        store.call_hook(watch);
+        store.set_fuel(limits::START_SECTION).map_err(|e| bad(one_line(&e)))?;
         let mut linker = Linker::new(engine);
         register(&mut linker).map_err(bad)?;
         let instance = linker
@@ -126,18 +127,23 @@ impl Instance {
         })
     }
 
-    /// Calls `function`; the host's deadline ends it.
+    /// Calls `function`; the host's deadline ends it. What it executes is taken from
+    /// `instructions`, which end it too.
     pub fn call<P: WasmParams, R: WasmResults>(
         &mut self,
         function: &TypedFunc<P, R>,
         params: P,
+        instructions: &mut u64,
     ) -> std::result::Result<R, Failure> {
-        self.refuel()?;
+        self.refuel(instructions)?;
         let mut state =
             function.call_resumable(&mut self.store, params).map_err(|e| failure(&e))?;
         loop {
             state = match state {
-                TypedResumableCall::Finished(results) => return Ok(results),
+                TypedResumableCall::Finished(results) => {
+                    *instructions += self.store.get_fuel().map_err(|e| failure(&e))?;
+                    return Ok(results);
+                }
                 TypedResumableCall::HostTrap(trap) => {
                     return Err(failure(trap.host_error()));
                 }
@@ -145,17 +151,53 @@ impl Instance {
                     if Instant::now() >= self.store.data().deadline {
                         return Err(Failure::Late);
                     }
-                    self.refuel()?;
+                    self.refuel(instructions)?;
                     call.resume(&mut self.store).map_err(|e| failure(&e))?
                 }
             }
         }
     }
 
-    fn refuel(&mut self) -> std::result::Result<(), Failure> {
-        self.store.set_fuel(SLICE).map_err(|e| failure(&e))
+    fn refuel(&mut self, instructions: &mut u64) -> std::result::Result<(), Failure> {
+        let slice = SLICE.min(*instructions);
+        if slice == 0 {
+            return Err(Failure::Busy);
+        }
+        *instructions -= slice;
+        self.store.set_fuel(slice).map_err(|e| failure(&e))
     }
 }
+
+/// What host functions do takes no fuel: their time is measured.
+fn watch(host: &mut Host, hook: CallHook) -> std::result::Result<(), Trap> {
+    match hook {
+        CallHook::CallingHost => host.work.begin(),
+        CallHook::ReturningFromHost => {
+            let now = Instant::now();
+            if now >= host.deadline {
+                return Err(late());
+            }
+            if !host.work.end(now) {
+                return Err(Trap::host(TooMuch));
+            }
+        }
+        CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+    }
+    Ok(())
+}
+
+/// Host functions took too much time.
+#[derive(Debug)]
+pub struct TooMuch;
+
+impl std::fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("what it asks the host for takes too much time")
+    }
+}
+
+impl std::error::Error for TooMuch {}
+impl wasmi::errors::HostError for TooMuch {}
 
 /// A host function ends the call: its deadline has passed.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use wasmi::TypedFunc;
 
 use super::calls::failed;
 pub use super::calls::Stage;
-use super::engine::{Failure, Instance, Module};
+use super::engine::{Failure, Instance, Module, UNLIMITED};
 use super::handles::Handle;
 use super::host::Host;
 use super::live::{ArrayCall, EventCall, Live};
@@ -36,6 +36,8 @@ pub struct Guest {
 
 struct Inner {
     instance: Instance,
+    /// Instructions that it may execute until it has started.
+    to_start: u64,
     callback: Option<TypedFunc<(u64, u32, u32), ()>>,
     /// Handles of data sources that callbacks are called with.
     sources: HashMap<usize, u32>,
@@ -64,6 +66,7 @@ impl Guest {
         })?;
         let mut inner = Inner {
             instance,
+            to_start: limits::START_INSTRUCTIONS,
             callback: None,
             sources: HashMap::new(),
             statistics: Statistics::default(),
@@ -71,13 +74,13 @@ impl Guest {
             ended: false,
         };
         if let Some(initialize) = inner.instance.function::<(), ()>("_initialize")? {
-            inner.run("_initialize", &initialize, limits::START)?;
+            inner.run("_initialize", &initialize, limits::START, true)?;
         }
         let version = inner
             .instance
             .function::<(), u64>("gadgetAPIVersion")?
             .ok_or_else(|| Error::new(Kind::Wasm, "it exports no gadgetAPIVersion"))?;
-        let version = inner.run("gadgetAPIVersion", &version, limits::START)?;
+        let version = inner.run("gadgetAPIVersion", &version, limits::START, true)?;
         if version != VERSION {
             let what = format!("its version of the interface is {version}, expected: {VERSION}");
             return Err(Error::new(Kind::Wasm, what));
@@ -181,10 +184,14 @@ impl Inner {
         export: &str,
         function: &TypedFunc<(), R>,
         limit: Duration,
+        starts: bool,
     ) -> Result<R> {
         self.host().deadline = Instant::now() + limit;
         self.host().depth = 0;
-        self.instance.call(function, ()).map_err(|failure| {
+        self.host().work.limited = starts;
+        let mut any = UNLIMITED;
+        let instructions = if starts { &mut self.to_start } else { &mut any };
+        self.instance.call(function, (), instructions).map_err(|failure| {
             let stderr = std::mem::take(&mut self.host().stderr);
             failed(export, &failure, limit, &stderr)
         })
@@ -196,7 +203,7 @@ impl Inner {
         if self.ended {
             return Ok(());
         }
-        match self.run(export, &function, stage.limit()) {
+        match self.run(export, &function, stage.limit(), stage.starts()) {
             Ok(0) => Ok(()),
             Ok(code) => Err(Error::new(Kind::Wasm, format!("{export} failed (status {code})"))),
             Err(error) => {
@@ -216,9 +223,10 @@ impl Inner {
         };
         let host = self.host();
         host.live = Some(live);
+        host.work.limited = false;
         host.deadline = Instant::now() + limit;
         host.depth = depth;
-        let done = self.instance.call(&callback, (id, ds, data));
+        let done = self.instance.call(&callback, (id, ds, data), &mut UNLIMITED.clone());
         let host = self.host();
         let live = host.live.take();
         // It may have been released by the module.

@@ -17,8 +17,8 @@ const MAX_INDEX: u32 = 0x7fff;
 /// A map that the module holds.
 pub struct HeldMap {
     pub map: Arc<Map>,
-    /// It made the map.
-    pub own: bool,
+    /// Bytes that it may fill, when the module made it.
+    pub own: Option<u64>,
 }
 
 pub enum Handle {
@@ -101,9 +101,16 @@ impl Handles {
         }
     }
 
-    /// Handles of one kind.
-    pub fn count(&self, is: impl Fn(&Handle) -> bool) -> usize {
-        self.open.values().filter(|h| is(h)).count()
+    /// Bytes of each map that the module made.
+    pub fn own_maps(&self) -> impl Iterator<Item = u64> + '_ {
+        self.open.values().filter_map(|h| if let Handle::Map(m) = h { m.own } else { None })
+    }
+
+    /// Bytes of each perf reader.
+    pub fn perf_readers(&self) -> impl Iterator<Item = usize> + '_ {
+        let bytes =
+            |h: &Handle| if let Handle::Perf(reader) = h { Some(reader.bytes()) } else { None };
+        self.open.values().filter_map(bytes)
     }
 }
 

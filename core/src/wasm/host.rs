@@ -15,6 +15,7 @@ use super::log::Log;
 use super::model::Model;
 use super::outbox::{Outbox, Packet};
 use super::syscalls::Declarations;
+use super::work::Work;
 use crate::bpf::map::Map;
 use crate::schema::event::{Slot, Slots};
 use crate::schema::lookups::Lookups;
@@ -24,6 +25,7 @@ pub struct Host {
     pub memory: Option<Memory>,
     /// When the call that runs has to be done.
     pub deadline: Instant,
+    pub work: Work,
     pub log: Log,
     pub model: Model,
     pub handles: Handles,
@@ -62,6 +64,7 @@ impl Host {
             limits: limits::store_limits(),
             memory: None,
             deadline: Instant::now(),
+            work: Work::new(),
             log: Log::new(log_level),
             model: Model::default(),
             handles: Handles::default(),

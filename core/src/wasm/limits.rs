@@ -14,10 +14,13 @@ pub const TABLES: usize = 16;
 /// Nested calls, and bytes of values on their stack.
 pub const RECURSION: usize = 10_000;
 pub const STACK: usize = 1 << 20;
-/// Imports, functions and other items that a module declares.
 pub const IMPORTS: usize = 4096;
 pub const FUNCTIONS: usize = 200_000;
+/// Entries of each other section: types, exports, segments and so on.
 pub const ITEMS: usize = 100_000;
+/// Bytes of one function: each block that is open takes memory when it is translated. The longest
+/// one of a Go runtime has 30,000.
+pub const BODY: usize = 1 << 20;
 /// Open handles, as in `ig`.
 pub const HANDLES: usize = 4096;
 /// Bytes of packets that the module holds, or has emitted and that are not processed yet.
@@ -34,12 +37,15 @@ pub const TAG: usize = 512;
 pub const TAGS: usize = 64;
 pub const CONFIG: usize = 1024;
 pub const CONFIG_TEXT: usize = 4096;
-/// Maps that it creates, and bytes of one key or value.
+/// Maps that it makes; bytes of one key or value, and of all keys and values of all of them.
 pub const MAPS: usize = 4096;
 pub const MAP_BYTES: usize = 1 << 20;
+pub const ALL_MAPS_BYTES: u64 = 256 << 20;
+/// Beside the key and the value of an entry, in the kernel.
+pub const MAP_ENTRY: u64 = 64;
 pub const PERF_READERS: usize = 1024;
-/// Bytes of the buffers of one perf reader, of all processors together.
-pub const PERF_BYTES: usize = 256 << 20;
+/// Bytes of the buffers of all perf readers, of all processors together.
+pub const PERF_BYTES: usize = 1 << 30;
 /// Bytes of one log line; lines that wait to be logged; lines a second.
 pub const LOG_LINE: usize = 4096;
 pub const LOG_LINES: usize = 256;
@@ -49,9 +55,14 @@ pub const STDERR: usize = 4096;
 
 /// One call of a callback.
 pub const CALLBACK: Duration = Duration::from_secs(1);
-/// `_initialize`, `gadgetInit`, `gadgetPreStart` and `gadgetStart`: a slow machine translates a Go
-/// runtime meanwhile.
+/// `_initialize`, `gadgetInit`, `gadgetPreStart` and `gadgetStart`, each: they may sleep.
 pub const START: Duration = Duration::from_secs(30);
+/// Instructions of these four together.
+pub const START_INSTRUCTIONS: u64 = 500_000_000;
+/// What host functions take for these four together, on a usual machine.
+pub const START_HOST: Duration = Duration::from_millis(500);
+/// Instructions of a start section.
+pub const START_SECTION: u64 = 20_000_000;
 /// `gadgetStop` and `gadgetPostStop`, as in `ig`.
 pub const STOP: Duration = Duration::from_secs(42);
 /// So many callbacks one after the other that miss their deadline end the module.

@@ -21,8 +21,10 @@ mod memory;
 mod model;
 mod outbox;
 mod perf_ring;
+mod shape;
 mod syscalls;
 mod wasi;
+mod work;
 
 pub use elements::Elements;
 pub use engine::Module;

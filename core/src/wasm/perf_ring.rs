@@ -60,8 +60,13 @@ fn open_event(cpu: i32, overwritable: bool) -> std::io::Result<OwnedFd> {
 unsafe impl Send for PerfReader {}
 
 impl PerfReader {
-    /// Opens buffers of `bytes` for each processor and puts them into `map`.
-    pub fn open(map: &Map, bytes: usize, overwritable: bool) -> Result<PerfReader, String> {
+    /// Opens buffers of `bytes` for each processor, `room` in all, and puts them into `map`.
+    pub fn open(
+        map: &Map,
+        bytes: usize,
+        overwritable: bool,
+        room: usize,
+    ) -> Result<PerfReader, String> {
         if map.map_type() != sys::BPF_MAP_TYPE_PERF_EVENT_ARRAY {
             return Err("the map is no perf event array".into());
         }
@@ -69,8 +74,11 @@ impl PerfReader {
         let cpus = unsafe { sys::libbpf_num_possible_cpus() }.max(1);
         let page = page_size();
         let size = bytes.max(1).div_ceil(page).next_power_of_two().saturating_mul(page);
-        if size.saturating_mul(cpus as usize) > limits::PERF_BYTES {
-            return Err(format!("buffers of {size} bytes for each of {cpus} processors"));
+        if size.saturating_mul(cpus as usize) > room {
+            return Err(format!(
+                "buffers of {size} bytes for each of {cpus} processors, at most {} bytes in all",
+                limits::PERF_BYTES
+            ));
         }
         let mut rings = Vec::new();
         for cpu in 0..cpus {
@@ -93,6 +101,11 @@ impl PerfReader {
             rings.push(Ring { fd, mapping, page, size, window: None });
         }
         Ok(PerfReader { rings, overwritable, current: 0, record: Vec::new() })
+    }
+
+    /// Of all buffers.
+    pub fn bytes(&self) -> usize {
+        self.rings.iter().map(|ring| ring.size).sum()
     }
 
     pub fn pause(&mut self, pause: bool) -> std::io::Result<()> {

@@ -143,6 +143,7 @@ fn register_all(linker: &mut Linker) -> super::functions::Registered {
                 };
                 let left = host.deadline.saturating_duration_since(now);
                 std::thread::sleep(wait.min(left));
+                host.work.slept();
                 if wait > left {
                     Err(late())
                 } else {

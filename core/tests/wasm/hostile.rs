@@ -109,6 +109,33 @@ fn packets_cannot_fill_the_hosts_memory() {
 }
 
 #[test]
+fn what_host_functions_do_counts_too() {
+    // Each call makes random numbers for a whole megabyte.
+    let guest = guest_of(
+        "(module
+        (import \"wasi_snapshot_preview1\" \"random_get\"
+          (func $random (param i32 i32) (result i32)))
+        (memory (export \"memory\") 17)
+        (func (export \"gadgetAPIVersion\") (result i64) (i64.const 1))
+        (func (export \"gadgetInit\") (result i32)
+          (loop (drop (call $random (i32.const 0) (i32.const 1048576))) (br 0)) (i32.const 0)))",
+    )
+    .unwrap();
+    let error = guest.call(Stage::Init).unwrap_err().message;
+    assert!(error.contains("what it asks the host for takes too much time"), "{error}");
+}
+
+#[test]
+fn what_all_maps_take_is_limited() {
+    let (code, lines) = result_of(
+        "exec",
+        &format!("(call $new_map (i64.const {}) (i32.const 2) (i32.const 4) (i32.const 1048576) (i32.const 256))", at(0, 4)),
+    );
+    assert_eq!(code, 0);
+    assert!(lines[0].text.contains("maps of more than 268435456 bytes"), "{lines:?}");
+}
+
+#[test]
 fn deep_recursion_traps() {
     let guest = guest(
         "(func $f (call $f)) (func (export \"gadgetInit\") (result i32)

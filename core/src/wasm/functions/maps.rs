@@ -81,18 +81,23 @@ fn new_map(memory: &[u8], host: &mut Host, name: u64, shape: [u32; 4]) -> Said<u
             entries = unsafe { sys::libbpf_num_possible_cpus() }.max(1) as u32;
         }
     }
-    if host.handles.count(|h| matches!(h, Handle::Map(m) if m.own)) >= limits::MAPS {
+    let rounded = |bytes: u32| u64::from(bytes).next_multiple_of(8);
+    let bytes = u64::from(entries) * (rounded(key) + rounded(value) + limits::MAP_ENTRY);
+    if host.handles.own_maps().count() >= limits::MAPS {
         return Err(format!("more than {} maps", limits::MAPS));
     }
+    if host.handles.own_maps().sum::<u64>() + bytes > limits::ALL_MAPS_BYTES {
+        return Err(format!("maps of more than {} bytes", limits::ALL_MAPS_BYTES));
+    }
     let map = Map::create(name, kind, key, value, entries).map_err(|e| e.message)?;
-    host.add_handle(Handle::Map(HeldMap { map: Arc::new(map), own: true }))
+    host.add_handle(Handle::Map(HeldMap { map: Arc::new(map), own: Some(bytes) }))
 }
 
 fn get_map(memory: &[u8], host: &mut Host, name: u64) -> Said<u32> {
     let name = memory::text(memory, name)?;
     let found = host.maps.get(name).cloned();
     let map = found.ok_or_else(|| format!("there is no loaded map {name:?}"))?;
-    host.add_handle(Handle::Map(HeldMap { map, own: false }))
+    host.add_handle(Handle::Map(HeldMap { map, own: None }))
 }
 
 /// An error for maps whose values mean nothing to a module.
@@ -117,7 +122,7 @@ fn lookup(memory: &mut [u8], host: &mut Host, map: u32, key: u64, dst: u64) -> S
     let inner = map.inner(u32::from_ne_bytes(id)).map_err(|e| e.message)?;
     // Written first: no handle is left over when the buffer is bad.
     memory::write(memory, dst, &[0; 4])?;
-    let handle = host.add_handle(Handle::Map(HeldMap { map: Arc::new(inner), own: false }))?;
+    let handle = host.add_handle(Handle::Map(HeldMap { map: Arc::new(inner), own: None }))?;
     Ok(memory::write(memory, dst, &handle.to_le_bytes())?)
 }
 
@@ -145,7 +150,7 @@ fn delete(memory: &[u8], host: &Host, map: u32, key: u64) -> Said<()> {
 }
 
 fn release(host: &mut Host, map: u32) -> Said<()> {
-    if !host.handles.map(map)?.own {
+    if host.handles.map(map)?.own.is_none() {
         return Err("the module did not make the map".into());
     }
     host.remove_handle(map).map(|_| ())

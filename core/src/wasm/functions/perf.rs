@@ -46,11 +46,12 @@ pub fn register(linker: &mut Linker) -> Registered {
 }
 
 fn new_reader(host: &mut Host, map: u32, size: u32, overwritable: bool) -> Said<u32> {
-    if host.handles.count(|h| matches!(h, Handle::Perf(_))) >= limits::PERF_READERS {
+    if host.handles.perf_readers().count() >= limits::PERF_READERS {
         return Err(format!("more than {} perf readers", limits::PERF_READERS));
     }
+    let room = limits::PERF_BYTES - host.handles.perf_readers().sum::<usize>();
     let map = &host.handles.map(map)?.map;
-    let reader = PerfReader::open(map, size as usize, overwritable)?;
+    let reader = PerfReader::open(map, size as usize, overwritable, room)?;
     host.add_handle(Handle::Perf(Box::new(reader)))
 }
 
