@@ -436,8 +436,9 @@ class Stream:
         """Sums since the stream was opened, in order of appearance: (JSON list of key values, the
         metrics' values in the order of the plan; a histogram's slots as a list). Keys "" are all
         combinations beyond 2000."""
-    def subscribe(self, datasource: str, callback: int, type: int) -> None:
-        """From now on the wasm module's *callback* is called behind all steps of a data source.
+    def subscribe(self, datasource: str, callback: int, type: int, behind: str) -> None:
+        """From now on the wasm module's *callback* is called behind all ``steps`` of a data source,
+        or behind its ``filters``, ``sort`` or ``limit``.
         *type*: 1 for events or elements, 2 for arrays, 3 for events or whole arrays."""
     def undecided(self) -> int:
         """Events that were left out because a condition was undecided."""

@@ -115,6 +115,10 @@ class Operator:
         """
         return False
 
+    def settle(self, ctx: Context) -> None:
+        """Before a run, and not where the image is only inspected: declare what depends on the
+        fields of all operators."""
+
     def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:
         """Before the object is loaded: add constants and maps to *load*."""
 

@@ -13,6 +13,7 @@ from ig_py.gadget.spec import Flag
 from ig_py.host.files import require_absent
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.formatters import formatted_name, is_taken
+from ig_py.operators.parts import Turn
 
 if TYPE_CHECKING:
     from ig_py.operators.parts import LoadParts
@@ -60,6 +61,7 @@ class EbpfEnum(Operator):
                 step = ctx.plan.add_step(
                     ds.name,
                     0,
+                    Turn.LAYER,
                     op="enum",
                     src=source.index,
                     dst=formatted.index,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from ig_py.records import dataclass, field
@@ -14,12 +15,31 @@ if TYPE_CHECKING:
     from ig_py._core import Map, WasmGuest
 
 
+class Turn(IntEnum):
+    """When a step of some priority was subscribed: ``ig`` runs steps of equal priority in that
+    order."""
+
+    MODULE_INIT = 0
+    """By ``gadgetInit`` of the wasm module."""
+    LAYER = 1
+    """By the eBPF layer."""
+    MODULE_PRE_START = 2
+    """By ``gadgetPreStart`` of the wasm module."""
+    OPERATOR = 3
+
+
 @dataclass(frozen=True)
 class Step:
     """One native pipeline step: *body* is an entry of the plan's ``steps`` (docs/plan.md)."""
 
     priority: int
     body: dict[str, Any]
+    turn: Turn = Turn.OPERATOR
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Steps run by ascending places; those of one place in the order of their addition."""
+        return self.priority, self.turn
 
 
 @dataclass
@@ -30,7 +50,7 @@ class PlanParts:
     :meth:`~ig_py.operators.base.Operator.instantiate`.
 
     Attributes:
-        steps: What the pipeline does with each sample, in any order: the plan sorts by priority.
+        steps: What the pipeline does with each sample, in any order: the plan sorts them.
         filters: Comparisons that an event must meet.
         conditions: Expressions that an event must meet.
         sorts: Order of an array's elements.
@@ -47,9 +67,11 @@ class PlanParts:
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     symbols: dict[str, Any] = field(default_factory=dict)
 
-    def add_step(self, datasource: str, priority: int, **body: Any) -> Step:
-        """Append a step for *datasource*; lower priorities run first, equal ones in order."""
-        step = Step(priority, body)
+    def add_step(
+        self, datasource: str, priority: int, turn: Turn = Turn.OPERATOR, /, **body: Any
+    ) -> Step:
+        """Append a step for *datasource*: see :attr:`Step.place`."""
+        step = Step(priority, body, turn)
         self.steps.setdefault(datasource, []).append(step)
         return step
 

@@ -12,6 +12,7 @@ from ig_py.gadget.datasource import add_field, add_formatted_field, children, hi
 from ig_py.gadget.spec import DataSourceSpec, FieldSpec, Flag, GadgetSpec, Kind, ParamSpec
 from ig_py.operators.base import Context, Operator
 from ig_py.operators.formatters import formatted_name, is_taken
+from ig_py.operators.parts import Turn
 
 if TYPE_CHECKING:
     from ig_py.operators.running import Running
@@ -84,7 +85,13 @@ class KernelStack(Operator):
                 source.flags |= Flag.HIDDEN
                 formatted = add_formatted_field(ds, source, name)
                 ctx.plan.add_step(
-                    ds.name, 0, op="kernel_stack", src=source.index, dst=formatted.index, map=found
+                    ds.name,
+                    0,
+                    Turn.LAYER,
+                    op="kernel_stack",
+                    src=source.index,
+                    dst=formatted.index,
+                    map=found,
                 )
                 active = True
         return active

@@ -21,6 +21,8 @@ from ig_py.gadget.spec import DataSourceType, GadgetSpec, Kind, ParamSpec
 from ig_py.host.tracefs import with_tracefs
 from ig_py.operators._wasm_config import apply_config
 from ig_py.operators.base import Context, Operator
+from ig_py.operators.parts import Turn
+from ig_py.operators.places import place
 
 if TYPE_CHECKING:
     from ig_py._core import WasmGuest, WasmModule
@@ -88,7 +90,7 @@ class Wasm(Operator):
 
         try:
             self._guest = self._do(start)
-            self._call(ctx, "gadgetInit")
+            self._call(ctx, "gadgetInit", Turn.MODULE_INIT)
         except ObjectError as err:
             if not ctx.inspected:
                 raise
@@ -96,12 +98,16 @@ class Wasm(Operator):
             return False
         return True
 
-    def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:
-        """
+    def settle(self, ctx: Context) -> None:
+        """Run the module's ``gadgetPreStart``, and declare what it asks for.
+
         Raises:
             ObjectError: The module fails.
+            MetadataError: It makes what is there already.
         """
-        self._call(ctx, "gadgetPreStart")
+        self._call(ctx, "gadgetPreStart", Turn.MODULE_PRE_START)
+
+    def pre_start(self, ctx: Context, load: LoadParts, host: Host) -> None:
         load.guest = self._guest
 
     def start(self, ctx: Context, running: Running) -> None:
@@ -117,7 +123,7 @@ class Wasm(Operator):
         asked = json.loads(self._do(lambda: guest.call("gadgetStart")))
         self._tell()
         for late in asked["subscriptions"]:
-            found = late["source"], late["callback"], late["type"]
+            found = late["source"], late["callback"], late["type"], place(late["priority"])
             self._do(partial(running.stream.subscribe, *found))
         running.accounts.append(self._tell)
 
@@ -154,7 +160,7 @@ class Wasm(Operator):
                 calls,
             )
 
-    def _call(self, ctx: Context, stage: str) -> None:
+    def _call(self, ctx: Context, stage: str, turn: Turn) -> None:
         guest = self._guest
         assert guest is not None
         document = json.dumps(declaration(ctx.spec))
@@ -165,7 +171,7 @@ class Wasm(Operator):
 
         asked = json.loads(self._do(work))
         self._tell()
-        declare(ctx, asked)
+        declare(ctx, asked, turn)
 
     def _do(self, work: Callable[[], Any]) -> Any:
         from ig_py._core import CoreError
@@ -195,7 +201,7 @@ class Wasm(Operator):
         return last
 
 
-def declare(ctx: Context, asked: dict[str, Any]) -> None:
+def declare(ctx: Context, asked: dict[str, Any], turn: Turn) -> None:
     """Declare in *ctx* what the module asked for (:meth:`ig_py._core.WasmGuest.call`).
 
     Raises:
@@ -229,6 +235,7 @@ def declare(ctx: Context, asked: dict[str, Any]) -> None:
         ctx.plan.add_step(
             subscription["source"],
             subscription["priority"],
+            turn,
             op="wasm",
             callback=subscription["callback"],
             type=subscription["type"],

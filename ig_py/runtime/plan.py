@@ -11,6 +11,7 @@ from ig_py.gadget.plan_fields import PLAN_VERSION, plan_fields
 from ig_py.gadget.sections import bare
 from ig_py.gadget.spec import DataSourceSpec, DataSourceType, GadgetSpec
 from ig_py.operators.parts import PlanParts
+from ig_py.operators.places import STEPS, place
 from ig_py.records import dataclass, field
 
 NETNS_ITERATORS = frozenset({"tcp", "udp", "unix", "netlink", "ipv6_route"})
@@ -108,18 +109,21 @@ def _datasource(
         rendered["capture"] = dict(output.capture)
     if output.header:
         rendered["header"] = output.header
-    steps = sorted(parts.steps.get(ds.name, ()), key=lambda step: step.priority)
+    steps = sorted(parts.steps.get(ds.name, ()), key=lambda step: step.place)
     plan: dict[str, Any] = {
         "name": ds.name,
         "sample_size": ds.sample_size,
         "min_size": 0,
         "keep": output.keep,
         "fields": plan_fields(ds),
-        "steps": [step.body for step in steps],
+        "steps": [step.body for step in steps if place(step.priority) == STEPS],
         "filters": list(parts.filters.get(ds.name, ())),
         "conditions": list(parts.conditions.get(ds.name, ())),
         "output": rendered,
     }
+    for step in steps:
+        if (behind := place(step.priority)) != STEPS:
+            plan.setdefault("behind", {}).setdefault(behind, []).append(step.body)
     if ds.rest is not None:
         plan["rest"] = {"field": ds.rest, "length": ds.rest_length}
     if ds.type == DataSourceType.ARRAY:

@@ -242,6 +242,8 @@ def prepare(gadget: Gadget, values: Mapping[str, str]) -> Prepared:
         instances = _Instances.of(spec, given, gadget.artifact)
     context = instances.context
     context.params = given
+    for operator in instances.operators:
+        operator.settle(context)
     _check_runnable(context.spec, elf)
     values_of = encode_values(context.spec, given)
     return Prepared(

@@ -33,9 +33,10 @@ from ig_py.gadget.spec import Flag, Kind
 from ig_py.host.proc import HostView
 from ig_py.oci import media
 from ig_py.oci.artifact import Artifact, Descriptor, Layer
-from ig_py.operators.parts import LoadParts
+from ig_py.operators.parts import LoadParts, Turn
 from ig_py.operators.running import Host
 from ig_py.operators.wasm import Wasm
+from ig_py.output.columns import choose_columns, header
 from ig_py.records import replace
 from ig_py.runtime.plan import DataSourceOutput, PlanSettings, compile_plan
 from ig_py.runtime.prepare import Prepared, prepare, read
@@ -172,7 +173,50 @@ def test_the_time_of_a_callback_is_checked(text: str) -> None:
         prepare(read(image(adds_score(TWICE))), {"operator.wasm.wasm-timeout": text})
 
 
-def makes_source(extra: bytes = b"") -> bytes:
+@pytest.mark.parametrize(("priority", "calls"), [(-1, 3), (9000, 3), (9001, 1), (9999, 1)])
+def test_callbacks_before_and_behind_filters(priority: int, calls: int) -> None:
+    filtered = {f"operator.filter.filter.{NAME}": "a==2"}
+    events = shown(prepare(read(image(makes_source(i32(priority), hides=b""))), filtered), 1, 2, 3)
+    assert sum("word" in event for event in events) == calls
+    assert [e["a"] for e in events if "a" in e] == [2]
+
+
+def test_what_is_declared_in_pre_start_is_there_before_the_run() -> None:
+    text = Text()
+    late = (
+        call("getDataSource", text(NAME)) + global_set(0)
+        + call("dataSourceAddField", global_get(0), text("late"), STRING) + global_set(1)
+        + call("dataSourceSubscribe", global_get(0), i32(1), ZERO, i64(5))
+    )  # fmt: skip
+    callback = call("fieldSet", global_get(1), local(2), STRING, text("x")) + b"\x1a"
+    gadget = read(image(module({"gadgetPreStart": late}, text=text, callback=callback)))
+    assert [f.full_name for f in gadget.info.datasources[0].fields] == ["a"]
+    prepared = prepare(gadget, {})
+    assert b"LATE" in header(choose_columns(prepared.spec.datasources[0], None))
+    assert shown(prepared, 4) == [{"a": 4, "late": "x"}]
+
+
+def test_the_turns_of_callbacks() -> None:
+    text = Text()
+    subscribe = (
+        call("getDataSource", text(NAME)) + global_set(0)
+        + call("dataSourceSubscribe", global_get(0), i32(1), ZERO, i64(5))
+    )  # fmt: skip
+    wasm = module({"gadgetInit": subscribe, "gadgetPreStart": subscribe}, text=text, callback=b"")
+    prepared = prepare(read(image(wasm)), {})
+    parts = prepared.context.plan
+    parts.add_step(NAME, 0, op="of an operator")
+    parts.add_step(NAME, 0, Turn.LAYER, op="of the eBPF layer")
+    parts.add_step(NAME, -1, op="first")
+    [plan] = json.loads(compile_plan(prepared.spec, parts, PlanSettings()))["datasources"]
+    steps = [step["op"] for step in plan["steps"]]
+    assert steps == ["first", "wasm", "of the eBPF layer", "wasm", "of an operator"]
+
+
+HIDES = call("dataSourceUnreference", global_get(0)) + b"\x1a"
+
+
+def makes_source(priority: bytes = ZERO, hides: bytes = HIDES) -> bytes:
     """A module whose callback emits an event of its own data source, ``found``."""
     text = Text()
     init = (
@@ -180,9 +224,8 @@ def makes_source(extra: bytes = b"") -> bytes:
         + call("newDataSource", text("found"), i32(1)) + global_set(1)
         + call("dataSourceAddField", global_get(1), text("word"), STRING) + global_set(2)
         + call("fieldAddTag", global_get(2), text("type:word")) + b"\x1a"
-        + call("dataSourceUnreference", global_get(0)) + b"\x1a"
-        + extra
-        + call("dataSourceSubscribe", global_get(0), i32(3), ZERO, i64(5))
+        + hides
+        + call("dataSourceSubscribe", global_get(0), i32(3), priority, i64(5))
     )  # fmt: skip
     callback = (
         call("dataSourceNewPacketSingle", global_get(1)) + global_set(3)

@@ -324,7 +324,8 @@ impl Step {
             Step::KernelStack(s) => s.run(cx),
             Step::UserStack(s) => s.run(cx),
             Step::Wasm(callback) => {
-                if let Some(guest) = cx.guest {
+                // As in `ig`, no later subscriber gets an event that a step has refused.
+                if let Some(guest) = cx.guest.filter(|_| !cx.refused) {
                     let mut call = EventCall {
                         sample: cx.sample,
                         rest: cx.rest,

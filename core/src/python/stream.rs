@@ -264,15 +264,16 @@ impl Stream {
             .collect()
     }
 
-    #[pyo3(signature = (datasource, callback, r#type))]
+    #[pyo3(signature = (datasource, callback, r#type, behind))]
     fn subscribe(
         &self,
         py: Python<'_>,
         datasource: &str,
         callback: u64,
         r#type: u32,
+        behind: &str,
     ) -> PyResult<()> {
-        Ok(py.detach(|| self.inner.subscribe(datasource, callback, r#type))?)
+        Ok(py.detach(|| self.inner.subscribe(datasource, callback, r#type, behind))?)
     }
 
     fn undecided(&self, py: Python<'_>) -> PyResult<u64> {

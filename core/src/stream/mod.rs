@@ -259,11 +259,18 @@ impl Stream {
         self.with(|state| Ok(state.lookups.symbols.lost()))
     }
 
-    /// From now on a callback of the wasm module is called behind all steps of a data source.
-    pub fn subscribe(&self, datasource: &str, callback: u64, kind: u32) -> Result<()> {
+    /// From now on a callback of the wasm module is called behind all steps of a data source, or
+    /// behind its filters, sorting or limit.
+    pub fn subscribe(
+        &self,
+        datasource: &str,
+        callback: u64,
+        kind: u32,
+        behind: &str,
+    ) -> Result<()> {
         self.with(|state| {
             let index = state.find(datasource)?;
-            state.datasources[index].source.subscribe(callback, kind)
+            state.datasources[index].source.subscribe(callback, kind, behind)
         })
     }
 

@@ -40,6 +40,16 @@ impl Elements {
         self.slots.push(slots);
     }
 
+    /// The elements at these indexes, each of which is there once; their slots are taken away.
+    pub fn pick(&mut self, indexes: &[usize]) -> Elements {
+        let mut picked = Elements::new(self.size);
+        for index in indexes {
+            let slots = std::mem::take(&mut self.slots[*index]);
+            picked.push(self.sample(*index), slots);
+        }
+        picked
+    }
+
     pub fn truncate(&mut self, length: usize) {
         self.samples.truncate(length * self.size);
         self.slots.truncate(length);

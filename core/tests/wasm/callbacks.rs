@@ -149,8 +149,8 @@ fn a_callback_may_emit_into_its_own_data_source() {
     assert!(guest.take_log().0[0].text.contains("in a circle"));
 }
 
-#[test]
-fn arrays_are_seen_whole() {
+/// A module whose callback for the array sets its first element to their number, and appends 9.
+fn array_guest() -> Guest {
     let guest = guest(&format!(
         "(data (i32.const 0) \"listn\") (global $n (mut i32) (i32.const 0))
          (func (export \"gadgetInit\") (result i32) (local $d i32)
@@ -168,6 +168,87 @@ fn arrays_are_seen_whole() {
         at(4, 1)
     ));
     guest.call(Stage::Init).unwrap();
+    guest
+}
+
+#[test]
+fn callbacks_behind_filters_sorting_and_limits_see_what_is_left() {
+    for (place, expected) in [
+        ("steps", "[{\"n\":4},{\"n\":5},{\"n\":9}]\n"),
+        ("filters", "[{\"n\":3},{\"n\":5},{\"n\":9}]\n"),
+        ("sort", "[{\"n\":3},{\"n\":11},{\"n\":40}]\n"),
+        ("limit", "[{\"n\":3},{\"n\":11},{\"n\":40},{\"n\":9}]\n"),
+    ] {
+        let callback = r#"[{"op": "wasm", "callback": 7, "type": 2}]"#;
+        let calls = match place {
+            "steps" => format!(r#""steps": {callback}"#),
+            place => format!(r#""behind": {{"{place}": {callback}}}"#),
+        };
+        let plan = PLAN.replacen(
+            "\"offset\": 0, \"size\": 8}]",
+            &format!(
+                r#""offset": 0, "size": 8}}], "sort": [{{"field": 0}}], "limit": 3, {calls},
+                "filters": [{{"field": 0, "op": "!=", "value": "3"}}]"#
+            ),
+            1,
+        );
+        for late in [false, true] {
+            let guest = Arc::new(array_guest());
+            let plan = if late { plan.replace(callback, "[]") } else { plan.clone() };
+            let open = Stream::open_with(&plan, None, Some((Arc::clone(&guest), None)));
+            let stream = open.unwrap();
+            if late {
+                stream.subscribe("list", 7, 2, place).unwrap();
+            }
+            let samples: Vec<[u8; 8]> = [40u64, 3, 11, 5].iter().map(|n| n.to_ne_bytes()).collect();
+            let batch = stream.push("list", samples.iter().map(|s| &s[..])).unwrap();
+            assert_eq!(
+                String::from_utf8(batch.rendered.data).unwrap(),
+                expected,
+                "{place}, {late}"
+            );
+            assert_eq!(guest.take_log().0, vec![]);
+        }
+    }
+}
+
+#[test]
+fn callbacks_among_the_steps_see_what_filters_leave_out() {
+    for (place, calls) in [("steps", 3), ("filters", 1), ("limit", 1)] {
+        for late in [false, true] {
+            let guest = exec_guest("", "");
+            guest.call(Stage::Init).unwrap();
+            let guest = Arc::new(guest);
+            let callback = "[{\"op\": \"wasm\", \"callback\": 7, \"type\": 1}]";
+            // `delta` is not set by the module: the filter reads only the sample.
+            let plan = plan().replace("\"field\": 0, \"op\"", "\"field\": 1, \"op\"");
+            let plan = match (late, place) {
+                (true, _) => plan.replace(callback, "[]"),
+                (_, "steps") => plan,
+                (_, place) => plan.replace(
+                    &format!("\"steps\": {callback}"),
+                    &format!("\"behind\": {{\"{place}\": {callback}}}"),
+                ),
+            };
+            let open = Stream::open_with(&plan, None, Some((Arc::clone(&guest), None)));
+            let stream = open.unwrap();
+            if late {
+                stream.subscribe("exec", 7, 1, place).unwrap();
+            }
+            let samples = [99u8, 1, 99].map(|delta| {
+                let mut sample = sample(7);
+                sample[4] = delta;
+                sample
+            });
+            let batch = stream.push("exec", samples.iter().map(Vec::as_slice)).unwrap();
+            assert_eq!((batch.rendered.events, guest.statistics().calls), (1, calls), "{place}");
+        }
+    }
+}
+
+#[test]
+fn arrays_are_seen_whole() {
+    let guest = array_guest();
     let plan = PLAN.replacen(
         "\"offset\": 0, \"size\": 8}]",
         "\"offset\": 0, \"size\": 8}], \"sort\": [{\"field\": 0, \"descending\": true}], \

@@ -47,6 +47,12 @@ impl DataSource {
             self.counts.discarded += 1;
             return;
         }
+        self.put(lookups, sample);
+    }
+
+    /// Renders the element that was just evaluated.
+    pub(super) fn put(&mut self, lookups: &Lookups, sample: &[u8]) {
+        let Some(array) = &mut self.array else { return };
         if self.out.data.len() >= MAX_RENDERED {
             self.counts.overflow += 1;
             return;

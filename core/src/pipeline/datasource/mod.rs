@@ -1,6 +1,7 @@
 //! One data source: samples in, rendered events and counts out.
 
 mod arrays;
+mod behind;
 mod emitted;
 mod process;
 mod whole;
@@ -28,6 +29,7 @@ use crate::schema::lookups::Lookups;
 use crate::schema::plan::{self, Kind, Mode};
 use crate::schema::texts::Texts;
 use crate::wasm::Guest;
+use behind::Behind;
 
 /// Rendered bytes after which a batch is handed out. With its last event, the batch is still a
 /// block that malloc takes from its heap; larger blocks are mapped anew each time, with a page
@@ -88,6 +90,8 @@ pub struct DataSource {
     steps: Vec<Step>,
     /// Steps that run only when a text that is remembered is not known.
     later: Vec<Step>,
+    /// Callbacks of the module that see only what is shown: by [`Behind`].
+    behind: [Vec<Step>; 3],
     /// Fields that `steps` fill.
     filled: Vec<usize>,
     /// Filters that read only the sample: they run before any step.
@@ -112,7 +116,7 @@ pub struct DataSource {
     pub pushed: bool,
     /// The gadget's wasm module.
     guest: Option<Arc<Guest>>,
-    /// Callbacks of the module are among the steps.
+    /// The module has callbacks.
     called_back: bool,
     /// The elements of an array with callbacks: these see all of them.
     whole: Option<Whole>,
@@ -146,11 +150,14 @@ impl DataSource {
         }
         let mut names = Vec::new();
         let steps = step::compile(&plan.steps, &mut fields, lookups, &mut names, guest.as_deref())?;
-        let called_back = steps.iter().any(|s| matches!(s, Step::Wasm(_)));
+        let behind = behind::compile(plan, &mut fields, guest.as_deref())?;
+        // A callback among the steps is called for events that filters leave out, too.
+        let sees_all = steps.iter().any(|s| matches!(s, Step::Wasm(_)));
+        let called_back = sees_all || behind.iter().any(|b| !b.is_empty());
         let whole = plan.array && called_back;
         let filters = Filter::compile_all(&plan.filters, &fields)?;
         let (early, late): (Vec<Filter>, Vec<Filter>) =
-            filters.into_iter().partition(|f| f.reads_sample(&fields));
+            filters.into_iter().partition(|f| !sees_all && f.reads_sample(&fields));
         let conditions = Condition::compile_all(&plan.conditions, &fields)?;
         let nodes = tree::build(&fields);
         let rest = rest(plan, &fields)?;
@@ -201,6 +208,7 @@ impl DataSource {
             counts: Counts::default(),
             steps,
             later,
+            behind,
             filled,
             early,
             late,
@@ -235,14 +243,21 @@ impl DataSource {
         Ok(source)
     }
 
-    /// Calls a callback of the wasm module behind all steps from now on.
-    pub fn subscribe(&mut self, callback: u64, kind: u32) -> Result<()> {
+    /// Calls a callback of the wasm module from now on: behind all steps, or as `behind` says.
+    pub fn subscribe(&mut self, callback: u64, kind: u32, behind: &str) -> Result<()> {
         if self.is_open() {
             return Err(Error::plan(format!("data source {} is being read", self.name)));
         }
         let guest = self.guest.as_deref();
         let callback = Callback::compile(callback, kind, &self.fields, guest)?;
-        self.steps.push(Step::Wasm(callback));
+        self.called_back = true;
+        match Behind::of(behind)? {
+            Some(place) => self.behind[place as usize].push(Step::Wasm(callback)),
+            None => {
+                self.steps.push(Step::Wasm(callback));
+                self.late.append(&mut self.early);
+            }
+        }
         if self.array.is_some() {
             self.whole.get_or_insert_with(|| Whole::new(self.sample_size));
         }
@@ -287,7 +302,7 @@ impl DataSource {
         let places = match self.renderer {
             Renderer::Pcapng(_) => Vec::new(),
             // The module may read what is behind a NUL.
-            _ if self.called_back => Vec::new(),
+            _ if self.guest.is_some() => Vec::new(),
             _ => self.fields.texts(LONG_TEXT),
         };
         Texts::new(self.sample_size, places)

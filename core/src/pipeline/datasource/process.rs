@@ -113,7 +113,33 @@ impl DataSource {
             self.refused += 1;
             return false;
         }
-        !filtered || self.passes_late(lookups, sample, rest)
+        if filtered && !self.passes_late(lookups, sample, rest) {
+            return false;
+        }
+        if self.called_back {
+            self.call_behind(lookups, sample, rest);
+        }
+        true
+    }
+
+    /// The callbacks that see only events that are shown.
+    fn call_behind(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) {
+        let mut cx = Context {
+            fields: &self.fields.list,
+            sample,
+            rest,
+            slots: &mut self.slots,
+            lookups,
+            names: &self.names,
+            clock: &mut self.clock,
+            owner: Owner::Now,
+            guest: self.guest.as_deref(),
+            depth: self.depth,
+            refused: false,
+        };
+        for step in self.behind.iter().flatten() {
+            step.run(&mut cx);
+        }
     }
 
     /// The filters that read only the sample.

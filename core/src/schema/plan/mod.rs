@@ -81,6 +81,9 @@ pub struct DataSource {
     pub fields: Vec<Field>,
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// Callbacks of the wasm module that see only what is shown.
+    #[serde(default)]
+    pub behind: Behind,
     #[serde(default)]
     pub filters: Vec<Filter>,
     #[serde(default)]
@@ -102,6 +105,18 @@ pub struct DataSource {
     #[serde(default)]
     pub pushed: bool,
     pub output: Output,
+}
+
+/// Steps that run behind filters, behind sorting, and behind the limit of an array.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Behind {
+    #[serde(default)]
+    pub filters: Vec<Step>,
+    #[serde(default)]
+    pub sort: Vec<Step>,
+    #[serde(default)]
+    pub limit: Vec<Step>,
 }
 
 #[derive(Deserialize)]
