@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ig_py.errors import MetadataError, ObjectError, UsageError
+from ig_py.errors import KernelError, MetadataError, ObjectError, UsageError
 from ig_py.escaping import safe
 from ig_py.gadget.datasource import add_field, new_datasource
 from ig_py.gadget.duration import parse_duration
@@ -51,6 +51,8 @@ class Wasm(Operator):
         self._guest: WasmGuest | None = None
         self._gadget = ""
         self._upcalls: list[str] = []
+        self._refused: KernelError | None = None
+        """Why the formats of tracepoints cannot be read, which the module may ask for."""
 
     @classmethod
     def global_params(cls) -> list[ParamSpec]:
@@ -90,6 +92,7 @@ class Wasm(Operator):
 
         try:
             self._guest = self._do(start)
+            self._open_declarations()
             self._call(ctx, "gadgetInit", Turn.MODULE_INIT)
         except ObjectError as err:
             if not ctx.inspected:
@@ -118,8 +121,8 @@ class Wasm(Operator):
         """
         guest = self._guest
         assert guest is not None
-        if DECLARATIONS in self._upcalls:
-            with_tracefs(guest.open_declarations)
+        if self._refused is not None:
+            raise self._refused
         asked = json.loads(self._do(lambda: guest.call("gadgetStart")))
         self._tell()
         for late in asked["subscriptions"]:
@@ -159,6 +162,15 @@ class Wasm(Operator):
                 failed,
                 calls,
             )
+
+    def _open_declarations(self) -> None:
+        """An error is kept for the run: an image is also inspected where nothing can be mounted."""
+        if self._guest is None or DECLARATIONS not in self._upcalls:
+            return
+        try:
+            with_tracefs(self._guest.open_declarations)
+        except KernelError as err:
+            self._refused = err
 
     def _call(self, ctx: Context, stage: str, turn: Turn) -> None:
         guest = self._guest

@@ -125,6 +125,7 @@ GADGET_MODULE();
 static gadget_handle_t told, what, value;
 static gadget_handle_t removals, space, guest_wanted;
 static gadget_handle_t inner, overwritten, all;
+static int32_t declared_first;
 static uint8_t record[RECORD + 64];
 
 static void tell(const char *name, uint64_t number)
@@ -156,6 +157,9 @@ static void on_removal(gadget_handle_t event)
 
 GADGET_EXPORT(gadgetInit)
 {
+	struct gadget_syscall_declaration call;
+
+	declared_first = getSyscallDeclaration(gadget_str("openat"), BUF(call));
 	told = newDataSource(gadget_str("told"), GADGET_DATA_SOURCE_SINGLE);
 	what = dataSourceAddField(told, gadget_str("what"), GADGET_KIND_STRING);
 	value = dataSourceAddField(told, gadget_str("value"), GADGET_KIND_UINT64);
@@ -185,6 +189,7 @@ static void system_calls(void)
 	getSyscallName((uint32_t)getSyscallID(gadget_str("openat")), gadget_buf(name, sizeof(name)));
 	tell(name, 0);
 	tell("no such call", (uint64_t)(getSyscallID(gadget_str("openfrog")) == -1));
+	tell("declared in gadgetInit", (uint64_t)declared_first);
 	tell("declared", (uint64_t)getSyscallDeclaration(gadget_str("openat"), BUF(call)));
 	tell(call.name, call.nr_params);
 	for (i = 0; i < call.nr_params && i < 6; i++)
@@ -349,6 +354,7 @@ def test_maps_buffers_symbols_and_system_calls(gadget: str, tmp_path: Path) -> N
     said = told(run)
     values = dict(said)
     assert [values[name] for name in ("unique", "repeated", "missing")] == [1, 0, 0]
+    assert values["declared in gadgetInit"] == 0
     assert (values["no such call"], values["declared"], values["undeclared"]) == (1, 0, 1)
     at = said.index(("openat", 4))
     assert said[at + 1 : at + 5] == [("dfd", 0), ("filename", 1), ("flags", 0), ("mode", 0)]
