@@ -160,23 +160,6 @@ def test_programs_of_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.any_kernel
-def test_an_image_with_a_wasm_module_runs_without_it(tmp_path: Path) -> None:
-    source = tmp_path / "gadget"
-    source.mkdir()
-    config = GADGETS / "process_table/gadget.yaml"
-    (source / "gadget.yaml").write_bytes(config.read_bytes())
-    (source / "build.yaml").write_text("wasm: module.wasm\n")
-    (source / "module.wasm").write_bytes(b"\0asm\x01\0\0\0")
-    arguments = ("--host", "--verify-image=false", "-o", "json", "--filter", f"pid=={os.getpid()}")
-    with RunningGadget(tmp_path / "run", str(source), *arguments) as gadget:
-        wait_for(lambda: "\n" in gadget.out, "an array", SECONDS)
-        assert gadget.end() == 0
-    assert [event["pid"] for event in json.loads(gadget.out.splitlines()[0])] == [os.getpid()]
-    told = [line for line in gadget.err.splitlines() if "wasm" in line and "debug" not in line]
-    assert len(told) == 1, gadget.err
-
-
-@pytest.mark.any_kernel
 def test_a_manifest_instead_of_flags(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.yaml"
     manifest.write_text(

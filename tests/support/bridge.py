@@ -35,7 +35,7 @@ class Bridge:
     def plug(self, pid: int, number: int) -> None:
         """Give the network namespace of a process an interface, which is set up last. *number*:
         below 250, another one for each container."""
-        near, far = f"{self.name}v{number}", f"far{number}"
+        near, far = f"{self.name}v{number}", f"{self.name}f{number}"
         _ip("ip", "link", "add", near, "type", "veth", "peer", "name", far)
         try:
             _ip("ip", "link", "set", near, "master", self.name, "up")
