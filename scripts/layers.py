@@ -60,8 +60,13 @@ _SAME_EVERYWHERE = (
     "tests/kernel/test_gadget_loads.py",
     "tests/kernel/test_header_answers.py",
     "tests/kernel/test_header_sockets.py",
+    "tests/kernel/test_attacks_from_containers.py",
+    "tests/kernel/test_floods_of_users.py",
+    "tests/kernel/test_hostile_engines.py",
+    "tests/kernel/test_hostile_files_of_containers.py",
 )
-"""Tests that mounts and containers cannot influence: the layer ``shared`` leaves them out."""
+"""The layer ``shared`` leaves them out: tests that mounts and containers cannot influence, and those
+that count on containers of their own only."""
 _LEFT = 3
 """Exit code of tests/shared_machine.py when tests left something on the machine."""
 _MINUTE = 60
