@@ -65,8 +65,8 @@ _SAME_EVERYWHERE = (
     "tests/kernel/test_hostile_engines.py",
     "tests/kernel/test_hostile_files_of_containers.py",
 )
-"""The layer ``shared`` leaves them out: tests that mounts and containers cannot influence, and those
-that count on containers of their own only."""
+"""The layer ``shared`` leaves them out: mounts and containers cannot influence them, or they count
+on containers of their own only."""
 _LEFT = 3
 """Exit code of tests/shared_machine.py when tests left something on the machine."""
 _MINUTE = 60
@@ -265,7 +265,7 @@ LAYERS: dict[str, Callable[[], Outcome]] = {
     "core": _core,
     "unit": _pytest("unit", 10),
     "wire": _pytest("wire", 10),
-    "kernel": _pytest("kernel", 15),
+    "kernel": _pytest("kernel", 25),
     "interop": _pytest("interop", 15),
     "shared": _shared,
     "vm": _vm,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,3 +72,7 @@ class Podman:
     def remove_all(self) -> None:
         with contextlib.suppress(subprocess.SubprocessError):
             self.call("rm", "--all", "--force", "--time=0")
+        # It keeps the user's namespaces, and outlives every command.
+        for path in self.directory.rglob("pause.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.read_text()), signal.SIGKILL)
