@@ -19,10 +19,10 @@ from ig_py.runtime.worker import Worker
 
 T = TypeVar("T")
 
-MAX_VERIFIED = 2_000_000
-"""Instructions that the verifier processes for all programs, loaded or refused: twice what the
-kernel allows for one, about a second. The heaviest gadget known, which reads TLS handshakes, takes
-120,000."""
+MAX_VERIFIED = 1_500_000
+"""Instructions that the verifier processes for all programs, loaded or refused: more than the
+kernel allows for one, less than a second. The heaviest gadget known, which reads TLS handshakes,
+takes 120,000."""
 MAX_LOAD_SECONDS = 1.6
 """Processor time of the load, on a usual machine: with the start of the run less than two seconds.
 It bounds what :data:`MAX_VERIFIED` does not: instructions that the verifier takes long for, kernels

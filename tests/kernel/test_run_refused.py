@@ -175,7 +175,7 @@ def test_programs_that_cost_the_verifier_minutes(tmp_path: Path, elf: bytes) -> 
     after = os.times()
     assert done.returncode == 1
     assert re.fullmatch(
-        r"Error: running gadget x: loading its programs takes more than (2,000,000 instructions of "
+        r"Error: running gadget x: loading its programs takes more than (1,500,000 instructions of "
         r"the kernel's verifier|[0-9.]+ s of processor time): the verifier takes too long for "
         r"them: make loops shorter",
         done.stderr.splitlines()[-1],

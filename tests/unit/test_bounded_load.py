@@ -44,7 +44,7 @@ def test_instructions_of_the_verifier_are_limited(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(VerifierWork, "instructions", lambda _self: MAX_VERIFIED + 1)
     given_up = threading.Event()
     try:
-        with pytest.raises(LimitError, match="more than 2,000,000 instructions of the kernel's"):
+        with pytest.raises(LimitError, match="more than 1,500,000 instructions of the kernel's"):
             bounded_load(lambda: given_up.wait(60), "x", StopRequest())
     finally:
         given_up.set()
@@ -87,7 +87,7 @@ def test_programs_that_are_refused_count(monkeypatch: pytest.MonkeyPatch) -> Non
     before = work.instructions()
     threading.Timer(0.3, told.set).start()
     try:
-        with pytest.raises(LimitError, match="more than 2,000,000 instructions of the kernel's"):
+        with pytest.raises(LimitError, match="more than 1,500,000 instructions of the kernel's"):
             bounded_load(load, "x", StopRequest(), work)
     finally:
         given_up.set()
