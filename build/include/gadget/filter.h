@@ -96,7 +96,8 @@ static __always_inline bool gadget_should_discard_data_current(void)
 	}
 
 	if (targ_comm[0]) {
-		gadget_comm comm[TASK_COMM_LEN];
+		/* Not every kernel fills what is behind the name (Linux 6.1). */
+		gadget_comm comm[TASK_COMM_LEN] = {};
 
 		bpf_get_current_comm(comm, sizeof(comm));
 		if (gadget_should_discard_comm(comm))
