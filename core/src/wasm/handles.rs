@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::limits;
+use super::map_room::Own;
 use super::outbox::Packet;
 use super::perf_ring::PerfReader;
 use crate::bpf::map::Map;
@@ -17,8 +18,10 @@ const MAX_INDEX: u32 = 0x7fff;
 /// A map that the module holds.
 pub struct HeldMap {
     pub map: Arc<Map>,
-    /// Bytes that it may fill, when the module made it.
-    pub own: Option<u64>,
+    /// The handle is of the call that made the map.
+    pub made: bool,
+    /// What the map takes, when the module made it.
+    pub own: Option<Own>,
 }
 
 pub enum Handle {
@@ -101,8 +104,8 @@ impl Handles {
         }
     }
 
-    /// Bytes of each map that the module made.
-    pub fn own_maps(&self) -> impl Iterator<Item = u64> + '_ {
+    /// The maps that the module made.
+    pub fn own_maps(&self) -> impl Iterator<Item = Own> + '_ {
         self.open.values().filter_map(|h| if let Handle::Map(m) = h { m.own } else { None })
     }
 

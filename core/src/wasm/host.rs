@@ -12,6 +12,7 @@ use super::kallsyms::Symbols;
 use super::limits;
 use super::live::{Live, LiveElement};
 use super::log::Log;
+use super::map_room::Inner;
 use super::model::Model;
 use super::outbox::{Outbox, Packet};
 use super::syscalls::Declarations;
@@ -39,6 +40,7 @@ pub struct Host {
     pub has_callback: bool,
     /// Maps of the gadget's object, by name.
     pub maps: HashMap<String, Arc<Map>>,
+    pub inner_maps: Inner,
     /// Mount namespaces whose events are wanted; None: those of all.
     pub filter: Option<Map>,
     pub symbols: Symbols,
@@ -75,6 +77,7 @@ impl Host {
             params,
             has_callback: false,
             maps: HashMap::new(),
+            inner_maps: Inner::default(),
             filter: None,
             symbols: Symbols::default(),
             declarations: Declarations::default(),

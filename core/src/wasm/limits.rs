@@ -8,8 +8,8 @@ use wasmi::{StoreLimits, StoreLimitsBuilder};
 pub const MODULE: usize = 64 << 20;
 /// Bytes of its memory, as in `ig`.
 pub const MEMORY: usize = 16 << 20;
-/// Elements of all its tables.
-pub const TABLE_ELEMENTS: usize = 1 << 20;
+/// Elements of each table, which take 16 MiB together; a Go module has 3,000.
+pub const TABLE_ELEMENTS: usize = 1 << 16;
 pub const TABLES: usize = 16;
 /// Nested calls, and bytes of values on their stack.
 pub const RECURSION: usize = 10_000;
@@ -30,14 +30,17 @@ pub const EVENT_TEXT: usize = MEMORY;
 /// A packet that a callback emits, whose callback emits a packet, and so on.
 pub const EMIT_DEPTH: u32 = 8;
 pub const SOURCES: usize = 64;
+/// Fields that it adds, of all data sources together.
 pub const FIELDS: usize = 4096;
 pub const SUBSCRIPTIONS: usize = 256;
 pub const NAME: usize = 512;
 pub const TAG: usize = 512;
-pub const TAGS: usize = 64;
+/// Tags that it adds, of all fields together.
+pub const TAGS: usize = 8192;
 pub const CONFIG: usize = 1024;
 pub const CONFIG_TEXT: usize = 4096;
-/// Maps that it makes; bytes of one key or value, and of all keys and values of all of them.
+/// Maps that it makes, those that only a map of maps holds included; bytes of one key or value, and
+/// of all keys and values of all of them.
 pub const MAPS: usize = 4096;
 pub const MAP_BYTES: usize = 1 << 20;
 pub const ALL_MAPS_BYTES: u64 = 256 << 20;

@@ -17,6 +17,7 @@ mod kinds;
 pub mod limits;
 mod live;
 mod log;
+mod map_room;
 mod memory;
 mod model;
 mod outbox;

@@ -83,7 +83,6 @@ pub struct Source {
     pub pushed: bool,
     /// Indexes of fields that the module may set.
     settable: BTreeSet<usize>,
-    tags: usize,
 }
 
 #[derive(Default)]
@@ -94,6 +93,9 @@ pub struct Model {
     sealed: bool,
     configured: usize,
     subscribed: usize,
+    /// Fields and tags that the module has added to all data sources.
+    fields: usize,
+    tags: usize,
 }
 
 type Said<T> = std::result::Result<T, String>;
@@ -134,7 +136,6 @@ impl Model {
                     own: false,
                     pushed: ds.pushed,
                     settable: BTreeSet::new(),
-                    tags: 0,
                 }),
             }
         }
@@ -184,7 +185,6 @@ impl Model {
             own: true,
             pushed: true,
             settable: BTreeSet::new(),
-            tags: 0,
         });
         self.changes.datasources.push(AddedSource { name: name.to_string(), array });
         Ok(self.sources.len() - 1)
@@ -216,9 +216,10 @@ impl Model {
         if source.by_name.contains_key(name) {
             return Err(format!("data source {} has field {name:?} already", source.name));
         }
-        if source.fields.len() >= limits::FIELDS {
+        if self.fields >= limits::FIELDS {
             return Err(format!("more than {} fields", limits::FIELDS));
         }
+        self.fields += 1;
         let index = source.fields.len();
         source.fields.push(Field::added(name, known.of_field()));
         source.by_name.insert(name.to_string(), index);
@@ -231,11 +232,11 @@ impl Model {
     pub fn add_tag(&mut self, source: usize, field: usize, tag: &str) -> Said<()> {
         self.check_open()?;
         check_name(tag, limits::TAG)?;
-        let source = &mut self.sources[source];
-        source.tags += 1;
-        if source.tags > limits::TAGS * 16 {
-            return Err("too many tags".into());
+        self.tags += 1;
+        if self.tags > limits::TAGS {
+            return Err(format!("more than {} tags", limits::TAGS));
         }
+        let source = &self.sources[source];
         self.changes.tags.push(AddedTag {
             source: source.name.clone(),
             field: source.fields[field].full_name.clone(),

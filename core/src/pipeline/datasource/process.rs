@@ -7,6 +7,16 @@ use crate::schema::event::{from_sample, Event, Slot, Value};
 use crate::schema::lookups::Lookups;
 use crate::schema::plan::Kind;
 
+/// Steps that run together.
+#[derive(Clone, Copy)]
+enum Part {
+    Steps,
+    /// Behind the filters.
+    Behind,
+    /// For texts that are not remembered yet.
+    Later,
+}
+
 impl DataSource {
     /// Takes one sample; false once the batch should be handed out.
     pub fn process(&mut self, lookups: &Lookups, sample: &[u8]) -> bool {
@@ -93,6 +103,29 @@ impl DataSource {
         if filtered && !self.passes_early(lookups, sample, rest) {
             return false;
         }
+        if !self.run(Part::Steps, lookups, sample, rest, owner) {
+            self.refused += 1;
+            return false;
+        }
+        if filtered && !self.passes_late(lookups, sample, rest) {
+            return false;
+        }
+        if self.called_back {
+            // They see only events that are shown.
+            self.run(Part::Behind, lookups, sample, rest, Owner::Now);
+        }
+        true
+    }
+
+    /// Runs steps upon the event; false when one of them refused it.
+    fn run(
+        &mut self,
+        part: Part,
+        lookups: &Lookups,
+        sample: &[u8],
+        rest: &[u8],
+        owner: Owner,
+    ) -> bool {
         let mut cx = Context {
             fields: &self.fields.list,
             sample,
@@ -106,40 +139,12 @@ impl DataSource {
             depth: self.depth,
             refused: false,
         };
-        for step in &self.steps {
-            step.run(&mut cx);
+        match part {
+            Part::Steps => self.steps.iter().for_each(|step| step.run(&mut cx)),
+            Part::Behind => self.behind.iter().flatten().for_each(|step| step.run(&mut cx)),
+            Part::Later => self.later.iter().for_each(|step| step.run(&mut cx)),
         }
-        if cx.refused {
-            self.refused += 1;
-            return false;
-        }
-        if filtered && !self.passes_late(lookups, sample, rest) {
-            return false;
-        }
-        if self.called_back {
-            self.call_behind(lookups, sample, rest);
-        }
-        true
-    }
-
-    /// The callbacks that see only events that are shown.
-    fn call_behind(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) {
-        let mut cx = Context {
-            fields: &self.fields.list,
-            sample,
-            rest,
-            slots: &mut self.slots,
-            lookups,
-            names: &self.names,
-            clock: &mut self.clock,
-            owner: Owner::Now,
-            guest: self.guest.as_deref(),
-            depth: self.depth,
-            refused: false,
-        };
-        for step in self.behind.iter().flatten() {
-            step.run(&mut cx);
-        }
+        !cx.refused
     }
 
     /// The filters that read only the sample.
@@ -181,22 +186,7 @@ impl DataSource {
         if known || self.later.is_empty() {
             return;
         }
-        let mut cx = Context {
-            fields: &self.fields.list,
-            sample,
-            rest,
-            slots: &mut self.slots,
-            lookups,
-            names: &self.names,
-            clock: &mut self.clock,
-            owner: Owner::Now,
-            guest: None,
-            depth: 0,
-            refused: false,
-        };
-        for step in &self.later {
-            step.run(&mut cx);
-        }
+        self.run(Part::Later, lookups, sample, rest, Owner::Now);
     }
 
     pub(super) fn render(&mut self, lookups: &Lookups, sample: &[u8], rest: &[u8]) {

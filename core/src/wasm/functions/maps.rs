@@ -8,6 +8,7 @@ use libbpf_sys as sys;
 use super::super::engine::{parts, Caller, Linker};
 use super::super::handles::{Handle, HeldMap};
 use super::super::host::{Host, Said};
+use super::super::map_room::Own;
 use super::super::{limits, memory};
 use super::Registered;
 use crate::bpf::map::Map;
@@ -83,21 +84,17 @@ fn new_map(memory: &[u8], host: &mut Host, name: u64, shape: [u32; 4]) -> Said<u
     }
     let rounded = |bytes: u32| u64::from(bytes).next_multiple_of(8);
     let bytes = u64::from(entries) * (rounded(key) + rounded(value) + limits::MAP_ENTRY);
-    if host.handles.own_maps().count() >= limits::MAPS {
-        return Err(format!("more than {} maps", limits::MAPS));
-    }
-    if host.handles.own_maps().sum::<u64>() + bytes > limits::ALL_MAPS_BYTES {
-        return Err(format!("maps of more than {} bytes", limits::ALL_MAPS_BYTES));
-    }
+    host.inner_maps.check(host.handles.own_maps(), bytes)?;
     let map = Map::create(name, kind, key, value, entries).map_err(|e| e.message)?;
-    host.add_handle(Handle::Map(HeldMap { map: Arc::new(map), own: Some(bytes) }))
+    let own = Some(Own { id: map.id(), bytes });
+    host.add_handle(Handle::Map(HeldMap { map: Arc::new(map), made: true, own }))
 }
 
 fn get_map(memory: &[u8], host: &mut Host, name: u64) -> Said<u32> {
     let name = memory::text(memory, name)?;
     let found = host.maps.get(name).cloned();
     let map = found.ok_or_else(|| format!("there is no loaded map {name:?}"))?;
-    host.add_handle(Handle::Map(HeldMap { map, own: None }))
+    host.add_handle(Handle::Map(HeldMap { map, made: false, own: None }))
 }
 
 /// An error for maps whose values mean nothing to a module.
@@ -122,11 +119,13 @@ fn lookup(memory: &mut [u8], host: &mut Host, map: u32, key: u64, dst: u64) -> S
     let inner = map.inner(u32::from_ne_bytes(id)).map_err(|e| e.message)?;
     // Written first: no handle is left over when the buffer is bad.
     memory::write(memory, dst, &[0; 4])?;
-    let handle = host.add_handle(Handle::Map(HeldMap { map: Arc::new(inner), own: None }))?;
+    let own = host.inner_maps.find(inner.id());
+    let handle =
+        host.add_handle(Handle::Map(HeldMap { map: Arc::new(inner), made: false, own }))?;
     Ok(memory::write(memory, dst, &handle.to_le_bytes())?)
 }
 
-fn update(memory: &[u8], host: &Host, map: u32, key: u64, value: u64, flags: u64) -> Said<()> {
+fn update(memory: &[u8], host: &mut Host, map: u32, key: u64, value: u64, flags: u64) -> Said<()> {
     if flags > LAST_FLAGS {
         return Err(format!("unknown flags {flags}"));
     }
@@ -136,21 +135,27 @@ fn update(memory: &[u8], host: &Host, map: u32, key: u64, value: u64, flags: u64
         return map.update_with(key, value, flags).map_err(|e| e.message);
     }
     let handle: [u8; 4] = value.try_into().map_err(|_| "a value that is no handle of a map")?;
-    let inner = &host.handles.map(u32::from_le_bytes(handle))?.map;
-    let fd = inner.as_fd().as_raw_fd() as u32;
-    map.update_with(key, &fd.to_ne_bytes(), flags).map_err(|e| e.message)
+    let inner = host.handles.map(u32::from_le_bytes(handle))?;
+    let fd = inner.map.as_fd().as_raw_fd() as u32;
+    map.update_with(key, &fd.to_ne_bytes(), flags).map_err(|e| e.message)?;
+    host.inner_maps.put(map.id(), key, inner.own);
+    Ok(())
 }
 
-fn delete(memory: &[u8], host: &Host, map: u32, key: u64) -> Said<()> {
+fn delete(memory: &[u8], host: &mut Host, map: u32, key: u64) -> Said<()> {
     let map = &host.handles.map(map)?.map;
-    match map.delete(memory::bytes(memory, key)?).map_err(|e| e.message)? {
-        true => Ok(()),
+    let key = memory::bytes(memory, key)?;
+    match map.delete(key).map_err(|e| e.message)? {
+        true => {
+            host.inner_maps.remove(map.id(), key);
+            Ok(())
+        }
         false => Err("the map has no such key".into()),
     }
 }
 
 fn release(host: &mut Host, map: u32) -> Said<()> {
-    if host.handles.map(map)?.own.is_none() {
+    if !host.handles.map(map)?.made {
         return Err("the module did not make the map".into());
     }
     host.remove_handle(map).map(|_| ())
