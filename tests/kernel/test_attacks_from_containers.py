@@ -19,6 +19,7 @@ from support.oci_runtime import Runtime
 from support.python_container import KINDS, python_container
 from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget, ig_py
+from support.victim import running_victim
 from support.waiting import wait_for
 
 pytestmark = [
@@ -40,13 +41,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[None]:
     """A container of root's that numbers its executions."""
-    bundle = make_bundle(tmp_path / "victim", "/bin/sh", "-c", VICTIMS_SCRIPT)
-    runtime = Runtime("runc", str(tmp_path / "victim" / "state"))
-    runtime.run(VICTIM, bundle)
-    try:
+    with running_victim(tmp_path / "victim", VICTIM, VICTIMS_SCRIPT):
         yield
-    finally:
-        runtime.remove(VICTIM)
 
 
 def tracing(directory: Path, image: str, *arguments: str) -> RunningGadget:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.oci_bundle import make_bundle
 from support.oci_runtime import Runtime
-from support.other_user import OtherUser, other_user
+from support.other_user import OtherUser
 from support.python_container import PYTHON
 from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget
@@ -61,12 +60,6 @@ time.sleep(300)
 """
 OF_USER = 200
 DESCRIPTORS = 400
-
-
-@pytest.fixture
-def user() -> Iterator[OtherUser]:
-    with other_user() as found:
-        yield found
 
 
 def start_all(runtime: Runtime, bundle: Path, names: list[str], gadget: RunningGadget) -> None:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.oci_bundle import make_bundle
-from support.oci_runtime import Runtime
-from support.other_user import OtherUser, other_user
+from support.other_user import OtherUser
 from support.python_container import PYTHON
 from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget, ig_py
+from support.victim import running_victim
 from support.waiting import deadline, wait_for
 
 pytestmark = [
@@ -37,21 +36,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def user() -> Iterator[OtherUser]:
-    with other_user() as found:
-        yield found
-
-
-@pytest.fixture
 def victim(tmp_path: Path) -> Iterator[None]:
     script = "while :; do /bin/true; sleep 0.2; done"
-    bundle = make_bundle(tmp_path / "victim", "/bin/sh", "-c", script)
-    runtime = Runtime("runc", str(tmp_path / "victim" / "state"))
-    runtime.run(VICTIM, bundle)
-    try:
+    with running_victim(tmp_path / "victim", VICTIM, script):
         yield
-    finally:
-        runtime.remove(VICTIM)
 
 
 ENGINE = r"""

@@ -9,12 +9,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 from support.hostile_text import HOSTILE, MARK, acting
-from support.other_user import OtherUser, other_user
+from support.other_user import OtherUser
 from support.root_gadget import image_tar
 from support.running_gadget import IG_PY, RUNNING
 from support.waiting import deadline
@@ -32,12 +31,6 @@ COMM = f"\x1b[2J\x9b\u202e{MARK}"
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(image_tar(tmp_path_factory.mktemp("image")))
-
-
-@pytest.fixture
-def user() -> Iterator[OtherUser]:
-    with other_user() as found:
-        yield found
 
 
 def executed(user: OtherUser) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
 import struct
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engine import find_program
 from support.gadget_format import GADGETS
+from support.oci_bundle import runc_spec
 from support.oci_runtime import Runtime
 from support.python_container import KINDS, python_container
 from support.root_gadget import image_tar
@@ -108,7 +106,6 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(image_tar(tmp_path_factory.mktemp("gadget"), GADGETS / "stacks"))
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="code for others")
 @pytest.mark.parametrize("kind", KINDS)
 def test_perf_maps_of_many_processes(tmp_path: Path, stacks: str, kind: str) -> None:
     with (
@@ -218,12 +215,7 @@ PLACES = (
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    directory = tmp_path_factory.mktemp("spec")
-    subprocess.run([find_program("runc"), "spec"], cwd=directory, check=True, timeout=deadline(30))
-    config: dict[str, Any] = json.loads((directory / "config.json").read_text())
-    config["process"] |= {"terminal": False}
-    config["linux"].pop("seccomp", None)
-    return config
+    return runc_spec(tmp_path_factory.mktemp("spec"))
 
 
 class Containers:

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +21,12 @@ from support.bridge import Bridge, bridge
 from support.engine import find_program
 from support.gadget_format import GADGETS
 from support.load import busy_processors
-from support.oci_bundle import make_bundle
+from support.oci_bundle import make_bundle, runc_spec
 from support.oci_runtime import Runtime
 from support.root_gadget import image_tar
 from support.root_trees import LAYOUTS, MUSL, PROGRAM, make_tree
 from support.running_gadget import RunningGadget
-from support.waiting import deadline, wait_for
+from support.waiting import wait_for
 
 pytestmark = [
     pytest.mark.needs("root", "bpf", "btf", "uprobe", "ringbuf", "clang", "runc"),
@@ -95,12 +94,7 @@ def network() -> Iterator[Bridge]:
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    directory = tmp_path_factory.mktemp("spec")
-    subprocess.run([find_program("runc"), "spec"], cwd=directory, check=True, timeout=deadline(30))
-    config: dict[str, Any] = json.loads((directory / "config.json").read_text())
-    config["process"] |= {"terminal": False}
-    config["linux"].pop("seccomp", None)
-    return config
+    return runc_spec(tmp_path_factory.mktemp("spec"))
 
 
 @pytest.fixture(params=["runc", "crun"])

@@ -20,7 +20,7 @@ import pytest
 from support.gadget_format import GADGETS
 from support.oci_bundle import make_bundle
 from support.oci_runtime import Runtime
-from support.other_user import OtherUser, other_user
+from support.other_user import OtherUser
 from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget
 from support.waiting import SLOWNESS, deadline, wait_for
@@ -61,12 +61,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def two_buffers(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(image_tar(tmp_path_factory.mktemp("image"), GADGETS / "two_buffers"))
-
-
-@pytest.fixture
-def user() -> Iterator[OtherUser]:
-    with other_user() as found:
-        yield found
 
 
 class Bundle:

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from support.oci_bundle import make_bundle
 from support.oci_runtime import Runtime
-from support.other_user import OtherUser, other_user
+from support.other_user import OtherUser
 from support.root_gadget import image_tar
 from support.running_gadget import RunningGadget, ig_py
+from support.victim import running_victim
 from support.waiting import deadline, wait_for
 
 from ig_py.containers.speakers import NOBODY, ROOT, Speaker, arguments
@@ -41,23 +42,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def user() -> Iterator[OtherUser]:
-    with other_user() as found:
-        yield found
-
-
-@pytest.fixture
 def victim(tmp_path: Path) -> Iterator[int]:
     """The init of a container of root's that executes a program again and again."""
     script = f"while :; do {TICK}; sleep 0.1; done"
-    bundle = make_bundle(tmp_path / "victim", "/bin/sh", "-c", script)
-    runtime = Runtime("runc", str(tmp_path / "victim" / "state"))
-    runtime.run(VICTIM, bundle)
-    state = json.loads((tmp_path / "victim" / "state" / VICTIM / "state.json").read_text())
-    try:
-        yield state["init_process_pid"]
-    finally:
-        runtime.remove(VICTIM)
+    with running_victim(tmp_path / "victim", VICTIM, script) as pid:
+        yield pid
 
 
 def tracing(directory: Path, image: str, *arguments: str) -> RunningGadget:

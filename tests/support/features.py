@@ -202,13 +202,6 @@ def _wasm_linker() -> str | None:
     return None if clang and find_linker(clang) else "not installed: clang with its wasm-ld"
 
 
-@_feature("wasm")
-def _wasm() -> str | None:
-    from ig_py import _core
-
-    return None if hasattr(_core, "WasmModule") else "this core runs no wasm modules"
-
-
 @_feature("go")
 def _go() -> str | None:
     return _program("go")

@@ -7,12 +7,23 @@ import json
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from support.busybox import root_tar
 from support.engine import find_program
 from support.oci_runtime import Runtime
 from support.processes import output
 from support.waiting import deadline
+
+
+def runc_spec(directory: Path) -> dict[str, Any]:
+    """runc's configuration of a container, which it writes to *directory*; without a terminal, and
+    without a filter of system calls."""
+    subprocess.run([find_program("runc"), "spec"], cwd=directory, check=True, timeout=deadline(30))
+    config: dict[str, Any] = json.loads((directory / "config.json").read_text())
+    config["process"]["terminal"] = False
+    config["linux"].pop("seccomp", None)
+    return config
 
 
 def make_bundle(directory: Path, *command: str, annotations: dict[str, str] | None = None) -> Path:
@@ -24,13 +35,10 @@ def make_bundle(directory: Path, *command: str, annotations: dict[str, str] | No
     directory.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(root_tar())) as tar:
         tar.extractall(directory / "rootfs", filter="fully_trusted")
-    subprocess.run([find_program("runc"), "spec"], cwd=directory, check=True, timeout=deadline(30))
-    path = directory / "config.json"
-    config = json.loads(path.read_text())
-    config["process"] |= {"terminal": False, "args": list(command)}
+    config = runc_spec(directory)
+    config["process"]["args"] = list(command)
     config["annotations"] = annotations or {}
-    config["linux"].pop("seccomp", None)
-    path.write_text(json.dumps(config))
+    (directory / "config.json").write_text(json.dumps(config))
     return directory
 
 

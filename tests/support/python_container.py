@@ -14,9 +14,8 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from support.engine import find_program
+from support.oci_bundle import runc_spec
 from support.oci_runtime import Runtime
 from support.waiting import deadline, wait_for
 
@@ -87,16 +86,12 @@ class PythonContainer:
                 target.mkdir()
 
     def _write_config(self, argv: Sequence[str]) -> None:
-        spec = [find_program("runc"), "spec"]
-        subprocess.run(spec, cwd=self._bundle, check=True, timeout=deadline(30))
-        path = self._bundle / "config.json"
-        config: dict[str, Any] = json.loads(path.read_text())
+        config = runc_spec(self._bundle)
         config["root"]["readonly"] = False
         process, linux = config["process"], config["linux"]
-        process |= {"terminal": False, "args": list(argv), "cwd": "/own"}
+        process |= {"args": list(argv), "cwd": "/own"}
         process["noNewPrivileges"] = False
         process.pop("rlimits", None)
-        linux.pop("seccomp", None)
         # A user namespace may not mount them.
         unused = ("/sys", "/sys/fs/cgroup")
         config["mounts"] = [m for m in config["mounts"] if m["destination"] not in unused]
@@ -113,7 +108,7 @@ class PythonContainer:
             process["capabilities"] = {s: [f"CAP_{right}" for right in RIGHTS] for s in sets}
         else:
             process["capabilities"] = {}
-        path.write_text(json.dumps(config))
+        (self._bundle / "config.json").write_text(json.dumps(config))
 
 
 @contextlib.contextmanager

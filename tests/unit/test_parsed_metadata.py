@@ -104,7 +104,7 @@ def test_another_file_is_not_read(
     assert kept.get(RAW) is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
+@pytest.mark.needs("root")
 def test_a_file_of_another_user_is_not_read(kept: ParsedMetadata, tmp_path: Path) -> None:
     os.chown(file(tmp_path), 12345, -1)
     assert kept.get(RAW) is None
